@@ -1,0 +1,60 @@
+"""The only place that asks what time it is.
+
+The core is told the time; it never asks. What runs on event time takes `ts_ns` as an argument. What measures the
+daemon itself (latency, heartbeats, log lines) asks a `Clock` it was handed.
+"""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+class Clock(Protocol):
+    """What the shell may ask: the date (may jump) and a stopwatch (never goes back)."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the Unix epoch, UTC."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds on a stopwatch: only differences mean anything."""
+
+
+class WallClock:
+    """The machine's own clock."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic_ns(self) -> int:
+        return time.perf_counter_ns()
+
+
+class EventClock:
+    """The time of the newest market event, for replay: it moves only when `advance` is called.
+
+    The stopwatch stays the machine's, since latency and duration are about this process.
+    """
+
+    def __init__(self, start_ns: int = 0) -> None:
+        self._now_ns = start_ns
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def monotonic_ns(self) -> int:
+        return time.perf_counter_ns()
+
+    def advance(self, ts_ns: int) -> None:
+        """Move to `ts_ns`; an earlier time is ignored, since time never runs backwards."""
+        self._now_ns = max(self._now_ns, ts_ns)
+
+
+def iso_utc(ts_ns: int) -> str:
+    """`ts_ns` as UTC ISO 8601 with microseconds: `2026-11-22T14:00:00.000123Z`."""
+    seconds, rest = divmod(ts_ns, NS_PER_S)
+    whole = datetime.fromtimestamp(seconds, UTC)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest // NS_PER_US:06d}Z"

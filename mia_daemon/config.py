@@ -1,0 +1,301 @@
+"""Settings: one frozen object, read once, from TOML.
+
+Every name carries its unit. An unknown key is refused with the nearest known one. Secrets come from the environment
+(`MIA_DTC_USERNAME`, `MIA_DTC_PASSWORD`) or from `$CREDENTIALS_DIRECTORY` (systemd), never from the file, and never
+appear in a log or in the hash's input.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from mia_daemon.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Mode(StrEnum):
+    PAPER = "paper"
+    LIVE = "live"
+    REPLAY = "replay"
+
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class InstrumentSettings(Section):
+    """What is traded."""
+
+    symbol: str = "ESZ26_FUT_CME"
+    trade_account: str = "Sim1"
+
+
+class FeedSettings(Section):
+    """Where market events come from."""
+
+    source: Literal["simulator", "dtc", "scid"] = "simulator"
+    scid_path: Path | None = None
+    stale_after_s: Positive = 10.0
+    batch_events: Count = 4096
+    queue_batches: Count = 256
+
+    @model_validator(mode="after")
+    def _scid_needs_a_path(self) -> "FeedSettings":
+        if self.source == "scid" and self.scid_path is None:
+            raise ValueError('source = "scid" needs scid_path: the file Sierra Chart writes for the symbol')
+        return self
+
+
+class DtcSettings(Section):
+    """How to reach Sierra Chart's DTC server, for prices, for orders or for both."""
+
+    host: str = "127.0.0.1"
+    port: Port = 11099
+    username: SecretStr = SecretStr("")
+    password: SecretStr = SecretStr("")
+    client_name: str = "mia-daemon"
+    heartbeat_interval_s: Annotated[int, Field(ge=5, le=60)] = 10
+    connect_timeout_s: Positive = 10.0
+    request_timeout_s: Positive = 10.0
+    reconnect_first_delay_s: Positive = 0.5
+    reconnect_max_delay_s: Positive = 30.0
+
+
+class SimulatorSettings(Section):
+    """The embedded Sierra Chart stand-in."""
+
+    seed: Annotated[int, Field(ge=0)] = 7
+    speed: Positive = 20.0
+    events_per_s: Positive = 40.0
+    start_price: Positive = 6000.0
+    starting_cash: Positive = 100_000.0
+
+
+class FeatureSettings(Section):
+    """The feature window."""
+
+    decision_interval_s: Positive = 5.0
+    warmup_s: NonNegative = 300.0
+    cache_dir: Path | None = None  # of compiled kernels; the default is var/cache/numba
+
+
+class ModelSettings(Section):
+    """The model bundle."""
+
+    bundle: Path | None = None  # the default is the baseline bundle that ships with the package
+    max_out_of_range_share: Share = 0.5
+    max_inference_ms: Positive = 250.0
+
+
+class DecisionSettings(Section):
+    """From signal to target position."""
+
+    max_position: Count = 1  # contracts the policy's ±1 maps to
+    enter_above: Share = 0.35  # |action| that opens a position
+    exit_below: Share = 0.10  # |action| under which it is closed (hysteresis)
+    min_probability: Share = 0.5
+    min_hold_s: NonNegative = 20.0
+    max_hold_s: Positive = 1800.0
+    stop_ticks: Count = 16
+    target_ticks: Count = 24
+    max_slippage_ticks: Annotated[int, Field(ge=0)] = 4
+    defensive_blocks_above: Share = 0.6
+
+    @model_validator(mode="after")
+    def _exit_below_enter(self) -> "DecisionSettings":
+        if self.exit_below > self.enter_above:
+            raise ValueError("exit_below must not exceed enter_above, or every entry would be closed at once")
+        return self
+
+
+class RiskSettings(Section):
+    """Limits. All are required in the file: a limit is never absent by accident."""
+
+    max_order_contracts: Count
+    max_position_contracts: Count
+    max_daily_loss: Positive  # account currency
+    max_drawdown_share: Share
+    max_orders_per_minute: Count
+    max_price_age_s: Positive
+    max_price_deviation_ticks: Count  # of an order's price from the touch
+    max_consecutive_losses: Count
+    max_consecutive_rejects: Count
+    max_spread_ticks: Count
+
+
+class WindowSettings(Section):
+    """When new positions are allowed (exits always are)."""
+
+    sessions: Literal["regular", "all"] = "all"  # regular: 08:30-15:15 Chicago; all: whenever Globex is open
+    no_entry_before_close_s: NonNegative = 300.0
+    macro_events_csv: Path | None = None
+    macro_impact_above: Share = 0.7
+    macro_before_s: NonNegative = 900.0
+    macro_after_s: NonNegative = 900.0
+
+
+class BrokerSettings(Section):
+    """Who takes the orders."""
+
+    kind: Literal["auto", "paper", "dtc"] = "auto"  # auto: dtc where the feed is dtc or simulator, else paper
+    paper_entry_latency_ms: NonNegative = 5.0
+    paper_response_latency_ms: NonNegative = 5.0
+    paper_starting_cash: Positive = 100_000.0
+    ack_timeout_s: Positive = 5.0  # after which an order's fate is unknown and is asked about
+    reconcile_every_s: Positive = 10.0
+    entry_timeout_s: Positive = 15.0  # a working entry is cancelled after this
+
+
+class StopSettings(Section):
+    """What happens to an open position when the daemon stops."""
+
+    on_stop: Literal["flatten", "keep"] = "flatten"  # keep: the position and its server-held stop stay
+    drain_s: Positive = 4.0
+
+
+class OpsSettings(Section):
+    """Logs, samples, alerts and the control socket."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    sample_every_s: Positive = 1.0
+    alert_repeat_after_s: Positive = 60.0
+    alerts_per_minute: Count = 30
+    control_socket: Path | None = None  # the default is var/run/control.sock
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    instrument: InstrumentSettings = InstrumentSettings()
+    feed: FeedSettings = FeedSettings()
+    dtc: DtcSettings = DtcSettings()
+    simulator: SimulatorSettings = SimulatorSettings()
+    features: FeatureSettings = FeatureSettings()
+    model: ModelSettings = ModelSettings()
+    decision: DecisionSettings = DecisionSettings()
+    risk: RiskSettings
+    windows: WindowSettings = WindowSettings()
+    broker: BrokerSettings = BrokerSettings()
+    stop: StopSettings = StopSettings()
+    ops: OpsSettings = OpsSettings()
+
+    @model_validator(mode="after")
+    def _policy_within_risk(self) -> "Settings":
+        if self.decision.max_position > self.risk.max_position_contracts:
+            raise ValueError(
+                f"decision.max_position ({self.decision.max_position}) exceeds "
+                f"risk.max_position_contracts ({self.risk.max_position_contracts}): lower it or raise the limit"
+            )
+        return self
+
+    def effective(self) -> dict[str, Any]:
+        """Every value in force, secrets redacted, ready for JSON."""
+        return self.model_dump(mode="json")
+
+    def sha256(self) -> str:
+        """Hash of the effective configuration, without secrets."""
+        text = json.dumps(self.effective(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the file, lay `overrides` (`{"simulator.speed": 60.0}`) and secrets over it, and check the whole.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not TOML, or refused; the text names the key and what to do.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"configuration {path} can't be read: {error.strerror}; name one with --config FILE"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"configuration {path} is not UTF-8 text (byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+    return parse(document, str(path), overrides, environ)
+
+
+def parse(
+    document: Mapping[str, Any],
+    origin: str,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Check a configuration already read; `origin` names it in errors. Raises ConfigError as `load` does."""
+    merged = json.loads(json.dumps(document, default=str))
+    _refuse_secrets(merged, origin)
+    for key, value in {**(overrides or {}), **_secrets(environ)}.items():
+        table, name = key.split(".")
+        merged.setdefault(table, {})[name] = value
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(f"configuration {origin} is refused: {_explain(error)}") from error
+
+
+_SECRET_KEYS = {"dtc.username": "MIA_DTC_USERNAME", "dtc.password": "MIA_DTC_PASSWORD"}
+
+
+def _refuse_secrets(document: Mapping[str, Any], origin: str) -> None:
+    for key, variable in _SECRET_KEYS.items():
+        table, name = key.split(".")
+        if isinstance(document.get(table), Mapping) and name in document[table]:
+            raise ConfigError(
+                f"configuration {origin} is refused: {key} is a secret and does not belong in a file; "
+                f"set {variable} or a systemd credential of that name"
+            )
+
+
+def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    for key, variable in _SECRET_KEYS.items():
+        if directory and (file := Path(directory, variable)).is_file():
+            found[key] = file.read_text(encoding="utf-8").strip()
+        elif variable in environ:
+            found[key] = environ[variable]
+    return found
+
+
+def _explain(error: ValidationError) -> str:
+    """Pydantic's findings as one sentence each, with the nearest known name for an unknown key."""
+    return "; ".join(_explain_one(finding["type"], finding["loc"], finding["msg"]) for finding in error.errors())
+
+
+def _explain_one(kind: str, location: tuple[int | str, ...], message: str) -> str:
+    key = ".".join(map(str, location))
+    if kind == "missing":
+        return f"{key} is missing: every limit has to be set"
+    if kind != "extra_forbidden":
+        return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}"
+    known = _known_names(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
+
+
+def _known_names(parents: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for name in parents:
+        nested = model.model_fields[str(name)].annotation
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            return []
+        model = nested
+    return sorted(model.model_fields)

@@ -1,0 +1,69 @@
+"""Every error the daemon raises on purpose, as one tree.
+
+The tree is the documentation: who is at fault (ours, the peer's) and what the caller may do next
+(retry, stop, or ask). An error's text is one sentence that says what is wrong, where, and what to do.
+"""
+
+
+class MiaError(Exception):
+    """Root of all errors raised on purpose; anything else that escapes is a bug."""
+
+
+class UsageError(MiaError):
+    """The operator asked for something that cannot be: bad option, bad configuration (exit status 2)."""
+
+
+class ConfigError(UsageError):
+    """A configuration file or value is refused."""
+
+
+class StartError(MiaError):
+    """The surroundings are not fit to start: a port in use, an unreadable directory (exit status 1)."""
+
+
+class FileFormatError(StartError):
+    """A market data file is truncated, foreign or damaged."""
+
+
+class BundleError(StartError):
+    """A model bundle is incomplete, altered or made for another feature catalogue."""
+
+
+class JournalError(MiaError):
+    """The journal can't be read or written: trading stops, cancels still go out."""
+
+
+class PeerError(MiaError):
+    """The other side of a connection is at fault."""
+
+
+class ProtocolError(PeerError):
+    """The peer broke the protocol; the connection is closed with this reason."""
+
+
+class ConnectionLost(PeerError):
+    """The connection ended or fell silent; connecting again is in order."""
+
+
+class LogonRefused(PeerError):
+    """The server answered the logon with an error.
+
+    Attributes:
+        reconnect_allowed: False when the server asked not to be called again.
+    """
+
+    def __init__(self, text: str, *, reconnect_allowed: bool) -> None:
+        super().__init__(text)
+        self.reconnect_allowed = reconnect_allowed
+
+
+class MarketDataRefused(PeerError):
+    """The server serves this session but will not serve this symbol's prices."""
+
+
+class RequestTimeout(PeerError):
+    """A query had no complete answer within its deadline; asking again is in order."""
+
+
+class StageDied(MiaError):
+    """A task of the daemon ended with an error, which is the cause of this one."""

@@ -1,0 +1,63 @@
+"""The products the daemon knows, by the root of their symbol: tick, tick value, fees."""
+
+import re
+from dataclasses import dataclass
+
+from mia_daemon.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One tradable symbol.
+
+    Attributes:
+        symbol: exactly as Sierra Chart spells it (`ESZ26_FUT_CME`, `MNQU21-CME`).
+        tick_size: minimum price increment, points.
+        tick_value: account currency per tick and contract.
+        cost_per_side: commission and exchange fees per contract and side, account currency.
+    """
+
+    symbol: str
+    root: str
+    tick_size: float
+    tick_value: float
+    cost_per_side: float
+
+    @property
+    def point_value(self) -> float:
+        return self.tick_value / self.tick_size
+
+    def round_to_tick(self, price: float) -> float:
+        """The nearest valid price."""
+        return round(price / self.tick_size) * self.tick_size
+
+    def notional(self, price: float, quantity: int) -> float:
+        return abs(quantity) * price * self.point_value
+
+
+_PRODUCTS: dict[str, tuple[float, float, float]] = {
+    # root: tick size, tick value (USD), cost per side (USD: 2.00 per contract round trip for the minis, as the
+    # specification assumes; micros at the customary fraction)
+    "ES": (0.25, 12.50, 1.00),
+    "NQ": (0.25, 5.00, 1.00),
+    "MES": (0.25, 1.25, 0.35),
+    "MNQ": (0.25, 0.50, 0.35),
+}
+
+_SYMBOL = re.compile(r"^(?P<root>M?ES|M?NQ)[FGHJKMNQUVXZ]\d{1,2}(?:[-_.].*)?$")
+
+
+def instrument(symbol: str) -> Instrument:
+    """The instrument behind a Sierra Chart symbol.
+
+    Raises:
+        UsageError: the symbol's root is not one this daemon trades.
+    """
+    match = _SYMBOL.match(symbol)
+    if match is None:
+        raise UsageError(
+            f"symbol {symbol!r} is not a contract of {', '.join(_PRODUCTS)}: "
+            "spell it as Sierra Chart does, e.g. ESZ26_FUT_CME"
+        )
+    root = match["root"]
+    return Instrument(symbol, root, *_PRODUCTS[root])

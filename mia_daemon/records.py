@@ -1,0 +1,412 @@
+"""What travels on the queues.
+
+    feed ──MARKET_EVENT[]──► features ──FeatureWindow──► inference ──Signal──► executor
+                                             ▲                        │
+                                             └──── AccountState ◄─────┘
+
+Market data travels as numpy arrays of `MARKET_EVENT`, one row per event, in the order in which the daemon received
+them. Everything else is a small frozen dataclass. Prices are in the instrument's currency points, quantities in
+contracts, money in account currency, times in nanoseconds since the Unix epoch (UTC).
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag, StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARKET_EVENT = np.dtype(
+    [
+        ("ts_ns", "<i8"),  # exchange time
+        ("recv_ns", "<i8"),  # when the daemon got it; equals ts_ns when read from a file
+        ("kind", "u1"),  # EventKind
+        ("side", "i1"),  # trade: +1 buyer was the aggressor, -1 seller, 0 unknown; depth: +1 bid, -1 ask
+        ("flags", "<u2"),  # EventFlag
+        ("symbol", "<u2"),  # 0 the traded instrument, 1 the reference symbol
+        ("count", "<u2"),  # trade: number of trades in the record; depth: number of orders at the level
+        ("price", "<f8"),  # trade or depth price; NaN for other kinds
+        ("bid", "<f8"),  # best bid as known at the event; NaN when unknown
+        ("ask", "<f8"),  # best ask as known at the event; NaN when unknown
+        ("size", "<f4"),  # trade volume; depth: quantity now resting at `price` (0 deletes the level)
+        ("bid_size", "<f4"),  # at the touch; 0 when unknown
+        ("ask_size", "<f4"),
+        ("reserved", "<f4"),
+    ]
+)
+"""One market event: 64 bytes, one cache line. Fields that do not apply hold NaN (prices) or 0."""
+
+EventArray = NDArray[np.void]
+"""A one-dimensional array of dtype `MARKET_EVENT`. Whoever receives one may read it and must not write to it."""
+
+
+class EventKind(IntEnum):
+    """What a MARKET_EVENT row says."""
+
+    TRADE = 1
+    QUOTE = 2  # best bid and ask
+    DEPTH = 3  # one price level of the book; CLEAR in flags empties the book first
+    GAP = 4  # events may be missing before this one (reconnect, dropped data)
+    TIMER = 5  # the market was silent; recorded so that a replay sees the same boundary
+    STATUS = 6  # trading status of the symbol changed; `count` holds DTC's TradingStatusEnum
+
+
+class EventFlag(IntFlag):
+    """Bits of MARKET_EVENT's `flags`."""
+
+    FIRST_SUBTRADE = 1  # first part of one aggressive order, unbundled
+    LAST_SUBTRADE = 2
+    BATCH_END = 4  # last of a group of depth updates: the book is consistent again
+    SNAPSHOT = 8  # part of a snapshot, not a change that just happened
+    CLEAR = 16  # empty the book before applying this row
+
+
+def empty_events(n: int) -> EventArray:
+    """An array of `n` rows whose prices are NaN and whose other fields are 0."""
+    events = np.zeros(n, MARKET_EVENT)
+    for name in ("price", "bid", "ask"):
+        events[name] = np.nan
+    return events
+
+
+# ------------------------------------------------------------------------------------------------ features → inference
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureWindow:
+    """All events since the last window, and, when a decision is due, the features at the last of them.
+
+    `events` come first and `values` describe the moment right after the last of them. A window without values only
+    carries events onward (the executor marks positions and the paper broker fills from them).
+    """
+
+    events: EventArray
+    seq: int = -1  # number of the decision; -1 when none is due
+    ts_ns: int = 0  # of the last event: the decision's event time
+    values: NDArray[np.float32] | None = None  # (350,) in catalogue order; owned by this window
+    quality: int = 0  # features.catalogue.Quality bits: which inputs are missing or stale
+    warm: bool = False  # every feature the bundle selects has seen its warm-up
+    born_ns: int = 0  # stopwatch reading when the last event's bytes arrived: tick-to-order starts here
+
+    @property
+    def due(self) -> bool:
+        return self.values is not None
+
+
+# ------------------------------------------------------------------------------------------------ inference → executor
+
+
+class Regime(StrEnum):
+    RANGE = "range"
+    TREND = "trend"
+    DEFENSIVE = "defensive"
+
+
+class RegimeProbs(NamedTuple):
+    """Filtered probabilities; they sum to 1."""
+
+    range: float
+    trend: float
+    defensive: float
+
+    def most_likely(self) -> Regime:
+        return (Regime.RANGE, Regime.TREND, Regime.DEFENSIVE)[int(np.argmax(self))]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the models say at one moment, before any rule of ours is applied."""
+
+    regime_probs: RegimeProbs
+    action: float  # -1 fully short … +1 fully long
+    probability: float  # that a trade in the action's direction succeeds, 0 … 1
+    policy: str  # which policy spoke: "sac", "ppo", "ddpg", "baseline" or a blend's name
+    out_of_range_share: float  # share of the 150 inputs beyond the training range, 0 … 1
+    observation_sha256: str  # of the policy's whole input, first 16 hex digits
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A feature window with what the models made of it; `prediction` is None when no decision is due."""
+
+    window: FeatureWindow
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """The account as the executor knows it after the events of window `seq`: the policy's knowledge of itself."""
+
+    seq: int
+    ts_ns: int
+    position: int  # contracts, signed; only what has filled
+    average_price: float  # of the open position; 0 when flat
+    unrealized: float  # account currency, at the touch the position could be closed at
+    realized_today: float  # after costs
+    opened_ns: int  # when the open position was entered; 0 when flat
+    equity: float
+    drawdown: float  # share of peak equity, 0 … 1
+
+
+# ------------------------------------------------------------------------------------------------------------ decisions
+
+
+class Action(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+    EXIT = "exit"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What should be done and why; `reason` names the rule that had the last word."""
+
+    decision_id: str  # unique for ever: run id and sequence number
+    seq: int
+    ts_ns: int
+    action: Action
+    target: int  # position wanted, contracts, signed
+    reason: str  # "signal", or the code of what held it back
+    prediction: Prediction
+    bid: float
+    ask: float
+    context: dict[str, Any] = field(default_factory=dict)  # key=value facts behind `reason`
+
+
+# --------------------------------------------------------------------------------------------------- orders and fills
+
+
+class Side(IntEnum):
+    BUY = 1
+    SELL = -1
+
+    @property
+    def opposite(self) -> "Side":
+        return Side(-self.value)
+
+
+class OrderType(IntEnum):
+    """Numbered as DTC's OrderTypeEnum."""
+
+    MARKET = 1
+    LIMIT = 2
+    STOP = 3
+    STOP_LIMIT = 4
+
+
+class TimeInForce(IntEnum):
+    """Numbered as DTC's TimeInForceEnum."""
+
+    DAY = 1
+    GTC = 2
+    IOC = 4
+    FOK = 6
+
+
+class OrderRole(StrEnum):
+    """Why an order exists."""
+
+    ENTRY = "entry"
+    STOP = "stop"
+    TARGET = "target"
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order as intended. It never changes once made; what becomes of it is in the order state machine."""
+
+    client_order_id: str
+    symbol: str
+    account: str
+    side: Side
+    quantity: int
+    type: OrderType
+    role: OrderRole
+    decision_id: str
+    price: float = 0.0  # limit price, or stop trigger of a STOP or STOP_LIMIT (DTC's Price1)
+    limit_price: float = 0.0  # limit of a STOP_LIMIT (DTC's Price2)
+    time_in_force: TimeInForce = TimeInForce.DAY
+    parent_id: str = ""  # client_order_id of the entry this order protects
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """An entry with the stop and target that the server activates when the entry fills; stop and target are OCO."""
+
+    entry: Order
+    stop: Order
+    target: Order
+
+
+class OrderStatus(StrEnum):
+    """What the server last said of an order."""
+
+    ACCEPTED = "accepted"  # known to the server, not yet working (sent, pending open, pending child)
+    WORKING = "working"
+    PARTIAL = "partial"  # working, some of it filled
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    CANCEL_REJECTED = "cancel_rejected"  # the order itself lives on
+    REPLACE_REJECTED = "replace_rejected"  # the order itself lives on
+    REPLACED = "replaced"
+    UNKNOWN_TO_SERVER = "unknown_to_server"  # said with authority: a complete open-orders answer without it
+
+
+@dataclass(frozen=True, slots=True)
+class OrderUpdate:
+    """One message from a broker about one order."""
+
+    ts_ns: int
+    client_order_id: str  # "" for an order that is not ours
+    server_order_id: str
+    symbol: str
+    account: str
+    status: OrderStatus
+    side: Side | None = None
+    quantity: int = 0  # total, including what has filled
+    filled: int = 0  # cumulative
+    average_fill_price: float = 0.0
+    price: float = 0.0
+    limit_price: float = 0.0
+    type: OrderType | None = None
+    text: str = ""
+    unsolicited: bool = True  # False: part of the answer to a query
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution. `execution_id` is the server's and unique: a fill is booked once however often it is told."""
+
+    ts_ns: int
+    execution_id: str
+    client_order_id: str
+    server_order_id: str
+    symbol: str
+    account: str
+    side: Side
+    quantity: int
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """What the server says the position is."""
+
+    ts_ns: int
+    symbol: str
+    account: str
+    quantity: int  # signed
+    average_price: float
+    unsolicited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceReport:
+    """What the server says the account is worth, in account currency."""
+
+    ts_ns: int
+    account: str
+    cash: float
+    currency: str = "USD"
+
+
+class LinkState(StrEnum):
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReport:
+    """The order connection came or went: on DOWN the fate of orders in flight is unknown."""
+
+    ts_ns: int
+    state: LinkState
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookOfRecord:
+    """The server's complete answer at one moment: all open orders, fills since `since_ns`, and the position.
+
+    An order of ours that is neither among the open orders nor among the fills is unknown to the server, and that is
+    said with authority.
+    """
+
+    ts_ns: int
+    open_orders: tuple[OrderUpdate, ...]
+    fills: tuple[Fill, ...]
+    positions: tuple[PositionReport, ...]
+    balance: BalanceReport | None
+
+
+BrokerEvent = OrderUpdate | Fill | PositionReport | BalanceReport | LinkReport
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A closed round trip: from flat to flat."""
+
+    trade_id: str
+    symbol: str
+    side: Side  # of the entry
+    quantity: int  # largest size held
+    entry_ns: int
+    exit_ns: int
+    entry_price: float  # average
+    exit_price: float
+    gross: float
+    costs: float  # commission and fees, both sides
+    regime_probs: RegimeProbs  # at the decision to enter
+    decision_id: str
+    exit_reason: str  # "target", "stop", "signal", "operator", …
+
+    @property
+    def profit(self) -> float:
+        """After costs, account currency."""
+        return self.gross - self.costs
+
+
+# --------------------------------------------------------------------------------------------------- alerts, statistics
+
+
+class Priority(IntEnum):
+    """Alert priorities of the specification; where each goes is alert_manager's business."""
+
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+    CRITICAL = 4
+    URGENT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something a person should know. `code` is stable and groups repeats; `text` is one sentence with what to do."""
+
+    ts_ns: int
+    code: str
+    priority: Priority
+    text: str
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageStats:
+    """A stage's counters at one moment; counts are since the start, latency since the last sample."""
+
+    stage: str
+    items_in: int
+    items_out: int
+    events_in: int
+    failures: int
+    busy_s: float
+    queue_depth: int
+    last_event_age_s: float
+    operations: int  # since the last sample
+    latency_mean_s: float
+    latency_p50_s: float
+    latency_p99_s: float
+    latency_max_s: float
