@@ -1,0 +1,1 @@
+"""The exchange's trading days as plain arrays."""
