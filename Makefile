@@ -1,0 +1,70 @@
+# Two commands do all: `make paper` trades on the embedded simulator, `make test` passes the tests.
+# Both build .venv from hash-locked requirements, wheels only.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
+# Compiled kernels and everything the daemon writes stay below var/.
+export NUMBA_CACHE_DIR := $(CURDIR)/var/cache/numba
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test setup-train paper test check format bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.run ## build .venv with what the daemon needs to run
+setup-test: $(VENV)/.test ## the same, and what tests and checks need
+setup-train: $(VENV)/.train ## the same, and what training needs (large)
+
+paper: setup ## trade on the embedded simulator (Ctrl-C stops)
+	@exec $(BIN)/mia-daemon --mode paper --config etc/mia.toml
+
+test: setup-test ## run the tests
+	$(BIN)/python -m pytest
+
+check: setup-test ## lint, format, types, who imports whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-test ## format and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-test ## run every benchmark (minutes); figures go to the terminal
+	$(BIN)/python -m benchmarks
+
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet
+
+lock: ## compile the lock files anew from pyproject.toml (needs uv on the PATH)
+	$(LOCK) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) --group build --output-file requirements/build.txt
+	for extra in test train; do \
+	  $(LOCK) pyproject.toml --extra $$extra --constraint requirements/run.txt --output-file requirements/$$extra.txt; done
+
+clean: ## remove .venv and caches (not var/)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
+	  f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: say make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing what the daemon needs into $(VENV) ..."
+	@$(PIP) -r requirements/build.txt -r requirements/run.txt
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "installing what tests and checks need ..."
+	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.train: requirements/train.txt $(VENV)/.run
+	@echo "installing what training needs ..."
+	@$(PIP) -r requirements/train.txt
+	@touch $@
