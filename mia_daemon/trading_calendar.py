@@ -1,1 +1,345 @@
-"""The exchange's trading days as plain arrays."""
+"""When CME equity index futures trade: sessions, half days, rolls, and the macro events that move them.
+
+A trading day runs from 17:00 the evening before to 16:00, Chicago time, with regular trading hours (RTH) from 08:30 to
+15:15 inside it; the hour from 16:00 to 17:00 and the weekend are closed. Holidays and early closes are those of
+pandas_market_calendars' "CME Globex Equity", corrected by the exchange's own notices (`_close_overrides`). The
+15:15-15:30 pause that ended in June 2021 is not modelled: prices simply stand still in it.
+
+Times are nanoseconds since the Unix epoch, UTC; dates are the exchange's trade dates.
+"""
+
+import csv
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.errors import ConfigError, UsageError
+
+CHICAGO = ZoneInfo("America/Chicago")
+FIRST_DATE = date(2015, 1, 1)
+LAST_DATE = date(2035, 12, 31)
+
+OPEN_NS, CLOSE_NS, RTH_OPEN_NS, RTH_CLOSE_NS, TRADE_DATE, HALF_DAY = range(6)
+"""Columns of a schedule: session open and close, RTH open and close (ns), date as yyyymmdd, 1 on a shortened day."""
+
+Schedule = NDArray[np.int64]
+"""Trading days, int64 (n, 6), in order of time; see the column names above. RTH is empty (open == close) on a day that
+closes before 08:30."""
+
+_LIBRARY_CALENDAR = "CME Globex Equity"
+_LAYOUT = 1  # of a cached schedule: another number makes older files be left alone
+_MINUTE_NS = 60_000_000_000
+_EUROPE_AFTER_OPEN_NS = 9 * 60 * _MINUTE_NS  # 17:00 + 9 h = 02:00 Chicago, 09:00 Frankfurt
+
+
+class SessionPhase(StrEnum):
+    """Where in the trading day a moment lies; each begins when the one before ends."""
+
+    CLOSED = "closed"
+    ASIA = "asia"  # from the open (17:00) to 02:00
+    EUROPE = "europe"  # to 08:30
+    OPEN = "open"  # first 30 minutes of RTH
+    MIDDAY = "midday"
+    CLOSE = "close"  # last 30 minutes of RTH
+    POST = "post"  # from 15:15 to 16:00
+
+
+class TradingCalendar:
+    """Trading days as arrays, asked by time. Times before the first or after the last known day are closed.
+
+    Args:
+        rows: a schedule, int64 (n, 6), n >= 1, as `load_schedule` returns; kept and made read-only.
+    """
+
+    def __init__(self, rows: Schedule) -> None:
+        _check_schedule(rows)
+        rows.flags.writeable = False
+        self.rows = rows
+
+    @classmethod
+    def load(
+        cls, first_date: date = FIRST_DATE, last_date: date = LAST_DATE, cache_dir: Path | None = None
+    ) -> "TradingCalendar":
+        """The calendar of these trade dates; see `load_schedule`."""
+        return cls(load_schedule(first_date, last_date, cache_dir))
+
+    def schedule(self, first_date: date, last_date: date) -> Schedule:
+        """The trading days from `first_date` to `last_date`, both included: int64 (n, 6), a read-only view."""
+        low, high = np.searchsorted(self.rows[:, TRADE_DATE], [_yyyymmdd(first_date), _yyyymmdd(last_date) + 1])
+        return self.rows[low:high]
+
+    def row_of(self, ts_ns: int) -> int:
+        """The newest trading day whose session has opened by `ts_ns`; it may have closed since. -1 before the first."""
+        return int(np.searchsorted(self.rows[:, OPEN_NS], ts_ns, side="right")) - 1
+
+    def is_open(self, ts_ns: int) -> bool:
+        """Whether the session is open: open <= ts < close."""
+        row = self.row_of(ts_ns)
+        return row >= 0 and ts_ns < int(self.rows[row, CLOSE_NS])
+
+    def is_regular(self, ts_ns: int) -> bool:
+        """Whether it is within regular trading hours, cut on half days."""
+        row = self.row_of(ts_ns)
+        return row >= 0 and int(self.rows[row, RTH_OPEN_NS]) <= ts_ns < int(self.rows[row, RTH_CLOSE_NS])
+
+    def close_ns(self, ts_ns: int) -> int | None:
+        """When the session open at `ts_ns` closes; None when the exchange is closed."""
+        row = self.row_of(ts_ns)
+        return int(self.rows[row, CLOSE_NS]) if row >= 0 and ts_ns < int(self.rows[row, CLOSE_NS]) else None
+
+    def regular_close_ns(self, ts_ns: int) -> int | None:
+        """When the regular hours that `ts_ns` lies in end; None outside of them."""
+        return int(self.rows[self.row_of(ts_ns), RTH_CLOSE_NS]) if self.is_regular(ts_ns) else None
+
+    def next_open_ns(self, ts_ns: int) -> int | None:
+        """When the first session after `ts_ns` opens; None beyond the last known day."""
+        row = self.row_of(ts_ns) + 1
+        return int(self.rows[row, OPEN_NS]) if row < len(self.rows) else None
+
+    def trade_date(self, ts_ns: int) -> date | None:
+        """The trade date of `row_of(ts_ns)`; None before the first known day."""
+        row = self.row_of(ts_ns)
+        return _from_yyyymmdd(int(self.rows[row, TRADE_DATE])) if row >= 0 else None
+
+    def session_phase(self, ts_ns: int) -> SessionPhase:
+        """The phase of the trading day at `ts_ns`."""
+        if not self.is_open(ts_ns):
+            return SessionPhase.CLOSED
+        day = self.rows[self.row_of(ts_ns)]
+        rth_open, rth_close = int(day[RTH_OPEN_NS]), int(day[RTH_CLOSE_NS])
+        if ts_ns < rth_open:
+            return SessionPhase.ASIA if ts_ns < int(day[OPEN_NS]) + _EUROPE_AFTER_OPEN_NS else SessionPhase.EUROPE
+        if ts_ns >= rth_close:
+            return SessionPhase.POST
+        if ts_ns < rth_open + 30 * _MINUTE_NS:
+            return SessionPhase.OPEN
+        return SessionPhase.CLOSE if ts_ns >= rth_close - 30 * _MINUTE_NS else SessionPhase.MIDDAY
+
+
+# ------------------------------------------------------------------------------------------------------------- schedule
+
+
+def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = None) -> Schedule:
+    """The trading days from `first_date` to `last_date`, both included: int64 (n, 6).
+
+    Building it imports pandas (about 1 s); with `cache_dir` the result is kept there as .npy, named after everything it
+    depends on, and a damaged file is built anew.
+
+    Raises:
+        UsageError: no trading day lies between the dates.
+    """
+    if cache_dir is None:
+        return _build_schedule(first_date, last_date)
+    library = version("pandas_market_calendars")
+    path = cache_dir / f"cme_equity-{first_date:%Y%m%d}-{last_date:%Y%m%d}-{library}-{_LAYOUT}.npy"
+    try:
+        rows: Schedule = np.load(path, allow_pickle=False)
+        _check_schedule(rows)
+    except (OSError, ValueError, EOFError, UsageError):
+        rows = _build_schedule(first_date, last_date)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, rows)
+        part.replace(path)
+    return rows
+
+
+def _build_schedule(first_date: date, last_date: date) -> Schedule:
+    import pandas_market_calendars
+
+    days = pandas_market_calendars.get_calendar(_LIBRARY_CALENDAR).schedule(first_date, last_date)
+    rows = np.zeros((len(days), 6), np.int64)
+    kept = 0
+    for day, opened, closed in zip(days.index, days["market_open"], days["market_close"], strict=True):
+        trade_date = day.date()
+        closes = _close_override(trade_date) or closed.tz_convert(CHICAGO).time()
+        if closes == time(0):  # closed after all
+            continue
+        close_ns = _chicago_ns(trade_date, closes)
+        rth_open_ns = min(_chicago_ns(trade_date, time(8, 30)), close_ns)
+        rth_close_ns = min(_chicago_ns(trade_date, time(15, 15)), close_ns)
+        open_ns = int(opened.value)
+        half_day = int(closes < time(16))
+        rows[kept] = (open_ns, close_ns, rth_open_ns, rth_close_ns, _yyyymmdd(trade_date), half_day)
+        kept += 1
+    if not kept:
+        raise UsageError(f"no trading day lies between {first_date} and {last_date}: name a wider range")
+    return rows[:kept].copy()
+
+
+_MOURNING = {date(2018, 12, 5), date(2025, 1, 9)}  # national days of mourning: equity products closed at 08:30
+
+
+def _close_override(trade_date: date) -> time | None:
+    """Where the exchange's notices differ from the library: when the day closed; midnight: it did not open at all.
+
+    On Good Friday, equity products trade (until 08:15) only when the employment report is published on it, which is
+    the first Friday of a month; the library opens the other ones too, since 2022.
+    """
+    if trade_date in _MOURNING:
+        return time(8, 30)
+    if trade_date == easter(trade_date.year) - timedelta(days=2) and trade_date.day > 7:
+        return time(0)
+    return None
+
+
+def easter(year: int) -> date:
+    """Easter Sunday, Gregorian (Meeus, Jones and Butcher's algorithm)."""
+    a, b, c = year % 19, year // 100, year % 100
+    d, e = divmod(b, 4)
+    h = (19 * a + b - d - (b - (b + 8) // 25 + 1) // 3 + 15) % 30
+    i, k = divmod(c, 4)
+    weekday = (32 + 2 * e + 2 * i - h - k) % 7
+    m = (a + 11 * h + 22 * weekday) // 451
+    month, day = divmod(h + weekday - 7 * m + 114, 31)
+    return date(year, month, day + 1)
+
+
+def _check_schedule(rows: Schedule) -> None:
+    if rows.dtype != np.int64 or rows.ndim != 2 or rows.shape[1] != 6 or len(rows) == 0:
+        raise UsageError(f"a schedule is an int64 array (n, 6) with n >= 1, not {rows.dtype} {rows.shape}")
+    opens, closes = rows[:, OPEN_NS], rows[:, CLOSE_NS]
+    if not (np.all(opens < closes) and np.all(closes[:-1] <= opens[1:])):
+        raise UsageError("the schedule's sessions overlap or end before they begin: build it with load_schedule")
+
+
+def _chicago_ns(day: date, at: time) -> int:
+    return int(datetime.combine(day, at, CHICAGO).timestamp()) * 1_000_000_000
+
+
+def _yyyymmdd(day: date) -> int:
+    return day.year * 10_000 + day.month * 100 + day.day
+
+
+def _from_yyyymmdd(number: int) -> date:
+    return date(number // 10_000, number // 100 % 100, number % 100)
+
+
+# ------------------------------------------------------------------------------------------------------------ contracts
+
+_CONTRACT = re.compile(r"^[A-Z0-9]+?(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{1,2})(?:[-_.].*)?$")
+_MONTH_CODES = "FGHJKMNQUVXZ"
+
+
+def third_friday(year: int, month: int) -> date:
+    first = date(year, month, 1)
+    return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
+
+
+def expiry_date(year: int, month: int) -> date:
+    """When index futures and monthly options expire: the third Friday, or the day before it on a cash market holiday.
+
+    Good Friday and, since 2022, Juneteenth are the holidays that can fall on a third Friday.
+    """
+    friday = third_friday(year, month)
+    holiday = friday == easter(year) - timedelta(days=2) or (year >= 2022 and (month, friday.day) == (6, 19))
+    return friday - timedelta(days=holiday)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDates:
+    """The last days of a quarterly equity index contract."""
+
+    roll: date  # volume moves to the next contract: the Monday before the third Friday, as CME lists it
+    expiry: date  # see `expiry_date`; trading ends at 08:30 Chicago
+
+    def days_to_expiry(self, today: date) -> int:
+        """Calendar days; negative once expired."""
+        return (self.expiry - today).days
+
+    def days_to_roll(self, today: date) -> int:
+        """Calendar days; negative once the roll has begun."""
+        return (self.roll - today).days
+
+
+def contract_dates(symbol: str, today: date) -> ContractDates:
+    """Roll and expiry of a futures symbol such as `ESZ26_FUT_CME` or `MNQU1-CME`.
+
+    A year of one digit is the year ending in it that is nearest to `today`.
+
+    Raises:
+        UsageError: the symbol names no contract month.
+    """
+    match = _CONTRACT.match(symbol)
+    if match is None:
+        raise UsageError(
+            f"symbol {symbol!r} names no contract month: spell it as Sierra Chart does, e.g. ESZ26_FUT_CME"
+        )
+    digits = match["year"]
+    span = 10 ** len(digits)
+    year = today.year + (int(digits) - today.year + span // 2) % span - span // 2
+    month = _MONTH_CODES.index(match["month"]) + 1
+    return ContractDates(roll=third_friday(year, month) - timedelta(days=4), expiry=expiry_date(year, month))
+
+
+# --------------------------------------------------------------------------------------------------------- macro events
+
+
+@dataclass(frozen=True, slots=True)
+class MacroEvents:
+    """Scheduled announcements in order of time; parallel arrays of length k, which may be 0."""
+
+    start_ns: NDArray[np.int64]
+    impact: NDArray[np.float64]  # 0 … 1
+    cluster_id: NDArray[np.int64]
+    types: tuple[str, ...]  # "FOMC", "CPI", "NFP" …
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+
+NO_EVENTS = MacroEvents(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64), ())
+
+_COLUMNS = ("start_time", "type", "impact", "cluster_id")
+
+
+def load_macro_events(path: Path) -> MacroEvents:
+    """Read macro_events.csv: start_time (ISO 8601; UTC unless it carries an offset), type, impact (0-1), cluster_id.
+
+    Rows may be in any order and further columns are left alone.
+
+    Raises:
+        ConfigError: the file can't be read or a row is bad; the text names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+                raise ConfigError(
+                    f"macro events {path}, line 1: no column {', '.join(missing)}; the header is {','.join(_COLUMNS)}"
+                )
+            rows = sorted(_event(path, reader.line_num, row) for row in reader)
+    except OSError as error:
+        raise ConfigError(f"macro events {path} can't be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"macro events {path} is not a UTF-8 CSV file: {error}") from error
+    if not rows:
+        return NO_EVENTS
+    starts, types, impacts, clusters = zip(*rows, strict=True)
+    return MacroEvents(
+        np.array(starts, np.int64), np.array(impacts, np.float64), np.array(clusters, np.int64), tuple(types)
+    )
+
+
+def _event(path: Path, line: int, row: dict[str, str | None]) -> tuple[int, str, float, int]:
+    start, kind, impact, cluster = (row[name] for name in _COLUMNS)
+    try:
+        if not (start and kind and impact and cluster):
+            raise ValueError("a value is missing")
+        moment = datetime.fromisoformat(start)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        weight = float(impact)
+        if not 0.0 <= weight <= 1.0:
+            raise ValueError(f"impact {impact} is not between 0 and 1")
+        microseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return microseconds * 1_000, kind, weight, int(cluster)
+    except ValueError as error:
+        raise ConfigError(f"macro events {path}, line {line}: {error}; correct or remove the row") from error
