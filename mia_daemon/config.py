@@ -244,7 +244,8 @@ def parse(
     _refuse_secrets(merged, origin)
     for key, value in {**(overrides or {}), **_secrets(environ)}.items():
         table, name = key.split(".")
-        merged.setdefault(table, {})[name] = value
+        if isinstance(section := merged.setdefault(table, {}), dict):
+            section[name] = value
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
@@ -276,8 +277,9 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _explain(error: ValidationError) -> str:
-    """Pydantic's findings as one sentence each, with the nearest known name for an unknown key."""
-    return "; ".join(_explain_one(finding["type"], finding["loc"], finding["msg"]) for finding in error.errors())
+    """Pydantic's findings, unknown keys first: a misspelt key is often why another counts as missing."""
+    findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
+    return "; ".join(_explain_one(finding["type"], finding["loc"], finding["msg"]) for finding in findings)
 
 
 def _explain_one(kind: str, location: tuple[int | str, ...], message: str) -> str:

@@ -1,0 +1,106 @@
+"""The configuration: what is accepted, what is refused and how that is said, what is secret."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mia_daemon import config
+from mia_daemon.errors import ConfigError
+
+SHIPPED = Path(__file__).resolve().parent.parent / "etc" / "mia.toml"
+
+
+@pytest.fixture
+def document():
+    return tomllib.loads(SHIPPED.read_text())
+
+
+def test_the_shipped_file_states_every_option(document):
+    """Each setting stands in etc/mia.toml, set or as a commented example."""
+    text = SHIPPED.read_text()
+    for table, field in config.Settings.model_fields.items():
+        for name in field.annotation.model_fields:
+            if f"{table}.{name}" in {"dtc.username", "dtc.password"}:
+                continue
+            assert name in document[table] or f"# {name} = " in text, f"{table}.{name} is not in {SHIPPED.name}"
+
+
+def test_the_shipped_values_are_the_defaults(document):
+    """Leaving out what may be left out changes nothing."""
+    whole = config.parse(document, "whole", environ={})
+    short = config.parse({"risk": document["risk"]}, "short", environ={})
+    assert whole == short
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"risk": {"max_daily_los": 5}}, "unknown key risk.max_daily_los; did you mean max_daily_loss?"),
+        ({"feeed": {}}, "unknown key feeed; did you mean feed?"),
+        ({"feed": {"source": "scid"}}, "needs scid_path"),
+        ({"feed": {"source": "telepathy"}}, "feed.source"),
+        ({"dtc": {"port": 70000}}, "dtc.port"),
+        ({"risk": {"max_daily_loss": float("nan")}}, "risk.max_daily_loss"),
+        ({"risk": {"max_position_contracts": 1}, "decision": {"max_position": 2}}, "decision.max_position (2)"),
+        ({"decision": {"exit_below": 0.9}}, "exit_below must not exceed enter_above"),
+        ({"dtc": {"password": "hunter2"}}, "MIA_DTC_PASSWORD"),
+        ({"dtc": 5}, "dtc"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(document, change, said):
+    for table, values in change.items():
+        document[table] = {**document.get(table, {}), **values} if isinstance(values, dict) else values
+    with pytest.raises(ConfigError, match=r"^configuration mine\.toml is refused: ") as refusal:
+        config.parse(document, "mine.toml", environ={})
+    assert said in str(refusal.value)
+
+
+def test_a_limit_is_never_absent_by_accident(document):
+    for name in list(document["risk"]):
+        without = {**document, "risk": {k: v for k, v in document["risk"].items() if k != name}}
+        with pytest.raises(ConfigError, match=rf"risk\.{name} is missing"):
+            config.parse(without, "mine.toml", environ={})
+
+
+def test_secrets_come_from_outside_and_stay_hidden(document, tmp_path):
+    plain = config.parse(document, "x", environ={})
+    from_environment = config.parse(document, "x", environ={"MIA_DTC_PASSWORD": "hunter2"})
+    (tmp_path / "MIA_DTC_PASSWORD").write_text("correct horse\n")
+    from_credentials = config.parse(
+        document, "x", environ={"MIA_DTC_PASSWORD": "hunter2", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    )
+    assert from_environment.dtc.password.get_secret_value() == "hunter2"
+    assert from_credentials.dtc.password.get_secret_value() == "correct horse"
+    for settings in (from_environment, from_credentials):
+        for told in (repr(settings), str(settings.effective())):
+            assert "hunter2" not in told
+            assert "correct horse" not in told
+    assert from_environment.dtc.username == plain.dtc.username
+
+
+def test_the_hash_is_of_the_values_in_force(document):
+    plain = config.parse(document, "x", environ={})
+    faster = config.parse(document, "x", {"simulator.speed": 21.0}, environ={})
+    assert faster.simulator.speed == 21.0
+    assert plain.sha256() == config.parse(document, "y", environ={}).sha256()
+    assert plain.sha256() != faster.sha256()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "can't be read: No such file"), (b"[risk\n", "not valid TOML"), (b"\xff\xfe", "not UTF-8")],
+)
+def test_an_unreadable_file_is_named(tmp_path, content, said):
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"mine\.toml") as refusal:
+        config.load(path, environ={})
+    assert said in str(refusal.value)
+
+
+def test_settings_do_not_change(document):
+    settings = config.parse(document, "x", environ={})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.risk.max_daily_loss = 1e9
