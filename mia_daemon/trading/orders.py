@@ -1,0 +1,358 @@
+"""The order state machine: one table, and the book of our working orders that moves by it.
+
+An order's state is what is known of it, never what is hoped. Intent comes first (journaled, not yet on the wire). Once
+sent, only the server's word moves an order, and an order of which nothing certain is known is UNKNOWN until evidence
+resolves it: a fill, an order update, or a complete list of open orders with or without it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderUpdate, Side
+
+
+class OrderState(StrEnum):
+    """What is known of an order."""
+
+    INTENT = "intent"  # journaled; not known to have left
+    SENT = "sent"  # on the wire, not yet answered
+    ACKED = "acked"  # the server has it, it is not yet working (pending open, pending child)
+    WORKING = "working"
+    PARTIAL = "partial"  # working, some of it filled
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"  # may be working, filled or dead: blocks new risk until evidence resolves it
+
+
+DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED})
+"""Nothing more is expected of an order in these states; evidence to the contrary is still believed."""
+
+OPEN_AT_SERVER = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+
+
+class Cause(StrEnum):
+    """What moves an order from state to state: the server's statuses, fills, and what we did or lost ourselves."""
+
+    SEND = "send"
+    LOSE = "lose"  # the link went down or no answer came in time
+    PART_FILL = "part_fill"
+    FULL_FILL = "full_fill"
+    LISTED = "listed"  # working, said in answer to a query for all open orders: fresher than anything before it
+    LISTED_HELD = "listed_held"  # the same of an order not yet working
+    ACCEPTED = OrderStatus.ACCEPTED.value
+    WORKING = OrderStatus.WORKING.value
+    PARTIAL = OrderStatus.PARTIAL.value
+    FILLED = OrderStatus.FILLED.value
+    CANCELED = OrderStatus.CANCELED.value
+    REJECTED = OrderStatus.REJECTED.value
+    CANCEL_REJECTED = OrderStatus.CANCEL_REJECTED.value
+    REPLACE_REJECTED = OrderStatus.REPLACE_REJECTED.value
+    REPLACED = OrderStatus.REPLACED.value
+    UNKNOWN_TO_SERVER = OrderStatus.UNKNOWN_TO_SERVER.value
+
+
+def _table() -> dict[tuple[OrderState, Cause], OrderState]:
+    """Every state and cause. A row names the states after, in the order of `columns`."""
+    _, sent, acked, working, partial, filled, canceled, rejected, unknown = OrderState
+    columns = tuple(OrderState)
+    rows: dict[Cause, tuple[OrderState, ...]] = {
+        # from:            intent    sent      acked     working   partial   filled  canceled  rejected  unknown
+        Cause.SEND: (sent, sent, acked, working, partial, filled, canceled, rejected, unknown),
+        Cause.LOSE: (unknown, unknown, unknown, unknown, unknown, filled, canceled, rejected, unknown),
+        # A fill proves that it was working, not that what is left of an unknown order still is.
+        Cause.PART_FILL: (partial, partial, partial, partial, partial, filled, canceled, unknown, unknown),
+        Cause.FULL_FILL: (filled,) * 9,
+        # What the server lists as open is open, even if a cancel was believed before; but filled stays filled.
+        Cause.LISTED: (working, working, working, working, partial, filled, working, working, working),
+        Cause.LISTED_HELD: (acked, acked, acked, acked, partial, filled, acked, acked, acked),
+        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress.
+        Cause.ACCEPTED: (acked, acked, acked, working, partial, filled, canceled, rejected, acked),
+        Cause.WORKING: (working, working, working, working, partial, filled, canceled, rejected, working),
+        Cause.PARTIAL: (partial, partial, partial, partial, partial, filled, canceled, unknown, partial),
+        # A fill overtaken by a cancel's confirmation is a fill all the same.
+        Cause.FILLED: (filled,) * 9,
+        Cause.CANCELED: (canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+        # "Rejected" of an order that has worked contradicts itself (some servers say so of its rejected replace): ask.
+        Cause.REJECTED: (rejected, rejected, rejected, unknown, unknown, filled, canceled, rejected, rejected),
+        # A refused request says nothing of the order itself: it lives on as before.
+        Cause.CANCEL_REJECTED: columns,
+        Cause.REPLACE_REJECTED: columns,
+        Cause.REPLACED: (working, working, working, working, partial, filled, canceled, rejected, working),
+        # A complete answer without it, fills already booked: what is left of it is gone.
+        Cause.UNKNOWN_TO_SERVER: (
+            *(canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+        ),
+    }
+    return {(state, cause): after for cause, row in rows.items() for state, after in zip(columns, row, strict=True)}
+
+
+TRANSITIONS = _table()
+"""The state after, for every state and cause."""
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram: one arrow per pair of states, labelled with all its causes."""
+    arrows: dict[tuple[OrderState, OrderState], list[str]] = {}
+    for (before, cause), after in TRANSITIONS.items():
+        if before != after:
+            arrows.setdefault((before, after), []).append(cause)
+    lines = ["stateDiagram-v2", f"    [*] --> {OrderState.INTENT}"]
+    lines += [f"    {before} --> {after}: {', '.join(causes)}" for (before, after), causes in arrows.items()]
+    lines += [f"    {state} --> [*]" for state in OrderState if state in DONE]
+    return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class WorkingOrder:
+    """One of our orders and what is known of it. Moved only by `WorkingOrders`.
+
+    Attributes:
+        quantity: total as the server last said it, including what has filled.
+        booked: contracts of fills booked.
+        reported: cumulative filled quantity the server has told of; more than `booked` while a fill is on its way.
+        price: limit or trigger as the server last said it.
+        request: number of the last request about it (send, replace, cancel): answers to queries made before that
+            request say nothing about it.
+        asked_ns: when the request still unanswered was sent; 0 when none is.
+        cancel_pending, replace_pending: which requests are unanswered.
+    """
+
+    order: Order
+    state: OrderState
+    quantity: int
+    price: float
+    server_order_id: str = ""
+    booked: int = 0
+    reported: int = 0
+    request: int = 0
+    asked_ns: int = 0
+    cancel_pending: bool = False
+    replace_pending: bool = False
+    updated_ns: int = 0
+    text: str = ""
+    executions: set[str] = field(default_factory=set)
+
+    @property
+    def client_order_id(self) -> str:
+        return self.order.client_order_id
+
+    @property
+    def done(self) -> bool:
+        """Nothing more can come of it, and every fill the server told of is booked."""
+        return self.state in DONE and self.reported <= self.booked
+
+    @property
+    def live(self) -> bool:
+        return self.state not in DONE
+
+    @property
+    def open_quantity(self) -> int:
+        """Contracts that may yet change the position."""
+        expected = self.quantity if self.live else self.reported
+        return max(expected - self.booked, 0)
+
+    @property
+    def at_server(self) -> bool:
+        """Known to be working now."""
+        return self.state in OPEN_AT_SERVER
+
+
+class WorkingOrders:
+    """Our orders that are not done, and the last of those that are (`keep_done`), for late updates.
+
+    Knows nothing of positions, prices or time but what it is told. An update or a fill of an order it has never seen
+    is not ours: it gets None back and changes nothing.
+    """
+
+    def __init__(self, keep_done: int = 4096) -> None:
+        self._live: dict[str, WorkingOrder] = {}
+        self._done: dict[str, WorkingOrder] = {}
+        self._by_server: dict[str, str] = {}
+        self._keep_done = keep_done
+        self._requests = 0
+
+    def __iter__(self) -> Iterator[WorkingOrder]:
+        """Those not done, oldest first; the caller may send orders while it goes through them."""
+        return iter(tuple(self._live.values()))
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, client_order_id: str) -> WorkingOrder | None:
+        return self._live.get(client_order_id) or self._done.get(client_order_id)
+
+    def find(self, client_order_id: str, server_order_id: str) -> WorkingOrder | None:
+        """By our own identifier, or, where a server left that out, by the server's."""
+        return self.get(client_order_id or self._by_server.get(server_order_id, ""))
+
+    @property
+    def mark(self) -> int:
+        """Number of the newest request: an answer to a query asked now says nothing of requests made after it."""
+        return self._requests
+
+    # What we do ourselves.
+
+    def add(self, order: Order) -> WorkingOrder:
+        """An order about to be sent. Raises ValueError when its identifier was used before."""
+        if self.get(order.client_order_id) is not None:
+            raise ValueError(f"order {order.client_order_id} exists already: an identifier is never used twice")
+        entry = WorkingOrder(order, OrderState.INTENT, order.quantity, order.price)
+        self._live[order.client_order_id] = entry
+        return entry
+
+    def restore(self, entry: WorkingOrder) -> None:
+        """An order of an earlier run, as its journal has it."""
+        self._live[entry.client_order_id] = entry
+        if entry.server_order_id:
+            self._by_server[entry.server_order_id] = entry.client_order_id
+        self._file(entry)
+
+    def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
+        """It is being handed to the broker at `ts_ns`."""
+        self._ask(entry, ts_ns)
+        self._move(entry, Cause.SEND)
+
+    def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
+        self._ask(entry, ts_ns)
+        entry.cancel_pending = True
+
+    def replace_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
+        self._ask(entry, ts_ns)
+        entry.replace_pending = True
+
+    def lose(self, entry: WorkingOrder) -> None:
+        """Nothing certain is known of it any more."""
+        self._move(entry, Cause.LOSE)
+
+    def _ask(self, entry: WorkingOrder, ts_ns: int) -> None:
+        self._requests += 1
+        entry.request = self._requests
+        entry.asked_ns = ts_ns
+
+    # What the server says.
+
+    def update(self, update: OrderUpdate) -> WorkingOrder | None:
+        """Move the order an update speaks of; None when it is not ours."""
+        entry = self.find(update.client_order_id, update.server_order_id)
+        if entry is None:
+            return None
+        if update.server_order_id:
+            self._by_server[update.server_order_id] = entry.client_order_id
+        if update.ts_ns >= entry.updated_ns:
+            self._take_facts(entry, update)
+        entry.reported = max(entry.reported, update.filled)
+        if update.status is OrderStatus.FILLED:
+            entry.reported = max(entry.reported, update.filled or entry.quantity)
+        self._answered(entry, update)
+        self._move(entry, _cause(update))
+        return entry
+
+    def fill(self, fill: Fill) -> WorkingOrder | None:
+        """Book a fill on its order, once; None when the order is not ours."""
+        entry = self.find(fill.client_order_id, fill.server_order_id)
+        if entry is None or fill.execution_id in entry.executions:
+            return entry
+        entry.executions.add(fill.execution_id)
+        entry.booked += fill.quantity
+        entry.reported = max(entry.reported, entry.booked)
+        self._move(entry, Cause.FULL_FILL if entry.booked >= entry.quantity else Cause.PART_FILL)
+        return entry
+
+    @staticmethod
+    def _take_facts(entry: WorkingOrder, update: OrderUpdate) -> None:
+        entry.updated_ns = update.ts_ns
+        entry.text = update.text or entry.text
+        entry.server_order_id = update.server_order_id or entry.server_order_id
+        if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
+            entry.quantity = update.quantity or entry.quantity
+            entry.price = update.price or entry.price
+
+    @staticmethod
+    def _answered(entry: WorkingOrder, update: OrderUpdate) -> None:
+        """Which of our unanswered requests this update answers."""
+        status = update.status
+        if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:
+            entry.cancel_pending = entry.replace_pending = False
+        elif status in {OrderStatus.REPLACED, OrderStatus.REPLACE_REJECTED}:
+            entry.replace_pending = False
+        elif status is OrderStatus.CANCEL_REJECTED:
+            entry.cancel_pending = False
+        if not (entry.cancel_pending or entry.replace_pending):
+            entry.asked_ns = 0
+
+    def _move(self, entry: WorkingOrder, cause: Cause) -> None:
+        entry.state = TRANSITIONS[entry.state, cause]
+        if not entry.live:
+            entry.cancel_pending = entry.replace_pending = False
+            entry.asked_ns = 0
+        self._file(entry)
+
+    def _file(self, entry: WorkingOrder) -> None:
+        """Keep the order among the live or the done, as its state says."""
+        name = entry.client_order_id
+        if not entry.done:
+            self._done.pop(name, None)
+            self._live[name] = entry
+            return
+        self._live.pop(name, None)
+        self._done[name] = entry
+        while len(self._done) > self._keep_done:
+            oldest = next(iter(self._done.values()))
+            del self._done[oldest.client_order_id]
+            self._by_server.pop(oldest.server_order_id, None)
+
+    # What it adds up to.
+
+    def exposure(self, side: Side) -> int:
+        """Contracts by which the position may yet move to `side`, at worst.
+
+        Of a stop and a target that cancel each other the larger counts; an order that waits for its parent counts
+        for what the parent has filled.
+        """
+        largest: dict[str, int] = {}
+        for entry in self._live.values():
+            if entry.order.side is side:
+                group = entry.order.parent_id or entry.client_order_id
+                largest[group] = max(largest.get(group, 0), self._active_quantity(entry))
+        return sum(largest.values())
+
+    def _active_quantity(self, entry: WorkingOrder) -> int:
+        parent = self.get(entry.order.parent_id)
+        if parent is None or entry.state is not OrderState.ACKED:
+            return entry.open_quantity
+        return min(entry.open_quantity, max(parent.reported - entry.booked, 0))
+
+    def protection(self, side: Side) -> int:
+        """Contracts of stops known to be working on `side`: the side opposite to the position's."""
+        return sum(
+            entry.open_quantity
+            for entry in self._live.values()
+            if entry.order.role is OrderRole.STOP and entry.order.side is side and entry.at_server
+        )
+
+    def with_role(self, *roles: OrderRole) -> list[WorkingOrder]:
+        """Those not done whose role is one of `roles`, oldest first."""
+        return [entry for entry in self._live.values() if entry.order.role in roles]
+
+    def unknown(self) -> list[WorkingOrder]:
+        """Those of which nothing certain is known: they block new risk."""
+        return [entry for entry in self._live.values() if entry.state is OrderState.UNKNOWN]
+
+    def unanswered(self, before_ns: int) -> list[WorkingOrder]:
+        """Those with a request sent at or before `before_ns` and not answered yet."""
+        return [entry for entry in self._live.values() if entry.asked_ns and entry.asked_ns <= before_ns]
+
+    def missing_fills(self) -> list[WorkingOrder]:
+        """Those for which the server reported more than was booked."""
+        return [entry for entry in self._live.values() if entry.reported > entry.booked]
+
+
+def _cause(update: OrderUpdate) -> Cause:
+    if not update.unsolicited:
+        if update.status in {OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED}:
+            return Cause.LISTED
+        if update.status is OrderStatus.ACCEPTED:
+            return Cause.LISTED_HELD
+    return Cause(update.status.value)
