@@ -1,0 +1,36 @@
+"""What every feed looks like: it puts batches of events on a queue, oldest first, and `END` when there are no more."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from mia_daemon.records import EventArray
+from mia_daemon.stage import EndOfData
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that arrived together, never empty, in arrival order.
+
+    Attributes:
+        events: owned by the batch; nobody writes to it.
+        born_ns: stopwatch reading when the bytes of the last of them arrived: tick-to-order starts here.
+    """
+
+    events: EventArray
+    born_ns: int
+
+
+BatchQueue = asyncio.Queue[Batch | EndOfData]
+
+
+class Feed(Protocol):
+    """A source of market events."""
+
+    async def run(self, queue: BatchQueue) -> None:
+        """Put batches on `queue`, then `END` if the source has an end; a live feed runs until it is cancelled.
+
+        Errors leave as MiaError: FileFormatError for a damaged file, MarketDataRefused when the server will not serve
+        the symbol. Lost connections and rewritten files do not end a feed; they are marked by a GAP event.
+        """
+        ...

@@ -1,0 +1,117 @@
+"""A feed from a file that has an end: a `.scid` (with its `.depth` or without), or a recording."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mia_daemon.clock import Clock
+from mia_daemon.errors import UsageError
+from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.recorder import is_recording, read_recording
+from mia_daemon.feed.sierra_files import (
+    Records,
+    depth_positions,
+    depth_to_events,
+    ends_in_snapshot,
+    read_depth,
+    read_scid,
+    scid_to_events,
+    to_ns,
+)
+from mia_daemon.records import MARKET_EVENT, EventArray
+from mia_daemon.stage import END
+
+
+class ReplayFeed:
+    """Reads a file as fast as it is taken from the queue. The file is checked whole before the first batch.
+
+    Args:
+        path: a `.scid` file, a recording or the directory of one.
+        depth_path: the `.depth` file of the same symbol, merged by time.
+        batch_events: rows per batch; decisions do not depend on it.
+        price_multiplier: of the prices stored in Sierra Chart's files.
+
+    Raises:
+        FileFormatError: a file is foreign, truncated, damaged or empty.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        depth_path: Path | None = None,
+        batch_events: int = 4096,
+        symbol: int = 0,
+        price_multiplier: float = 1.0,
+    ) -> None:
+        self._clock = clock
+        self._batch_events = batch_events
+        self._source: _Recording | _SierraFiles
+        if is_recording(path):
+            if depth_path is not None:
+                raise UsageError(f"{path} is a recording and holds its own depth: leave {depth_path} out")
+            self._source = _Recording(path)
+        else:
+            self._source = _SierraFiles(path, depth_path, symbol, price_multiplier)
+
+    def __len__(self) -> int:
+        """Events in the file."""
+        return len(self._source)
+
+    def batches(self) -> Iterator[EventArray]:
+        """All events in order, `batch_events` at a time; each array is owned by who takes it."""
+        for start in range(0, len(self), self._batch_events):
+            yield self._source.rows(start, min(start + self._batch_events, len(self)))
+
+    async def run(self, queue: BatchQueue) -> None:
+        """Put every batch, then `END`. A queue with room does not suspend, so this yields to the others by itself."""
+        for events in self.batches():
+            await queue.put(Batch(events, self._clock.monotonic_ns()))
+            await asyncio.sleep(0)
+        await queue.put(END)
+
+
+class _Recording:
+    def __init__(self, path: Path) -> None:
+        self._events = read_recording(path)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def rows(self, start: int, stop: int) -> EventArray:
+        return self._events[start:stop].copy()
+
+
+class _SierraFiles:
+    """The rows of a trades file and a depth file, merged without converting more than is asked for."""
+
+    def __init__(self, path: Path, depth_path: Path | None, symbol: int, price_multiplier: float) -> None:
+        self._trades = read_scid(path)
+        self._depth: Records | None = None if depth_path is None else read_depth(depth_path)
+        self._symbol = symbol
+        self._multiplier = price_multiplier
+        self._in_snapshot = False
+        if self._depth is not None:
+            self._places = depth_positions(to_ns(self._trades["time"]), to_ns(self._depth["time"]))
+
+    def __len__(self) -> int:
+        return len(self._trades) + (0 if self._depth is None else len(self._depth))
+
+    def rows(self, start: int, stop: int) -> EventArray:
+        """Rows of the merged order; asked for front to back, since a snapshot may span two pieces."""
+        if self._depth is None:
+            return scid_to_events(self._trades[start:stop], self._symbol, self._multiplier)
+        first, last = np.searchsorted(self._places, (start, stop))
+        events = np.empty(stop - start, MARKET_EVENT)
+        of_depth = np.zeros(stop - start, np.bool_)
+        of_depth[self._places[first:last] - start] = True
+        events[~of_depth] = scid_to_events(self._trades[start - first : stop - last], self._symbol, self._multiplier)
+        if last > first:
+            in_snapshot = self._in_snapshot and start > 0
+            depth = depth_to_events(self._depth[first:last], self._symbol, self._multiplier, in_snapshot=in_snapshot)
+            self._in_snapshot = ends_in_snapshot(depth)
+            events[of_depth] = depth
+        return events

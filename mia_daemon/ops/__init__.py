@@ -1,0 +1,1 @@
+"""What the daemon says of itself: logs, samples, alerts, systemd and the control socket."""
