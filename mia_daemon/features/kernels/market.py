@@ -6,7 +6,11 @@ A family is a module with a flat float64 state `s` and those of these hooks that
     make_state(tick_size) -> float64 array                 plain Python, once
     on_trade(s, t, m)      on_quote(s, t, m)      on_depth(s, t, m, book)
     on_second(s, sec, m)   on_gap(s, m)           on_day(s, m, cal, row)
+    on_silence(s, sec, n, m)                               optional, see below
     emit(s, t, m, out)                                     writes out[FIRST : FIRST + COUNT], always finite
+
+Families that need the calendar have `cal, row` as last arguments of on_trade and emit; row is -1 before the first
+trading day.
 
 `t` is the event's time in ns since the epoch (int64, never decreasing), `sec` an epoch second (int64). Times that a
 family keeps in its float64 state are `m[M_NOW]`: seconds since `m[M_ORIGIN]`, exact to 2 ns over 100 days, where
