@@ -1,0 +1,1 @@
+"""Task 3: what the models say of a feature window."""

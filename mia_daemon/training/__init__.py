@@ -1,0 +1,1 @@
+"""Offline: scripts that make model bundles. The daemon never imports this."""
