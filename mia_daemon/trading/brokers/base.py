@@ -35,8 +35,11 @@ class Broker(Protocol):
     def cancel(self, client_order_id: str) -> None:
         """Ask for an order's cancellation; held back until the server's own identifier of it is known."""
 
-    def flatten(self, symbol: str) -> None:
-        """Have the server close the symbol's position at the market; working orders stay."""
+    def flatten(self, order: Order) -> None:
+        """Have the server close the position at the market, whatever it is by then, under the name of `order`.
+
+        Working orders stay. The order says what the position is believed to be.
+        """
 
     def on_market(self, events: EventArray) -> int:
         """Let market events pass; returns how many were taken, at least one.

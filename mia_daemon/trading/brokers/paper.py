@@ -1,0 +1,228 @@
+"""The paper broker: the touch-matching exchange behind an entry and a response latency, driven by event time.
+
+Everything happens at market events: a request reaches the exchange `entry_latency` after the event at which it was
+made, and what the exchange says of it is told at the first event `response_latency` later. Nothing depends on how the
+events are cut into arrays, so a replay is exact.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_MS
+from mia_daemon.config import BrokerSettings
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import (
+    BalanceReport,
+    BookOfRecord,
+    Bracket,
+    BrokerEvent,
+    EventArray,
+    EventKind,
+    Order,
+    OrderStatus,
+    OrderUpdate,
+)
+from mia_daemon.trading.brokers.base import BrokerEventSink
+from mia_daemon.trading.brokers.paper_exchange import PaperExchange, Touch
+from mia_daemon.trading.orders import WorkingOrder
+
+SCAN = 2048  # events looked at in one pass for the next one that concerns an order
+
+
+class PaperBroker:
+    """Fills orders against the market events handed to `on_market`."""
+
+    def __init__(self, instrument: Instrument, account: str, settings: BrokerSettings) -> None:
+        self._exchange = PaperExchange(instrument, account, self._tell_later, settings.paper_starting_cash)
+        self._account = account
+        self._half_tick = instrument.tick_size / 2
+        self._entry_ns = round(settings.paper_entry_latency_ms * NS_PER_MS)
+        self._response_ns = round(settings.paper_response_latency_ms * NS_PER_MS)
+        self._sink: BrokerEventSink = _nobody
+        self._now_ns = 0
+        self._requests: deque[tuple[int, Callable[[int], None], tuple[Order, ...]]] = deque()
+        self._reports: deque[tuple[int, BrokerEvent]] = deque()
+        self._orders_sent = 0
+
+    @property
+    def orders_sent(self) -> int:
+        return self._orders_sent
+
+    def start(self, on_event: BrokerEventSink) -> None:
+        self._sink = on_event
+
+    def restore(
+        self, prefix: str, position: int, average_price: float, cash: float, orders: Iterable[WorkingOrder]
+    ) -> None:
+        """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only."""
+        self._exchange.restore(prefix, position, average_price, cash)
+        for entry in orders:
+            if entry.at_server:
+                self._exchange.restore_order(
+                    entry.order, entry.server_order_id, entry.quantity, entry.booked, entry.price
+                )
+
+    # Requests: each is on its way for the entry latency.
+
+    def submit(self, order: Order) -> None:
+        self._orders_sent += 1
+        self._send(lambda ts_ns: self._exchange.submit(order, ts_ns), order)
+
+    def submit_bracket(self, bracket: Bracket) -> None:
+        self._orders_sent += 3
+        orders = (bracket.entry, bracket.stop, bracket.target)
+        self._send(lambda ts_ns: self._exchange.submit_bracket(bracket, ts_ns), *orders)
+
+    def replace(self, client_order_id: str, price: float, quantity: int) -> None:
+        self._send(lambda ts_ns: self._exchange.replace(client_order_id, price, quantity, ts_ns))
+
+    def cancel(self, client_order_id: str) -> None:
+        self._send(lambda ts_ns: self._exchange.cancel(client_order_id, ts_ns))
+
+    def flatten(self, order: Order) -> None:
+        self._orders_sent += 1
+        self._send(lambda ts_ns: self._exchange.flatten(order, ts_ns), order)
+
+    def _send(self, request: Callable[[int], None], *orders: Order) -> None:
+        self._requests.append((self._now_ns + self._entry_ns, request, orders))
+
+    # The market.
+
+    def on_market(self, events: EventArray) -> int:
+        done = 0
+        while (found := self._next(events, done)) < len(events):
+            self._pass_over(events[done:found])
+            done = found + 1
+            if self._work(events[found]):
+                return done
+        self._pass_over(events[done:])
+        return len(events)
+
+    def _next(self, events: EventArray, start: int) -> int:
+        """Index of the first event from `start` at which anything may happen; the number of events when there is none.
+
+        May name an event too many, never one too few.
+        """
+        low, high, taking = self._watched()
+        idle = low == -np.inf and high == np.inf and not (self._requests or self._reports)
+        if idle:
+            return len(events)
+        if taking:
+            return start
+        for first in range(start, len(events), SCAN):
+            part = events[first : first + SCAN]
+            hits = self._hits(part, low, high)
+            found = int(hits.argmax())
+            if hits[found]:
+                return first + found
+        return len(events)
+
+    def _watched(self) -> tuple[float, float, bool]:
+        """Prices at or below, and at or above, which something may happen; and whether an order takes the touch."""
+        low, high, taking = -np.inf, np.inf, False
+        for paper in self._exchange.orders:
+            if paper.working:
+                taking |= paper.taking
+                if paper.watches_below:
+                    low = max(low, paper.price + self._half_tick)
+                else:
+                    high = min(high, paper.price - self._half_tick)
+        return low, high, taking
+
+    def _hits(self, events: EventArray, low: float, high: float) -> NDArray[np.bool_]:
+        ts, price = events["ts_ns"], events["price"]
+        hits: NDArray[np.bool_] = (price <= low) | (events["bid"] <= low) | (price >= high) | (events["ask"] >= high)
+        if self._requests:
+            hits |= ts > self._requests[0][0]
+        if self._reports:
+            hits |= ts >= self._reports[0][0]
+        return hits
+
+    def _pass_over(self, events: EventArray) -> None:
+        """Events at which nothing happens: only the last touch and the time remain of them."""
+        if not len(events):
+            return
+        self._now_ns = max(self._now_ns, int(events["ts_ns"].max()))
+        last = events[-1]
+        if not _tells_touch(last):
+            telling = np.flatnonzero((events["symbol"] == 0) & (events["bid"] <= events["ask"]))
+            if not len(telling):
+                return
+            last = events[telling[-1]]
+        self._exchange.touch = _touch(last)
+
+    def _work(self, event: np.void) -> bool:
+        """One event: requests that arrived before it, the event itself, reports due by then; true if any was told."""
+        ts_ns = int(event["ts_ns"])
+        while self._requests and self._requests[0][0] < ts_ns:
+            arrival_ns, request, _ = self._requests.popleft()
+            request(arrival_ns)
+        self._now_ns = max(self._now_ns, ts_ns)
+        if event["symbol"] == 0:
+            if _tells_touch(event):
+                self._exchange.touch = _touch(event)
+            if event["kind"] == EventKind.TRADE:
+                side, size = int(event["side"]), float(event["size"])
+                self._exchange.on_trade(self._now_ns, float(event["price"]), size, side)
+            self._exchange.on_touch(self._now_ns)
+        told = False
+        while self._reports and self._reports[0][0] <= self._now_ns:
+            told = True
+            self._sink(self._reports.popleft()[1])
+        return told
+
+    def _tell_later(self, ts_ns: int, event: BrokerEvent) -> None:
+        self._reports.append((ts_ns + self._response_ns, event))
+
+    # Queries.
+
+    async def book_of_record(self, since_ns: int) -> BookOfRecord:
+        """The exchange as it is now. Orders still on their way count as accepted: they would arrive before a query."""
+        exchange, now = self._exchange, self._now_ns
+        listed = [exchange.snapshot(paper, now, paper.status, "", unsolicited=False) for paper in exchange.orders]
+        listed += [_on_its_way(order, now) for _, _, orders in self._requests for order in orders]
+        return BookOfRecord(
+            ts_ns=now,
+            open_orders=tuple(listed),
+            fills=tuple(fill for fill in exchange.fills if fill.ts_ns >= since_ns),
+            positions=(exchange.position_report(now, unsolicited=False),),
+            balance=BalanceReport(now, self._account, exchange.cash),
+        )
+
+    async def connect(self) -> None:
+        """Always ready."""
+
+    async def close(self) -> None:
+        """Nothing to leave."""
+
+
+def _nobody(_event: BrokerEvent) -> None:
+    raise RuntimeError("a broker was used before start() named who is told of its events")
+
+
+def _tells_touch(event: np.void) -> bool:
+    return bool(event["symbol"] == 0 and event["bid"] <= event["ask"])
+
+
+def _touch(event: np.void) -> Touch:
+    return Touch(float(event["bid"]), float(event["ask"]), float(event["bid_size"]), float(event["ask_size"]))
+
+
+def _on_its_way(order: Order, ts_ns: int) -> OrderUpdate:
+    return OrderUpdate(
+        ts_ns=ts_ns,
+        client_order_id=order.client_order_id,
+        server_order_id="",
+        symbol=order.symbol,
+        account=order.account,
+        status=OrderStatus.ACCEPTED,
+        side=order.side,
+        quantity=order.quantity,
+        price=order.price,
+        limit_price=order.limit_price,
+        type=order.type,
+        unsolicited=False,
+    )

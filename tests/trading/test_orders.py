@@ -1,0 +1,291 @@
+"""The order state machine: its table is total, evidence wins, and no sequence of messages loses count of a contract."""
+
+import itertools
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.trading.orders import DONE, TRANSITIONS, Cause, OrderState, WorkingOrders, mermaid
+
+SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
+
+
+def order(name="r-1E", side=Side.BUY, quantity=2, role=OrderRole.ENTRY, parent="", price=100.0):
+    return Order(name, SYMBOL, ACCOUNT, side, quantity, OrderType.LIMIT, role, "r-1", price=price, parent_id=parent)
+
+
+def update(name, status, *, server="S1", ts=1, **facts):
+    return OrderUpdate(ts, name, server, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
+
+
+def fill(name, quantity, execution, *, side=Side.BUY, server="S1"):
+    return Fill(1, execution, name, server, SYMBOL, ACCOUNT, side, quantity, 100.0)
+
+
+def working(book, one=None, **facts):
+    entry = book.add(one or order())
+    book.sent(entry, 1)
+    book.update(update(entry.client_order_id, "working", **facts))
+    return entry
+
+
+def test_every_state_and_cause_is_defined():
+    assert set(TRANSITIONS) == set(itertools.product(OrderState, Cause))
+
+
+def test_every_status_of_the_server_is_a_cause():
+    assert {status.value for status in OrderStatus} <= {cause.value for cause in Cause}
+
+
+def test_filled_is_for_ever():
+    assert {TRANSITIONS[OrderState.FILLED, cause] for cause in Cause} == {OrderState.FILLED}
+
+
+def test_only_fills_and_fresh_lists_move_a_finished_order():
+    movers = {
+        cause
+        for state in (OrderState.CANCELED, OrderState.REJECTED)
+        for cause in Cause
+        if TRANSITIONS[state, cause] not in DONE
+    }
+    assert movers == {Cause.LISTED, Cause.LISTED_HELD, Cause.PART_FILL, Cause.PARTIAL}
+
+
+@pytest.mark.parametrize("status", ["cancel_rejected", "replace_rejected"])
+@pytest.mark.parametrize("state", OrderState)
+def test_a_refused_request_leaves_the_order_as_it_was(state, status):
+    assert TRANSITIONS[state, Cause(status)] is state
+
+
+def test_rejected_replace_of_a_working_order_keeps_it_alive_at_its_price():
+    book = WorkingOrders()
+    entry = working(book, price=100.0, quantity=2)
+    book.replace_sent(entry, 2)
+    book.update(update("r-1E", "replace_rejected", ts=3, price=105.0))
+    assert (entry.state, entry.price, entry.replace_pending) == (OrderState.WORKING, 100.0, False)
+
+
+def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
+    book = WorkingOrders()
+    entry = working(book)
+    book.replace_sent(entry, 2)
+    book.update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2))
+    assert (entry.server_order_id, entry.price, entry.asked_ns) == ("S2", 101.0, 0)
+    assert book.find("", "S1") is entry
+    assert book.find("", "S2") is entry
+
+
+def test_late_fill_after_cancel_is_booked():
+    book = WorkingOrders()
+    entry = working(book)
+    book.update(update("r-1E", "canceled", ts=2))
+    assert len(book) == 0
+    book.fill(fill("r-1E", 1, "x1"))
+    assert (entry.state, entry.booked) == (OrderState.CANCELED, 1)
+    book.fill(fill("r-1E", 1, "x2"))
+    assert entry.state is OrderState.FILLED
+
+
+def test_an_execution_is_booked_once():
+    book = WorkingOrders()
+    entry = working(book)
+    book.fill(fill("r-1E", 1, "x1"))
+    book.fill(fill("r-1E", 1, "x1"))
+    assert (entry.state, entry.booked) == (OrderState.PARTIAL, 1)
+
+
+def test_an_older_update_does_not_undo_a_newer_price():
+    book = WorkingOrders()
+    entry = working(book)
+    book.update(update("r-1E", "replaced", ts=5, price=101.0))
+    book.update(update("r-1E", "working", ts=4, price=100.0))
+    assert entry.price == 101.0
+
+
+def test_filled_without_its_fill_is_not_done_until_the_fill_comes():
+    book = WorkingOrders()
+    entry = working(book)
+    book.update(update("r-1E", "filled", ts=2, filled=2))
+    assert book.missing_fills() == [entry]
+    assert book.exposure(Side.BUY) == 2
+    book.fill(fill("r-1E", 2, "x1"))
+    assert (list(book), book.missing_fills(), book.exposure(Side.BUY)) == ([], [], 0)
+
+
+def test_orders_of_others_are_not_ours():
+    book = WorkingOrders()
+    assert book.update(update("", "working", server="X9")) is None
+    assert book.fill(fill("somebody", 1, "x1", server="X9")) is None
+    assert len(book) == 0
+
+
+def test_an_identifier_is_never_used_twice():
+    book = WorkingOrders()
+    working(book)
+    book.update(update("r-1E", "canceled", ts=2))
+    with pytest.raises(ValueError, match="never used twice"):
+        book.add(order())
+
+
+def test_unknown_blocks_until_a_list_names_it():
+    book = WorkingOrders()
+    entry = book.add(order())
+    book.sent(entry, 1)
+    book.lose(entry)
+    assert book.unknown() == [entry]
+    assert book.exposure(Side.BUY) == 2
+    book.update(update("r-1E", "working", ts=5, unsolicited=False))
+    assert book.unknown() == []
+    assert entry.asked_ns == 0
+
+
+def test_a_list_brings_back_an_order_believed_dead():
+    book = WorkingOrders()
+    entry = working(book)
+    book.update(update("r-1E", "unknown_to_server", ts=2))
+    assert entry.state is OrderState.CANCELED
+    book.update(update("r-1E", "working", ts=3, unsolicited=False))
+    assert (entry.state, len(book)) == (OrderState.WORKING, 1)
+
+
+def test_of_a_pair_the_larger_counts_and_a_waiting_child_counts_what_its_parent_filled():
+    book = WorkingOrders()
+    working(book)
+    for name, role in (("r-1S", OrderRole.STOP), ("r-1T", OrderRole.TARGET)):
+        child = book.add(order(name, Side.SELL, 2, role, "r-1E"))
+        book.sent(child, 1)
+        book.update(update(name, "accepted", server=name))
+    assert (book.exposure(Side.BUY), book.exposure(Side.SELL), book.protection(Side.SELL)) == (2, 0, 0)
+    book.fill(fill("r-1E", 1, "x1"))
+    assert (book.exposure(Side.BUY), book.exposure(Side.SELL)) == (1, 1)
+    book.update(update("r-1S", "working", server="r-1S", ts=2, quantity=1))
+    assert book.protection(Side.SELL) == 1
+
+
+def test_unanswered_requests_come_due():
+    book = WorkingOrders()
+    entry = working(book)
+    assert book.unanswered(10**9) == []
+    book.cancel_sent(entry, 7)
+    assert book.unanswered(6) == []
+    assert book.unanswered(7) == [entry]
+    book.update(update("r-1E", "cancel_rejected", ts=8))
+    assert book.unanswered(10**9) == []
+
+
+def test_done_orders_are_forgotten_in_the_end():
+    book = WorkingOrders(keep_done=2)
+    for number in range(4):
+        entry = working(book, order(f"r-{number}E"), server=f"S{number}")
+        book.update(update(entry.client_order_id, "canceled", server=f"S{number}", ts=2))
+    assert book.get("r-0E") is None
+    assert book.find("", "S1") is None
+    assert book.find("", "S3") is not None
+
+
+def test_the_diagram_shows_every_state():
+    text = mermaid()
+    assert text.startswith("stateDiagram-v2\n    [*] --> intent")
+    assert all(f" {state}" in text for state in OrderState)
+
+
+class Server:
+    """What really happens to one order, as a server knows it; shares nothing with the code under test."""
+
+    def __init__(self, quantity):
+        self.quantity, self.filled, self.alive, self.executions = quantity, 0, True, []
+
+    def says(self):
+        if self.filled == self.quantity:
+            return "filled"
+        if not self.alive:
+            return "canceled"
+        return "partial" if self.filled else "working"
+
+
+class OrderMachine(RuleBasedStateMachine):
+    """A server's truth, told late, twice, in any order or not at all; a list of open orders settles it."""
+
+    def __init__(self):
+        super().__init__()
+        self.book = WorkingOrders()
+        self.entry = self.book.add(order(quantity=5))
+        self.book.sent(self.entry, 1)
+        self.server = Server(5)
+        self.ts = 1
+        self.messages = []
+
+    def tell(self, status):
+        self.ts += 1
+        self.messages.append(update("r-1E", status, ts=self.ts, filled=self.server.filled, quantity=5, price=100.0))
+
+    @precondition(lambda self: self.server.alive and self.server.filled < 5)
+    @rule(quantity=st.integers(1, 5))
+    def executes(self, quantity):
+        quantity = min(quantity, 5 - self.server.filled)
+        self.server.filled += quantity
+        name = f"x{len(self.server.executions)}"
+        self.server.executions.append((name, quantity))
+        self.messages.append(fill("r-1E", quantity, name))
+        self.tell(self.server.says())
+
+    @precondition(lambda self: self.server.alive and self.server.filled < 5)
+    @rule()
+    def cancels(self):
+        self.server.alive = False
+        self.tell("canceled")
+
+    @rule(status=st.sampled_from(["cancel_rejected", "replace_rejected"]))
+    def refuses_a_request(self, status):
+        self.tell(status)
+
+    @rule()
+    def link_breaks(self):
+        self.book.lose(self.entry)
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data(), keep=st.booleans(), lose=st.booleans())
+    def delivers(self, data, keep, lose):
+        index = data.draw(st.integers(0, len(self.messages) - 1))
+        message = self.messages[index] if keep else self.messages.pop(index)
+        if lose and not keep:
+            return
+        if isinstance(message, Fill):
+            self.book.fill(message)
+        else:
+            self.book.update(message)
+
+    @rule()
+    def answers_a_query(self):
+        """Fills first, then the list: after that nothing is unknown and everything is as the server has it."""
+        for name, quantity in self.server.executions:
+            self.book.fill(fill("r-1E", quantity, name))
+        self.ts += 1
+        status = self.server.says()
+        if status in {"working", "partial"}:
+            facts = {"filled": self.server.filled, "quantity": 5, "unsolicited": False}
+            self.book.update(update("r-1E", status, ts=self.ts, **facts))
+        else:
+            self.book.update(update("r-1E", "unknown_to_server", ts=self.ts, unsolicited=False))
+        assert self.entry.state.value == status
+        assert self.entry.booked == self.server.filled
+        assert not self.book.unknown()
+
+    @invariant()
+    def never_more_booked_than_executed(self):
+        assert self.entry.booked <= self.server.filled <= 5
+
+    @invariant()
+    def never_dead_while_it_may_fill_unless_the_server_said_so(self):
+        if self.server.alive and self.server.filled < 5:
+            assert self.entry.live
+        worst = self.book.exposure(Side.BUY) + self.entry.booked
+        if self.entry.live:
+            assert worst == 5
+
+
+TestOrderMachine = OrderMachine.TestCase
+TestOrderMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
