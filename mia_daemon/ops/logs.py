@@ -1,0 +1,165 @@
+"""The daemon's log: JSON lines, each whole or absent, about 10 µs a line.
+
+An event is a short lower-case name with key=value facts. Nothing here is global: whoever logs is handed a logger.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import structlog
+
+from mia_daemon.clock import Clock, iso_utc
+from mia_daemon.errors import StartError
+
+LOG_PATH: Final = Path("logs", "live_trading.log")
+"""Below var/."""
+
+_SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
+_REDACTED: Final = "[redacted]"
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+class LineFile:
+    """Appends lines to a file, one `write` each, so that a killed process leaves whole lines.
+
+    A tail that a power cut tore is cut when the file is opened. A disk that refuses a line does not stop the daemon:
+    the line is lost, counted in `lost`, and the first loss in a row is told on standard error.
+
+    Raises:
+        StartError: the file can't be opened for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lost = 0
+        self._torn = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            _cut_torn_tail(self._fd)
+        except OSError as error:
+            raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
+
+    def write(self, line: bytes) -> None:
+        """Append `line`, which ends with its newline."""
+        data = b"\n" + line if self._torn else line
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            if not self.lost:
+                print(f"{self.path} takes no more lines: {error.strerror}", file=sys.stderr)  # noqa: T201  the log is what fails
+            self.lost += 1
+            return
+        self._torn = written < len(data)
+        self.lost += self._torn
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _cut_torn_tail(fd: int) -> None:
+    end = os.fstat(fd).st_size
+    keep = end
+    while keep > 0:
+        start = max(keep - 65_536, 0)
+        newline = os.pread(fd, keep - start, start).rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            break
+        keep = start
+    if keep < end:
+        os.ftruncate(fd, keep)
+
+
+class _LineLogger:
+    """What structlog hands the finished line to; its methods are named after the levels."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.msg = write
+
+
+def make_logger(write: Callable[[bytes], None], clock: Clock, level: str = "info") -> Logger:
+    """A structlog logger whose lines go to `write`, stamped with `clock`'s time.
+
+    Args:
+        write: takes one finished line of UTF-8 JSON with its newline, usually `LineFile.write`.
+        clock: wall clock, or the event clock in replay, so that a replay's log compares with the live one.
+        level: "debug", "info", "warning" or "error"; what is below costs next to nothing.
+    """
+
+    def render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[bytes], dict[str, Any]]:
+        facts: dict[str, Any] = {"ts": iso_utc(clock.now_ns()), "level": method, "event": event.pop("event")}
+        for key, value in event.items():
+            facts[key] = _REDACTED if _is_secret(key) else redact(value)
+        return (_encode(facts).encode() + b"\n",), {}
+
+    wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
+    processors: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, render]
+    logger: Logger = structlog.wrap_logger(
+        _LineLogger(write), processors=processors, wrapper_class=wrapper, context_class=dict
+    ).bind()
+    return logger
+
+
+_secret_keys: dict[str, bool] = {}
+
+
+def _is_secret(key: str) -> bool:
+    """Whether a value under this key must not be written; remembered, as the same keys come again and again."""
+    known = _secret_keys.get(key)
+    if known is None:
+        known = _secret_keys[key] = any(word in key.lower() for word in _SECRET_WORDS)
+    return known
+
+
+def to_json(value: Any) -> Any:
+    """What `json` can't write by itself: records become objects, numpy becomes plain, the rest becomes its text."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return redact({name: getattr(value, name) for name in fields})
+    return redact(dict(value)) if isinstance(value, Mapping) else str(value)
+
+
+def redact(value: Any) -> Any:
+    """`value` with every secret below it replaced; what has none is returned as it is."""
+    if isinstance(value, dict):
+        return {str(key): _REDACTED if _is_secret(str(key)) else redact(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(inner) for inner in value]
+    return value
+
+
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), default=to_json
+).encode
+
+
+class StdlibHandler(logging.Handler):
+    """Passes what libraries say through `logging` (asyncio's unhandled exceptions above all) on to the log."""
+
+    def __init__(self, log: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts: dict[str, Any] = {"logger": record.name, "text": record.getMessage()}
+        if record.exc_info:
+            facts["exc_info"] = record.exc_info
+        self._log.log(record.levelno, "library_said", **facts)
