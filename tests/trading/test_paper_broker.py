@@ -1,5 +1,6 @@
 """The paper broker: late by its latencies, never better than the touch, and blind to how events are cut into arrays."""
 
+import itertools
 import math
 
 import numpy as np
@@ -367,7 +368,7 @@ def simple_strategy(desk, events, cuts):
     desk.broker.start(react)
     sends = {len(events) // 5: Side.BUY, len(events) // 2: Side.SELL}
     edges = sorted({0, len(events), *(cut % len(events) for cut in cuts), *(at + 1 for at in sends)})
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in itertools.pairwise(edges):
         desk.play(events[first:last])
         if last - 1 in sends:
             side = sends[last - 1]
@@ -378,7 +379,7 @@ def simple_strategy(desk, events, cuts):
 
 @settings(max_examples=150, deadline=None)
 @given(events=market(), cuts=st.lists(st.integers(0, 10**6), max_size=8), latency=st.sampled_from([0, 1, 3]))
-def test_what_is_told_does_not_depend_on_how_events_are_cut(events, cuts):
+def test_what_is_told_does_not_depend_on_how_events_are_cut(events, cuts, latency):
     latencies = BrokerSettings(paper_entry_latency_ms=latency, paper_response_latency_ms=latency)
     whole = simple_strategy(Desk(latencies), events, [])
     one_by_one = simple_strategy(Desk(latencies), events, range(len(events)))
