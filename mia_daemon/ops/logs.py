@@ -18,9 +18,6 @@ import structlog
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.errors import StartError
 
-LOG_PATH: Final = Path("logs", "live_trading.log")
-"""Below var/."""
-
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}

@@ -15,6 +15,7 @@ from typing import Any, Final
 import psutil
 
 from mia_daemon.clock import Clock, iso_utc
+from mia_daemon.config import VarPaths
 from mia_daemon.ops.logs import to_json
 from mia_daemon.records import StageStats
 from mia_daemon.row_file import RowFile
@@ -34,9 +35,6 @@ PERFORMANCE_FILES: Final = (
 
 STAGE_FILES: Final = {"executor": "trade_executor", "inference": "inference"}
 """Which file a stage's own latency goes to; the other stages appear in the snapshot only."""
-
-OBSERVER_SOCKET: Final = Path("run", "observer.sock")
-"""Below var/."""
 
 _BYTES_PER_MB: Final = 1024 * 1024
 
@@ -113,7 +111,7 @@ class Metrics:
         self._operations: dict[tuple[str, str], OperationTimer] = {}
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark the next is measured from
-        self._observer = _ObserverSocket(var / OBSERVER_SOCKET)
+        self._observer = _ObserverSocket(VarPaths(var).observer_socket)
         self.rows_lost = 0
         self.snapshot: dict[str, Any] = {}
 
