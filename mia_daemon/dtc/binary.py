@@ -1,0 +1,125 @@
+"""Binary encoding: a message to bytes and back.
+
+Decoding is lenient, since the peer may be older or newer: a message that ends early takes defaults for what is
+missing, a longer one loses its tail, text is UTF-8 or else Latin-1. Encoding is strict, since a wrong byte of ours may
+be an order.
+"""
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+from mia_daemon.dtc.layout import HEADER, MESSAGES, Layout, Message, Text
+from mia_daemon.dtc.stream import Frames
+from mia_daemon.errors import ProtocolError, UsageError
+
+
+def encode(message: Message) -> bytes:
+    """The message as it travels.
+
+    Raises:
+        UsageError: a value does not fit its field; the text names both. Text for people is cut instead.
+    """
+    layout = message.LAYOUT
+    values = layout.values(message)
+    if layout.texts:
+        values = _encoded_texts(layout, values)
+    try:
+        return layout.codec.pack(layout.size, layout.type, *values)
+    except (struct.error, OverflowError) as error:
+        raise UsageError(_misfit(message, error)) from error
+
+
+def decode(frame: bytes | memoryview) -> Message | None:
+    """The message in one whole frame, or None when its type is unknown.
+
+    Raises:
+        ProtocolError: the frame is shorter than the header says, or than a header.
+    """
+    if len(frame) < HEADER.size:
+        raise ProtocolError(f"a frame of {len(frame)} bytes is shorter than its header")
+    size, type_ = HEADER.unpack_from(frame)
+    if len(frame) < size:
+        raise ProtocolError(f"a frame of type {type_} claims {size} bytes and has {len(frame)}")
+    declared = MESSAGES.get(type_)
+    return None if declared is None else _decode(declared.LAYOUT, frame, size)
+
+
+def decode_frames(frames: Frames) -> Iterator[Message]:
+    """The messages of `frames` in order; unknown types are skipped."""
+    view = memoryview(frames.data)
+    for start, end in pairwise(frames.offsets):
+        if (message := decode(view[start:end])) is not None:
+            yield message
+
+
+def _decode(layout: Layout, frame: bytes | memoryview, size: int) -> Message:
+    if size < layout.size:
+        frame = _completed(layout, frame, size)
+    values = layout.codec.unpack_from(frame)
+    if not layout.texts:
+        return layout.make(*values[2:])
+    fields = list(values[2:])
+    for index, _ in layout.texts:
+        fields[index] = _decode_text(fields[index])
+    return layout.make(*fields)
+
+
+def _completed(layout: Layout, frame: bytes | memoryview, size: int) -> bytes:
+    """The whole fields of a short frame, followed by the defaults of the others."""
+    whole = max((f.end for f in layout.fields if f.end <= size), default=HEADER.size)
+    return bytes(frame[:whole]) + _default_bytes(layout.type)[whole:]
+
+
+@cache
+def _default_bytes(type_: int) -> bytes:
+    return encode(MESSAGES[type_]())
+
+
+def _decode_text(raw: bytes) -> str:
+    text = raw.partition(b"\0")[0]
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _encoded_texts(layout: Layout, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    encoded = list(values)
+    for index, kind in layout.texts:
+        try:
+            encoded[index] = _encode_text(encoded[index], kind)
+        except (AttributeError, ValueError) as error:
+            name = layout.fields[index].name
+            raise UsageError(f"{MESSAGES[layout.type].__name__}.{name} can't be sent: {error}") from error
+    return tuple(encoded)
+
+
+def _encode_text(text: object, kind: Text) -> bytes:
+    """`text` with room for its terminating NUL. Raises ValueError when it does not fit."""
+    if not isinstance(text, str):
+        raise ValueError(f"text is expected, not {type(text).__name__}")  # noqa: TRY004  # one kind of misfit
+    raw = text.encode()
+    if b"\0" in raw:
+        raise ValueError("it holds a NUL, which ends a text")
+    if len(raw) < kind.length:
+        return raw
+    if not kind.cut:
+        raise ValueError(f"it has {len(raw)} bytes and {kind.length - 1} are allowed")
+    return raw[: kind.length - 1].decode(errors="ignore").encode()
+
+
+def _misfit(message: Message, error: Exception) -> str:
+    """Which value was at fault: found only now, so that sending costs nothing extra."""
+    layout = message.LAYOUT
+    for f in layout.fields:
+        value = getattr(message, f.name)
+        if isinstance(f.wire, Text):
+            continue
+        try:
+            struct.pack(f"<{f.code}", value)
+        except (struct.error, OverflowError) as reason:
+            return f"{type(message).__name__}.{f.name} = {value!r} can't be sent: {reason}"
+    return f"{type(message).__name__} can't be sent: {error}"

@@ -1,0 +1,205 @@
+"""How a message lies in memory: declared once as a class, everything else derives from it.
+
+A message is a class whose annotations carry C types:
+
+    @message(203)
+    class CancelOrder(Message):
+        ServerOrderID: Char32 = ""
+
+From that follow its constructor, its `struct` format, its field offsets and its numpy dtype. The header's structures
+are packed to 8 (a field lies at a multiple of its size, the whole is padded to its widest field), a few to 1.
+"""
+
+import inspect
+import itertools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from operator import attrgetter
+from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_args
+
+import numpy as np
+
+from mia_daemon.dtc.enums import base_code
+
+HEADER = struct.Struct("<HH")
+"""Size (header included) and Type: the first four bytes of every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class CType:
+    """A number: its name in the header file and its `struct` code."""
+
+    name: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A fixed field of `length` bytes, NUL-terminated.
+
+    Text that does not fit is refused, or cut when it is only for people to read (`cut`): an identifier that lost its
+    end would name another order.
+    """
+
+    length: int
+    cut: bool = False
+
+    @property
+    def code(self) -> str:
+        return f"{self.length}s"
+
+
+I8 = Annotated[int, CType("int8_t", "b")]
+U8 = Annotated[int, CType("uint8_t", "B")]
+U16 = Annotated[int, CType("uint16_t", "H")]
+I32 = Annotated[int, CType("int32_t", "i")]
+U32 = Annotated[int, CType("uint32_t", "I")]
+I64 = Annotated[int, CType("int64_t", "q")]
+U64 = Annotated[int, CType("uint64_t", "Q")]
+F32 = Annotated[float, CType("float", "f")]
+F64 = Annotated[float, CType("double", "d")]
+
+# Times since the Unix epoch, UTC. 0 means unset.
+Seconds32 = Annotated[int, CType("t_DateTime4Byte", "I")]
+Seconds64 = Annotated[int, CType("t_DateTime", "q")]
+SecondsF64 = Annotated[float, CType("t_DateTimeWithMilliseconds", "d")]  # with a fraction
+Millis64 = Annotated[int, CType("t_DateTimeWithMillisecondsInt", "q")]
+Micros64 = Annotated[int, CType("t_DateTimeWithMicrosecondsInt", "q")]
+
+# Text that identifies something.
+Char4 = Annotated[str, Text(4)]
+Char8 = Annotated[str, Text(8)]
+Char16 = Annotated[str, Text(16)]
+Char32 = Annotated[str, Text(32)]
+Char64 = Annotated[str, Text(64)]
+
+# Text for people.
+Note48 = Annotated[str, Text(48, cut=True)]
+Note60 = Annotated[str, Text(60, cut=True)]
+Note64 = Annotated[str, Text(64, cut=True)]
+Note96 = Annotated[str, Text(96, cut=True)]
+Note128 = Annotated[str, Text(128, cut=True)]
+Note256 = Annotated[str, Text(256, cut=True)]
+
+WireType = CType | Text | type[IntEnum]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: where it lies, and what it is."""
+
+    name: str
+    wire: WireType
+    code: str
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """All that encodings need to know of one message.
+
+    Attributes:
+        size: bytes of the whole message, header and tail padding included.
+        fields: in order, without the header.
+        codec: packs and unpacks Size, Type and the fields.
+        values: the fields of a message as one tuple.
+        make: the message from its fields, in order.
+        texts: index among the fields, and kind, of each text.
+    """
+
+    type: int
+    size: int
+    fields: tuple[Field, ...]
+    codec: struct.Struct
+    values: Callable[[Any], tuple[Any, ...]]
+    make: Callable[..., "Message"]
+    texts: tuple[tuple[int, Text], ...]
+
+    def field(self, name: str) -> Field:
+        """The field called `name`; KeyError when there is none."""
+        for f in self.fields:
+            if f.name == name:
+                return f
+        raise KeyError(name)
+
+    def dtype(self, names: tuple[str, ...] | None = None) -> np.dtype[np.void]:
+        """A packed view of the message, header included, or of the named fields only; `itemsize` ends at the last."""
+        chosen = self.fields if names is None else tuple(map(self.field, names))
+        return np.dtype(
+            {
+                "names": ["Size", "Type", *(f.name for f in chosen)],
+                "formats": ["<u2", "<u2", *(_numpy_code(f.code) for f in chosen)],
+                "offsets": [0, 2, *(f.offset for f in chosen)],
+                "itemsize": self.size if names is None else max(f.end for f in chosen),
+            }
+        )
+
+
+class Message:
+    """A DTC message. Its attributes are named as in the protocol; two are equal when all of them are."""
+
+    __slots__ = ()
+    TYPE: ClassVar[int]
+    LAYOUT: ClassVar[Layout]
+
+
+MESSAGES: dict[int, type[Message]] = {}
+"""Every declared message by its type number."""
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def message(type_: int, *, pack: int = 8) -> Callable[[type[M]], type[M]]:
+    """Make the decorated class the message numbered `type_`, its fields aligned to `pack` bytes at most.
+
+    To the type checker a message is keyword-only and frozen. At run time it is neither, which makes decoding twice as
+    fast.
+    """
+
+    def declare(cls: type[M]) -> type[M]:
+        made = dataclass(slots=True)(cls)
+        made.TYPE = type_
+        made.LAYOUT = _lay_out(made, type_, pack)
+        MESSAGES[type_] = made
+        return made
+
+    return declare
+
+
+def _lay_out(cls: type[Message], type_: int, pack: int) -> Layout:
+    annotations = inspect.get_annotations(cls)
+    codes, placed, offset, widest = ["<HH"], [], HEADER.size, 2
+    for f in fields(cls):  # type: ignore[arg-type]  # `message` has just made it a dataclass
+        wire = get_args(annotations[f.name])[1]
+        code = wire.code if isinstance(wire, CType | Text) else base_code(wire)
+        size = struct.calcsize(f"<{code}")
+        alignment = min(1 if isinstance(wire, Text) else size, pack)
+        padding = -offset % alignment
+        codes.append(f"{padding}x{code}" if padding else code)
+        placed.append(Field(f.name, wire, code, offset + padding, size))
+        offset += padding + size
+        widest = max(widest, alignment)
+    tail = -offset % min(widest, pack)
+    codes.append(f"{tail}x")
+    names = [f.name for f in placed]
+    return Layout(
+        type=type_,
+        size=offset + tail,
+        fields=tuple(placed),
+        codec=struct.Struct("".join(codes)),
+        values=attrgetter(*names) if len(names) > 1 else lambda m: (getattr(m, names[0]),),
+        make=cls,
+        texts=tuple((i, f.wire) for i, f in zip(itertools.count(), placed) if isinstance(f.wire, Text)),
+    )
+
+
+def _numpy_code(code: str) -> str:
+    return f"S{code[:-1]}" if code.endswith("s") else f"<{code}"
