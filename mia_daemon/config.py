@@ -11,6 +11,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -301,3 +302,41 @@ def _known_names(parents: tuple[int | str, ...]) -> list[str]:
             return []
         model = nested
     return sorted(model.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class VarPaths:
+    """Where the daemon writes: every place below one directory, named as in the table of files it documents."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / "live_trading.log"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.root / "run" / "control.sock"
+
+    @property
+    def observer_socket(self) -> Path:
+        return self.root / "run" / "observer.sock"
+
+    @property
+    def simulator(self) -> Path:
+        return self.root / "simulator"
+
+    @property
+    def recordings(self) -> Path:
+        return self.root / "recordings"
+
+    @property
+    def kernel_cache(self) -> Path:
+        return self.root / "cache" / "numba"
+
+    @property
+    def calendar_cache(self) -> Path:
+        return self.root / "cache"
+
+    def journal(self, mode: Mode) -> Path:
+        return self.root / "journal" / f"{mode}.db"

@@ -1,0 +1,143 @@
+"""Is everything fit to start? The same questions for `mia-daemon check` and for a start; nothing is written."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.errors import BundleError, ConfigError, MiaError
+from mia_daemon.instruments import instrument
+
+MIN_FREE_BYTES = 500_000_000  # a day's journal, logs and recording with room to spare
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One answer: what was looked at, whether it is fit, and what to do when it isn't."""
+
+    subject: str
+    fit: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.fit else 'FAIL'}  {self.subject:<14} {self.text}"
+
+
+def preflight(settings: Settings, mode: Mode, paths: VarPaths) -> list[Finding]:
+    """Look at everything a start needs; nothing is written and no order connection is made."""
+    looks: dict[str, Callable[[], str]] = {
+        "instrument": lambda: _instrument(settings),
+        "bundle": lambda: _bundle(settings, mode),
+        "directories": lambda: _directories(paths.root),
+        "macro events": lambda: _macro_events(settings),
+        "feed": lambda: _feed(settings, mode),
+        "orders": lambda: _orders(settings, mode),
+    }
+    return [_look(subject, look) for subject, look in looks.items()]
+
+
+def _look(subject: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, fit=True, text=look())
+    except MiaError as error:
+        return Finding(subject, fit=False, text=str(error))
+
+
+def _instrument(settings: Settings) -> str:
+    found = instrument(settings.instrument.symbol)
+    return f"{found.symbol}: tick {found.tick_size:g}, {found.tick_value:g} USD a tick"
+
+
+def _bundle(settings: Settings, mode: Mode) -> str:
+    from mia_daemon.model import bundle
+
+    found = bundle.load(settings.model.bundle or bundle.shipped())
+    if mode is Mode.LIVE and found.research_only:
+        raise BundleError(
+            f"bundle {found.name} is marked research-only (it does not beat standing aside after costs) "
+            "and live refuses it: set model.bundle to one that was approved"
+        )
+    return f"{found.name} ({found.sha256[:12]}), {'research only' if found.research_only else 'approved for live'}"
+
+
+def _directories(root: Path) -> str:
+    place = root
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise ConfigError(f"{place} is a file where a directory is needed: name another with --var DIR")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{place} can't be written by this user: change its owner or name another with --var DIR")
+    free = shutil.disk_usage(place).free
+    if free < MIN_FREE_BYTES:
+        raise ConfigError(f"{place} has {free // 10**6} MB left, {MIN_FREE_BYTES // 10**6} are needed: make room")
+    return f"{root} ({free / 1e9:.0f} GB free)"
+
+
+def _macro_events(settings: Settings) -> str:
+    path = settings.windows.macro_events_csv
+    if path is None:
+        return "none configured: announcements do not block entries"
+    from mia_daemon.trading_calendar import load_macro_events
+
+    return f"{len(load_macro_events(path))} in {path}"
+
+
+def _feed(settings: Settings, mode: Mode) -> str:
+    source = settings.feed.source
+    if source == "simulator":
+        if mode is Mode.LIVE:
+            raise ConfigError('feed.source = "simulator" is no market to trade live on: set "scid" or "dtc"')
+        return f"embedded simulator, seed {settings.simulator.seed}, {settings.simulator.speed:g} times as fast"
+    if source == "scid":
+        from mia_daemon.feed.sierra_files import read_scid
+
+        assert settings.feed.scid_path is not None
+        return f"{settings.feed.scid_path}: {len(read_scid(settings.feed.scid_path)):,} records"
+    return _reach(settings)
+
+
+def _orders(settings: Settings, mode: Mode) -> str:
+    kind = broker_kind(settings, mode)
+    if kind == "paper":
+        return "filled here by the paper broker"
+    if settings.feed.source == "simulator":
+        return f"the embedded simulator, account {settings.instrument.trade_account}"
+    return f"{_reach(settings)}, account {settings.instrument.trade_account}"
+
+
+def broker_kind(settings: Settings, mode: Mode) -> str:
+    """`dtc` or `paper`, with `auto` resolved: replays are filled here, a DTC feed's orders go to its server.
+
+    Raises:
+        ConfigError: live, and the orders would not reach a market.
+    """
+    if mode is Mode.REPLAY:
+        return "paper"
+    if mode is Mode.LIVE:
+        if settings.broker.kind == "paper":
+            raise ConfigError('broker.kind = "paper" sends no orders: live needs "dtc" or "auto"')
+        return "dtc"
+    if settings.broker.kind != "auto":
+        return settings.broker.kind
+    return "paper" if settings.feed.source == "scid" else "dtc"
+
+
+def _reach(settings: Settings) -> str:
+    dtc = settings.dtc
+    try:
+        with socket.create_connection((dtc.host, dtc.port), timeout=dtc.connect_timeout_s):
+            return f"DTC server at {dtc.host}:{dtc.port} answers"
+    except OSError as error:
+        raise ConfigError(
+            f"no DTC server at {dtc.host}:{dtc.port} ({error.strerror or error}): start Sierra Chart, and switch on "
+            "Global Settings > Data/Trade Service Settings > SC Server > Enable DTC Protocol Server"
+        ) from error
+
+
+def unfit(findings: list[Finding]) -> Iterator[str]:
+    """The texts of what is not fit."""
+    return (f"{finding.subject}: {finding.text}" for finding in findings if not finding.fit)
