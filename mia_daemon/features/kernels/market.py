@@ -27,6 +27,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 kernel: Callable[[F], F] = njit(cache=True, error_model="numpy")
@@ -101,6 +103,17 @@ M_DEPTH_SEEN = 44  # M_NOW of the last consistent book; -1 before the first
 M_GAP_SEEN = 45  # M_NOW of the last GAP; -1 before the first
 M_CROSSED = 46  # 1 while the newest touch told has bid >= ask, or the book is one-sided or empty after having been full
 
+# ---- the reference symbol before this event (as M_PREV_*); valid in on_reference, a hook that only `cross` has
+M_REF_PREV_BID = 47
+M_REF_PREV_ASK = 48
+M_REF_PREV_QB = 49
+M_REF_PREV_QA = 50
+
+# ---- which source the touch is taken from
+M_SOURCE = 51  # of the touch in force: 3 quotes, 2 the book, 1 trades that carry it; 0 before the first
+M_SOURCE_SEEN = 52  # M_NOW when that source last told it
+M_REF_CROSSED = 53
+
 M_COUNT_ALL = 64
 
 # Columns of the calendar array `cal`: int64 (n, 6), one row a trading day
@@ -112,7 +125,7 @@ CAL_DATE = 4  # yyyymmdd
 CAL_HALF = 5  # 1 on a half day
 
 
-def make_state(tick_size: float) -> NDArray[np.float64]:
+def make_state(tick_size: float) -> Floats:
     """The shared state before the first event."""
     m = np.zeros(M_COUNT_ALL)
     m[M_TICK] = tick_size
