@@ -36,6 +36,11 @@ class Frames:
         """Where each message starts: a view of `offsets`."""
         return np.frombuffer(self.offsets, np.int64, len(self))
 
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each message."""
+        bounds = np.frombuffer(self.offsets, np.int64)
+        return bounds[1:] - bounds[:-1]
+
     def types(self) -> NDArray[np.uint16]:
         """The Type of each message."""
         if not len(self):

@@ -1,0 +1,168 @@
+"""Market data messages as `MARKET_EVENT` rows; all other messages as themselves, in their place between the rows.
+
+A burst of messages is read column by column, type by type, which takes a tenth of the time of one by one. A few
+messages are read one by one, which is sooner done than setting up columns. Both give the same rows.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.dtc import market_columns as columns
+from mia_daemon.dtc.binary import decode
+from mia_daemon.dtc.layout import HEADER, MESSAGES, Message
+from mia_daemon.dtc.market_columns import READINGS, SymbolState
+from mia_daemon.dtc.market_rows import read_row
+from mia_daemon.dtc.stream import Frames
+from mia_daemon.records import MARKET_EVENT, EventArray, EventKind
+
+Segment = EventArray | Message
+"""Rows, or a message that is not market data."""
+
+_FEW = 16
+"""Up to so many messages, one by one is faster."""
+
+_SKIPPED, _MESSAGE, _FIRST_READING = 0, 1, 2
+
+_ACTION = np.zeros(1 << 16, np.uint8)  # by message type: skip, decode, or index of the reading
+_ACTION[list(MESSAGES)] = _MESSAGE
+_NEEDED = np.zeros(1 << 16, np.uint16)  # by message type: bytes without which a message of market data is useless
+for _i, _r in enumerate(READINGS):
+    _ACTION[_r.message.TYPE] = _FIRST_READING + _i
+    _NEEDED[_r.message.TYPE] = _r.dtype.itemsize
+_IS_QUOTE = np.array([reading.kind == EventKind.QUOTE for reading in READINGS])
+_SNAPSHOT = 104  # read as a quote and also handed out: it answers a subscription
+
+
+class MarketDataDecoder:
+    """Reads the messages of one connection.
+
+    Args:
+        symbols: the `symbol` column for each SymbolID the client chose. Rows of other SymbolIDs are dropped.
+
+    Attributes:
+        unknown_types: messages skipped because nobody knows their type.
+        unknown_symbols: messages dropped for their SymbolID.
+        malformed: messages dropped because they ended too early or made no sense (no price, no side).
+    """
+
+    def __init__(self, symbols: Mapping[int, int]) -> None:
+        self.unknown_types = 0
+        self.unknown_symbols = 0
+        self.malformed = 0
+        self._symbols = dict(symbols)
+        self._states = {symbol: SymbolState() for symbol in self._symbols.values()}
+
+    def decode(self, frames: Frames, received_ns: int) -> list[Segment]:
+        """The messages in order: rows gathered into arrays, split only where another message comes between.
+
+        `received_ns` is the wall-clock time of arrival, for `recv_ns`.
+        """
+        if len(frames) <= _FEW:
+            return self._decode_few(frames, received_ns)
+        return self._decode_many(frames, received_ns)
+
+    def _decode_few(self, frames: Frames, received_ns: int) -> list[Segment]:
+        segments: list[Segment] = []
+        rows: list[tuple[float, ...]] = []
+        view = memoryview(frames.data)
+        for start, end in pairwise(frames.offsets):
+            type_ = HEADER.unpack_from(view, start)[1]
+            action = int(_ACTION[type_])
+            message = decode(view[start:end])
+            if message is None:
+                self.unknown_types += 1
+                continue
+            if action == _MESSAGE or type_ == _SNAPSHOT:
+                if rows:
+                    segments.append(np.array(rows, MARKET_EVENT))
+                    rows = []
+                segments.append(message)
+            if action >= _FIRST_READING:
+                whole = end - start >= _NEEDED[type_]
+                if (row := self._row(message, whole=bool(whole), action=action, received_ns=received_ns)) is not None:
+                    rows.append(row)
+        if rows:
+            segments.append(np.array(rows, MARKET_EVENT))
+        return segments
+
+    def _row(self, message: Message, *, whole: bool, action: int, received_ns: int) -> tuple[float, ...] | None:
+        symbol = self._symbols.get(message.SymbolID) if whole else None  # type: ignore[attr-defined]
+        if symbol is None:
+            self.unknown_symbols += whole
+            self.malformed += not whole
+            return None
+        reading = READINGS[action - _FIRST_READING]
+        row = read_row(message, reading, symbol, self._states[symbol], received_ns)
+        self.malformed += row is None and reading.kind != EventKind.QUOTE
+        return row
+
+    def _decode_many(self, frames: Frames, received_ns: int) -> list[Segment]:
+        types = frames.types()
+        actions = _ACTION[types]
+        self.unknown_types += int(np.count_nonzero(actions == _SKIPPED))
+        market = np.flatnonzero(actions >= _FIRST_READING)
+        events, origin = self._rows(frames, market, actions[market].astype(np.intp) - _FIRST_READING, received_ns)
+        others = np.flatnonzero((actions == _MESSAGE) | (types == _SNAPSHOT))
+        return _interleave(frames, events, np.searchsorted(origin, others), others)
+
+    def _rows(
+        self, frames: Frames, market: NDArray[np.intp], readings: NDArray[np.intp], received_ns: int
+    ) -> tuple[EventArray, NDArray[np.intp]]:
+        """The rows that make sense, and the number of the message each comes from."""
+        starts = frames.starts()[market]
+        whole = frames.sizes()[market] >= _NEEDED[frames.types()[market]]
+        events = np.zeros(len(market), MARKET_EVENT)
+        valid = np.zeros(len(market), np.bool_)
+        ids = np.zeros(len(market), np.uint32)
+        for index in np.flatnonzero(np.bincount(readings[whole], minlength=len(READINGS))):
+            where = np.flatnonzero((readings == index) & whole)
+            reading = READINGS[index]
+            rows = columns.gather(frames.data, starts[where], reading.dtype)
+            ids[where] = rows["SymbolID"]
+            events[where], valid[where] = columns.read_columns(rows, reading)
+        known = self._name_symbols(events, ids)
+        self.malformed += int(np.count_nonzero(~whole | (known & ~valid & ~_IS_QUOTE[readings])))
+        self.unknown_symbols += int(np.count_nonzero(whole & ~known))
+        keep = np.flatnonzero(known & valid)
+        events, readings = events[keep], readings[keep]
+        events["recv_ns"] = received_ns
+        self._complete(events, readings, received_ns)
+        return events, market[keep]
+
+    def _name_symbols(self, events: EventArray, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        known = np.zeros(len(events), np.bool_)
+        for symbol_id, symbol in self._symbols.items():
+            mine = ids == symbol_id
+            events["symbol"][mine] = symbol
+            known |= mine
+        return known
+
+    def _complete(self, events: EventArray, readings: NDArray[np.intp], received_ns: int) -> None:
+        for symbol, state in self._states.items():
+            mine = np.flatnonzero(events["symbol"] == symbol)
+            if len(mine) == len(events) > 0:
+                columns.fill_from_before(events, readings, state, received_ns)
+                return
+            if len(mine):
+                part = events[mine]
+                columns.fill_from_before(part, readings[mine], state, received_ns)
+                events[mine] = part
+
+
+def _interleave(frames: Frames, events: EventArray, at: NDArray[np.intp], others: NDArray[np.intp]) -> list[Segment]:
+    """The rows, cut at the positions `at`, where the messages numbered `others` come between."""
+    segments: list[Segment] = []
+    view, begin = memoryview(frames.data), 0
+    for end, number in zip(at.tolist(), others.tolist(), strict=True):
+        if end > begin:
+            segments.append(events[begin:end])
+            begin = end
+        message = decode(view[frames.offsets[number] : frames.offsets[number + 1]])
+        assert message is not None  # its type is declared
+        segments.append(message)
+    if begin < len(events):
+        segments.append(events[begin:])
+    return segments
