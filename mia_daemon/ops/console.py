@@ -82,9 +82,10 @@ class Console:
     def order(self, ts_ns: int, order: Order, what: str) -> None:
         """Something happened to an order: "sent", "working", "canceled", "rejected: <text>" ..."""
         price = f" @ {order.price:.2f}" if order.price else ""
+        kind = order.type.name.lower()
         self._line(
             ts_ns,
-            f"order  {order.role.value:<6} {order.side.name.lower():<4} {order.quantity} {order.type.name.lower()}{price}"
+            f"order  {order.role.value:<6} {order.side.name.lower():<4} {order.quantity} {kind}{price}"
             f"  {what}  {order.client_order_id}",
             "red" if what.startswith("reject") else "dim",
         )

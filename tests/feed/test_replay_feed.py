@@ -1,0 +1,122 @@
+"""Replay: the same events however they are cut, from `.scid`, `.scid` with `.depth`, and recordings."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mia_daemon.clock import WallClock
+from mia_daemon.errors import FileFormatError, UsageError
+from mia_daemon.feed import sierra_files as sf
+from mia_daemon.feed.recorder import Recorder
+from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.stage import END
+
+START_US = sf.to_us(1_700_000_000_000_000_000)
+
+
+def trades(times):
+    records = np.zeros(len(times), sf.SCID_RECORD)
+    records["time"] = START_US + np.asarray(times, "i8")
+    records["close"] = 100.0 + np.arange(len(times))
+    records["total_volume"] = records["ask_volume"] = records["num_trades"] = 1
+    return records
+
+
+def book(times, seed=1):
+    random = np.random.default_rng(seed)
+    records = np.zeros(len(times), sf.DEPTH_RECORD)
+    records["time"] = START_US + np.asarray(times, "i8")
+    records["command"] = random.integers(1, 8, len(times))
+    records["flags"] = random.integers(0, 2, len(times))
+    records["price"], records["quantity"] = 100.0, np.arange(len(times))
+    return records
+
+
+def files(directory, trade_records, depth_records):
+    directory.mkdir(exist_ok=True)
+    (directory / "x.scid").write_bytes(sf.SCID.header() + trade_records.tobytes())
+    (directory / "x.depth").write_bytes(sf.DEPTH.header() + depth_records.tobytes())
+    return directory / "x.scid", directory / "x.depth"
+
+
+def joined(feed):
+    batches = list(feed.batches())
+    assert all(len(batch) for batch in batches)
+    return np.concatenate(batches)
+
+
+@pytest.mark.parametrize("batch_events", [1000, 4096, 48_736, 48_737, 100_000])
+def test_real_file_is_the_same_however_it_is_cut(mnq_scid, batch_events):
+    feed = ReplayFeed(mnq_scid, WallClock(), batch_events=batch_events)
+    assert len(feed) == 48_737
+    assert joined(feed).tobytes() == sf.scid_to_events(sf.read_scid(mnq_scid)).tobytes()
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.integers(1, 70),
+)
+@settings(max_examples=60)
+def test_trades_and_depth_cut_anywhere_are_the_whole_merged(tmp_path_factory, trade_times, depth_times, batch_events):
+    trade_records, depth_records = trades(trade_times), book(depth_times)
+    path, depth_path = files(tmp_path_factory.mktemp("merge"), trade_records, depth_records)
+    feed = ReplayFeed(path, WallClock(), depth_path=depth_path, batch_events=batch_events)
+    whole = sf.merge(sf.scid_to_events(trade_records), sf.depth_to_events(depth_records))
+    assert joined(feed).tobytes() == whole.tobytes()
+    assert joined(feed).tobytes() == whole.tobytes()  # a second pass starts afresh
+
+
+async def test_run_puts_batches_then_end_and_waits_for_room(tmp_path):
+    path, _ = files(tmp_path, trades(range(10)), book([0]))
+    queue = asyncio.Queue(maxsize=1)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        tasks.create_task(ReplayFeed(path, WallClock(), batch_events=4).run(queue))
+        got = []
+        while (item := await queue.get()) is not END:
+            got.append(item)
+    assert [len(batch.events) for batch in got] == [4, 4, 2]
+    born = [batch.born_ns for batch in got]
+    assert born == sorted(born)
+    assert born[0] > 0
+
+
+async def test_run_lets_others_run_even_when_the_queue_has_room(tmp_path):
+    path, _ = files(tmp_path, trades(range(100)), book([0]))
+    queue = asyncio.Queue()
+    task = asyncio.create_task(ReplayFeed(path, WallClock(), batch_events=1).run(queue))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not task.done()
+    await task
+    assert queue.qsize() == 101
+
+
+def test_recording_replays_bit_for_bit(tmp_path, mnq_scid):
+    events = sf.scid_to_events(sf.read_scid(mnq_scid))
+    recorder = Recorder(tmp_path / "session", "MNQU21-CME", 0, print)
+    for start in range(0, len(events), 777):
+        recorder.append(events[start : start + 777])
+    recorder.close()
+    for path in (tmp_path / "session", tmp_path / "session" / "events.bin"):
+        assert joined(ReplayFeed(path, WallClock())).tobytes() == events.tobytes()
+
+
+def test_recording_with_a_depth_file_is_refused(tmp_path):
+    recorder = Recorder(tmp_path, "ESZ26", 0, print)
+    recorder.close()
+    with pytest.raises(UsageError, match="its own depth"):
+        ReplayFeed(tmp_path, WallClock(), depth_path=tmp_path / "x.depth")
+
+
+def test_bad_files_are_refused_before_the_first_event(tmp_path):
+    path, depth_path = files(tmp_path, trades([1]), book([1]))
+    with depth_path.open("ab") as file:
+        file.write(b"?")
+    with pytest.raises(FileFormatError, match="cut off inside its last record"):
+        ReplayFeed(path, WallClock(), depth_path=depth_path)
+    with pytest.raises(FileFormatError, match=r"not a \.scid"):
+        ReplayFeed(depth_path, WallClock())
