@@ -19,7 +19,7 @@ def use_cache(base: Path | None = None) -> Path:
     if base is None:
         base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mia-daemon" / "numba")
     directory = base / source_hash()
-    numba.config.CACHE_DIR = str(directory)
+    numba.config.CACHE_DIR = str(directory)  # type: ignore[attr-defined]  # made at run time
     return directory
 
 

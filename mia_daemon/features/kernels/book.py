@@ -49,7 +49,7 @@ def set_level(book: Floats, side: float, price: float, size: float) -> None:
     tags = _TAGS + which * RING
     qtys = _QTYS + which * RING
     tick = np.floor(price / book[B_TICK] + 0.5)
-    slot = np.int64(tick) & (RING - 1)
+    slot = int(tick) & (RING - 1)
     held = book[qtys + slot]
     if held > 0.0 and book[tags + slot] != tick:
         if size <= 0.0 or (tick - book[tags + slot]) * sign < 0.0:
@@ -83,7 +83,7 @@ def _next_tick(book: Floats, tags: int, qtys: int, tick: float, sign: float) -> 
     """The best populated tick behind `tick`; one exists."""
     for step in range(1, RING + 1):
         wanted = tick - sign * step
-        slot = np.int64(wanted) & (RING - 1)
+        slot = int(wanted) & (RING - 1)
         if book[qtys + slot] > 0.0 and book[tags + slot] == wanted:
             return wanted
     best = tick
@@ -109,13 +109,13 @@ def refresh(book: Floats) -> None:
         qtys = _QTYS + which * RING
         prices = B_BID_P if which == 0 else B_ASK_P
         sizes = B_BID_Q if which == 0 else B_ASK_Q
-        wanted = min(LEVELS, np.int64(book[B_COUNT + which]))
+        wanted = min(LEVELS, int(book[B_COUNT + which]))
         found = 0
         tick = book[B_BEST + which]
         for _ in range(RING):
             if found == wanted:
                 break
-            slot = np.int64(tick) & (RING - 1)
+            slot = int(tick) & (RING - 1)
             if book[qtys + slot] > 0.0 and book[tags + slot] == tick:
                 book[prices + found] = tick * book[B_TICK]
                 book[sizes + found] = book[qtys + slot]

@@ -19,8 +19,8 @@ def make_state(tick_size: float) -> Floats:
 def on_depth(s: Floats, t: int, m: Floats, book: Floats) -> None:
     for i in range(COUNT):
         s[i] = 0.0
-    n_bid = np.int64(book[B_NB])
-    n_ask = np.int64(book[B_NA])
+    n_bid = int(book[B_NB])
+    n_ask = int(book[B_NA])
     if n_bid == 0 or n_ask == 0:
         return
     bid_5 = 0.0

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
-kernel: Callable[[F], F] = njit(cache=True, error_model="numpy")
+kernel: Callable[[F], F] = njit(cache=True, error_model="numpy")  # type: ignore[assignment]  # keeps the signature
 """The decorator of every kernel. No fastmath: bits must not depend on the machine. Division by 0 gives inf or NaN,
 which the kernel guards against, and never an exception."""
 
