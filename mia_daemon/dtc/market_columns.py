@@ -145,6 +145,20 @@ def gather(data: bytes, starts: NDArray[np.int64], dtype: np.dtype[np.void]) -> 
     return every[starts].view(dtype)
 
 
+def take(events: EventArray, where: NDArray[np.intp]) -> EventArray:
+    """`events[where]`, row by row: numpy itself copies structures field by field, ten times slower."""
+    return _opaque(events)[where].view(MARKET_EVENT)
+
+
+def put(events: EventArray, where: NDArray[np.intp], rows: EventArray) -> None:
+    """`events[where] = rows`, as fast."""
+    _opaque(events)[where] = _opaque(rows)
+
+
+def _opaque(events: EventArray) -> EventArray:
+    return events.view(f"V{MARKET_EVENT.itemsize}")
+
+
 def _nanoseconds(stamps: NDArray[Any], ticks: int) -> NDArray[np.int64]:
     """Nanoseconds since the epoch, exact to the microsecond; 0 for what is no time."""
     valid = (stamps > 0) & (stamps < LAST_SECOND * ticks)

@@ -122,12 +122,17 @@ class MarketDataDecoder:
             reading = READINGS[index]
             rows = columns.gather(frames.data, starts[where], reading.dtype)
             ids[where] = rows["SymbolID"]
-            events[where], valid[where] = columns.read_columns(rows, reading)
+            part, valid[where] = columns.read_columns(rows, reading)
+            if len(where) == len(events):
+                events = part
+            else:
+                columns.put(events, where, part)
         known = self._name_symbols(events, ids)
         self.malformed += int(np.count_nonzero(~whole | (known & ~valid & ~_IS_QUOTE[readings])))
         self.unknown_symbols += int(np.count_nonzero(whole & ~known))
         keep = np.flatnonzero(known & valid)
-        events, readings = events[keep], readings[keep]
+        if len(keep) < len(events):
+            events, readings = columns.take(events, keep), readings[keep]
         events["recv_ns"] = received_ns
         self._complete(events, readings, received_ns)
         return events, market[keep]
@@ -147,9 +152,9 @@ class MarketDataDecoder:
                 columns.fill_from_before(events, readings, state, received_ns)
                 return
             if len(mine):
-                part = events[mine]
+                part = columns.take(events, mine)
                 columns.fill_from_before(part, readings[mine], state, received_ns)
-                events[mine] = part
+                columns.put(events, mine, part)
 
 
 def _interleave(frames: Frames, events: EventArray, at: NDArray[np.intp], others: NDArray[np.intp]) -> list[Segment]:

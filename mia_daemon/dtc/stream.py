@@ -4,6 +4,7 @@ Every message starts with its own size. Only whole messages leave; the rest, nev
 bytes, waits for its end.
 """
 
+import struct
 from array import array
 from dataclasses import dataclass
 
@@ -13,8 +14,13 @@ from numpy.typing import NDArray
 from mia_daemon.dtc.layout import HEADER
 from mia_daemon.errors import ProtocolError
 
-_RUN = 8
-"""After so many messages alike, look for the end of their run with numpy: shorter runs don't repay it."""
+_SIZE = struct.Struct("<H")
+
+_RUN = 32
+"""Messages alike that repay looking for the end of their run with numpy."""
+
+_STRIDE = 128
+"""Messages stepped through one by one before a run is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +104,29 @@ class FrameReader:
     def _scan(self, data: bytes) -> "array[int]":
         """The offsets of the whole messages at the start of `data`, and of their end."""
         offsets = array("q", [0])
-        start, last, header_size, unpack = 0, len(data), HEADER.size, HEADER.unpack_from
-        previous, alike = (0, 0), 0
-        self._wanted = header_size
-        while start + header_size <= last:
-            header = unpack(data, start)
-            size = header[0]
-            if size < header_size:
+        ended = len(data) < HEADER.size
+        self._wanted = HEADER.size
+        while not ended:
+            _append_run(data, offsets)
+            ended = self._append_messages(data, offsets)
+        return offsets
+
+    def _append_messages(self, data: bytes, offsets: "array[int]") -> bool:
+        """Append the ends of the next messages, `_STRIDE` at most; True when the last whole one was among them."""
+        start, last, append, unpack = offsets[-1], len(data), offsets.append, _SIZE.unpack_from
+        for _ in range(_STRIDE):
+            if start + HEADER.size > last:
+                return True
+            size = unpack(data, start)[0]
+            if size < HEADER.size:
                 self._break(data, start)
-                break
+                return True
             if start + size > last:
                 self._wanted = size
-                break
+                return True
             start += size
-            offsets.append(start)
-            alike = alike + 1 if header == previous else 0
-            previous = header
-            if alike >= _RUN:
-                run = _length_of_run(data, start - size, size)
-                offsets.extend(range(start + size, start + size * run, size))
-                start, alike = start + size * (run - 1), 0
-        return offsets
+            append(start)
+        return False
 
     def _break(self, data: bytes, start: int) -> None:
         size, type_ = HEADER.unpack_from(data, start)
@@ -128,9 +136,14 @@ class FrameReader:
         )
 
 
-def _length_of_run(data: bytes, start: int, size: int) -> int:
-    """How many whole messages from `start` on have the same header and follow each other at distance `size`."""
-    most = (len(data) - start) // size
+def _append_run(data: bytes, offsets: "array[int]") -> None:
+    """Append the ends of the messages that come next and have all the same header: bursts are mostly of one type."""
+    start = offsets[-1]
+    size = _SIZE.unpack_from(data, start)[0] if start + HEADER.size <= len(data) else 0
+    most = (len(data) - start) // size if size >= HEADER.size else 0
+    if most < _RUN or data[start + size : start + size + HEADER.size] != data[start : start + HEADER.size]:
+        return
     headers = np.ndarray((most,), "<u4", data, offset=start, strides=(size,))
     differs = np.flatnonzero(headers != headers[0])
-    return int(differs[0]) if len(differs) else most
+    length = int(differs[0]) if len(differs) else most
+    offsets.frombytes(np.arange(start + size, start + size * length + 1, size, dtype=np.int64).tobytes())
