@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.errors import BundleError
+from mia_daemon.errors import BundleError, UsageError
 from mia_daemon.records import RegimeProbs
 
 _Pair = tuple[float, float]
@@ -119,7 +119,7 @@ def _posterior(prior: float, log_ratio: float) -> float:
 class RegimeDetector:
     """Filtered regime probabilities, one step a decision; its state is two numbers and a time.
 
-    `index` gives a feature's place in the 350 and raises KeyError for an unknown name.
+    `index` gives a feature's place in the 350 and raises UsageError for an unknown name.
 
     Raises:
         BundleError: a feature that regime.json names is not in the catalogue.
@@ -130,7 +130,7 @@ class RegimeDetector:
             for emission in chain.emissions:
                 try:
                     index(emission.feature)
-                except KeyError as error:
+                except UsageError as error:
                     raise BundleError(
                         f"regime.json names the feature {emission.feature!r}, which the catalogue lacks: "
                         "make the bundle again with this version"

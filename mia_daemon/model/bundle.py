@@ -1,0 +1,354 @@
+"""A model bundle: one directory with everything inference needs, which fits this program exactly or is refused.
+
+    manifest.json            who made it, for which catalogue, which policies in which regime, a hash of every file
+    feature_importance.csv   the 350, highest first: the first 150 are the observation, in this order
+    scaler.json              centre, scale and training range of each of the 150
+    policy.onnx …            "observation" (1, 154) → "action" (1, 1): 150 market values and the policy's own 4
+    probability.onnx         "observation" (1, 155) → "probability" (1, 1): the same and the action
+    regime.json              the two chains of detect_regime
+    selftest.npz             inputs and what they gave where the bundle was made
+
+Nothing in it is executed but the graphs; no file is a pickle.
+"""
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mia_daemon.errors import BundleError, MiaError
+from mia_daemon.features import catalogue, shap_weighting
+from mia_daemon.features.obs_template import OWN_STATE_VERSION, ObservationTemplate
+from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
+from mia_daemon.model.graph import Graph
+from mia_daemon.model.trade_probability import Calibration
+from mia_daemon.records import Regime
+
+SELECTED: Final = 150
+OWN_STATE: Final = 4
+OBSERVATION: Final = SELECTED + OWN_STATE
+TOLERANCE: Final = 1e-5
+"""How far a graph may be from its self-test: other processors round float32 sums differently."""
+
+MANIFEST: Final = "manifest.json"
+IMPORTANCE: Final = "feature_importance.csv"
+SCALER: Final = "scaler.json"
+REGIME: Final = "regime.json"
+PROBABILITY: Final = "probability.onnx"
+SELFTEST: Final = "selftest.npz"
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Floats = Annotated[tuple[float, ...], Field(min_length=SELECTED, max_length=SELECTED)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+_PartT = TypeVar("_PartT", bound=BaseModel)
+
+
+class RegimeWeights(_Part):
+    """How much a policy counts in each regime; what the policies leave of 1 is weight on staying flat."""
+
+    range: _Share = 1.0
+    trend: _Share = 1.0
+    defensive: _Share = 1.0
+
+
+class PolicySpec(_Part):
+    """One policy of the bundle."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # "sac", "ppo", "ddpg", "baseline"
+    file: Annotated[str, Field(pattern=r"^policy[a-z0-9_]*\.onnx$")]
+    weights: RegimeWeights = RegimeWeights()
+
+
+class Manifest(_Part):
+    """What manifest.json holds."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, Field(min_length=1)]
+    kind: Annotated[str, Field(min_length=1)]  # "baseline", "trained"
+    created_by: str
+    research_only: bool  # live refuses to arm it
+    catalogue_sha256: str
+    own_state_version: int
+    decision_interval_s: Annotated[float, Field(gt=0)]  # it was made for
+    policies: Annotated[tuple[PolicySpec, ...], Field(min_length=1)]
+    probability: Calibration = Calibration()
+    metrics: dict[str, Any] = {}
+    files: dict[str, str]  # name: sha256, all files but this one
+
+    @model_validator(mode="after")
+    def _blend_is_sound(self) -> Self:
+        for regime in Regime:
+            if (total := sum(getattr(policy.weights, regime) for policy in self.policies)) > 1.0 + 1e-9:
+                raise ValueError(f"the policies' weights in {regime} add up to {total:.6g}, more than 1")
+        names = [policy.name for policy in self.policies]
+        if len(set(names)) < len(names):
+            raise ValueError(f"policy names must differ, found {', '.join(names)}")
+        return self
+
+
+class FeatureWeights(_Part):
+    """Weight of each of the 150 in each regime, blended by the regimes' probabilities."""
+
+    range: _Floats
+    trend: _Floats
+    defensive: _Floats
+
+
+class Scaler(_Part):
+    """The robust scaler: (value - centre) / scale, clipped to ±clip, weighted; low and high are the training range."""
+
+    features: Annotated[tuple[str, ...], Field(min_length=SELECTED, max_length=SELECTED)]
+    centre: _Floats
+    scale: _Floats
+    low: _Floats
+    high: _Floats
+    clip: Annotated[float, Field(gt=0)]
+    weights: FeatureWeights | None = None
+
+    @model_validator(mode="after")
+    def _sane(self) -> Self:
+        for name, scale, low, high in zip(self.features, self.scale, self.low, self.high, strict=True):
+            if scale <= 0 or low > high:
+                raise ValueError(f"{name}: scale must be above 0 and low not above high")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that has passed every check; the graphs are in memory, so the directory may change afterwards.
+
+    Attributes:
+        sha256: of manifest.json, which holds the hash of every other file: it names the whole bundle.
+        selected: the 150 features of the observation, in its order.
+        indices: (150,) intp, their places in the catalogue.
+        graphs: the bytes of each .onnx file by name.
+    """
+
+    path: Path
+    sha256: str
+    manifest: Manifest
+    selected: tuple[str, ...]
+    indices: NDArray[np.intp]
+    scaler: Scaler
+    regime: RegimeParameters
+    graphs: Mapping[str, bytes]
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def research_only(self) -> bool:
+        return self.manifest.research_only
+
+    def policy_graph(self, spec: PolicySpec) -> Graph:
+        """A session of its own for one policy."""
+        return Graph(self.graphs[spec.file], spec.file, "observation", OBSERVATION, "action")
+
+    def probability_graph(self) -> Graph:
+        return Graph(self.graphs[PROBABILITY], PROBABILITY, "observation", OBSERVATION + 1, "probability")
+
+
+def shipped() -> Path:
+    """The baseline bundle that comes with the package."""
+    return Path(__file__).parent / "baseline"
+
+
+def load(directory: Path) -> Bundle:
+    """Read a bundle and check all of it: hashes, names, shapes, and that the graphs still say what they said.
+
+    Raises:
+        BundleError: with the file, what was expected, what was found and what to do.
+    """
+    manifest, sha256 = _read_manifest(directory)
+    files = _read_files(directory, manifest)
+    _check_versions(manifest)
+    selected = _selected(directory / IMPORTANCE)
+    scaler = _parse(Scaler, files[SCALER], SCALER)
+    if scaler.features != selected:
+        place = next(i for i, pair in enumerate(zip(scaler.features, selected, strict=True)) if len(set(pair)) > 1)
+        raise BundleError(
+            f"{SCALER} lists {scaler.features[place]!r} at place {place}, where {IMPORTANCE} has {selected[place]!r}: "
+            "make the bundle again, so that both come from one fit"
+        )
+    regime = _parse(RegimeParameters, files[REGIME], REGIME)
+    RegimeDetector(regime, catalogue.index)
+    indices = np.array([catalogue.index(name) for name in selected], np.intp)
+    graphs = {name: data for name, data in files.items() if name.endswith(".onnx")}
+    bundle = Bundle(directory, sha256, manifest, selected, indices, scaler, regime, graphs)
+    _self_test(bundle, files[SELFTEST])
+    return bundle
+
+
+def observation_template(bundle: Bundle) -> ObservationTemplate:
+    """The bundle's way from the 350 to the 150."""
+    scaler = bundle.scaler
+    arrays = (np.array(column, np.float32) for column in (scaler.centre, scaler.scale, scaler.low, scaler.high))
+    weights = scaler.weights and (scaler.weights.range, scaler.weights.trend, scaler.weights.defensive)
+    return ObservationTemplate(bundle.indices, *arrays, scaler.clip, weights)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"model bundle file {path} can't be read ({error.strerror}): "
+            "set model.bundle to a bundle's directory, or leave it out for the baseline that ships with the package"
+        ) from error
+
+
+def _read_manifest(directory: Path) -> tuple[Manifest, str]:
+    data = _read(directory / MANIFEST)
+    return _parse(Manifest, data, MANIFEST), hashlib.sha256(data).hexdigest()
+
+
+def _parse(model: type[_PartT], data: bytes, file: str) -> _PartT:
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        place = ".".join(map(str, finding["loc"]))
+        message = finding["msg"].removeprefix("Value error, ")
+        raise BundleError(
+            f"{file} is refused: {place + ': ' if place else ''}{message}; make the bundle again"
+        ) from error
+
+
+def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Every file's bytes by name; the hashes are of exactly these bytes."""
+    needed = {IMPORTANCE, SCALER, REGIME, PROBABILITY, SELFTEST, *(policy.file for policy in manifest.policies)}
+    listed, present = set(manifest.files), set(os.listdir(directory)) - {MANIFEST}
+    for names, fault, remedy in (
+        (needed - listed, f"{MANIFEST} does not list", "make the bundle again"),
+        (listed - needed, f"{MANIFEST} lists a file that no bundle has:", "make the bundle again"),
+        (listed - present, f"model bundle {directory} lacks", "copy the bundle again, whole"),
+        (present - listed, f"model bundle {directory} has a file its manifest does not know:", "remove it"),
+    ):
+        if names:
+            raise BundleError(f"{fault} {', '.join(sorted(names))}: {remedy}")
+    files = {name: _read(directory / name) for name in sorted(listed)}
+    for name, data in files.items():
+        found = hashlib.sha256(data).hexdigest()
+        if found != manifest.files[name]:
+            raise BundleError(
+                f"{directory / name} was altered: sha256 is {found[:16]}…, {MANIFEST} says "
+                f"{manifest.files[name][:16]}…: copy the bundle again, whole"
+            )
+    return files
+
+
+def _check_versions(manifest: Manifest) -> None:
+    expected = catalogue.sha256()
+    if manifest.catalogue_sha256 != expected:
+        raise BundleError(
+            f"{MANIFEST}: the bundle was made for the feature catalogue {manifest.catalogue_sha256[:16]}…, this program "
+            f"has {expected[:16]}…: make the bundle again with this version"
+        )
+    if manifest.own_state_version != OWN_STATE_VERSION:
+        raise BundleError(
+            f"{MANIFEST}: the policy's own state has version {manifest.own_state_version}, this program has "
+            f"{OWN_STATE_VERSION}: make the bundle again with this version"
+        )
+
+
+def _selected(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(shap_weighting.select(path, SELECTED))
+    except MiaError as error:
+        raise BundleError(f"{path.name} is refused: {error}") from error
+
+
+def _self_test(bundle: Bundle, data: bytes) -> None:
+    """Run the recorded inputs and compare with what they gave where the bundle was made."""
+    test = _self_test_arrays(bundle, data)
+    detector = RegimeDetector(bundle.regime, catalogue.index)
+    template = observation_template(bundle)
+    functions = [bundle.policy_graph(spec) for spec in bundle.manifest.policies]
+    probability = bundle.probability_graph()
+    for row, (values, ts_ns) in enumerate(zip(test["values"], test["ts_ns"], strict=True)):
+        regime = detector.step(values, int(ts_ns))
+        _compare(REGIME, row, test["regime"][row], np.array(regime))
+        _compare(SCALER, row, test["market"][row], template(values, regime)[0])
+        for column, function in enumerate(functions):
+            _compare(function.file, row, test["action"][row, column], function(test["observation"][row]))
+        vector = np.append(test["observation"][row], test["taken"][row])
+        _compare(PROBABILITY, row, test["probability"][row], probability(vector))
+
+
+def _self_test_arrays(bundle: Bundle, data: bytes) -> dict[str, NDArray[Any]]:
+    policies = len(bundle.manifest.policies)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            test = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{SELFTEST} is no numpy archive ({error}): make the bundle again") from error
+    rows = len(test.get("ts_ns", ()))
+    expected = {
+        "values": (rows, len(catalogue.FEATURES)),
+        "ts_ns": (rows,),
+        "regime": (rows, 3),
+        "market": (rows, SELECTED),
+        "observation": (rows, OBSERVATION),
+        "action": (rows, policies),
+        "taken": (rows,),
+        "probability": (rows,),
+    }
+    found = {name: array.shape for name, array in test.items()}
+    if rows == 0 or found != expected:
+        raise BundleError(f"{SELFTEST} must hold at least one row of {expected}, found {found}: make the bundle again")
+    return test
+
+
+def _compare(file: str, row: int, expected: Any, found: Any) -> None:
+    apart = float(np.max(np.abs(np.asarray(expected, np.float64) - np.asarray(found, np.float64))))
+    if not apart <= TOLERANCE:  # also refuses NaN
+        raise BundleError(
+            f"{file} does not reproduce self-test vector {row}: expected {np.ravel(expected)[:3]}, "
+            f"found {np.ravel(found)[:3]}, {apart:.2g} apart: make the bundle again with this version"
+        )
+
+
+def write(directory: Path, parts: Mapping[str, bytes], manifest: Mapping[str, Any]) -> Bundle:
+    """Make a bundle of `parts` (file name to content) and `manifest`, which may leave out versions and hashes.
+
+    The bundle is made beside `directory`, checked as `load` does, and then takes its name: whoever looks sees the old
+    bundle, none for an instant, or the whole new one.
+
+    Raises:
+        BundleError: what was made would be refused by `load`; nothing is left behind.
+    """
+    document = Manifest.model_validate(
+        {
+            "catalogue_sha256": catalogue.sha256(),
+            "own_state_version": OWN_STATE_VERSION,
+            **manifest,
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(parts.items())},
+        }
+    )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as scratch:
+        made, old = Path(scratch, "new"), Path(scratch, "old")
+        made.mkdir()
+        for name, data in parts.items():
+            (made / name).write_bytes(data)
+        (made / MANIFEST).write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        bundle = load(made)
+        if directory.exists():
+            directory.rename(old)
+        made.rename(directory)
+    return replace(bundle, path=directory)
