@@ -1,0 +1,401 @@
+"""The matching engine: client orders and background flow on one order book.
+
+What a client's order means is decided here: stops wait for a trade at their trigger, the two orders of an OCO pair
+shrink and die together, and a bracket's children live only for what their parent has filled. Everything that happens
+is emitted as values; the caller takes them from `events` and `trades`.
+
+A fill's consequences come in two steps. Whatever must not trade any more (an OCO sibling) is reduced at once, in the
+middle of the sweep. Whatever is set in motion (a triggered stop, an activated child) waits until the sweep is over.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mia_daemon.records import OrderType, TimeInForce
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
+from mia_daemon.simulator.order_book import BUY, OrderBook, Resting
+
+
+class Trade(NamedTuple):
+    """A print on the tape. `marker`: 1 first, 2 last of several prints of one aggressive order, 0 otherwise."""
+
+    price: int
+    quantity: int
+    side: int  # of the aggressor
+    marker: int
+
+
+class MatchingEngine:
+    """Price-time priority with stops, OCO pairs and brackets, for one symbol.
+
+    Args:
+        now_ns: exchange time of the next operation; the caller moves it on.
+        new_id_on_replace: a replaced order gets a new server id, as Sierra Chart does with some order routings.
+
+    Attributes:
+        alive: orders that are not done, by `order_id`.
+        events: what happened to client orders, in order; the caller clears it.
+        trades: prints since the caller last cleared the list.
+        changed: client orders touched since the caller last cleared it.
+    """
+
+    def __init__(self, now_ns: int = 0, *, new_id_on_replace: bool = False) -> None:
+        self.book = OrderBook()
+        self.now_ns = now_ns
+        self.last_price: int | None = None
+        self.next_order_id = 1
+        self.next_execution_id = 1
+        self.alive: dict[int, ClientOrder] = {}
+        self.events: list[OrderEvent] = []
+        self.trades: list[Trade] = []
+        self.changed: dict[int, ClientOrder] = {}
+        self._new_id_on_replace = new_id_on_replace
+        self._armed: dict[int, ClientOrder] = {}
+        self._triggered: deque[ClientOrder] = deque()
+        self._activations: deque[tuple[ClientOrder, int]] = deque()  # (parent, quantity just filled)
+        self._complete: deque[ClientOrder] = deque()  # parents one of whose children has filled
+
+    # ------------------------------------------------------------------------------------------------ background flow
+
+    def rest(self, side: int, price: int, quantity: int) -> None:
+        """A background limit order that does not cross the touch."""
+        self.book.add(Resting(self._take_id(), side, price, quantity))
+
+    def hit(self, side: int, quantity: int, limit: int | None = None) -> None:
+        """A background order that takes what is there, up to `limit`; the rest of it vanishes."""
+        self._sweep(side, quantity, limit)
+        self._settle()
+
+    # -------------------------------------------------------------------------------------------------- client orders
+
+    def submit(self, request: NewOrder) -> ClientOrder:
+        """Accept an order and let it trade; what becomes of it is in `events`."""
+        order = self._accept(request)
+        self._enter(order)
+        self._settle()
+        return order
+
+    def submit_oco(
+        self,
+        first: NewOrder,
+        second: NewOrder,
+        parent: ClientOrder | None = None,
+        offsets: tuple[int | None, int | None] = (None, None),
+        *,
+        immediate_cancel: bool = False,
+    ) -> tuple[ClientOrder, ClientOrder]:
+        """Accept a pair of which only one may fill; with a `parent`, both wait for its fills.
+
+        Args:
+            offsets: distance of each order from the parent's fill price, ticks; None where its own price stands.
+            immediate_cancel: a partial fill cancels the sibling instead of reducing it.
+        """
+        pair = (self._new(first), self._new(second))
+        pair[0].sibling, pair[1].sibling = pair[1], pair[0]
+        for order, offset in zip(pair, offsets, strict=True):
+            order.immediate_cancel = immediate_cancel
+            order.parent = parent
+            order.offset = offset
+            self._price_from_parent(order)
+        for order in pair:
+            self._emit(order, Reason.ACCEPTED)
+            if parent is not None:
+                order.status = Status.PENDING_CHILD
+                self._emit(order, Reason.GENERAL)
+        if parent is None:
+            self._enter_pair(pair)
+        else:
+            parent.children = pair
+            if parent.filled:
+                self._activations.append((parent, parent.filled))
+        self._settle()
+        return pair
+
+    def cancel(self, order: ClientOrder) -> None:
+        """Take a client's order out; one that is done already is answered with a cancel reject."""
+        if not order.alive:
+            self.events.append(order.event(self.now_ns, Reason.CANCEL_REJECTED, text="the order is not open"))
+            return
+        self.events.append(order.event(self.now_ns, Reason.GENERAL, status=Status.PENDING_CANCEL))
+        self._kill(order, "")
+        self._settle()
+
+    def replace(
+        self,
+        order: ClientOrder,
+        price1: int | None = None,
+        price2: int | None = None,
+        quantity: int = 0,
+        time_in_force: TimeInForce | None = None,
+    ) -> None:
+        """Change a live order. `quantity` is the total including fills; None and 0 leave things as they are.
+
+        Only a smaller quantity at the same price keeps the order's place in the queue.
+        """
+        refusal = self._why_not_replace(order, quantity)
+        if refusal:
+            self.events.append(order.event(self.now_ns, Reason.REPLACE_REJECTED, text=refusal))
+            return
+        self.events.append(order.event(self.now_ns, Reason.GENERAL, status=Status.PENDING_REPLACE))
+        reduced_by = order.quantity - quantity if quantity else 0
+        new_limit = price2 if order.type == OrderType.STOP_LIMIT else price1
+        keeps_place = order.resting and reduced_by >= 0 and new_limit in {None, order.price}
+        order.price1 = order.price1 if price1 is None else price1
+        order.price2 = order.price2 if price2 is None else price2
+        order.offset = order.offset if price1 is None else None
+        order.quantity = quantity or order.quantity
+        order.time_in_force = time_in_force or order.time_in_force
+        if order.status == Status.PENDING_CHILD:
+            order.wanted = order.quantity
+        if self._new_id_on_replace:
+            order.previous_server_id, order.server_id = order.server_id, str(self._take_id())
+        self._emit(order, Reason.REPLACED)
+        if keeps_place:
+            if reduced_by:
+                self.book.reduce(order, reduced_by)
+        elif order.status != Status.PENDING_CHILD:
+            self._withdraw(order)
+            self._work(order)
+        self._settle()
+
+    @staticmethod
+    def _why_not_replace(order: ClientOrder, quantity: int) -> str:
+        if not order.alive:
+            return "the order is not open"
+        if quantity and quantity <= order.filled:
+            return f"the quantity {quantity} does not exceed what has filled, {order.filled}: cancel the order instead"
+        return ""
+
+    def expire_day_orders(self) -> None:
+        """The session ends: DAY orders die; a child whose parent lives on waits with it."""
+        for order in list(self.alive.values()):
+            waits = order.status == Status.PENDING_CHILD and order.parent is not None and order.parent.alive
+            if order.alive and order.time_in_force == TimeInForce.DAY and not waits:
+                self._kill(order, "day order expired at the end of the session")
+        self._settle()
+
+    def restore(self, orders: Iterable[ClientOrder], last_price: int) -> None:
+        """Put live orders of an earlier run back, in the given sequence, before any background order rests."""
+        self.last_price = last_price
+        for order in orders:
+            self.alive[order.order_id] = order
+            if order.armed:
+                self._armed[order.order_id] = order
+            elif order.resting:
+                self._queue(order)
+
+    # -------------------------------------------------------------------------------------------------- life of an order
+
+    def _take_id(self) -> int:
+        taken = self.next_order_id
+        self.next_order_id += 1
+        return taken
+
+    def _new(self, request: NewOrder) -> ClientOrder:
+        order = ClientOrder(self._take_id(), request)
+        self.alive[order.order_id] = order
+        return order
+
+    def _accept(self, request: NewOrder) -> ClientOrder:
+        order = self._new(request)
+        self._emit(order, Reason.ACCEPTED)
+        return order
+
+    def _enter(self, order: ClientOrder) -> None:
+        order.status = Status.OPEN
+        self._emit(order, Reason.GENERAL)
+        self._work(order)
+
+    def _enter_pair(self, pair: Iterable[ClientOrder]) -> None:
+        """Open both before either trades, so that the first one's fill finds its sibling."""
+        opened = [order for order in pair if order.alive]
+        for order in opened:
+            order.status = Status.OPEN
+            self._emit(order, Reason.GENERAL)
+        for order in opened:
+            if order.alive:
+                self._work(order)
+
+    def _work(self, order: ClientOrder) -> None:
+        """Arm a stop, or trade what can be traded and let the rest lie in the book."""
+        if order.is_stop and not order.triggered and not self._is_triggered(order, self.last_price):
+            order.armed = True
+            self._armed[order.order_id] = order
+            return
+        self._execute(order)
+
+    def _execute(self, order: ClientOrder) -> None:
+        order.triggered = order.is_stop
+        limit = order.limit
+        self._clear_path(order, limit)
+        if order.time_in_force == TimeInForce.FOK:
+            wanted = order.open_quantity
+            if self.book.available(order.side, wanted, limit) < wanted:
+                self._kill(order, "fill or kill: not enough quantity at the price")
+                return
+        self._sweep(order.side, order.open_quantity, limit, order)
+        if not order.alive:
+            return
+        if limit is None:
+            self._kill(order, "no more quantity on the other side")
+        elif order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
+            self._kill(order, "immediate or cancel: the rest is cancelled")
+        else:
+            self._queue(order)
+
+    def _queue(self, order: ClientOrder) -> None:
+        limit = order.limit
+        assert limit is not None  # only orders with a limit rest
+        order.price = limit
+        order.remaining = order.open_quantity
+        order.resting = True
+        self.book.add(order)
+
+    def _sweep(self, side: int, quantity: int, limit: int | None, aggressor: ClientOrder | None = None) -> None:
+        prints = self.book.take(side, quantity, limit, self._on_resting_fill)
+        if not prints:
+            return
+        last = len(prints) - 1
+        for i, (price, traded) in enumerate(prints):
+            marker = 0 if not last else 1 if i == 0 else 2 if i == last else 0
+            self.trades.append(Trade(price, traded, side, marker))
+            if aggressor is not None:
+                self._fill(aggressor, traded, price)
+        self.last_price = prints[-1].price
+        if self._armed:
+            self._trigger(prints[0].price, prints[-1].price)
+
+    def _clear_path(self, order: ClientOrder, limit: int | None) -> None:
+        """An order never trades with its own bracket or OCO sibling: what of it lies in the way is cancelled."""
+        for other in (order.sibling, order.parent, *order.children):
+            if other is None or not other.resting or other.side == order.side:
+                continue
+            if limit is None or (other.price - limit) * order.side <= 0:
+                self._kill(other, "it would have traded with an order of its own bracket")
+
+    def _kill(self, order: ClientOrder, text: str) -> None:
+        self._withdraw(order)
+        order.status = Status.CANCELED
+        self._emit(order, Reason.CANCELED, text=text)
+        self._done(order)
+        if not order.filled:
+            for child in order.children:
+                if child.alive:
+                    self._kill(child, "the parent order ended without a fill")
+
+    def _withdraw(self, order: ClientOrder) -> None:
+        if order.resting:
+            order.resting = False
+            self.book.remove(order)
+        if order.armed:
+            order.armed = False
+            del self._armed[order.order_id]
+
+    def _done(self, order: ClientOrder) -> None:
+        order.resting = False
+        del self.alive[order.order_id]
+
+    def _emit(self, order: ClientOrder, reason: Reason, *, text: str = "") -> None:
+        self.events.append(order.event(self.now_ns, reason, text=text))
+        self.changed[order.order_id] = order
+
+    # -------------------------------------------------------------------------------------------- fills and their echo
+
+    def _on_resting_fill(self, resting: Resting, quantity: int, price: int) -> None:
+        assert isinstance(resting, ClientOrder)
+        self._fill(resting, quantity, price)
+
+    def _fill(self, order: ClientOrder, quantity: int, price: int) -> None:
+        order.filled += quantity
+        order.notional += price * quantity
+        complete = order.filled == order.quantity
+        order.status = Status.FILLED if complete else Status.PARTIALLY_FILLED
+        execution_id = str(self.next_execution_id)
+        self.next_execution_id += 1
+        self.events.append(
+            order.event(
+                self.now_ns,
+                Reason.FILLED if complete else Reason.FILLED_PARTIALLY,
+                last_price=price,
+                last_quantity=quantity,
+                execution_id=execution_id,
+            )
+        )
+        self.changed[order.order_id] = order
+        if complete:
+            self._done(order)
+            if order.parent is not None:
+                self._complete.append(order.parent)
+        if order.sibling is not None and order.sibling.alive:
+            self._shrink_sibling(order, order.sibling, quantity)
+        if order.children:
+            self._activations.append((order, quantity))
+
+    def _shrink_sibling(self, order: ClientOrder, sibling: ClientOrder, quantity: int) -> None:
+        if not order.alive or order.immediate_cancel or quantity >= sibling.open_quantity:
+            self._kill(sibling, "the other order of the OCO pair filled")
+            return
+        sibling.quantity -= quantity
+        if sibling.resting:
+            self.book.reduce(sibling, quantity)
+        self._emit(sibling, Reason.GENERAL, text="reduced by a partial fill of the other order of the OCO pair")
+
+    def _trigger(self, first_price: int, last_price: int) -> None:
+        low, high = min(first_price, last_price), max(first_price, last_price)
+        due = [order for order in self._armed.values() if self._is_triggered(order, high if order.side == BUY else low)]
+        for order in sorted(due, key=lambda o: (o.price1 * o.side, o.order_id)):
+            del self._armed[order.order_id]
+            order.armed = False
+            self._triggered.append(order)
+
+    @staticmethod
+    def _is_triggered(order: ClientOrder, price: int | None) -> bool:
+        return price is not None and (price - order.price1) * order.side >= 0
+
+    def _settle(self) -> None:
+        """Carry out what the last sweep set in motion, until nothing moves any more."""
+        while self._activations or self._triggered or self._complete:
+            if self._activations:
+                self._activate(*self._activations.popleft())
+            elif self._complete:
+                parent = self._complete.popleft()
+                if parent.alive:
+                    self._kill(parent, "its bracket is complete: no exit would protect a further fill")
+            else:
+                order = self._triggered.popleft()
+                if order.alive:
+                    self._execute(order)
+
+    def _activate(self, parent: ClientOrder, quantity: int) -> None:
+        """Bring the children to life, or let them grow, for `quantity` more of the parent's fill."""
+        fresh: list[ClientOrder] = []
+        for child in parent.children:
+            more = min(quantity, child.wanted - child.activated)
+            if not child.alive or more <= 0:
+                continue
+            child.activated += more
+            if child.status == Status.PENDING_CHILD:
+                self._price_from_parent(child)
+                child.quantity = more
+                fresh.append(child)
+            else:
+                self._grow(child, more)
+        self._enter_pair(fresh)
+
+    def _grow(self, child: ClientOrder, more: int) -> None:
+        child.quantity += more
+        self._emit(child, Reason.GENERAL, text="grown with a further fill of the parent order")
+        if child.resting:
+            self._withdraw(child)
+            self._queue(child)
+
+    @staticmethod
+    def _price_from_parent(child: ClientOrder) -> None:
+        """A child with an offset follows its parent: the target on the winning side, the stop on the losing one."""
+        parent = child.parent
+        if child.offset is None or parent is None:
+            return
+        base = round(parent.notional / parent.filled) if parent.filled else parent.price1
+        distance = child.offset * parent.side
+        child.price1 = base - distance if child.is_stop else base + distance

@@ -1,0 +1,40 @@
+"""What the market shows: trades, levels and the touch, as values in order of time. Prices are in ticks."""
+
+from typing import NamedTuple
+
+
+class TradeEvent(NamedTuple):
+    ts_ns: int
+    price: int
+    quantity: int
+    side: int  # of the aggressor
+    marker: int  # 1 first, 2 last print of one aggressive order, 0 otherwise
+
+
+class DepthEvent(NamedTuple):
+    """One level as it stands now; `quantity` 0 means it is gone. `final` ends a group after which the book is whole."""
+
+    ts_ns: int
+    side: int
+    price: int
+    quantity: int
+    orders: int
+    is_new: bool
+    final: bool
+
+
+class QuoteEvent(NamedTuple):
+    ts_ns: int
+    bid: int
+    bid_quantity: int
+    ask: int
+    ask_quantity: int
+
+
+class SessionEvent(NamedTuple):
+    """A new session opened: exchange time has stepped over the halt, the weekend or a holiday."""
+
+    ts_ns: int
+
+
+MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent
