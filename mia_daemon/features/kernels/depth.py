@@ -114,4 +114,4 @@ def _wall(book: Floats, prices: int, sizes: int, n: int, tick: float) -> float:
     for k in range(1, n):
         if book[sizes + k] > book[sizes + largest]:
             largest = k
-    return abs(book[prices + largest] - book[prices]) / tick
+    return float(abs(book[prices + largest] - book[prices]) / tick)
