@@ -1,0 +1,1 @@
+"""Task 4: what was decided, ordered, filled and earned."""

@@ -1,0 +1,662 @@
+"""The truth: what was decided, intended, asked for, answered, filled and earned, in one SQLite file.
+
+An intent is on file before its order is on the wire. Everything that happens between two commits shares a transaction:
+intents, requests, fills, trades and latches commit at once and take what was buffered before them along; decisions,
+order updates, equity and alerts wait for the next commit, which the owner asks for at least once a second.
+
+One process writes, guarded by a lock file beside the journal; any number may read (`file:PATH?mode=ro`).
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.errors import JournalError
+from mia_daemon.records import (
+    Alert,
+    Decision,
+    Fill,
+    Order,
+    OrderRole,
+    OrderStatus,
+    OrderType,
+    OrderUpdate,
+    RegimeProbs,
+    Side,
+    TimeInForce,
+    Trade,
+)
+from mia_daemon.risk.codes import Latch, RiskCode
+from mia_daemon.trading.journal_schema import APPLICATION_ID, TABLES, VERSION
+from mia_daemon.trading.ledger import FOREIGN, BookedFill, Origin
+
+_BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter is mistaken for a digit
+_CHECKPOINT_AFTER_COMMITS: Final = 512  # about 2 MB of write-ahead log, copied back at a calm moment
+
+
+class RequestKind(StrEnum):
+    """What was asked about an order already sent."""
+
+    CANCEL = "cancel"
+    REPLACE = "replace"
+    FLATTEN = "flatten"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrder:
+    """An order of ours that is not known to be done, as the journal knows it.
+
+    Attributes:
+        status: the last the server said of the order itself; None when it was never heard of.
+        quantity, price: as last confirmed by the server, else as intended.
+        reported: contracts the server said had filled; more than `booked` while a fill is missing.
+        booked: contracts of the fills on file, told by `executions`.
+    """
+
+    order: Order
+    intended_ns: int
+    status: OrderStatus | None
+    server_order_id: str
+    quantity: int
+    price: float
+    reported: int
+    booked: int
+    executions: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a restart needs to carry on.
+
+    Attributes:
+        orders: those not known to be done, oldest first.
+        positions: contracts by (symbol, account), only those not flat.
+        fills: of the asked symbol and account, since a moment at which it was flat: for `Ledger.restore`.
+        trade_ids: identifiers of round trips given before the first of `fills` (the newest thousand).
+        realized_before: account currency earned by the round trips closed before `fills`, after costs.
+        realized_today: by round trips that ended since the day's start, after costs.
+        peak_equity: the highest known since it was last rebased; 0 when none is.
+        consecutive_losses: round trips that lost, counted back from the last one.
+        last_fill_ns: exchange time of the newest fill; 0 when there is none. A broker is asked for fills since then.
+    """
+
+    orders: tuple[OpenOrder, ...]
+    positions: dict[tuple[str, str], int]
+    fills: tuple[BookedFill, ...]
+    trade_ids: tuple[str, ...]
+    realized_before: float
+    realized_today: float
+    peak_equity: float
+    consecutive_losses: int
+    latches: tuple[Latch, ...]
+    last_fill_ns: int
+
+
+class Journal:
+    """Opens the journal at `path`, made on first use, and keeps it to itself until `close`.
+
+    Args:
+        path: of the SQLite file.
+        durable: every commit reaches the disk (live). Without, a power cut may take the last commits (paper, replay);
+            a killed process loses nothing in either case.
+
+    Raises:
+        JournalError: here and in every method: another process holds the journal, the disk is full, the file is
+            damaged or of another version. The text says which; nothing is on file that was not committed.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self.path = path
+        self._booking = False
+        self._commits = 0
+        self._lock = _lock(path)
+        try:
+            self._db = _open(path, durable=durable)
+            self._positions: dict[tuple[str, str], int] = dict(self._read_positions())
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Commit what is buffered and let go of the file."""
+        if self._lock < 0:
+            return
+        try:
+            self.commit()
+            self._db.close()
+        finally:
+            os.close(self._lock)
+            self._lock = -1
+
+    # ---------------------------------------------------------------------------------------------------------- runs
+
+    def begin_run(
+        self,
+        *,
+        mode: str,
+        started_ns: int,
+        version: str,
+        config: dict[str, Any],
+        config_sha256: str,
+        bundle_sha256: str,
+        catalogue_sha256: str,
+    ) -> str:
+        """Seal a run that was killed and begin a new one; returns its identifier, at most 12 characters.
+
+        It is made of the second of the start and of the run's number in this journal, so no two runs share one, and
+        client order ids made of it are unique for ever.
+        """
+        self._run("UPDATE runs SET ended_ns = ?, how = 'killed' WHERE ended_ns IS NULL", (started_ns,))
+        number = self._run("SELECT COALESCE(MAX(number), 0) + 1 FROM runs").fetchone()[0]
+        run_id = _base32(started_ns // NS_PER_S) + _base32(number)
+        self._run(
+            "INSERT INTO runs (run_id, mode, started_ns, version, config_sha256, config, bundle_sha256,"
+            " catalogue_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (run_id, mode, started_ns, version, config_sha256, _json(config), bundle_sha256, catalogue_sha256),
+        )
+        self.commit()
+        return run_id
+
+    def end_run(self, run_id: str, ts_ns: int, how: str) -> None:
+        """The run ended on purpose; `how` says by what: "stop", "feed ended", "failed: …"."""
+        self._run("UPDATE runs SET ended_ns = ?, how = ? WHERE run_id = ?", (ts_ns, how, run_id))
+        self.commit()
+
+    # ----------------------------------------------------------------------------------------------------- committed
+
+    def record_intent(self, orders: Sequence[Order], ts_ns: int) -> None:
+        """What is about to be sent. On return it is on file, and only then may it be sent.
+
+        Raises:
+            JournalError: also when a client order id was used before; then none of `orders` is on file.
+        """
+        rows = [
+            (
+                order.client_order_id, ts_ns, order.decision_id, order.symbol, order.account, int(order.side),
+                order.quantity, int(order.type), order.role.value, order.price, order.limit_price,
+                int(order.time_in_force), order.parent_id, order.quantity, order.price,
+            )
+            for order in orders
+        ]  # fmt: skip
+        with self.booking():
+            for row in rows:
+                self._run(_INSERT_INTENT, row)
+
+    def record_request(
+        self,
+        client_order_id: str,
+        kind: RequestKind,
+        ts_ns: int,
+        *,
+        price: float | None = None,
+        quantity: int | None = None,
+        reason: str = "",
+    ) -> None:
+        """A cancel or a replace that is about to be sent; `reason` becomes the exit reason of what it fills."""
+        self._run(
+            "INSERT INTO requests (client_order_id, ts_ns, kind, price, quantity, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            (client_order_id, ts_ns, kind.value, price, quantity, reason),
+        )
+        self._commit_unless_booking()
+
+    def record_fill(self, fill: Fill) -> bool:
+        """An execution; False when it is on file already and must not be booked again.
+
+        Within `booking` it is committed together with the round trip it closes.
+        """
+        key = (fill.symbol, fill.account)
+        position = self._positions.get(key, 0) + fill.side * fill.quantity
+        done = self._run(
+            "INSERT INTO fills (execution_id, ts_ns, client_order_id, server_order_id, symbol, account, side, quantity,"
+            " price, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (execution_id) DO NOTHING",
+            (
+                fill.execution_id, fill.ts_ns, fill.client_order_id, fill.server_order_id, fill.symbol, fill.account,
+                int(fill.side), fill.quantity, fill.price, position,
+            ),
+        )  # fmt: skip
+        if not done.rowcount:
+            return False
+        self._positions[key] = position
+        self._run(
+            "UPDATE intents SET booked = booked + ?1, worked = 1 WHERE client_order_id = ?2",
+            (fill.quantity, fill.client_order_id),
+        )
+        self._commit_unless_booking()
+        return True
+
+    def record_trade(self, trade: Trade) -> bool:
+        """A closed round trip; False when it is on file already."""
+        done = self._run(
+            "INSERT INTO trades (trade_id, fill, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price,"
+            " gross, costs, p_range, p_trend, p_defensive, decision_id, exit_reason) VALUES (?,"
+            " (SELECT COALESCE(MAX(number), 0) FROM fills), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (trade_id) DO NOTHING",
+            (
+                trade.trade_id, trade.symbol, int(trade.side), trade.quantity, trade.entry_ns, trade.exit_ns,
+                trade.entry_price, trade.exit_price, trade.gross, trade.costs, *map(float, trade.regime_probs),
+                trade.decision_id, trade.exit_reason,
+            ),
+        )  # fmt: skip
+        self._commit_unless_booking()
+        return bool(done.rowcount)
+
+    def record_command(self, ts_ns: int, command: str, by: str, result: str) -> None:
+        """What an operator asked for, who it was (uid and pid) and what came of it."""
+        self._run("INSERT INTO commands (ts_ns, command, by, result) VALUES (?, ?, ?, ?)", (ts_ns, command, by, result))
+        self._commit_unless_booking()
+
+    def set_latch(self, latch: Latch) -> bool:
+        """A breaker tripped; False when it is set already (its first setting is kept)."""
+        done = self._run(
+            "INSERT INTO latches (code, ts_ns, context) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (latch.code.value, latch.ts_ns, _json(latch.context)),
+        )
+        self._commit_unless_booking()
+        return bool(done.rowcount)
+
+    def clear_latch(self, code: RiskCode, ts_ns: int, by: str) -> bool:
+        """An operator resumed; False when the latch was not set."""
+        done = self._run(
+            "UPDATE latches SET cleared_ns = ?, cleared_by = ? WHERE code = ? AND cleared_ns IS NULL",
+            (ts_ns, by, code.value),
+        )
+        self._commit_unless_booking()
+        return bool(done.rowcount)
+
+    @contextmanager
+    def booking(self) -> Iterator[None]:
+        """All that is recorded within is committed together at the end, or, on an error, not at all."""
+        if self._booking:
+            yield
+            return
+        self._run("SAVEPOINT booking")
+        positions = dict(self._positions)
+        self._booking = True
+        try:
+            yield
+        except BaseException:
+            self._positions = positions
+            if self._db.in_transaction:  # a full disk has ended the transaction already
+                self._run("ROLLBACK TO booking")
+                self._run("RELEASE booking")
+            raise
+        finally:
+            self._booking = False
+        self._run("RELEASE booking")
+        self.commit()
+
+    # ------------------------------------------------------------------------------------------------------ buffered
+
+    def record_decision(self, decision: Decision) -> None:
+        """One decision, kept for the next commit: record it before the intents it leads to."""
+        said = decision.prediction
+        self._run(
+            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                decision.decision_id, decision.seq, decision.ts_ns, decision.action.value, decision.target,
+                decision.reason, float(said.action), float(said.probability), *map(float, said.regime_probs),
+                said.policy, float(said.out_of_range_share), said.observation_sha256, float(decision.bid),
+                float(decision.ask), _json(decision.context),
+            ),
+        )  # fmt: skip
+
+    def record_update(self, update: OrderUpdate) -> None:
+        """What the server said of an order. One that names no client order id is kept, but moves no order."""
+        status = update.status
+        self._run(
+            "INSERT INTO updates (ts_ns, client_order_id, server_order_id, symbol, account, status, quantity, filled,"
+            " average_fill_price, price, limit_price, text, unsolicited)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                update.ts_ns, update.client_order_id, update.server_order_id, update.symbol, update.account,
+                status.value, update.quantity, update.filled, update.average_fill_price, update.price,
+                update.limit_price, update.text, int(update.unsolicited),
+            ),
+        )  # fmt: skip
+        confirms = status not in _SAYS_NOTHING_OF_THE_ORDER and status is not OrderStatus.REJECTED
+        self._run(
+            _UPDATE_INTENT,
+            {
+                "id": update.client_order_id,
+                "status": "" if status in _SAYS_NOTHING_OF_THE_ORDER else status.value,
+                "server": update.server_order_id,
+                "quantity": update.quantity if confirms else 0,
+                "price": update.price if confirms else 0.0,
+                "filled": update.filled,
+                "worked": int(status in _WORKS),
+                "listed": int(not update.unsolicited),
+            },
+        )
+
+    def record_equity(
+        self, ts_ns: int, equity: float, peak: float, position: int, unrealized: float, realized_today: float
+    ) -> None:
+        """A point of the equity curve."""
+        self._run(
+            "INSERT INTO equity (ts_ns, equity, peak, position, unrealized, realized_today) VALUES (?, ?, ?, ?, ?, ?)",
+            (ts_ns, equity, peak, position, unrealized, realized_today),
+        )
+
+    def record_alert(self, alert: Alert) -> None:
+        self._run(
+            "INSERT INTO alerts (ts_ns, code, priority, text, context) VALUES (?, ?, ?, ?, ?)",
+            (alert.ts_ns, alert.code, int(alert.priority), alert.text, _json(alert.context)),
+        )
+
+    def commit(self) -> None:
+        """Put what is buffered on file."""
+        if not self._db.in_transaction:
+            return
+        self._commits += 1
+        try:
+            self._db.execute("COMMIT")
+            if self._commits >= _CHECKPOINT_AFTER_COMMITS and not self._booking:
+                self._commits = 0
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            raise _explain(self.path, error) from error
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def latches(self) -> tuple[Latch, ...]:
+        """Those set, oldest first."""
+        rows = self._run("SELECT code, ts_ns, context FROM latches WHERE cleared_ns IS NULL ORDER BY number")
+        return tuple(Latch(RiskCode(code), ts_ns, json.loads(context)) for code, ts_ns, context in rows)
+
+    def trades(self, since_ns: int = 0) -> Iterator[Trade]:
+        """Round trips that ended at or after `since_ns`, in the order they were recorded."""
+        return map(_trade, self._run(_SELECT_TRADES, (since_ns,)))
+
+    def last_event_ns(self) -> int:
+        """The newest event time on file; 0 in a new journal. Tells which trading day an earlier run was in."""
+        newest = "SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity)"
+        return int(self._run(newest).fetchone()[0] or 0)
+
+    def recover(self, symbol: str, account: str, day_start_ns: int) -> Recovered:
+        """What earlier runs left behind, for a restart.
+
+        Args:
+            symbol: of the ledger to restore.
+            account: of the ledger to restore.
+            day_start_ns: when the current trading day began.
+        """
+        base = self._flat_before(symbol, account, day_start_ns)
+        ids = self._run("SELECT trade_id FROM trades WHERE fill <= ? ORDER BY number DESC LIMIT 1000", (base,))
+        before = self._run("SELECT COALESCE(SUM(gross - costs), 0) FROM trades WHERE fill <= ?", (base,))
+        today = self._run("SELECT COALESCE(SUM(gross - costs), 0) FROM trades WHERE exit_ns >= ?", (day_start_ns,))
+        peak = self._run("SELECT peak FROM equity ORDER BY number DESC LIMIT 1").fetchone()
+        last_fill = self._run("SELECT MAX(ts_ns) FROM fills").fetchone()[0]
+        return Recovered(
+            orders=tuple(self._open_orders()),
+            positions={key: position for key, position in self._positions.items() if position},
+            fills=tuple(self._fills_since(base, symbol, account)),
+            trade_ids=tuple(row[0] for row in ids),
+            realized_before=before.fetchone()[0],
+            realized_today=today.fetchone()[0],
+            peak_equity=peak[0] if peak else 0.0,
+            consecutive_losses=self._consecutive_losses(),
+            latches=self.latches(),
+            last_fill_ns=last_fill or 0,
+        )
+
+    def _flat_before(self, symbol: str, account: str, day_start_ns: int) -> int:
+        """The last fill that left the position flat and whose round trip is surely on file, of days before today."""
+        row = self._run(
+            "SELECT MAX(number) FROM fills WHERE symbol = ? AND account = ? AND position = 0 AND ts_ns < ?"
+            " AND number <= (SELECT COALESCE(MAX(fill), 0) FROM trades)",
+            (symbol, account, day_start_ns),
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def _fills_since(self, base: int, symbol: str, account: str) -> Iterator[BookedFill]:
+        rows = self._run(_SELECT_FILLS, (base, symbol, account))
+        for row in rows:
+            decision_id, role, reason, *probabilities = row[9:]
+            origin = Origin(decision_id, _regime_probs(probabilities)) if decision_id else FOREIGN
+            yield BookedFill(_fill(row), origin, reason or role or "foreign")
+
+    def _open_orders(self) -> Iterator[OpenOrder]:
+        for row in self._run(_SELECT_OPEN_ORDERS).fetchall():
+            executions = self._run("SELECT execution_id FROM fills WHERE client_order_id = ?", (row[0],))
+            yield OpenOrder(
+                order=_order(row),
+                intended_ns=row[12],
+                status=OrderStatus(row[13]) if row[13] else None,
+                server_order_id=row[14],
+                quantity=row[15],
+                price=row[16],
+                reported=row[17],
+                booked=row[18],
+                executions=frozenset(name for (name,) in executions),
+            )
+
+    def _consecutive_losses(self) -> int:
+        losses = 0
+        for (profit,) in self._run("SELECT gross - costs FROM trades ORDER BY number DESC"):
+            if profit >= 0:
+                break
+            losses += 1
+        return losses
+
+    def _read_positions(self) -> Iterator[tuple[tuple[str, str], int]]:
+        rows = self._run("SELECT symbol, account, position, MAX(number) FROM fills GROUP BY symbol, account")
+        for symbol, account, position, _ in rows:
+            yield (symbol, account), position
+
+    # --------------------------------------------------------------------------------------------------------- SQLite
+
+    def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """Execute within the open transaction, which a statement that writes opens."""
+        try:
+            if not self._db.in_transaction and not sql.startswith("SELECT"):
+                self._db.execute("BEGIN IMMEDIATE")
+            return self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise _explain(self.path, error) from error
+
+    def _commit_unless_booking(self) -> None:
+        if not self._booking:
+            self.commit()
+
+
+_SAYS_NOTHING_OF_THE_ORDER: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
+_WORKS: Final = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})
+
+_INSERT_INTENT: Final = """
+INSERT INTO intents (client_order_id, ts_ns, decision_id, symbol, account, side, quantity, type, role, price,
+    limit_price, time_in_force, parent_id, last_quantity, last_price)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# A filled order stays filled; one canceled or rejected comes back only when a complete answer lists it as open.
+_UPDATE_INTENT: Final = """
+UPDATE intents SET
+    status = CASE WHEN :status = '' OR (status = 'filled' AND :status <> 'filled')
+        OR (status IN ('canceled', 'rejected') AND :listed = 0 AND :status <> 'filled') THEN status ELSE :status END,
+    server_order_id = CASE :server WHEN '' THEN server_order_id ELSE :server END,
+    last_quantity = CASE :quantity WHEN 0 THEN last_quantity ELSE :quantity END,
+    last_price = CASE :price WHEN 0.0 THEN last_price ELSE :price END,
+    worked = MAX(worked, :worked),
+    reported = CASE :status
+        WHEN 'unknown_to_server' THEN booked
+        WHEN 'filled' THEN MAX(reported, CASE :filled WHEN 0 THEN quantity ELSE :filled END)
+        ELSE MAX(reported, :filled) END
+WHERE client_order_id = :id"""
+
+# Done: all contracts booked, or ended with every reported fill booked. A rejection after the order has worked
+# contradicts itself, so such an order is still open.
+_SELECT_OPEN_ORDERS: Final = """\
+SELECT client_order_id, symbol, account, side, quantity, type, role, decision_id, price, limit_price, time_in_force,
+    parent_id, ts_ns, status, server_order_id, last_quantity, last_price, reported, booked
+FROM intents
+WHERE booked < last_quantity
+    AND NOT (booked >= reported
+        AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))
+ORDER BY number"""
+
+_SELECT_FILLS: Final = """\
+SELECT f.ts_ns, f.execution_id, f.client_order_id, f.server_order_id, f.symbol, f.account, f.side, f.quantity, f.price,
+    i.decision_id, i.role,
+    (SELECT r.reason FROM requests r WHERE r.client_order_id = f.client_order_id AND r.reason <> ''
+        ORDER BY r.number DESC LIMIT 1),
+    d.p_range, d.p_trend, d.p_defensive
+FROM fills f
+LEFT JOIN intents i ON i.client_order_id = f.client_order_id
+LEFT JOIN decisions d ON d.decision_id = i.decision_id
+WHERE f.number > ? AND f.symbol = ? AND f.account = ?
+ORDER BY f.number"""
+
+
+_SELECT_TRADES: Final = """\
+SELECT trade_id, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross, costs, decision_id,
+    exit_reason, p_range, p_trend, p_defensive
+FROM trades WHERE exit_ns >= ? ORDER BY number"""
+
+
+def _order(row: tuple[Any, ...]) -> Order:
+    return Order(
+        client_order_id=row[0],
+        symbol=row[1],
+        account=row[2],
+        side=Side(row[3]),
+        quantity=row[4],
+        type=OrderType(row[5]),
+        role=OrderRole(row[6]),
+        decision_id=row[7],
+        price=row[8],
+        limit_price=row[9],
+        time_in_force=TimeInForce(row[10]),
+        parent_id=row[11],
+    )
+
+
+def _fill(row: tuple[Any, ...]) -> Fill:
+    return Fill(
+        ts_ns=row[0],
+        execution_id=row[1],
+        client_order_id=row[2],
+        server_order_id=row[3],
+        symbol=row[4],
+        account=row[5],
+        side=Side(row[6]),
+        quantity=row[7],
+        price=row[8],
+    )
+
+
+def _trade(row: tuple[Any, ...]) -> Trade:
+    return Trade(
+        trade_id=row[0],
+        symbol=row[1],
+        side=Side(row[2]),
+        quantity=row[3],
+        entry_ns=row[4],
+        exit_ns=row[5],
+        entry_price=row[6],
+        exit_price=row[7],
+        gross=row[8],
+        costs=row[9],
+        decision_id=row[10],
+        exit_reason=row[11],
+        regime_probs=RegimeProbs(*row[12:15]),
+    )
+
+
+def _regime_probs(values: Sequence[float | None]) -> RegimeProbs:
+    """Zeros where the decision itself was lost with the process that made it."""
+    return RegimeProbs(*(value or 0.0 for value in values))
+
+
+def _json(context: dict[str, Any]) -> str:
+    return json.dumps(context, default=str, separators=(",", ":")) if context else "{}"
+
+
+def _base32(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 32)
+        digits = _BASE32[digit] + digits
+    return digits or "0"
+
+
+def _lock(path: Path) -> int:
+    """Hold the lock file beside the journal, so that no second daemon writes; its text names the holder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path} can't be opened: {error.strerror}; check the directory and its owner"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise JournalError(
+            f"journal {path} is in use by process {holder or 'unknown'}: stop that daemon or choose another --var"
+        ) from error
+    return lock
+
+
+def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
+    db = None
+    try:
+        db = sqlite3.connect(path, isolation_level=None, timeout=1.0, cached_statements=64)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        db.execute("PRAGMA wal_autocheckpoint = 0")  # done by commit(), never while an order waits
+        _check_version(path, db)
+    except sqlite3.Error as error:
+        if db is not None:
+            db.close()
+        raise _explain(path, error) from error
+    except JournalError:
+        assert db is not None
+        db.close()
+        raise
+    return db
+
+
+def _check_version(path: Path, db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    empty = not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]
+    if empty and not version:
+        db.executescript(
+            f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            " COMMIT;"
+        )
+    elif application != APPLICATION_ID:
+        raise JournalError(f"{path} is an SQLite file but no journal: move it away or choose another --var")
+    elif version != VERSION:
+        raise JournalError(
+            f"journal {path} has version {version}, this daemon writes version {VERSION}:"
+            " run the daemon that wrote it, or move it away to start anew"
+        )
+
+
+def _explain(path: Path, error: sqlite3.Error) -> JournalError:
+    """SQLite's errors as a sentence with what to do."""
+    name = getattr(error, "sqlite_errorname", "")
+    advice = {
+        "SQLITE_FULL": "the disk is full: make room",
+        "SQLITE_BUSY": "another program writes to it: end that program",
+        "SQLITE_NOTADB": "it is no SQLite file: move it away or choose another --var",
+        "SQLITE_CORRUPT": "the file is damaged: move it away, keep it, and start anew",
+        "SQLITE_CANTOPEN": "check the directory and its owner",
+        "SQLITE_READONLY": "the file is write-protected: check its owner",
+    }
+    for prefix, text in advice.items():
+        if name.startswith(prefix):
+            return JournalError(f"journal {path} can't be used ({error}): {text}")
+    return JournalError(f"journal {path} refused what it was told ({name or type(error).__name__}: {error})")

@@ -1,0 +1,273 @@
+"""Position arithmetic: fills in, position, profit and round trips out.
+
+Two exact sums carry everything: the cash that fills moved (points by contracts) and the contracts that changed hands.
+Prices on a grid of quarter points are exact in binary, so round trips and equity do not depend on how an order's fills
+were cut. Only the split of an open trip into realised and unrealised goes by the average price (average cost).
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import Fill, RegimeProbs, Side, Trade
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What opened a position: the decision behind it and the regimes it saw."""
+
+    decision_id: str
+    regime_probs: RegimeProbs
+
+
+FOREIGN: Final = Origin("", RegimeProbs(0.0, 0.0, 0.0))
+"""Of a position no decision of ours opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookedFill:
+    """A fill with what the ledger needs beside it, as the journal remembers them."""
+
+    fill: Fill
+    origin: Origin
+    exit_reason: str
+
+
+@dataclass(slots=True)
+class _Trip:
+    """The round trip under way."""
+
+    origin: Origin
+    trade_id: str
+    side: Side
+    opened_ns: int
+    cash: float = 0.0  # points by contracts, exact: what exits brought less what entries took
+    contracts: int = 0  # that changed hands
+    entered: int = 0
+    entry_value: float = 0.0
+    exit_value: float = 0.0
+    largest: int = 0
+
+
+class Ledger:
+    """The account in one instrument.
+
+    Args:
+        instrument: what is traded: its point value and costs.
+        cash: account currency before the first fill it is told: the starting cash and everything earned since.
+    """
+
+    def __init__(self, instrument: Instrument, cash: float) -> None:
+        self._instrument = instrument
+        self._start_cash = cash
+        self._cash = 0.0  # points by contracts
+        self._contracts = 0
+        self._position = 0
+        self._average = 0.0
+        self._trip: _Trip | None = None
+        self._trade_ids: set[str] = set()
+        self._realized_before_today = 0.0
+        self._bid = self._ask = math.nan
+        self._peak = cash
+
+    # ------------------------------------------------------------------------------------------------------ what is
+
+    @property
+    def position(self) -> int:
+        """Contracts, signed."""
+        return self._position
+
+    @property
+    def average_price(self) -> float:
+        """Of the open position, at average cost; 0 when flat."""
+        return self._average
+
+    @property
+    def opened_ns(self) -> int:
+        """Event time of the open position's first fill; 0 when flat."""
+        return self._trip.opened_ns if self._trip else 0
+
+    @property
+    def origin(self) -> Origin | None:
+        """What opened the position; None when flat."""
+        return self._trip.origin if self._trip else None
+
+    @property
+    def trade_id(self) -> str:
+        """The identifier the open round trip will be recorded under; "" when flat."""
+        return self._trip.trade_id if self._trip else ""
+
+    @property
+    def costs(self) -> float:
+        """Commission and fees of all fills, account currency."""
+        return self._contracts * self._instrument.cost_per_side
+
+    @property
+    def realized(self) -> float:
+        """By all fills so far, after costs, account currency."""
+        return (self._cash + self._position * self._average) * self._instrument.point_value - self.costs
+
+    @property
+    def realized_today(self) -> float:
+        """Since `start_day`, after costs, account currency."""
+        return self.realized - self._realized_before_today
+
+    @property
+    def unrealized(self) -> float:
+        """At the touch the position could be closed at, account currency; 0 as long as there was none."""
+        price = self._bid if self._position > 0 else self._ask
+        if not self._position or math.isnan(price):
+            return 0.0
+        return self._position * (price - self._average) * self._instrument.point_value
+
+    @property
+    def equity(self) -> float:
+        """Account currency, the open position included."""
+        return self._start_cash + self.realized + self.unrealized
+
+    @property
+    def peak_equity(self) -> float:
+        return self._peak
+
+    @property
+    def drawdown(self) -> float:
+        """Share of peak equity lost since: 0 … 1, and 1 when there is no equity to lose."""
+        if self._peak <= 0.0:
+            return 1.0
+        return min(max((self._peak - self.equity) / self._peak, 0.0), 1.0)
+
+    # ------------------------------------------------------------------------------------------------- what happens
+
+    def mark(self, bid: float, ask: float) -> None:
+        """Value the position at this touch; a side that is NaN keeps its last price."""
+        if not math.isnan(bid):
+            self._bid = bid
+        if not math.isnan(ask):
+            self._ask = ask
+        self._peak = max(self._peak, self.equity)
+
+    def start_day(self) -> None:
+        """A new trading day begins: `realized_today` counts from here."""
+        self._realized_before_today = self.realized
+
+    def rebase_peak(self) -> None:
+        """Measure drawdown from the present equity: what an operator's resume after a drawdown stop means."""
+        self._peak = self.equity
+
+    def set_cash(self, cash: float) -> None:
+        """Take over what the account's owner says it holds: cash with everything realised, after costs.
+
+        The peak moves along by the same amount, so that a correction is neither a profit nor a drawdown.
+        """
+        shift = cash - (self._start_cash + self.realized)
+        self._start_cash += shift
+        self._peak += shift
+
+    def apply(self, fill: Fill, origin: Origin = FOREIGN, exit_reason: str = "signal") -> list[Trade]:
+        """Book a fill, each execution once; returns the round trip it closed, if it did.
+
+        Args:
+            fill: one execution the ledger has not seen yet.
+            origin: what asked for it; counts where the fill opens a position.
+            exit_reason: why, where the fill closes one.
+
+        Raises:
+            ValueError: the fill has no contracts or no finite price.
+        """
+        if fill.quantity < 1 or not math.isfinite(fill.price):
+            raise ValueError(f"execution {fill.execution_id} of {fill.quantity} at {fill.price} is no fill")
+        opposite = -self._position * fill.side
+        closing = min(fill.quantity, max(opposite, 0))
+        trades = self._reduce(fill, closing, exit_reason) if closing else []
+        if fill.quantity > closing:
+            self._extend(fill, fill.quantity - closing, origin)
+        self._peak = max(self._peak, self.equity)
+        return trades
+
+    def _move(self, trip: _Trip, fill: Fill, quantity: int) -> None:
+        value = fill.price * quantity
+        self._cash -= fill.side * value
+        trip.cash -= fill.side * value
+        self._contracts += quantity
+        trip.contracts += quantity
+        self._position += fill.side * quantity
+
+    def _reduce(self, fill: Fill, quantity: int, exit_reason: str) -> list[Trade]:
+        trip = self._trip
+        assert trip is not None
+        self._move(trip, fill, quantity)
+        trip.exit_value += fill.price * quantity
+        if self._position:
+            return []
+        self._trip = None
+        self._average = 0.0
+        return [self._closed(trip, fill, exit_reason)]
+
+    def _extend(self, fill: Fill, quantity: int, origin: Origin) -> None:
+        trip = self._trip
+        if trip is None:
+            trip = self._trip = _Trip(origin, self._new_trade_id(fill, origin), fill.side, fill.ts_ns)
+        held = abs(self._position)
+        self._average = (held * self._average + quantity * fill.price) / (held + quantity)
+        self._move(trip, fill, quantity)
+        trip.entered += quantity
+        trip.entry_value += fill.price * quantity
+        trip.largest = max(trip.largest, abs(self._position))
+
+    def _new_trade_id(self, fill: Fill, origin: Origin) -> str:
+        """The decision's identifier; a second trip of one decision (late fills after a stop) gets a number."""
+        base = origin.decision_id or f"foreign-{fill.ts_ns}"
+        name, number = base, 1
+        while name in self._trade_ids:
+            number += 1
+            name = f"{base}.{number}"
+        self._trade_ids.add(name)
+        return name
+
+    def _closed(self, trip: _Trip, fill: Fill, exit_reason: str) -> Trade:
+        return Trade(
+            trade_id=trip.trade_id,
+            symbol=fill.symbol,
+            side=trip.side,
+            quantity=trip.largest,
+            entry_ns=trip.opened_ns,
+            exit_ns=fill.ts_ns,
+            entry_price=trip.entry_value / trip.entered,
+            exit_price=trip.exit_value / trip.entered,
+            gross=trip.cash * self._instrument.point_value,
+            costs=trip.contracts * self._instrument.cost_per_side,
+            regime_probs=trip.origin.regime_probs,
+            decision_id=trip.origin.decision_id,
+            exit_reason=exit_reason,
+        )
+
+    # -------------------------------------------------------------------------------------------------- after a restart
+
+    def restore(
+        self, fills: Iterable[BookedFill], *, day_start_ns: int, peak_equity: float, trade_ids: Iterable[str] = ()
+    ) -> list[Trade]:
+        """Book what an earlier run has booked, in its order, on a ledger nothing was told yet.
+
+        Args:
+            fills: since a moment at which the position was flat.
+            day_start_ns: when the current trading day began: earlier fills do not count for today.
+            peak_equity: the highest equity known; lower than the present one where none is known.
+            trade_ids: identifiers given before the first of these fills.
+
+        Returns:
+            The round trips those fills closed, the last of which the earlier run may have failed to record.
+        """
+        self._trade_ids.update(trade_ids)
+        trades: list[Trade] = []
+        today = False
+        for booked in fills:
+            if not today and booked.fill.ts_ns >= day_start_ns:
+                today = True
+                self.start_day()
+            trades += self.apply(booked.fill, booked.origin, booked.exit_reason)
+        if not today:
+            self.start_day()
+        self._peak = max(peak_equity, self.equity)
+        return trades
