@@ -61,6 +61,10 @@ class MarketDataRefused(PeerError):
     """The server serves this session but will not serve this symbol's prices."""
 
 
+class RequestRefused(PeerError):
+    """The server answered a query with a reject."""
+
+
 class RequestTimeout(PeerError):
     """A query had no complete answer within its deadline; asking again is in order."""
 

@@ -1,0 +1,290 @@
+"""The client's side of a connection as a table of states: agree on the encoding, log on, stay alive, log off.
+
+    CLOSED ──start──► NEGOTIATING ──encoding agreed──► LOGON_SENT ──accepted──► READY ──stop──► LOGGED_OFF
+                           │                               │                      │
+                           └───── refused, late, broken, silent, ended ───────────┴──────────► FAILED
+
+Bytes go in, events come out, and what has to be sent is fetched with `outgoing`. The session is told the time: `now_ns`
+is a stopwatch reading, `received_ns` the date.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.enums import CURRENT_VERSION, PROTOCOL_TYPE, EncodingEnum, LogonStatusEnum
+from mia_daemon.dtc.layout import Message
+from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
+from mia_daemon.dtc.messages import (
+    AlertMessage,
+    EncodingRequest,
+    EncodingResponse,
+    GeneralLogMessage,
+    Heartbeat,
+    Logoff,
+    LogonRequest,
+    LogonResponse,
+    UserMessage,
+)
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError
+
+
+class State(Enum):
+    CLOSED = "closed"
+    NEGOTIATING = "negotiating"
+    LOGON_SENT = "logon sent"
+    READY = "ready"
+    LOGGED_OFF = "logged off"
+    FAILED = "failed"
+
+
+class Event(Enum):
+    """What can happen to a session."""
+
+    START = "start"
+    STOP = "stop"  # we log off
+    ENCODING_AGREED = "encoding agreed"
+    LOGON_ACCEPTED = "logon accepted"
+    REFUSED = "refused"  # encoding or logon, or the server logs us off
+    NOTICE = "notice"  # text for people: may come before the logon is answered
+    MESSAGE = "message"
+    LATE = "late"  # no answer to encoding request or logon
+    SILENT = "silent"  # nothing received for twice the heartbeat interval
+    BROKEN = "broken"  # the stream is not DTC
+    ENDED = "ended"  # the connection was closed under us
+
+
+class Rule(NamedTuple):
+    state: State
+    action: str = "nothing"  # a method of ClientSession: `_<action>`
+
+
+_STAY_CLOSED, _STAY_OFF, _STAY_FAILED = Rule(State.CLOSED), Rule(State.LOGGED_OFF), Rule(State.FAILED)
+_FAIL = Rule(State.FAILED, "end")
+_WAITING = {  # for the answer to the encoding request, and to the logon
+    Event.STOP: Rule(State.LOGGED_OFF),
+    Event.REFUSED: _FAIL,
+    Event.LATE: _FAIL,
+    Event.BROKEN: _FAIL,
+    Event.ENDED: _FAIL,
+}
+
+TABLE: dict[State, dict[Event, Rule]] = {
+    State.CLOSED: dict.fromkeys(Event, _STAY_CLOSED) | {Event.START: Rule(State.NEGOTIATING, "ask_encoding")},
+    State.NEGOTIATING: {
+        **_WAITING,
+        Event.START: Rule(State.NEGOTIATING),
+        Event.ENCODING_AGREED: Rule(State.LOGON_SENT, "log_on"),
+        Event.LOGON_ACCEPTED: Rule(State.NEGOTIATING),
+        Event.NOTICE: Rule(State.NEGOTIATING, "deliver"),
+        Event.MESSAGE: Rule(State.NEGOTIATING, "drop"),
+        Event.SILENT: Rule(State.NEGOTIATING),
+    },
+    State.LOGON_SENT: {
+        **_WAITING,
+        Event.START: Rule(State.LOGON_SENT),
+        Event.ENCODING_AGREED: Rule(State.LOGON_SENT),
+        Event.LOGON_ACCEPTED: Rule(State.READY, "announce"),
+        Event.NOTICE: Rule(State.LOGON_SENT, "deliver"),
+        Event.MESSAGE: Rule(State.LOGON_SENT, "drop"),
+        Event.SILENT: Rule(State.LOGON_SENT),
+    },
+    State.READY: {
+        Event.START: Rule(State.READY),
+        Event.STOP: Rule(State.LOGGED_OFF, "log_off"),
+        Event.ENCODING_AGREED: Rule(State.READY),
+        Event.LOGON_ACCEPTED: Rule(State.READY),
+        Event.REFUSED: _FAIL,
+        Event.NOTICE: Rule(State.READY, "deliver"),
+        Event.MESSAGE: Rule(State.READY, "deliver"),
+        Event.LATE: Rule(State.READY),
+        Event.SILENT: _FAIL,
+        Event.BROKEN: _FAIL,
+        Event.ENDED: _FAIL,
+    },
+    State.LOGGED_OFF: dict.fromkeys(Event, _STAY_OFF),
+    State.FAILED: dict.fromkeys(Event, _STAY_FAILED),
+}
+"""What follows from each event in each state."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOn:
+    """The server accepted us: requests and orders may be sent."""
+
+    response: LogonResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over; close the connection. `error` says why, and whether to connect again."""
+
+    error: PeerError
+
+
+SessionEvent = Segment | LoggedOn | Ended
+
+
+class ClientSession:
+    """One connection's protocol, from connect to close.
+
+    Args:
+        logon: as it will be sent; its HeartbeatIntervalInSeconds rules the heartbeats of both sides.
+        decoder: turns messages into rows; its counters are the session's.
+        answer_timeout_ns: how long the server may take to answer.
+    """
+
+    def __init__(self, logon: LogonRequest, decoder: MarketDataDecoder, answer_timeout_ns: int) -> None:
+        self.state = State.CLOSED
+        self.dropped_messages = 0
+        self._logon = logon
+        self._decoder = decoder
+        self._reader = FrameReader()
+        self._interval_ns = logon.HeartbeatIntervalInSeconds * NS_PER_S
+        self._answer_timeout_ns = answer_timeout_ns
+        self._asked_ns = self._heard_ns = self._beat_ns = self._now_ns = 0
+        self._out = bytearray()
+
+    def start(self, now_ns: int) -> None:
+        """The connection is open: ask for binary encoding."""
+        self._now_ns = self._heard_ns = now_ns
+        self._apply(Event.START)
+
+    def receive(self, data: bytes, now_ns: int, received_ns: int) -> list[SessionEvent]:
+        """What `data` brings, in order; `Ended` comes last if it comes. Raises nothing."""
+        self._now_ns = now_ns
+        if self.state in {State.CLOSED, State.LOGGED_OFF, State.FAILED}:
+            return []
+        frames = self._reader.feed(data)
+        if len(frames):
+            self._heard_ns = now_ns
+        events: list[SessionEvent] = []
+        for segment in self._decoder.decode(frames, received_ns):
+            events += self._apply(*self._classify(segment))
+        if self._reader.error is not None:
+            events += self._apply(Event.BROKEN, self._reader.error)
+        return events
+
+    def tick(self, now_ns: int) -> list[SessionEvent]:
+        """Call every second or so: sends the heartbeat when it is due, notices silence and answers that stay away."""
+        self._now_ns = now_ns
+        if self.state is State.READY and now_ns - self._beat_ns >= self._interval_ns:
+            self._beat_ns = now_ns
+            self._out += encode(Heartbeat())
+        if now_ns - self._heard_ns >= 2 * self._interval_ns:
+            silent = (now_ns - self._heard_ns) / NS_PER_S
+            lost = ConnectionLost(f"the server has been silent for {silent:.0f} s: the connection is taken for lost")
+            return self._apply(Event.SILENT, lost) or self._late(now_ns)
+        return self._late(now_ns)
+
+    def stop(self) -> None:
+        """Log off. `outgoing` has the last bytes; the connection may be closed after them."""
+        self._apply(Event.STOP)
+
+    def ended(self) -> list[SessionEvent]:
+        """The other side closed the connection, or the network did."""
+        what = "ended" if self.state is State.READY else "was closed by the server before the logon was answered"
+        return self._apply(Event.ENDED, ConnectionLost(f"the connection {what}"))
+
+    def outgoing(self) -> bytes:
+        """The bytes to send now; they are forgotten here."""
+        out = bytes(self._out)
+        self._out.clear()
+        return out
+
+    def _classify(self, segment: Segment) -> tuple[Event, Segment | PeerError]:
+        match segment:
+            case EncodingResponse(Encoding=EncodingEnum.BINARY_ENCODING):
+                return Event.ENCODING_AGREED, segment
+            case EncodingResponse():
+                return Event.REFUSED, _encoding_refused(segment.Encoding)
+            case LogonResponse(Result=LogonStatusEnum.LOGON_SUCCESS):
+                return Event.LOGON_ACCEPTED, segment
+            case LogonResponse():
+                return Event.REFUSED, _logon_refused(segment)
+            case Logoff():
+                return Event.REFUSED, _logged_off(segment)
+        notice = isinstance(segment, UserMessage | GeneralLogMessage | AlertMessage)
+        return Event.NOTICE if notice else Event.MESSAGE, segment
+
+    def _apply(self, event: Event, fact: Segment | PeerError | None = None) -> list[SessionEvent]:
+        self.state, action = TABLE[self.state][event]
+        result: list[SessionEvent] = getattr(self, f"_{action}")(fact)
+        return result
+
+    def _late(self, now_ns: int) -> list[SessionEvent]:
+        if now_ns - self._asked_ns < self._answer_timeout_ns:
+            return []
+        asked = "logon" if self.state is State.LOGON_SENT else "request for binary encoding"
+        return self._apply(
+            Event.LATE,
+            ConnectionLost(
+                f"the server took the connection but has not answered the {asked} for "
+                f"{self._answer_timeout_ns / NS_PER_S:g} s: is this the port of a DTC server?"
+            ),
+        )
+
+    # The actions of the table.
+
+    def _nothing(self, _: object) -> list[SessionEvent]:
+        return []
+
+    def _drop(self, _: object) -> list[SessionEvent]:
+        self.dropped_messages += 1
+        return []
+
+    def _deliver(self, segment: Segment) -> list[SessionEvent]:
+        quiet = isinstance(segment, Heartbeat) and not segment.NumDroppedMessages
+        return [] if quiet else [segment]
+
+    def _ask_encoding(self, _: object) -> list[SessionEvent]:
+        return self._ask(EncodingRequest(ProtocolVersion=CURRENT_VERSION, ProtocolType=PROTOCOL_TYPE))
+
+    def _log_on(self, _: object) -> list[SessionEvent]:
+        return self._ask(self._logon)
+
+    def _ask(self, message: Message) -> list[SessionEvent]:
+        self._asked_ns = self._now_ns
+        self._out += encode(message)
+        return []
+
+    def _announce(self, response: LogonResponse) -> list[SessionEvent]:
+        self._beat_ns = self._now_ns
+        return [LoggedOn(response)]
+
+    def _log_off(self, _: object) -> list[SessionEvent]:
+        self._out += encode(Logoff(Reason="the client stops"))
+        return []
+
+    def _end(self, error: PeerError) -> list[SessionEvent]:
+        return [Ended(error)]
+
+
+def _encoding_refused(encoding: int) -> ProtocolError:
+    return ProtocolError(
+        f"the server insists on encoding {encoding}: set its DTC server to binary encoding (or to automatic)"
+    )
+
+
+def _logon_refused(response: LogonResponse) -> LogonRefused:
+    said = f": {response.ResultText}" if response.ResultText else ""
+    match response.Result:
+        case LogonStatusEnum.LOGON_ERROR_NO_RECONNECT:
+            return LogonRefused(f"the server refused the logon for good{said}", reconnect_allowed=False)
+        case LogonStatusEnum.LOGON_RECONNECT_NEW_ADDRESS:
+            return LogonRefused(  # credentials go only where the configuration says
+                f"the server asks to be called at {response.ReconnectAddress!r} instead{said}: "
+                "set dtc.host and dtc.port to it",
+                reconnect_allowed=False,
+            )
+    return LogonRefused(f"the server refused the logon (result {response.Result}){said}", reconnect_allowed=True)
+
+
+def _logged_off(message: Logoff) -> PeerError:
+    said = f": {message.Reason}" if message.Reason else ""
+    if message.DoNotReconnect:
+        return LogonRefused(f"the server logged us off and asks not to be called again{said}", reconnect_allowed=False)
+    return ConnectionLost(f"the server logged us off{said}")

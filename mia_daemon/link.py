@@ -1,0 +1,487 @@
+"""A DTC connection that keeps itself alive: connect, log on, heartbeats, and connect again.
+
+One class serves prices and orders. All is callbacks and plain calls on the event loop: `send` writes at once, what
+arrives is handed over as it arrives. Only queries, which are answered in batches, are awaited.
+"""
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
+
+from mia_daemon.clock import NS_PER_S, Clock
+from mia_daemon.config import DtcSettings
+from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.enums import LogonFlag
+from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
+from mia_daemon.dtc.messages import (
+    AccountBalanceReject,
+    AccountBalanceRequest,
+    AccountBalanceUpdate,
+    CurrentPositionsReject,
+    CurrentPositionsRequest,
+    HistoricalOrderFillResponse,
+    HistoricalOrderFillsReject,
+    HistoricalOrderFillsRequest,
+    LogonRequest,
+    LogonResponse,
+    MarketDataReject,
+    MarketDepthReject,
+    Message,
+    OpenOrdersReject,
+    OpenOrdersRequest,
+    OrderUpdate,
+    PositionUpdate,
+    SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionReject,
+    SecurityDefinitionResponse,
+    SecurityDefinitionResponseV2,
+    TradeAccountResponse,
+    TradeAccountsRequest,
+)
+from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
+from mia_daemon.errors import (
+    ConnectionLost,
+    LogonRefused,
+    MarketDataRefused,
+    PeerError,
+    RequestRefused,
+    RequestTimeout,
+    UsageError,
+)
+
+MessagesHandler = Callable[[list[Segment], int], None]
+"""Called with what one read brought, in order, and the wall-clock time of arrival (ns)."""
+
+StateHandler = Callable[[bool, str], None]
+"""Called when the link comes up or goes down, with one sentence that says why."""
+
+MAX_UNSENT_BYTES = 1 << 20
+"""A server that lets so much pile up has stopped reading."""
+
+_LOGON_FLAGS = (
+    LogonFlag.UNBUNDLED_TRADES
+    | LogonFlag.DEPTH_WITH_MILLISECONDS
+    | LogonFlag.DEPTH_SNAPSHOT_FLOAT
+    | LogonFlag.UNBUNDLED_INDICATOR_2
+    | LogonFlag.BID_ASK_WITH_MICROSECONDS
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """How a request is answered: by a batch whose messages are numbered, or flagged empty, or by a reject."""
+
+    answers: tuple[type[Message], ...]
+    reject: type[Message] | None = None
+    total: str = "TotalNumberMessages"
+    empty: str = ""
+    final: str = ""  # the flag that ends the batch, where messages are not numbered
+
+
+_QUERIES: dict[type[Message], _Query] = {
+    OpenOrdersRequest: _Query((OrderUpdate,), OpenOrdersReject, total="TotalNumMessages", empty="NoOrders"),
+    HistoricalOrderFillsRequest: _Query(
+        (HistoricalOrderFillResponse,), HistoricalOrderFillsReject, empty="NoOrderFills"
+    ),
+    CurrentPositionsRequest: _Query((PositionUpdate,), CurrentPositionsReject, empty="NoPositions"),
+    TradeAccountsRequest: _Query((TradeAccountResponse,)),
+    AccountBalanceRequest: _Query((AccountBalanceUpdate,), AccountBalanceReject, empty="NoAccountBalances"),
+    SecurityDefinitionForSymbolRequest: _Query(
+        (SecurityDefinitionResponse, SecurityDefinitionResponseV2), SecurityDefinitionReject, final="IsFinalMessage"
+    ),
+}
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request under way."""
+
+    name: str
+    query: _Query
+    done: "asyncio.Future[list[Message]]"
+    parts: list[Message] = field(default_factory=list)
+
+    def take(self, message: Any) -> bool:
+        """Add one message of the answer. False when it is no part of it."""
+        query = self.query
+        if isinstance(message, query.answers):
+            if not self.done.done():
+                self._add(message)
+            return True
+        if query.reject is None or not isinstance(message, query.reject):
+            return False
+        if not self.done.done():
+            said = getattr(message, "RejectText", "") or "no reason given"
+            self.done.set_exception(RequestRefused(f"the server refused {self.name}: {said}"))
+        return True
+
+    def _add(self, message: Any) -> None:
+        query = self.query
+        if query.empty and getattr(message, query.empty):
+            self.done.set_result([])
+            return
+        self.parts.append(message)
+        if query.final:
+            complete = getattr(message, query.final)
+        else:
+            complete = message.MessageNumber >= getattr(message, query.total)
+        if complete:
+            self.done.set_result(self.parts)
+
+
+class Link:
+    """One connection to a DTC server, renewed whenever it is lost.
+
+    Run it as a task: `run` returns after `close`, and raises LogonRefused when the server does not want to be called
+    again.
+
+    Args:
+        name: of the link in texts: "prices", "orders".
+        rng: for the jitter of reconnection.
+        symbols: SymbolIDs this client subscribes with, and the `symbol` column each stands for.
+
+    Attributes:
+        up: logged on.
+        generation: number of the connection, from 1: what belongs to an older one is void.
+        server: the server's answer to the logon.
+        arrived_ns: stopwatch reading when the newest bytes came.
+    """
+
+    def __init__(
+        self,
+        settings: DtcSettings,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        name: str,
+        on_messages: MessagesHandler,
+        on_state: StateHandler,
+        symbols: Mapping[int, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.up = False
+        self.generation = 0
+        self.server: LogonResponse | None = None
+        self.decoder = MarketDataDecoder({})
+        self.arrived_ns = 0
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._symbols = dict(symbols or {})
+        self._on_messages = on_messages
+        self._on_state = on_state
+        self._transport: asyncio.Transport | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._last_request_id = 0
+        self._up_since_ns = 0
+        self._said = ""
+        self._ready = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "up" if self.up else "down"
+        return f"<Link {self.name} to {self.address}, {state}, generation {self.generation}>"
+
+    @property
+    def address(self) -> str:
+        return f"{self._settings.host}:{self._settings.port}"
+
+    async def run(self) -> None:
+        """Keep the connection up until `close`.
+
+        Raises:
+            LogonRefused: the server asked not to be called again.
+        """
+        settings = self._settings
+        grows = wait_exponential(settings.reconnect_first_delay_s, settings.reconnect_max_delay_s)
+
+        def delay(state: RetryCallState) -> float:
+            lived_s = (self._clock.monotonic_ns() - self._up_since_ns) / NS_PER_S if self._up_since_ns else 0.0
+            if lived_s > settings.reconnect_max_delay_s:
+                state.attempt_number = 1  # it had been well for long: this is a new trouble
+            return grows(state) * self._rng.uniform(0.5, 1.0)
+
+        retrying = AsyncRetrying(
+            wait=delay, retry=retry_if_exception(self._worth_another_try), sleep=self._pause, reraise=True
+        )
+        await retrying(self._connect_and_serve)
+
+    async def ready(self, timeout_s: float | None = None) -> None:
+        """Wait until the link is up.
+
+        Raises:
+            ConnectionLost: it did not come up in time; the text is that of the last failure.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            said = self._said or f"no connection to {self.address} within {timeout_s:g} s"
+            raise ConnectionLost(said) from None
+
+    def close(self) -> None:
+        """Log off and let `run` return: await its task to know that it is done."""
+        self._closing.set()
+
+    def send(self, *messages: Message) -> None:
+        """Write the messages to the socket now, in one piece.
+
+        Raises:
+            ConnectionLost: the link is down, or the server has stopped reading; nothing was sent.
+            UsageError: a message can't be encoded; nothing was sent.
+        """
+        transport = self._transport
+        if not self.up or transport is None:
+            raise ConnectionLost(f"the {self.name} link to {self.address} is down{self._because()}")
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            transport.abort()
+            raise ConnectionLost(f"the server at {self.address} has stopped reading")
+        transport.write(b"".join(map(encode, messages)))
+
+    async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
+        """Send a query and wait for its whole answer; an empty answer is an empty list.
+
+        The RequestID is given here. What arrives in between and is no part of the answer goes to `on_messages`, as
+        always, and before this returns.
+
+        Raises:
+            ConnectionLost: the link is down, or went down before the answer was complete.
+            RequestRefused: the server rejected the query.
+            RequestTimeout: the answer was not complete in time.
+        """
+        query = _QUERIES.get(type(message))
+        if query is None:
+            raise UsageError(f"{type(message).__name__} is no query")
+        limit_s = self._settings.request_timeout_s if timeout_s is None else timeout_s
+        request_id = self._last_request_id = self._last_request_id + 1
+        pending = _Pending(type(message).__name__, query, asyncio.get_running_loop().create_future())
+        self.send(replace(message, RequestID=request_id))  # type: ignore[type-var]
+        self._pending[request_id] = pending
+        try:
+            async with asyncio.timeout(limit_s):
+                return await pending.done
+        except TimeoutError:
+            raise RequestTimeout(
+                f"the server at {self.address} has not answered {pending.name} within {limit_s:g} s "
+                f"({len(pending.parts)} messages of the answer came)"
+            ) from None
+        finally:
+            self._pending.pop(request_id, None)
+
+    def pause_reading(self) -> None:
+        """Hold back the server: whoever consumes the messages can't keep up."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def _because(self) -> str:
+        return f": {self._said}" if self._said else ""
+
+    def _worth_another_try(self, error: BaseException) -> bool:
+        if isinstance(error, LogonRefused) and not error.reconnect_allowed:
+            return False
+        return isinstance(error, PeerError) and not self._closing.is_set()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
+
+    async def _connect_and_serve(self) -> None:
+        """One connection from start to end. Returns when closed by us, raises PeerError when lost."""
+        reason: PeerError = ConnectionLost(f"the {self.name} link was closed")
+        self._up_since_ns = 0
+        try:
+            if not self._closing.is_set():
+                await self._serve(await self._connect())
+        except PeerError as error:
+            reason = error
+            raise
+        finally:
+            self._down(reason)
+
+    async def _connect(self) -> "_Connection":
+        settings = self._settings
+        self.generation += 1
+        self.decoder = MarketDataDecoder(self._symbols)
+        session = ClientSession(self._logon(), self.decoder, round(settings.connect_timeout_s * NS_PER_S))
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: _Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
+                    settings.host,
+                    settings.port,
+                )
+        except TimeoutError:
+            raise ConnectionLost(f"{self.address} does not answer: is the host right and reachable?") from None
+        except ConnectionRefusedError:
+            raise ConnectionLost(
+                f"nothing listens at {self.address}: is Sierra Chart running, with its DTC server enabled on this port?"
+            ) from None
+        except OSError as error:
+            raise ConnectionLost(f"no connection to {self.address}: {error.strerror or error}") from None
+        return connection
+
+    def _logon(self) -> LogonRequest:
+        settings = self._settings
+        return LogonRequest(
+            Username=settings.username.get_secret_value(),
+            Password=settings.password.get_secret_value(),
+            HeartbeatIntervalInSeconds=settings.heartbeat_interval_s,
+            ClientName=settings.client_name,
+            Integer_1=_LOGON_FLAGS,
+        )
+
+    async def _serve(self, connection: "_Connection") -> None:
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait((closing, connection.over), return_when=asyncio.FIRST_COMPLETED)
+            if connection.over.done():
+                connection.over.result()
+        finally:
+            closing.cancel()
+            connection.close()
+
+    # Called by the connection.
+
+    def came_up(self, transport: asyncio.Transport, response: LogonResponse) -> None:
+        self.up = True
+        self.server = response
+        self._transport = transport
+        self._up_since_ns = self._clock.monotonic_ns()
+        self._ready.set()
+        server = response.ServerName or "the server"
+        self._said = f"logged on to {server} at {self.address}"
+        self._on_state(True, self._said)
+
+    def arrived(self, segments: list[Segment], received_ns: int) -> None:
+        if self._last_request_id:
+            segments = [segment for segment in segments if not self._claimed(segment)]
+        if segments:
+            self._on_messages(segments, received_ns)
+
+    def _claimed(self, segment: Segment) -> bool:
+        """Whether the message is part of the answer to a request, be it one that nobody waits for any more."""
+        request_id = getattr(segment, "RequestID", 0)
+        if isinstance(segment, TradeAccountResponse) and not request_id:  # older servers leave it out
+            request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.query.answers), 0)
+        if not 0 < request_id <= self._last_request_id:
+            return False
+        pending = self._pending.get(request_id)
+        return pending is None or pending.take(segment)
+
+    def _down(self, error: PeerError) -> None:
+        self._transport = None
+        self._ready.clear()
+        pending, self._pending = self._pending, {}
+        for request in pending.values():
+            if not request.done.done():
+                request.done.set_exception(ConnectionLost(f"{request.name} has no answer: {error}"))
+        if self.up or str(error) != self._said:
+            self.up, self._said = False, str(error)
+            self._on_state(False, self._said)
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection: feeds the session, sends what it wants sent, hands on what it brings.
+
+    `over` ends with the PeerError that ended the connection, with None when we closed it, or with the bug of a
+    handler.
+    """
+
+    def __init__(self, link: Link, session: ClientSession, clock: Clock, tick_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._link = link
+        self._session = session
+        self._clock = clock
+        self._tick_s = tick_s
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._session.start(self._clock.monotonic_ns())
+        self._flush()
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    def data_received(self, data: bytes) -> None:
+        now_ns, received_ns = self._clock.monotonic_ns(), self._clock.now_ns()
+        self._link.arrived_ns = now_ns
+        self._handle(self._session.receive(data, now_ns, received_ns), received_ns)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the session says it better
+        self._handle(self._session.ended(), self._clock.now_ns())
+        self.close()
+
+    def close(self) -> None:
+        """Log off if we can, and hang up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._session.stop()
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._handle(self._session.tick(self._clock.monotonic_ns()), self._clock.now_ns())
+
+    def _handle(self, events: list[SessionEvent], received_ns: int) -> None:
+        self._flush()
+        try:
+            self._dispatch(events, received_ns)
+        except Exception as bug:  # noqa: BLE001  # whoever runs the link gets it
+            self._fail(bug)
+
+    def _dispatch(self, events: list[SessionEvent], received_ns: int) -> None:
+        segments: list[Segment] = []
+        for event in events:
+            if isinstance(event, LoggedOn | Ended) and segments:
+                self._link.arrived(segments, received_ns)
+                segments = []
+            if isinstance(event, LoggedOn):
+                assert self._transport is not None
+                self._link.came_up(self._transport, event.response)
+            elif isinstance(event, Ended):
+                self._fail(event.error)
+            else:
+                segments.append(event)
+        if segments:
+            self._link.arrived(segments, received_ns)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        out = self._session.outgoing()
+        if out and self._transport is not None:
+            self._transport.write(out)
+
+
+def market_data_refused(reject: MarketDataReject | MarketDepthReject, symbol: str) -> MarketDataRefused:
+    """The error that says what a refused subscription means and what to do."""
+    what = "the depth of " if isinstance(reject, MarketDepthReject) else ""
+    said = f" ({reject.RejectText})" if reject.RejectText else ""
+    return MarketDataRefused(
+        f'this Sierra Chart will not serve {what}{symbol} over DTC{said}; set feed.source = "scid" '
+        "and read the files it writes"
+    )
