@@ -29,6 +29,7 @@ class RiskCode(StrEnum):
     UNKNOWN_SYMBOL = "unknown_symbol", "the order's symbol is not the configured one (P11)"
     UNKNOWN_ACCOUNT = "unknown_account", "the order's account is not the configured one (P11)"
     DUPLICATE_ORDER = "duplicate_order", "the client order id was used, or the same entry was just approved (P6)"
+    NOT_REDUCING = "not_reducing", "an order meant to close is larger than the position or on its own side"
 
     # the order itself
     MARKET_ORDER = "market_order", "entries are limit orders with a maximum slippage, never market orders (P16)"
