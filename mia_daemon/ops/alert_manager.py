@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import StartError
-from mia_daemon.ops.logs import LineFile, Logger, redact, to_json
+from mia_daemon.ops.logs import LineFile, Logger, json_line, redact
 from mia_daemon.records import Alert, Priority
 
 ALERTS_PATH: Final = Path("logs", "alerts.jsonl")
@@ -141,7 +141,7 @@ class AlertManager:
 
     def _publish(self, alert: Alert) -> None:
         record = _as_record(alert)
-        self._file.write(_line(record))
+        self._file.write(json_line(record))
         if alert.priority == Priority.URGENT:
             self._unacknowledged.add(record)
         method = getattr(self._log, _LOG_METHOD[alert.priority])
@@ -157,7 +157,7 @@ class AlertManager:
         """Take urgent alerts with `code` (None: all) off the list; how many they were. `by` names who did it."""
         taken = self._unacknowledged.remove(code)
         for record in taken:
-            self._file.write(_line({"ts": iso_utc(now_ns), "acknowledged": record["id"], "by": by}))
+            self._file.write(json_line({"ts": iso_utc(now_ns), "acknowledged": record["id"], "by": by}))
             self._log.info("alert_acknowledged", id=record["id"], by=by)
         return len(taken)
 
@@ -182,10 +182,6 @@ def _as_record(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=to_json).encode() + b"\n"
-
-
 class _Unacknowledged:
     """The urgent alerts on file. Adding appends a line; acknowledging replaces the file in one step."""
 
@@ -199,14 +195,14 @@ class _Unacknowledged:
             raise StartError(f"{path} can't be read ({error}): move it away once its alerts were seen to") from error
 
     def add(self, record: dict[str, Any]) -> None:
-        self.records.append(json.loads(_line(record)))
-        self._file.write(_line(record))
+        self.records.append(json.loads(json_line(record)))
+        self._file.write(json_line(record))
 
     def remove(self, code: str | None) -> list[dict[str, Any]]:
         taken = [record for record in self.records if code is None or record["code"] == code]
         kept = [record for record in self.records if record not in taken]
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(b"".join(map(_line, kept)))
+        fresh.write_bytes(b"".join(map(json_line, kept)))
         fresh.replace(self._path)
         self._file.close()
         self._file = LineFile(self._path)

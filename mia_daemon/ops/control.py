@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.errors import MiaError, StartError, UsageError
-from mia_daemon.ops.logs import Logger, to_json
+from mia_daemon.ops.logs import Logger, json_line
 
 MAX_REQUEST: Final = 4096
 """Bytes of a request line; a command and a few words fit many times."""
@@ -156,7 +156,7 @@ class ControlServer:
             answer = _refusal(f"no whole line arrived within {self._timeout_s:g} s")
         else:
             answer = await self._answer(line, peer)
-        writer.write(_encode(answer))
+        writer.write(json_line(answer))
         async with asyncio.timeout(self._timeout_s):
             await writer.drain()
 
@@ -201,17 +201,13 @@ def _refusal(text: str) -> Answer:
     return {"ok": False, "error": text}
 
 
-def _encode(answer: Answer) -> bytes:
-    return json.dumps(answer, ensure_ascii=False, separators=(",", ":"), default=to_json).encode() + b"\n"
-
-
 def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: Any) -> dict[str, Any]:
     """Send one command to the daemon at `path`, wait for its answer; `{"ok": false, "error": ...}` is returned too.
 
     Raises:
         StartError: no daemon answers there, this user may not ask, or the answer is none.
     """
-    request = _encode({"command": command, **arguments})
+    request = json_line({"command": command, **arguments})
     if len(os.fsencode(path)) > _MAX_PATH:
         raise StartError(f"control socket {path} has a longer path than {_MAX_PATH} bytes: set ops.control_socket")
     try:

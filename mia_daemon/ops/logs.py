@@ -5,6 +5,7 @@ An event is a short lower-case name with key=value facts. Nothing here is global
 
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -15,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from mia_daemon.clock import Clock, iso_utc
+from mia_daemon.clock import NS_PER_S, NS_PER_US, Clock, iso_utc
 from mia_daemon.errors import StartError
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
@@ -94,20 +95,44 @@ def make_logger(write: Callable[[bytes], None], clock: Clock, level: str = "info
         clock: wall clock, or the event clock in replay, so that a replay's log compares with the live one.
         level: "debug", "info", "warning" or "error"; what is below costs next to nothing.
     """
+    stamp = _Stamp(clock)
 
-    def render(_logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[bytes], dict[str, Any]]:
-        facts: dict[str, Any] = {"ts": iso_utc(clock.now_ns()), "level": method, "event": event.pop("event")}
+    def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[bytes], dict[str, Any]]:
+        if "exc_info" in event:
+            event = structlog.processors.format_exc_info(logger, method, event)
+        facts: dict[str, Any] = {"ts": stamp(), "level": method, "event": event.pop("event")}
         for key, value in event.items():
-            facts[key] = _REDACTED if _is_secret(key) else redact(value)
-        return (_encode(facts).encode() + b"\n",), {}
+            if _secret_keys.get(key, True) and _is_secret(key):
+                facts[key] = _REDACTED
+            else:
+                facts[key] = value if type(value) in _PLAIN else redact(value)
+        return (json_line(facts),), {}
 
     wrapper = structlog.make_filtering_bound_logger(_LEVELS[level])
-    processors: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, render]
     logger: Logger = structlog.wrap_logger(
-        _LineLogger(write), processors=processors, wrapper_class=wrapper, context_class=dict
+        _LineLogger(write), processors=[render], wrapper_class=wrapper, context_class=dict
     ).bind()
     return logger
 
+
+class _Stamp:
+    """The clock's time as ISO 8601; the text of the second is kept, as most lines fall into the same one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._second = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        now_ns = self._clock.now_ns()
+        second, rest = divmod(now_ns, NS_PER_S)
+        if second != self._second:
+            self._second, self._text = second, iso_utc(now_ns)[: -len("000000Z")]
+        return f"{self._text}{rest // NS_PER_US:06d}Z"
+
+
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+"""Types that hold no secret and no structure."""
 
 _secret_keys: dict[str, bool] = {}
 
@@ -144,8 +169,27 @@ def redact(value: Any) -> Any:
 
 
 _encode: Final = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, separators=(",", ":"), default=to_json
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=to_json
 ).encode
+
+
+def json_line(record: Mapping[str, Any]) -> bytes:
+    """`record` as one line of UTF-8 JSON with its newline. NaN and infinity, which JSON lacks, become their names."""
+    try:
+        text = _encode(record)
+    except ValueError:
+        text = _encode(_without_nan(record))
+    return text.encode(errors="backslashreplace") + b"\n"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value if value is None or isinstance(value, str | int) else _without_nan(to_json(value))
 
 
 class StdlibHandler(logging.Handler):

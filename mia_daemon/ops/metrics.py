@@ -4,7 +4,6 @@ The psutil sample (about 170 µs) is taken on the loop. A thread would hold the 
 hand-overs; once a second it is 0.02 % of the loop's time, and what it delays, the latency figures show.
 """
 
-import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ import psutil
 
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.config import VarPaths
-from mia_daemon.ops.logs import to_json
+from mia_daemon.ops.logs import json_line
 from mia_daemon.records import StageStats
 from mia_daemon.row_file import RowFile
 from mia_daemon.stage import LatencyBuckets, StageCounters
@@ -196,7 +195,7 @@ class _ObserverSocket:
     def send(self, snapshot: Mapping[str, Any]) -> None:
         if not os.path.exists(self._path):  # noqa: PTH110  a Path costs 5 µs more, every second for nobody
             return
-        data = json.dumps(snapshot, separators=(",", ":"), default=to_json).encode()
+        data = json_line(snapshot)
         try:
             self._socket.sendto(data, self._path)
         except OSError:

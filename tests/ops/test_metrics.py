@@ -1,0 +1,100 @@
+"""Figures: rows with the documented columns, one snapshot, a datagram for whoever listens."""
+
+import csv
+import json
+import socket
+
+import pytest
+
+from mia_daemon.clock import EventClock
+from mia_daemon.ops.metrics import COLUMNS, PERFORMANCE_FILES, Metrics
+from mia_daemon.stage import StageCounters
+
+T0 = 1_700_000_000_000_000_000
+MS = 1_000_000
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    metrics = Metrics(tmp_path, EventClock(T0))
+    yield metrics
+    metrics.close()
+
+
+def rows(tmp_path, name):
+    with (tmp_path / "logs" / f"{name}_performance.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_all_files_are_there_with_their_columns_at_once(tmp_path, metrics):
+    for name in PERFORMANCE_FILES:
+        path = tmp_path / "logs" / f"{name}_performance.csv"
+        assert path.read_text() == "timestamp,operation,latency,success,memory_usage_mb,cpu_percent\n"
+    assert len(COLUMNS) == 6
+
+
+def test_operations_become_rows_once(tmp_path, metrics):
+    timer = metrics.operation("trading_loop", "decide")
+    assert metrics.operation("trading_loop", "decide") is timer
+    timer.add(2 * MS)
+    timer.add(4 * MS)
+    metrics.operation("risk").add(1 * MS, False)
+    metrics.sample([], {})
+    metrics.sample([], {})  # nothing new: no row
+    (row,) = rows(tmp_path, "trading_loop")
+    assert row["timestamp"] == "2023-11-14T22:13:20.000000Z"
+    assert (row["operation"], float(row["latency"]), row["success"]) == ("decide", 0.003, "True")
+    assert 5 < float(row["memory_usage_mb"]) < 5000
+    assert float(row["cpu_percent"]) >= 0
+    (row,) = rows(tmp_path, "risk")
+    assert (row["operation"], row["success"]) == ("risk", "False")
+    assert rows(tmp_path, "inference") == []
+    assert (timer.total, timer.total_failures) == (2, 0)
+
+
+def test_stages_go_to_their_files_and_all_to_the_snapshot(tmp_path, metrics):
+    stages = [StageCounters(name, EventClock(T0)) for name in ("features", "inference", "executor")]
+    for stage in stages:
+        stage.done(stage.start())
+    snapshot = metrics.sample(stages, {"mode": "paper"})
+    assert [row["operation"] for row in rows(tmp_path, "inference")] == ["inference"]
+    assert [row["operation"] for row in rows(tmp_path, "trade_executor")] == ["executor"]
+    assert set(snapshot["stages"]) == {"features", "inference", "executor"}
+    assert snapshot["stages"]["features"]["items_in"] == 1
+    assert snapshot["mode"] == "paper"
+    assert snapshot["process"]["threads"] >= 1
+    assert snapshot["process"]["fds"] > 3
+    assert metrics.snapshot is snapshot
+    json.dumps(snapshot)
+
+
+def test_unknown_file_is_a_mistake(metrics):
+    with pytest.raises(ValueError, match="lunch has no performance file"):
+        metrics.operation("lunch")
+
+
+def test_snapshot_goes_to_whoever_listens_and_nobody_is_waited_for(tmp_path, metrics):
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "observer.sock"
+    metrics.sample([], {"n": 0})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as observer:
+        observer.bind(str(path))
+        observer.settimeout(5)
+        metrics.sample([], {"n": 1})
+        assert json.loads(observer.recv(65536))["n"] == 1
+        for n in range(2000):  # an observer that does not read: its queue fills up
+            metrics._observer.send({"n": n})
+        assert metrics._observer.lost > 0
+    lost = metrics._observer.lost
+    metrics.sample([], {"n": 2})  # the socket file of a dead observer
+    assert metrics._observer.lost == lost + 1
+
+
+def test_full_disk_loses_rows_not_the_daemon(tmp_path, metrics, monkeypatch):
+    def refuse(row):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics._files["risk"], "append", refuse)
+    metrics.operation("risk").add(1)
+    assert metrics.sample([], {})["rows_lost"] == 0 or metrics.rows_lost == 1
+    assert metrics.sample([], {})["rows_lost"] == 1
