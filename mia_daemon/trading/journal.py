@@ -201,7 +201,7 @@ class Journal:
     ) -> None:
         """A cancel or a replace that is about to be sent; `reason` becomes the exit reason of what it fills."""
         self._run(
-            "INSERT INTO requests (client_order_id, ts_ns, kind.value, price, quantity, reason) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO requests (client_order_id, ts_ns, kind, price, quantity, reason) VALUES (?, ?, ?, ?, ?, ?)",
             (client_order_id, ts_ns, kind.value, price, quantity, reason),
         )
         self._commit_unless_booking()
