@@ -15,13 +15,15 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, TRADES = range(6)
 BAR = 6
 
 PRICE_LIMIT = 1e9
-"""A price or a size at or above this is damage and is left out of sums, which it would ruin for good."""
+PRICE_FLOOR = 1e-6
+"""A price outside of these, or a size at or above the limit, is damage and is left out of sums, which it would ruin
+for good."""
 
 
 @kernel
 def valid_trade(price: float, size: float) -> bool:
-    """Whether a trade may enter sums: finite, positive price, size not negative."""
-    return 0.0 < price < PRICE_LIMIT and 0.0 <= size < PRICE_LIMIT
+    """Whether a trade may enter sums: a finite positive price, a size not negative."""
+    return PRICE_FLOOR < price < PRICE_LIMIT and 0.0 <= size < PRICE_LIMIT
 
 
 @kernel

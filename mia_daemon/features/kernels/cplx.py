@@ -130,7 +130,7 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
     if bars.ends(s, _BAR_AT, sec, 60):
         _close_bar(s)
     mid = m[M_SEC_MID]
-    if not 0.0 < mid < bars.PRICE_LIMIT:
+    if not bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
         return
     n = int(s[_N])
     log_mid = math.log(mid)

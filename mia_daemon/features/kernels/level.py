@@ -311,7 +311,7 @@ def _distance(mid: float, level: float, atr: float) -> float:
 def emit(s: Floats, t: int, m: Floats, out: Floats, cal: Ints, row: int) -> None:
     out[FIRST : FIRST + COUNT] = 0.0
     mid, tick = m[M_MID], m[M_TICK]
-    if row < 0 or not (0.0 < mid < bars.PRICE_LIMIT and m[M_ATR] > 0.0):
+    if row < 0 or not (bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT and m[M_ATR] > 0.0):
         return
     atr = max(m[M_ATR], tick)
     if s[_TOTAL] > 0.0:

@@ -88,7 +88,7 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
         if bars.ends(s, _BARS + k * _PER_BAR, sec, _PERIODS[k]):
             _close_bar(s, _BARS + k * _PER_BAR)
     mid = m[M_SEC_MID]
-    if not 0.0 < mid < bars.PRICE_LIMIT:
+    if not bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
         return
     n = int(s[_N])
     log_mid = math.log(mid)
@@ -154,7 +154,7 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
     out[FIRST + 33 : FIRST + 36] = 3.0
     n = int(s[_N])
     mid = m[M_MID]
-    if 0.0 < mid < bars.PRICE_LIMIT:
+    if bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
         log_mid = math.log(mid)
         for k in range(8):
             if n > _LAGS[k]:
