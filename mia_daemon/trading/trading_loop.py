@@ -1,0 +1,199 @@
+"""From what the models say to what should be done: one pure function, in which each outcome has its reason.
+
+The position is the only memory. Flat, a signal must exceed `enter_above` to open one; in a position it must fall below
+`exit_below`, or turn, to close it. Between the two nothing changes, so a signal that hovers at a threshold does not
+trade back and forth. The size is settled on entry and kept: a bracket is entered and closed as a whole. A reversal goes
+through flat.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import DecisionSettings
+from mia_daemon.records import AccountState, Action, Decision, FeatureWindow, Prediction
+from mia_daemon.risk.codes import ALLOWED, Verdict
+
+
+class Reason(StrEnum):
+    """Which rule had the last word. What risk or the trade window holds back carries their code instead."""
+
+    SIGNAL = "signal"
+    WEAK_SIGNAL = "weak_signal"  # flat, and |action| does not exceed enter_above
+    KEEP = "keep"  # in a position that the signal does not contradict
+    LOW_PROBABILITY = "low_probability"
+    DEFENSIVE = "defensive"  # the defensive regime is too likely to enter
+    WARMING_UP = "warming_up"  # features have not seen enough yet
+    MIN_HOLD = "min_hold"  # the signal is gone, the position too young to close
+    MAX_HOLD = "max_hold"
+    REVERSAL = "reversal"  # the signal turned: first flat
+    FADED = "faded"  # |action| fell below exit_below
+    ORDER_PENDING = "order_pending"  # what was decided before is still under way
+    NOT_FINITE = "not_finite"  # a prediction that is no number
+    OVERSIZED = "oversized"  # more contracts than the policy may hold
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the executor knows beside the account when a decision falls due.
+
+    Attributes:
+        bid, ask: the touch; NaN when there is none.
+        pending: an entry or an exit is under way.
+        must_exit: why any position is to be closed now ("halted", "operator", …); "" when it is not.
+        entries: what risk and the trade window say of a new position at this moment; the first denial.
+    """
+
+    bid: float = math.nan
+    ask: float = math.nan
+    pending: bool = False
+    must_exit: str = ""
+    entries: Verdict = ALLOWED
+
+
+NOTHING_SPECIAL: Final = Situation()
+
+_Outcome = tuple[Action, int, str]
+
+
+class TradingLoop:
+    """The decision rules of one run.
+
+    Args:
+        settings: thresholds and times.
+        run_id: makes decision ids unique for ever.
+    """
+
+    def __init__(self, settings: DecisionSettings, run_id: str) -> None:
+        self._settings = settings
+        self._run_id = run_id
+
+    def decide(
+        self,
+        window: FeatureWindow,
+        prediction: Prediction,
+        account: AccountState,
+        situation: Situation = NOTHING_SPECIAL,
+    ) -> Decision:
+        """`decide` with this run's settings and name."""
+        return decide(window, prediction, account, self._settings, situation, run_id=self._run_id)
+
+
+def decide(
+    window: FeatureWindow,
+    prediction: Prediction,
+    account: AccountState,
+    settings: DecisionSettings,
+    situation: Situation,
+    *,
+    run_id: str,
+) -> Decision:
+    """What should be done now. The same arguments always give the same decision.
+
+    Args:
+        window: whose values the prediction is about; gives the decision its time and number.
+        prediction: of the models.
+        account: as of the window's last event.
+        settings: thresholds and times.
+        situation: what else is known at this moment.
+        run_id: prefix of the decision's identifier.
+    """
+    held_s = (window.ts_ns - account.opened_ns) / NS_PER_S if account.position else 0.0
+    if account.position:
+        action, target, reason = _in_position(window, prediction, account, settings, situation, held_s)
+    else:
+        action, target, reason = _flat(window, prediction, settings, situation)
+    context: dict[str, Any] = {"position": account.position}
+    if account.position:
+        context["held_s"] = round(held_s, 3)
+    if reason == situation.entries.code.value:
+        context |= situation.entries.context
+    return Decision(
+        decision_id=f"{run_id}-{window.seq}",
+        seq=window.seq,
+        ts_ns=window.ts_ns,
+        action=action,
+        target=target,
+        reason=reason,
+        prediction=prediction,
+        bid=situation.bid,
+        ask=situation.ask,
+        context=context,
+    )
+
+
+def wanted_contracts(action: float, settings: DecisionSettings) -> int:
+    """Signed contracts for an action that exceeds `enter_above`: its share of max_position, rounded, at least one."""
+    if not math.isfinite(action) or abs(action) <= settings.enter_above:
+        return 0
+    contracts = max(1, min(round(abs(action) * settings.max_position), settings.max_position))
+    return contracts if action > 0 else -contracts
+
+
+def _flat(window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: Situation) -> _Outcome:
+    target = wanted_contracts(prediction.action, settings)
+    reason = _held_back(window, prediction, settings, situation, target)
+    if reason:
+        return Action.HOLD, 0, reason
+    return (Action.BUY if target > 0 else Action.SELL), target, Reason.SIGNAL.value
+
+
+def _held_back(
+    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: Situation, target: int
+) -> str:
+    """Why nothing is entered; "" when nothing stands against it. The first reason that applies is the one told."""
+    reasons = (
+        (bool(situation.must_exit), situation.must_exit),
+        (situation.pending, Reason.ORDER_PENDING),
+        (not window.warm, Reason.WARMING_UP),
+        (not _finite(prediction), Reason.NOT_FINITE),
+        (not target, Reason.WEAK_SIGNAL),
+        (not situation.entries.allowed, situation.entries.code),
+        (prediction.regime_probs.defensive > settings.defensive_blocks_above, Reason.DEFENSIVE),
+        (prediction.probability < settings.min_probability, Reason.LOW_PROBABILITY),
+    )
+    return next((str(reason) for applies, reason in reasons if applies), "")
+
+
+def _in_position(
+    window: FeatureWindow,
+    prediction: Prediction,
+    account: AccountState,
+    settings: DecisionSettings,
+    situation: Situation,
+    held_s: float,
+) -> _Outcome:
+    position = account.position
+    if situation.must_exit:
+        return Action.EXIT, 0, situation.must_exit
+    if abs(position) > settings.max_position:
+        return Action.EXIT, 0, Reason.OVERSIZED.value
+    if held_s >= settings.max_hold_s:
+        return Action.EXIT, 0, Reason.MAX_HOLD.value
+    # Without a signal worth believing the position stays as it is, under its stop at the server.
+    blind = (
+        (situation.pending, Reason.ORDER_PENDING),
+        (not window.warm, Reason.WARMING_UP),
+        (not _finite(prediction), Reason.NOT_FINITE),
+    )
+    keep = next((reason for applies, reason in blind if applies), None)
+    fading = _fading(prediction.action, position, settings) if keep is None else None
+    if keep is None and fading is not None and held_s < settings.min_hold_s:
+        keep = Reason.MIN_HOLD
+    if fading is None or keep is not None:
+        return Action.HOLD, position, (keep or Reason.KEEP).value
+    return Action.EXIT, 0, fading.value
+
+
+def _fading(action: float, position: int, settings: DecisionSettings) -> Reason | None:
+    """Why the signal no longer carries the position; None while it does."""
+    along = action if position > 0 else -action
+    if along >= settings.exit_below:
+        return None
+    return Reason.REVERSAL if along <= -settings.exit_below else Reason.FADED
+
+
+def _finite(prediction: Prediction) -> bool:
+    return all(map(math.isfinite, (prediction.action, prediction.probability, *prediction.regime_probs)))
