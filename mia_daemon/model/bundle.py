@@ -13,7 +13,6 @@ Nothing in it is executed but the graphs; no file is a pickle.
 
 import hashlib
 import io
-import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -155,12 +154,13 @@ class Bundle:
     def research_only(self) -> bool:
         return self.manifest.research_only
 
-    def policy_graph(self, spec: PolicySpec) -> Graph:
-        """A session of its own for one policy."""
-        return Graph(self.graphs[spec.file], spec.file, "observation", OBSERVATION, "action")
+    def policy_graph(self, spec: PolicySpec, vector: NDArray[np.float32] | None = None) -> Graph:
+        """A session of its own for one policy; `vector` (154,) as its input buffer, else one of its own."""
+        return Graph(self.graphs[spec.file], spec.file, "observation", OBSERVATION, "action", vector)
 
-    def probability_graph(self) -> Graph:
-        return Graph(self.graphs[PROBABILITY], PROBABILITY, "observation", OBSERVATION + 1, "probability")
+    def probability_graph(self, vector: NDArray[np.float32] | None = None) -> Graph:
+        """A session of its own; `vector` (155,) as its input buffer, else one of its own."""
+        return Graph(self.graphs[PROBABILITY], PROBABILITY, "observation", OBSERVATION + 1, "probability", vector)
 
 
 def shipped() -> Path:
@@ -197,9 +197,11 @@ def load(directory: Path) -> Bundle:
 def observation_template(bundle: Bundle) -> ObservationTemplate:
     """The bundle's way from the 350 to the 150."""
     scaler = bundle.scaler
-    arrays = (np.array(column, np.float32) for column in (scaler.centre, scaler.scale, scaler.low, scaler.high))
-    weights = scaler.weights and (scaler.weights.range, scaler.weights.trend, scaler.weights.defensive)
-    return ObservationTemplate(bundle.indices, *arrays, scaler.clip, weights)
+    by_regime = scaler.weights
+    weights = None if by_regime is None else (by_regime.range, by_regime.trend, by_regime.defensive)
+    return ObservationTemplate(
+        bundle.indices, scaler.centre, scaler.scale, scaler.low, scaler.high, scaler.clip, weights
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -232,7 +234,7 @@ def _parse(model: type[_PartT], data: bytes, file: str) -> _PartT:
 def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
     """Every file's bytes by name; the hashes are of exactly these bytes."""
     needed = {IMPORTANCE, SCALER, REGIME, PROBABILITY, SELFTEST, *(policy.file for policy in manifest.policies)}
-    listed, present = set(manifest.files), set(os.listdir(directory)) - {MANIFEST}
+    listed, present = set(manifest.files), {file.name for file in directory.iterdir()} - {MANIFEST}
     for names, fault, remedy in (
         (needed - listed, f"{MANIFEST} does not list", "make the bundle again"),
         (listed - needed, f"{MANIFEST} lists a file that no bundle has:", "make the bundle again"),
@@ -256,8 +258,8 @@ def _check_versions(manifest: Manifest) -> None:
     expected = catalogue.sha256()
     if manifest.catalogue_sha256 != expected:
         raise BundleError(
-            f"{MANIFEST}: the bundle was made for the feature catalogue {manifest.catalogue_sha256[:16]}…, this program "
-            f"has {expected[:16]}…: make the bundle again with this version"
+            f"{MANIFEST}: the bundle was made for the feature catalogue {manifest.catalogue_sha256[:16]}…, "
+            f"this program has {expected[:16]}…: make the bundle again with this version"
         )
     if manifest.own_state_version != OWN_STATE_VERSION:
         raise BundleError(

@@ -76,28 +76,24 @@ class RegimeParameters(_Part):
 class _Filter:
     """The forward filter of one chain; the state is one number, the probability of state 1."""
 
-    def __init__(self, chain: Chain, index: Callable[[str], int]) -> None:
+    def __init__(self, chain: Chain) -> None:
         to_high, to_low = chain.leave
         self.stationary = to_high / (to_high + to_low)
         self.memory = 1.0 - to_high - to_low  # second eigenvalue: what one interval leaves of a deviation
         self.probability = self.stationary
-        self._terms = [(index(e.feature), e.transform == "log", e.low, e.high, *_log_ratio(e)) for e in chain.emissions]
+        self._terms = [(e.transform == "log", e.low, e.high, *_log_ratio(e)) for e in chain.emissions]
         self._temper = chain.temper
 
-    def step(self, values: Sequence[float] | NDArray[np.float32], steps: float) -> float:
+    def step(self, observed: Sequence[float], steps: float) -> float:
+        """The probability of state 1, `steps` intervals later and with one more value of each feature."""
         prior = self.stationary + self.memory**steps * (self.probability - self.stationary)
         ratio = 0.0
-        for index, log, low, high, c0, c1, c2 in self._terms:
-            x = float(values[index])
-            if log:
-                x = math.log(max(x, 1e-9))
-            x = min(max(x, low), high)
-            ratio += c0 + x * (c1 + x * c2)
+        for x, (log, low, high, c0, c1, c2) in zip(observed, self._terms, strict=True):
+            seen = math.log(max(x, 1e-9)) if log else x
+            seen = min(max(seen, low), high)
+            ratio += c0 + seen * (c1 + seen * c2)
         self.probability = _posterior(prior, self._temper * ratio)
         return self.probability
-
-    def observable(self, values: Sequence[float] | NDArray[np.float32]) -> bool:
-        return all(math.isfinite(values[term[0]]) for term in self._terms)
 
 
 def _log_ratio(emission: Emission) -> tuple[float, float, float]:
@@ -116,6 +112,16 @@ def _posterior(prior: float, log_ratio: float) -> float:
     return weight / (weight + 1.0 - prior)
 
 
+def _place(feature: str, index: Callable[[str], int]) -> int:
+    try:
+        return index(feature)
+    except UsageError as error:
+        raise BundleError(
+            f"regime.json names the feature {feature!r}, which the catalogue lacks: "
+            "make the bundle again with this version"
+        ) from error
+
+
 class RegimeDetector:
     """Filtered regime probabilities, one step a decision; its state is two numbers and a time.
 
@@ -126,30 +132,26 @@ class RegimeDetector:
     """
 
     def __init__(self, parameters: RegimeParameters, index: Callable[[str], int]) -> None:
-        for chain in (parameters.volatility, parameters.direction):
-            for emission in chain.emissions:
-                try:
-                    index(emission.feature)
-                except UsageError as error:
-                    raise BundleError(
-                        f"regime.json names the feature {emission.feature!r}, which the catalogue lacks: "
-                        "make the bundle again with this version"
-                    ) from error
-        self._volatility = _Filter(parameters.volatility, index)
-        self._direction = _Filter(parameters.direction, index)
+        emissions = (*parameters.volatility.emissions, *parameters.direction.emissions)
+        self._indices = np.array([_place(emission.feature, index) for emission in emissions], np.intp)
+        self._volatility = _Filter(parameters.volatility)
+        self._direction = _Filter(parameters.direction)
+        self._first_of_direction = len(parameters.volatility.emissions)
         self._interval_ns = parameters.interval_s * NS_PER_S
         self._last_ns: int | None = None
 
-    def step(self, values: Sequence[float] | NDArray[np.float32], ts_ns: int) -> RegimeProbs:
+    def step(self, values: NDArray[np.float32], ts_ns: int) -> RegimeProbs:
         """Probabilities at `ts_ns` given `values`, the 350 in catalogue order, and everything before.
 
         After a gap the chains relax toward their long-run shares as their transition matrices say. When a value that
         a chain reads is not finite the answer is defensive, and the filter keeps the state it had.
         """
-        if not (self._volatility.observable(values) and self._direction.observable(values)):
+        observed: list[float] = values[self._indices].tolist()
+        if not math.isfinite(sum(observed)):  # a few float32 can't overflow, so the sum speaks for all
             return DEFENSIVE
         steps = 1.0 if self._last_ns is None else max(ts_ns - self._last_ns, 0) / self._interval_ns
         self._last_ns = ts_ns
-        high = self._volatility.step(values, steps)
-        trend = self._direction.step(values, steps)
+        first = self._first_of_direction
+        high = self._volatility.step(observed[:first], steps)
+        trend = self._direction.step(observed[first:], steps)
         return RegimeProbs((1.0 - high) * (1.0 - trend), (1.0 - high) * trend, high)

@@ -32,28 +32,39 @@ class Graph:
     Not for use from several threads at once.
 
     Attributes:
-        vector: (width,) float32, the input buffer; whoever calls writes here, then calls `run`.
+        vector: (width,) float32, the input buffer; whoever calls writes here, then calls `run`. Several graphs may be
+            given the same one, or parts of it.
 
     Raises:
         BundleError: the bytes are no graph, or its input or output is not as named here.
     """
 
-    def __init__(self, data: bytes, file: str, input_name: str, width: int, output_name: str) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        file: str,
+        input_name: str,
+        width: int,
+        output_name: str,
+        vector: NDArray[np.float32] | None = None,
+    ) -> None:
         self.file = file
+        self.vector = np.zeros(width, np.float32) if vector is None else vector
+        assert self.vector.shape == (width,)
+        assert self.vector.flags.c_contiguous
         try:
             self._session = ort.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
         except _REFUSALS as error:
             first_line = str(error).partition("\n")[0]
             raise BundleError(
-                f"{file} is not an ONNX graph that onnxruntime {ort.__version__} can run ({first_line}): export it again"
+                f"{file} is not an ONNX graph that onnxruntime {ort.__version__} can run ({first_line}): "
+                "export it again"
             ) from error
         self._check("input", self._session.get_inputs(), input_name, width)
         self._check("output", self._session.get_outputs(), output_name, 1)
-        buffer = np.zeros((1, width), np.float32)
         self._result = np.zeros((1, 1), np.float32)
-        self.vector: NDArray[np.float32] = buffer[0]
         self._binding = self._session.io_binding()
-        self._binding.bind_input(input_name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
+        self._binding.bind_input(input_name, "cpu", 0, np.float32, (1, width), self.vector.ctypes.data)
         self._binding.bind_output(output_name, "cpu", 0, np.float32, (1, 1), self._result.ctypes.data)
 
     def _check(self, what: str, found: list[ort.NodeArg], name: str, width: int) -> None:

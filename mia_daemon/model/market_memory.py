@@ -123,7 +123,8 @@ class MarketMemory:
                 cluster = int(added.lastrowid or 0)
             self._db.execute(
                 "INSERT INTO trade_patterns"
-                "(cluster_id, trade_id, entry_price, exit_price, profit, regime, timestamp) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "(cluster_id, trade_id, entry_price, exit_price, profit, regime, timestamp) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     cluster,
                     trade.trade_id,

@@ -82,6 +82,7 @@ def test_a_directory_that_is_not_there_is_said(tmp_path):
         bundle.load(tmp_path / "nowhere")
 
 
+HALF = {"range": 0.5, "trend": 0.5, "defensive": 0.5}
 MANIFEST_FAULTS = {
     "another format": ({"format": 2}, "format: Input should be 1"),
     "an unknown key": ({"colour": "red"}, "colour: Extra inputs"),
@@ -95,7 +96,7 @@ MANIFEST_FAULTS = {
         "weights in range add up to 2",
     ),
     "one name twice": (
-        {"policies": [{"name": "a", "file": "policy.onnx", "weights": dict.fromkeys(("range", "trend", "defensive"), 0.5)}] * 2},
+        {"policies": [{"name": "a", "file": "policy.onnx", "weights": HALF}] * 2},
         "names must differ, found a, a",
     ),
     "a policy that is not there": ({"policies": [{"name": "ppo", "file": "policy_ppo.onnx"}]}, "policy_ppo.onnx"),
@@ -165,7 +166,7 @@ REGIME_FAULTS = {
     "no direction": (lambda regime: regime.pop("direction"), "direction"),
     "another version": (lambda regime: regime.update(version=2), "version"),
     "other odds than at the self-test": (
-        lambda regime: regime["volatility"].update(leave=[0.2, 0.1]), r"regime\.json does not reproduce self-test vector",
+        lambda regime: regime["volatility"].update(leave=[0.2, 0.1]), r"regime\.json does not reproduce self-test",
     ),
 }  # fmt: skip
 
@@ -207,10 +208,10 @@ GRAPH_FAULTS = {
         "probability.onnx", lambda _: tanh_policy(np.zeros(154), 0.0), r"probability\.onnx must have one input",
     ),
     "other weights": (
-        "policy.onnx", lambda _: tanh_policy(np.full(154, 0.01), 0.0), r"policy\.onnx does not reproduce self-test vector 0",
+        "policy.onnx", lambda _: tanh_policy(np.full(154, 0.01), 0.0), r"policy\.onnx does not reproduce .* vector 0",
     ),
     "a weight that is no number": (
-        "policy.onnx", lambda _: tanh_policy(np.full(154, np.nan), 0.0), r"policy\.onnx does not reproduce .* nan apart",
+        "policy.onnx", lambda _: tanh_policy(np.full(154, np.nan), 0.0), r"policy\.onnx does not .* nan apart",
     ),
     "other odds": (
         "probability.onnx", lambda _: sided_logistic(np.zeros(150), 0.0, 2.0), r"probability\.onnx does not reproduce",

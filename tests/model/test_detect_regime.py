@@ -137,7 +137,7 @@ def test_time_that_stands_still_or_goes_back_moves_no_transition():
     neutral._volatility.probability, neutral._direction.probability = 0.9, 0.8
     neutral._last_ns = 100 * NS_PER_S
     for ts_ns in (100 * NS_PER_S, 50 * NS_PER_S):
-        assert neutral.step([0.1, 0.1, 0.1], ts_ns) == pytest.approx(joined(0.9, 0.8), abs=1e-15)
+        assert neutral.step(np.full(3, 0.1, np.float32), ts_ns) == pytest.approx(joined(0.9, 0.8), abs=1e-15)
     assert sum(first) == pytest.approx(1, abs=1e-12)
 
 
@@ -178,7 +178,7 @@ def test_evidence_moves_it_the_right_way():
     found, answers = detector(), []
     for block, row in enumerate((calm_range, calm_trend, wild)):
         for n in range(60):
-            probs = found.step(row, (block * 60 + n) * 5 * NS_PER_S)
+            probs = found.step(np.array(row, np.float32), (block * 60 + n) * 5 * NS_PER_S)
         answers.append(probs.most_likely())
     assert answers == ["range", "trend", "defensive"]
 
