@@ -113,8 +113,9 @@ class WorkingOrder:
         booked: contracts of fills booked.
         reported: cumulative filled quantity the server has told of; more than `booked` while a fill is on its way.
         price: limit or trigger as the server last said it.
-        request: number of the last request about it (send, replace, cancel): answers to queries made before that
-            request say nothing about it.
+        news: number of the last thing that happened to it, by us or by the server: the answer to a query asked before
+            that may be older than what is known already.
+        sent_ns: when it was sent first; 0 before.
         asked_ns: when the request still unanswered was sent; 0 when none is.
         cancel_pending, replace_pending: which requests are unanswered.
     """
@@ -126,7 +127,8 @@ class WorkingOrder:
     server_order_id: str = ""
     booked: int = 0
     reported: int = 0
-    request: int = 0
+    news: int = 0
+    sent_ns: int = 0
     asked_ns: int = 0
     cancel_pending: bool = False
     replace_pending: bool = False
@@ -171,7 +173,7 @@ class WorkingOrders:
         self._done: dict[str, WorkingOrder] = {}
         self._by_server: dict[str, str] = {}
         self._keep_done = keep_done
-        self._requests = 0
+        self._news = 0
 
     def __iter__(self) -> Iterator[WorkingOrder]:
         """Those not done, oldest first; the caller may send orders while it goes through them."""
@@ -189,8 +191,8 @@ class WorkingOrders:
 
     @property
     def mark(self) -> int:
-        """Number of the newest request: an answer to a query asked now says nothing of requests made after it."""
-        return self._requests
+        """Number of the newest thing that happened to any order: kept beside a query, it dates the answer."""
+        return self._news
 
     # What we do ourselves.
 
@@ -212,6 +214,7 @@ class WorkingOrders:
     def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         """It is being handed to the broker at `ts_ns`."""
         self._ask(entry, ts_ns)
+        entry.sent_ns = ts_ns
         self._move(entry, Cause.SEND)
 
     def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
@@ -223,13 +226,17 @@ class WorkingOrders:
         entry.replace_pending = True
 
     def lose(self, entry: WorkingOrder) -> None:
-        """Nothing certain is known of it any more."""
+        """Nothing certain is known of it any more, nor is an answer to its last request awaited."""
+        entry.asked_ns = 0
         self._move(entry, Cause.LOSE)
 
     def _ask(self, entry: WorkingOrder, ts_ns: int) -> None:
-        self._requests += 1
-        entry.request = self._requests
+        self._happened(entry)
         entry.asked_ns = ts_ns
+
+    def _happened(self, entry: WorkingOrder) -> None:
+        self._news += 1
+        entry.news = self._news
 
     # What the server says.
 
@@ -240,11 +247,15 @@ class WorkingOrders:
             return None
         if update.server_order_id:
             self._by_server[update.server_order_id] = entry.client_order_id
+        if update.unsolicited:
+            self._happened(entry)
         if update.ts_ns >= entry.updated_ns:
             self._take_facts(entry, update)
         entry.reported = max(entry.reported, update.filled)
         if update.status is OrderStatus.FILLED:
             entry.reported = max(entry.reported, update.filled or entry.quantity)
+        elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
+            entry.reported = entry.booked  # all its fills came with that answer
         self._answered(entry, update)
         self._move(entry, _cause(update))
         return entry
@@ -254,6 +265,7 @@ class WorkingOrders:
         entry = self.find(fill.client_order_id, fill.server_order_id)
         if entry is None or fill.execution_id in entry.executions:
             return entry
+        self._happened(entry)
         entry.executions.add(fill.execution_id)
         entry.booked += fill.quantity
         entry.reported = max(entry.reported, entry.booked)

@@ -26,8 +26,9 @@ from mia_daemon.records import (
     OrderUpdate,
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
-from mia_daemon.trading.brokers.paper_exchange import PaperExchange, Touch
+from mia_daemon.trading.brokers.paper_exchange import PaperExchange
 from mia_daemon.trading.orders import WorkingOrder
+from mia_daemon.trading.touch import last_touch, touch_of
 
 SCAN = 2048  # events looked at in one pass for the next one that concerns an order
 
@@ -146,13 +147,7 @@ class PaperBroker:
         if not len(events):
             return
         self._now_ns = max(self._now_ns, int(events["ts_ns"].max()))
-        last = events[-1]
-        if not _tells_touch(last):
-            telling = np.flatnonzero((events["symbol"] == 0) & (events["bid"] <= events["ask"]))
-            if not len(telling):
-                return
-            last = events[telling[-1]]
-        self._exchange.touch = _touch(last)
+        self._exchange.touch = last_touch(events) or self._exchange.touch
 
     def _work(self, event: np.void) -> bool:
         """One event: requests that arrived before it, the event itself, reports due by then; true if any was told."""
@@ -162,8 +157,7 @@ class PaperBroker:
             request(arrival_ns)
         self._now_ns = max(self._now_ns, ts_ns)
         if event["symbol"] == 0:
-            if _tells_touch(event):
-                self._exchange.touch = _touch(event)
+            self._exchange.touch = touch_of(event) or self._exchange.touch
             if event["kind"] == EventKind.TRADE:
                 side, size = int(event["side"]), float(event["size"])
                 self._exchange.on_trade(self._now_ns, float(event["price"]), size, side)
@@ -201,14 +195,6 @@ class PaperBroker:
 
 def _nobody(_event: BrokerEvent) -> None:
     raise RuntimeError("a broker was used before start() named who is told of its events")
-
-
-def _tells_touch(event: np.void) -> bool:
-    return bool(event["symbol"] == 0 and event["bid"] <= event["ask"])
-
-
-def _touch(event: np.void) -> Touch:
-    return Touch(float(event["bid"]), float(event["ask"]), float(event["bid_size"]), float(event["ask_size"]))
 
 
 def _on_its_way(order: Order, ts_ns: int) -> OrderUpdate:

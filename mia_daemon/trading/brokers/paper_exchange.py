@@ -32,22 +32,10 @@ from mia_daemon.records import (
     Side,
     TimeInForce,
 )
+from mia_daemon.trading.touch import Touch
 
 MAX_QUANTITY = 10_000  # contracts; more is a mistake, not an order
 KEPT_FILLS = 4096
-
-
-@dataclass(slots=True)
-class Touch:
-    """Best bid and ask; sizes are 0 when unknown."""
-
-    bid: float = math.nan
-    ask: float = math.nan
-    bid_size: float = 0.0
-    ask_size: float = 0.0
-
-    def known(self) -> bool:
-        return self.bid <= self.ask  # also false for NaN
 
 
 @dataclass(slots=True)
@@ -217,7 +205,7 @@ class PaperExchange:
                 self._fill(paper, quantity, paper.price, ts_ns)
 
     def _against_touch(self, paper: PaperOrder, ts_ns: int) -> None:
-        if not self.touch.known():
+        if not self.touch.known:
             return
         if paper.armed:
             near = self.touch.bid if paper.watches_below else self.touch.ask
@@ -256,11 +244,11 @@ class PaperExchange:
         paper.queue_ahead = math.inf
         if paper.armed:
             return
-        paper.taking = paper.type is OrderType.MARKET or (self.touch.known() and self._crosses(paper))
+        paper.taking = paper.type is OrderType.MARKET or (self.touch.known and self._crosses(paper))
         force = paper.order.time_in_force
         if paper.taking and not (force is TimeInForce.FOK and self._takeable(paper) < paper.open_quantity):
             self._take(paper, ts_ns)
-        elif self.touch.known():
+        elif self.touch.known:
             inside = self.touch.bid + self._half_tick < paper.price < self.touch.ask - self._half_tick
             paper.queue_ahead = 0.0 if inside else math.inf
             self._queue(paper)
@@ -269,17 +257,17 @@ class PaperExchange:
 
     def _takeable(self, paper: PaperOrder) -> int:
         """Contracts the touch offers now."""
-        if not self.touch.known() or not self._crosses(paper):
+        if not self.touch.known or not self._crosses(paper):
             return 0
-        size = self.touch.ask_size if paper.order.side is Side.BUY else self.touch.bid_size
+        size = self.touch.take_size(paper.order.side)
         return min(paper.open_quantity, max(math.floor(size), 1)) if size > 0 else paper.open_quantity
 
     def _take(self, paper: PaperOrder, ts_ns: int) -> None:
         """Take what the touch offers; a limit that no longer crosses begins to rest."""
-        if not self.touch.known():
+        if not self.touch.known:
             return
         if quantity := self._takeable(paper):
-            self._fill(paper, quantity, self.touch.ask if paper.order.side is Side.BUY else self.touch.bid, ts_ns)
+            self._fill(paper, quantity, self.touch.take(paper.order.side), ts_ns)
         elif paper.type is not OrderType.MARKET:
             paper.taking = False
             paper.queue_ahead = math.inf
@@ -293,7 +281,7 @@ class PaperExchange:
             return
         paper.type, paper.taking = OrderType.MARKET, True
         near = self.touch.bid if below else self.touch.ask
-        price = (min if below else max)(trigger, near) if self.touch.known() else trigger
+        price = (min if below else max)(trigger, near) if self.touch.known else trigger
         self._fill(paper, self._takeable(paper) or paper.open_quantity, price, ts_ns)
 
     def _fill(self, paper: PaperOrder, quantity: int, price: float, ts_ns: int) -> None:

@@ -1,0 +1,187 @@
+"""Where orders leave: named, journaled, then sent, and counted against those the broker says have left.
+
+The order of these steps is the point. An intent is on disk before its bytes are on the wire, so a crash at any moment
+leaves at worst an order in the journal that the server never saw, and never the other way round.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mia_daemon.errors import JournalError
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Priority, Side
+from mia_daemon.risk.risk_controller import RiskController, RiskFacts
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.journal import Journal, RequestKind
+from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
+
+Warn = Callable[[str, Priority, str, dict[str, Any]], None]
+"""Raise an alert: code, priority, sentence, context."""
+
+_LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
+
+
+class OrderDesk:
+    """Makes orders, writes them down, sends them. Whether they should be sent is decided before.
+
+    Attributes:
+        working: our orders and what is known of them.
+        approved: orders allowed to leave so far; the broker can never have sent more.
+        reasons: why orders close what they close, where that is not their role, by client order id.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        journal: Journal,
+        instrument: Instrument,
+        account: str,
+        run_id: str,
+        risk: RiskController,
+        facts: Callable[[], RiskFacts],
+        warn: Warn,
+        on_journal_failure: Callable[[JournalError], None],
+    ) -> None:
+        self.working = WorkingOrders()
+        self.approved = 0
+        self.reasons: dict[str, str] = {}
+        self._broker = broker
+        self._sent_before = broker.orders_sent
+        self._journal = journal
+        self._instrument = instrument
+        self._account = account
+        self.run_id = run_id
+        self._risk = risk
+        self._facts = facts
+        self._warn = warn
+        self._number = 0
+        self._on_journal_failure = on_journal_failure
+
+    @property
+    def sent_too_many(self) -> int:
+        """Orders that left without having been approved: more than 0 means something else sends orders."""
+        return self._broker.orders_sent - self._sent_before - self.approved
+
+    # Making orders.
+
+    def make_bracket(
+        self, side: Side, quantity: int, price: float, stop: float, target: float, decision_id: str
+    ) -> Bracket:
+        """An entry at a limit with its protection, under three new names."""
+        entry = self.make(OrderRole.ENTRY, side, quantity, OrderType.LIMIT, price, decision_id)
+        parent = entry.client_order_id
+        close = side.opposite
+        return Bracket(
+            entry,
+            self._order(OrderRole.STOP, close, quantity, OrderType.STOP, stop, decision_id, parent),
+            self._order(OrderRole.TARGET, close, quantity, OrderType.LIMIT, target, decision_id, parent),
+        )
+
+    def make(
+        self, role: OrderRole, side: Side, quantity: int, type_: OrderType, price: float, decision_id: str
+    ) -> Order:
+        """One order under a new name."""
+        self._number += 1
+        return self._order(role, side, quantity, type_, price, decision_id, "")
+
+    def _order(
+        self, role: OrderRole, side: Side, quantity: int, type_: OrderType, price: float, decision_id: str, parent: str
+    ) -> Order:
+        return Order(
+            client_order_id=f"{self.run_id}-{self._number}{_LETTERS[role]}",
+            symbol=self._instrument.symbol,
+            account=self._account,
+            side=side,
+            quantity=quantity,
+            type=type_,
+            role=role,
+            decision_id=decision_id,
+            price=self._instrument.round_to_tick(price),
+            parent_id=parent,
+        )
+
+    # Sending them.
+
+    def send_bracket(self, bracket: Bracket, ts_ns: int) -> None:
+        """New risk: nothing leaves when it can't be written down first. Raises JournalError."""
+        orders = (bracket.entry, bracket.stop, bracket.target)
+        self._journal.record_intent(orders, ts_ns)
+        self._add(orders, ts_ns)
+        self._broker.submit_bracket(bracket)
+
+    def send_stop(self, order: Order, ts_ns: int) -> bool:
+        """Protection: it leaves even when the journal is dead, since it only takes risk away. False when refused."""
+        if not self._makes_sense(order):
+            return False
+        self._write_if_possible(lambda: self._journal.record_intent((order,), ts_ns))
+        self._add((order,), ts_ns)
+        self._broker.submit(order)
+        return True
+
+    def send_exit(self, order: Order, reason: str, ts_ns: int) -> bool:
+        """Close by an order of ours; `reason` is what the round trip will say. False when refused."""
+        if not self._makes_sense(order):
+            return False
+        self._write_exit(order, reason, ts_ns)
+        self._broker.submit(order)
+        return True
+
+    def flatten(self, order: Order, reason: str, ts_ns: int) -> None:
+        """Have the server close the position, whatever it is, as `order`. The last resort: nobody is asked."""
+        self._write_exit(order, reason, ts_ns)
+        self._broker.flatten(order)
+
+    def _makes_sense(self, order: Order) -> bool:
+        """Risk never refuses what reduces the position, but for nonsense."""
+        verdict = self._risk.check_order(order, self._facts())
+        if not verdict.allowed:
+            text = f"{order.role} order {order.client_order_id} was refused: {verdict}"
+            self._warn("exit_denied", Priority.CRITICAL, text, {"order": order.client_order_id})
+        return verdict.allowed
+
+    def _write_exit(self, order: Order, reason: str, ts_ns: int) -> None:
+        def write() -> None:
+            with self._journal.booking():
+                self._journal.record_intent((order,), ts_ns)
+                self._journal.record_request(order.client_order_id, RequestKind.FLATTEN, ts_ns, reason=reason)
+
+        self._write_if_possible(write)
+        self._add((order,), ts_ns)
+        self.reasons[order.client_order_id] = reason
+
+    def cancel(self, entry: WorkingOrder, ts_ns: int) -> None:
+        """Ask for its cancellation, once: while that is unanswered nothing is sent."""
+        if entry.cancel_pending or not entry.live:
+            return
+        name = entry.client_order_id
+        self._write_if_possible(lambda: self._journal.record_request(name, RequestKind.CANCEL, ts_ns))
+        self.working.cancel_sent(entry, ts_ns)
+        self._broker.cancel(name)
+
+    def replace(self, entry: WorkingOrder, price: float, reason: str, ts_ns: int) -> None:
+        """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say."""
+        name, quantity = entry.client_order_id, entry.quantity
+        price = self._instrument.round_to_tick(price)
+
+        def write() -> None:
+            self._journal.record_request(
+                name, RequestKind.REPLACE, ts_ns, price=price, quantity=quantity, reason=reason
+            )
+
+        self._write_if_possible(write)
+        self.working.replace_sent(entry, ts_ns)
+        self.reasons[name] = reason
+        self._risk.count_message(ts_ns)
+        self._broker.replace(name, price, quantity)
+
+    def _add(self, orders: tuple[Order, ...], ts_ns: int) -> None:
+        self.approved += len(orders)
+        for order in orders:
+            self.working.sent(self.working.add(order), ts_ns)
+
+    def _write_if_possible(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except JournalError as error:
+            self._on_journal_failure(error)

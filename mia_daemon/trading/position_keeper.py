@@ -1,0 +1,277 @@
+"""Keeps a position protected while it is wanted, and brings it to flat when it is not.
+
+Level-triggered: `work` looks at position, working orders and touch as they are now and does what is missing, so that a
+lost, late or repeated message changes when something is done, and never what. Nothing here waits; `work` says when it
+wants to be called again.
+
+How a position is closed. Its target is moved to a price that fills at once: the server, which holds stop and target as
+a pair, then cancels the stop, and no second order of ours can race them. Only where no target works is the stop
+cancelled and, once that is confirmed, an exit sent. An exit that does not fill is moved after the market; one that
+still is not done after `escalate_ns` gives way to the server's own flatten, after every other order is confirmed gone.
+"""
+
+from dataclasses import dataclass
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import OrderRole, OrderType, Priority, Side
+from mia_daemon.trading.order_desk import OrderDesk, Warn
+from mia_daemon.trading.orders import OrderState, WorkingOrder
+from mia_daemon.trading.touch import Touch
+
+NEVER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperPolicy:
+    """When and how the keeper acts; times in nanoseconds of event time."""
+
+    stop_ticks: int
+    slippage_ticks: int
+    entry_timeout_ns: int
+    chase_ns: int = NS_PER_S
+    grace_ns: int = NS_PER_S  # how long a position may be without a working stop
+    escalate_ns: int = 10 * NS_PER_S
+    flatten_unprotected: bool = False  # False: send a new stop
+    protection_attempts: int = 2  # new stops before the position is closed instead
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The position as it is now."""
+
+    quantity: int  # signed
+    average_price: float
+    decision_id: str  # of the decision that opened it
+
+    @property
+    def close_side(self) -> Side:
+        return Side.SELL if self.quantity > 0 else Side.BUY
+
+
+class PositionKeeper:
+    """Acts through the desk on the position it is shown.
+
+    Attributes:
+        goal: why the position is being closed; "" while it is not.
+    """
+
+    def __init__(self, desk: OrderDesk, instrument: Instrument, policy: KeeperPolicy, warn: Warn) -> None:
+        self.goal = ""
+        self._desk = desk
+        self._working = desk.working
+        self._instrument = instrument
+        self._policy = policy
+        self._warn = warn
+        self._goal_since = 0
+        self._next_exit_ns = 0
+        self._moves: dict[str, tuple[int, int]] = {}  # of an exit: times moved, when to move it again
+        self._unprotected_since = 0
+        self._attempts = 0
+        self._surplus_since = 0
+        self._due = NEVER
+
+    def want_flat(self, reason: str, ts_ns: int) -> None:
+        """Close the position and cancel entries, until flat; a goal already set keeps its reason."""
+        if not self.goal:
+            self.goal = reason
+            self._goal_since = ts_ns
+            self._next_exit_ns = 0
+            self._moves.clear()
+
+    def cancel_entries(self, ts_ns: int) -> None:
+        for entry in self._working.with_role(OrderRole.ENTRY):
+            self._desk.cancel(entry, ts_ns)
+
+    def work(self, ts_ns: int, held: Held, touch: Touch) -> int:
+        """Do what is missing now; returns the event time at which to look again, NEVER when nothing is pending."""
+        self._due = NEVER
+        self._expire_entries(ts_ns)
+        if self.goal:
+            self._pursue(ts_ns, held, touch)
+        if held.quantity:
+            self._guard(ts_ns, held, touch)
+        else:
+            self._unprotected_since = self._attempts = 0
+        self._sweep(ts_ns, held)
+        return self._due
+
+    def _again_at(self, ts_ns: int) -> None:
+        self._due = min(self._due, ts_ns)
+
+    def _expire_entries(self, ts_ns: int) -> None:
+        for entry in self._working.with_role(OrderRole.ENTRY):
+            due = entry.sent_ns + self._policy.entry_timeout_ns
+            if entry.live and not entry.cancel_pending:
+                if ts_ns >= due:
+                    self._desk.cancel(entry, ts_ns)
+                else:
+                    self._again_at(due)
+
+    # To flat.
+
+    def _pursue(self, ts_ns: int, held: Held, touch: Touch) -> None:
+        self.cancel_entries(ts_ns)
+        entering = any(entry.live for entry in self._working.with_role(OrderRole.ENTRY))
+        if not held.quantity:
+            if not entering:
+                self.goal = ""
+            return
+        closers = [entry for entry in self._working if entry.order.side is held.close_side and entry.live]
+        if any(entry.state is OrderState.UNKNOWN for entry in closers):
+            return  # one of them may be closing it this moment: evidence first
+        if ts_ns >= self._goal_since + self._policy.escalate_ns:
+            self._escalate(ts_ns, held, closers)
+            return
+        self._again_at(self._goal_since + self._policy.escalate_ns)
+        covered = self._move_exits(ts_ns, touch, closers)
+        if covered >= abs(held.quantity) or entering:
+            return
+        settled_ns = self._goal_since + self._policy.grace_ns
+        if ts_ns < settled_ns and any(entry.state is OrderState.ACKED for entry in closers):
+            self._again_at(settled_ns)  # a target about to work is the better exit
+            return
+        for entry in closers:
+            self._desk.cancel(entry, ts_ns)
+        if not closers:
+            self._exit(ts_ns, held, touch)
+
+    def _move_exits(self, ts_ns: int, touch: Touch, closers: list[WorkingOrder]) -> int:
+        """Bring targets and exits to where they fill; returns the contracts they cover."""
+        covered = 0
+        for entry in closers:
+            if entry.order.role not in {OrderRole.TARGET, OrderRole.EXIT}:
+                continue
+            if entry.state is not OrderState.ACKED and not entry.cancel_pending:
+                covered += entry.open_quantity
+            times, due = self._moves.get(entry.client_order_id, (0, 0))
+            if entry.order.role is OrderRole.EXIT and not times:
+                times, due = 1, entry.sent_ns + self._policy.chase_ns
+            if entry.replace_pending or entry.cancel_pending or not entry.at_server or not touch.known:
+                continue
+            if ts_ns >= due:
+                self._desk.replace(entry, self._price(entry.order.side, touch, times), self.goal, ts_ns)
+                times, due = times + 1, ts_ns + self._policy.chase_ns
+            self._moves[entry.client_order_id] = times, due
+            self._again_at(due)
+        return covered
+
+    def _price(self, side: Side, touch: Touch, times: int) -> float:
+        """A limit that fills at once, further through the touch each time it did not."""
+        through = self._policy.slippage_ticks * (times + 1) * self._instrument.tick_size
+        return max(touch.take(side) + side * through, self._instrument.tick_size)
+
+    def _exit(self, ts_ns: int, held: Held, touch: Touch) -> None:
+        if ts_ns < self._next_exit_ns:
+            self._again_at(self._next_exit_ns)
+            return
+        self._next_exit_ns = ts_ns + self._policy.chase_ns
+        self._again_at(self._next_exit_ns)
+        if not touch.known:
+            self._flatten(ts_ns, held)
+            return
+        price = self._price(held.close_side, touch, 0)
+        order = self._desk.make(
+            OrderRole.EXIT, held.close_side, abs(held.quantity), OrderType.LIMIT, price, held.decision_id
+        )
+        if not self._desk.send_exit(order, self.goal, ts_ns):
+            self._flatten(ts_ns, held)
+
+    def _escalate(self, ts_ns: int, held: Held, closers: list[WorkingOrder]) -> None:
+        if closers:
+            for entry in closers:
+                self._desk.cancel(entry, ts_ns)
+            return
+        if ts_ns < self._next_exit_ns:
+            self._again_at(self._next_exit_ns)
+            return
+        self._warn(
+            "exit_stuck",
+            Priority.CRITICAL,
+            "a position could not be closed by moving its exit: the server was asked to flatten it; check the account",
+            {"position": held.quantity, "reason": self.goal},
+        )
+        self._next_exit_ns = ts_ns + self._policy.escalate_ns
+        self._again_at(self._next_exit_ns)
+        self._flatten(ts_ns, held)
+
+    def _flatten(self, ts_ns: int, held: Held) -> None:
+        order = self._desk.make(
+            OrderRole.EXIT, held.close_side, abs(held.quantity), OrderType.MARKET, 0.0, held.decision_id
+        )
+        self._desk.flatten(order, self.goal, ts_ns)
+
+    # Protection.
+
+    def _guard(self, ts_ns: int, held: Held, touch: Touch) -> None:
+        missing = abs(held.quantity) - self._working.protection(held.close_side)
+        if missing <= 0:
+            self._unprotected_since = self._attempts = 0
+            return
+        if self.goal:
+            return  # it is being closed, by orders that a second stop would race
+        if not self._unprotected_since:
+            self._unprotected_since = ts_ns
+        if ts_ns < self._unprotected_since + self._policy.grace_ns:
+            self._again_at(self._unprotected_since + self._policy.grace_ns)
+            return
+        stops = [stop for stop in self._working.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
+        if any(stop.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops):
+            return  # its answer, or the search for it, comes first
+        self._protect(ts_ns, held, touch, missing)
+
+    def _protect(self, ts_ns: int, held: Held, touch: Touch, missing: int) -> None:
+        side = held.close_side
+        level = held.average_price + side * self._policy.stop_ticks * self._instrument.tick_size
+        level = self._instrument.round_to_tick(level)
+        reached = not touch.known or (touch.take(side) - level) * side >= 0
+        give_up = self._policy.flatten_unprotected or self._attempts >= self._policy.protection_attempts or reached
+        self._warn(
+            "position_unprotected",
+            Priority.CRITICAL,
+            f"a position had no working stop for {missing} of its contracts: "
+            + ("it is being closed" if give_up else f"a stop at {level} was sent"),
+            {"position": held.quantity, "missing": missing, "attempts": self._attempts},
+        )
+        if give_up:
+            self.want_flat("unprotected", ts_ns)
+            self._again_at(ts_ns)
+            return
+        self._attempts += 1
+        self._unprotected_since = ts_ns
+        self._again_at(ts_ns + self._policy.grace_ns)
+        stop = self._desk.make(OrderRole.STOP, side, missing, OrderType.STOP, level, held.decision_id)
+        if not self._desk.send_stop(stop, ts_ns):
+            self.want_flat("unprotected", ts_ns)
+
+    def _sweep(self, ts_ns: int, held: Held) -> None:
+        """Cancel what would open a position instead of closing one, a little after the server should have done it."""
+        surplus = self._surplus(held)
+        if not surplus:
+            self._surplus_since = 0
+            return
+        if not self._surplus_since:
+            self._surplus_since = ts_ns
+        late = ts_ns >= self._surplus_since + self._policy.grace_ns
+        if not late:
+            self._again_at(self._surplus_since + self._policy.grace_ns)
+        for entry in surplus:
+            if late or not entry.order.parent_id:
+                self._desk.cancel(entry, ts_ns)
+
+    def _surplus(self, held: Held) -> list[WorkingOrder]:
+        """Closing orders with nothing left to close; none while fills may be on their way."""
+        closing = [entry for entry in self._working if entry.order.role is not OrderRole.ENTRY and entry.live]
+        if not closing or self._working.missing_fills():
+            return []
+        if any(entry.live for entry in self._working.with_role(OrderRole.ENTRY)):
+            return []
+        if not held.quantity:
+            return closing
+        wrong = [entry for entry in closing if entry.order.side is not held.close_side]
+        extra = self._working.protection(held.close_side) - abs(held.quantity)
+        for stop in reversed(closing):
+            if stop.order.role is OrderRole.STOP and not stop.order.parent_id and 0 < stop.open_quantity <= extra:
+                extra -= stop.open_quantity
+                wrong.append(stop)
+        return wrong

@@ -1,0 +1,160 @@
+"""What our books say against what the server says: findings as values, nothing done.
+
+The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
+is dead. Three limits to that. The answer says nothing of an order to which
+something happened after it was asked for. Fills are told by the
+server's order number, which is not known for an order whose first answer was lost: such a fill is given to the one
+unknown order it can belong to, and to none when there are several. And position, orders and fills are three answers:
+what is on its way between them can look like a difference, so a drift counts only when a second look confirms it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.records import BookOfRecord, Fill, OrderStatus, OrderType, OrderUpdate
+from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
+
+TIME_SLACK_NS = 2 * NS_PER_S
+"""Servers tell the time of past fills in whole seconds; a fill is not older than its order by more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What to do so that our books agree with the server's. Fills are to be booked before updates are applied.
+
+    Attributes:
+        fills: of our orders, not booked yet, oldest first; each names its order.
+        updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are gone.
+        guessed: fills (also among `fills`) whose order was found by what it could belong to, not by its number.
+        foreign_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
+        foreign_fills: executions in our account and symbol that belong to no order of ours.
+        unresolved: client order ids that this answer says nothing about.
+        server_position: contracts, signed.
+        drift: server's position less ours after `fills`: 0 when all is explained.
+    """
+
+    fills: tuple[Fill, ...]
+    updates: tuple[OrderUpdate, ...]
+    guessed: tuple[Fill, ...]
+    foreign_orders: tuple[OrderUpdate, ...]
+    foreign_fills: tuple[Fill, ...]
+    unresolved: tuple[str, ...]
+    server_position: int
+    server_average_price: float
+    drift: int
+
+    @property
+    def clean(self) -> bool:
+        """Position and orders agree; what is not ours does not count."""
+        return not (self.drift or self.unresolved)
+
+
+def reconcile(
+    orders: WorkingOrders, book: BookOfRecord, *, position: int, symbol: str, account: str, as_of: int
+) -> Reconciliation:
+    """Compare our orders and position with the server's answer.
+
+    Args:
+        orders: ours; not changed.
+        book: the server's answer.
+        position: ours, contracts, signed.
+        symbol: whose orders, fills and positions count.
+        account: the same.
+        as_of: `orders.mark` at the moment the answer was asked for.
+    """
+    listed = [update for update in book.open_orders if (update.symbol, update.account) == (symbol, account)]
+    known = [(orders.find(update.client_order_id, update.server_order_id), update) for update in listed]
+    open_names = {entry.client_order_id for entry, _ in known if entry is not None}
+    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.news <= as_of]
+
+    told = [fill for fill in book.fills if (fill.symbol, fill.account) == (symbol, account)]
+    named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
+    guessed, foreign, ambiguous = _attribute(nameless, absent)
+    fills = sorted((*named, *guessed), key=lambda fill: fill.ts_ns)
+
+    gone = [entry for entry in absent if entry.client_order_id not in ambiguous]
+    updates = [
+        replace(update, client_order_id=entry.client_order_id)
+        for entry, update in known
+        if entry is not None and entry.news <= as_of
+    ]
+    updates += [_gone(entry, book.ts_ns) for entry in gone]
+    held = [one for one in book.positions if (one.symbol, one.account) == (symbol, account)]
+    server_position = sum(one.quantity for one in held)
+    explained = position + sum(fill.side * fill.quantity for fill in fills)
+    return Reconciliation(
+        fills=tuple(fills),
+        updates=tuple(updates),
+        guessed=tuple(guessed),
+        foreign_orders=tuple(update for entry, update in known if entry is None),
+        foreign_fills=tuple(foreign),
+        unresolved=tuple(
+            entry.client_order_id
+            for entry in orders
+            if entry.client_order_id in ambiguous or (entry.news > as_of and entry.state is OrderState.UNKNOWN)
+        ),
+        server_position=server_position,
+        server_average_price=held[0].average_price if len(held) == 1 else 0.0,
+        drift=server_position - explained,
+    )
+
+
+def _by_order(
+    orders: WorkingOrders, told: Iterable[Fill], listed: dict[str, WorkingOrder]
+) -> tuple[list[Fill], list[Fill]]:
+    """Fills of our orders that are not booked yet, with their order's name; and fills of orders we can't name."""
+    named: list[Fill] = []
+    nameless: list[Fill] = []
+    for fill in told:
+        entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
+        if entry is None:
+            nameless.append(fill)
+        elif fill.execution_id not in entry.executions:
+            named.append(replace(fill, client_order_id=entry.client_order_id))
+    return named, nameless
+
+
+def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tuple[list[Fill], list[Fill], set[str]]:
+    """Give fills of unknown numbers to the unknown orders they can only belong to.
+
+    Returns:
+        the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
+        not have filled.
+    """
+    candidates = [entry for entry in absent if not entry.server_order_id and entry.state is OrderState.UNKNOWN]
+    by_number: dict[str, list[Fill]] = {}
+    for fill in nameless:
+        by_number.setdefault(fill.server_order_id, []).append(fill)
+    given: list[Fill] = []
+    foreign: list[Fill] = []
+    ambiguous: set[str] = set()
+    for fills in by_number.values():
+        possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
+        possible = [entry for entry in possible if sum(fill.quantity for fill in fills) <= entry.open_quantity]
+        if len(possible) == 1:
+            candidates.remove(possible[0])
+            given += [replace(fill, client_order_id=possible[0].client_order_id) for fill in fills]
+        else:
+            foreign += fills
+            ambiguous.update(entry.client_order_id for entry in possible)
+    return given, foreign, ambiguous
+
+
+def _fits(entry: WorkingOrder, fill: Fill) -> bool:
+    order = entry.order
+    within_limit = order.type is not OrderType.LIMIT or (fill.price - entry.price) * order.side <= 0
+    return fill.side is order.side and within_limit and fill.ts_ns >= entry.sent_ns - TIME_SLACK_NS
+
+
+def _gone(entry: WorkingOrder, ts_ns: int) -> OrderUpdate:
+    return OrderUpdate(
+        ts_ns=ts_ns,
+        client_order_id=entry.client_order_id,
+        server_order_id=entry.server_order_id,
+        symbol=entry.order.symbol,
+        account=entry.order.account,
+        status=OrderStatus.UNKNOWN_TO_SERVER,
+        text="not among the server's open orders",
+        unsolicited=False,
+    )
