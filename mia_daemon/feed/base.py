@@ -28,9 +28,13 @@ class Feed(Protocol):
     """A source of market events."""
 
     async def run(self, queue: BatchQueue) -> None:
-        """Put batches on `queue`, then `END` if the source has an end; a live feed runs until it is cancelled.
+        """Put batches on `queue`, then `END`, when the source has come to its end or `close` was called.
 
         Errors leave as MiaError: FileFormatError for a damaged file, MarketDataRefused when the server will not serve
         the symbol. Lost connections and rewritten files do not end a feed; they are marked by a GAP event.
         """
+        ...
+
+    def close(self) -> None:
+        """Stop orderly: what was received still leaves, then `END`, and `run` returns."""
         ...

@@ -49,6 +49,7 @@ class ReplayFeed:
     ) -> None:
         self._clock = clock
         self._batch_events = batch_events
+        self._closed = False
         self._source: _Recording | _SierraFiles
         if is_recording(path):
             if depth_path is not None:
@@ -69,9 +70,15 @@ class ReplayFeed:
     async def run(self, queue: BatchQueue) -> None:
         """Put every batch, then `END`. A queue with room does not suspend, so this yields to the others by itself."""
         for events in self.batches():
+            if self._closed:
+                break
             await queue.put(Batch(events, self._clock.monotonic_ns()))
             await asyncio.sleep(0)
         await queue.put(END)
+
+    def close(self) -> None:
+        """End before the file does."""
+        self._closed = True
 
 
 class _Recording:

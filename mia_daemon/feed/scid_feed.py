@@ -25,7 +25,7 @@ from mia_daemon.feed.sierra_files import (
 from mia_daemon.feed.silence import SilenceTimer, marker
 from mia_daemon.feed.tail import POLL_FIRST_S, POLL_LAST_S, Tail
 from mia_daemon.records import Alert, EventArray, EventKind, Priority, empty_events
-from mia_daemon.stage import AlertSink
+from mia_daemon.stage import END, AlertSink
 
 _NS_PER_DAY = 86_400 * NS_PER_S
 
@@ -66,12 +66,13 @@ class ScidFeed:
         self._in_snapshot = False
         self._silence = SilenceTimer(timer_interval_s)
         self._told_missing = False
+        self._closed = False
 
     async def run(self, queue: BatchQueue) -> None:
-        """Follow the file until cancelled. Raises FileFormatError for a foreign file or a damaged record."""
+        """Follow the file until `close`. Raises FileFormatError for a foreign file or a damaged record."""
         delay_s = POLL_FIRST_S
         try:
-            while True:
+            while not self._closed:
                 events = self.poll()
                 delay_s = POLL_FIRST_S if len(events) else min(2 * delay_s, POLL_LAST_S)
                 if len(events):
@@ -79,6 +80,7 @@ class ScidFeed:
                 await asyncio.sleep(0 if len(events) >= self._batch_events else delay_s)
         finally:
             self.close()
+        await queue.put(END)
 
     def poll(self) -> EventArray:
         """What is new since the last call, possibly nothing."""
@@ -130,6 +132,8 @@ class ScidFeed:
         self._told_missing = missing
 
     def close(self) -> None:
+        """Read no more: `run` puts `END` and returns."""
+        self._closed = True
         self._trades.close()
         if self._depth is not None:
             self._depth.close()

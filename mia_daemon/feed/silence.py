@@ -38,6 +38,8 @@ class SilenceTimer:
 
     def wait_s(self, monotonic_ns: int) -> float:
         """Until the timer may fire."""
+        if not self._ts_ns:
+            return self._interval_ns / NS_PER_S
         return max(self._interval_ns - (monotonic_ns - self._fired_ns), 0) / NS_PER_S
 
     def due(self, monotonic_ns: int, now_ns: int) -> EventArray | None:

@@ -12,7 +12,9 @@ def seconds(s):
 
 
 def test_nothing_before_the_first_event():
-    assert SilenceTimer(1.0).due(seconds(100), T0) is None
+    timer = SilenceTimer(1.0)
+    assert timer.due(seconds(100), T0) is None
+    assert timer.wait_s(seconds(100)) == 1.0
 
 
 def test_fires_after_each_interval_of_silence():

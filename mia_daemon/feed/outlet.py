@@ -1,0 +1,95 @@
+"""Between a producer that can't wait (a socket) and a bounded queue: nothing is lost, what piles up is joined."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mia_daemon.feed.base import Batch, BatchQueue
+
+JOIN_EVENTS: Final = 65_536
+"""Rows of a joined batch, at most: one batch must not hold the loop for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the consumer is behind."""
+
+    backlog_events: int  # received, not yet on the queue
+    most_events: int  # the largest backlog so far
+    joined_batches: int  # batches that had to wait and left as part of a larger one, since the start
+
+
+class Outlet:
+    """Hands batches to `queue`, at once while it has room.
+
+    While the queue is full, batches wait here, and leave joined, in order. Beyond `limit_events` waiting rows `pause`
+    is called, to hold back the source; `resume` once half of them have left.
+    """
+
+    def __init__(
+        self, queue: BatchQueue, limit_events: int, pause: Callable[[], None], resume: Callable[[], None]
+    ) -> None:
+        self._queue = queue
+        self._limit = limit_events
+        self._pause = pause
+        self._resume = resume
+        self._paused = False
+        self._waiting: deque[Batch] = deque()
+        self._backlog = 0
+        self._most = 0
+        self._joined = 0
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def lag(self) -> Lag:
+        return Lag(self._backlog, self._most, self._joined)
+
+    def offer(self, batch: Batch) -> None:
+        """Take one batch; never waits and never drops."""
+        if self._idle.is_set() and not self._queue.full():
+            self._queue.put_nowait(batch)
+            return
+        self._waiting.append(batch)
+        self._backlog += len(batch.events)
+        self._most = max(self._most, self._backlog)
+        self._idle.clear()
+        self._wake.set()
+        if self._backlog > self._limit:
+            self._paused = True
+            self._pause()  # each time: a connection made since the last time does not know of it
+
+    async def run(self) -> None:
+        """Move what waits to the queue, until cancelled."""
+        while True:
+            await self._wake.wait()
+            while self._waiting:
+                batch = self._join()
+                await self._queue.put(batch)
+                self._backlog -= len(batch.events)
+                if self._paused and self._backlog <= self._limit // 2:
+                    self._paused = False
+                    self._resume()
+            self._wake.clear()
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing waits here any more."""
+        await self._idle.wait()
+
+    def _join(self) -> Batch:
+        """The oldest batches as one; born when the oldest of them was, so that waiting counts as latency."""
+        first = self._waiting.popleft()
+        parts, size = [first.events], len(first.events)
+        while self._waiting and size + len(self._waiting[0].events) <= JOIN_EVENTS:
+            parts.append(self._waiting.popleft().events)
+            size += len(parts[-1])
+        if len(parts) == 1:
+            return first
+        self._joined += len(parts)
+        return Batch(np.concatenate(parts), first.born_ns)
