@@ -8,40 +8,23 @@ import asyncio
 import random
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings
+from mia_daemon.dtc.batch import QUERIES, Batch
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import LogonFlag
 from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
 from mia_daemon.dtc.messages import (
-    AccountBalanceReject,
-    AccountBalanceRequest,
-    AccountBalanceUpdate,
-    CurrentPositionsReject,
-    CurrentPositionsRequest,
-    HistoricalOrderFillResponse,
-    HistoricalOrderFillsReject,
-    HistoricalOrderFillsRequest,
     LogonRequest,
     LogonResponse,
     MarketDataReject,
     MarketDepthReject,
     Message,
-    OpenOrdersReject,
-    OpenOrdersRequest,
-    OrderUpdate,
-    PositionUpdate,
-    SecurityDefinitionForSymbolRequest,
-    SecurityDefinitionReject,
-    SecurityDefinitionResponse,
-    SecurityDefinitionResponseV2,
     TradeAccountResponse,
-    TradeAccountsRequest,
 )
 from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
 from mia_daemon.errors import (
@@ -73,65 +56,22 @@ _LOGON_FLAGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Query:
-    """How a request is answered: by a batch whose messages are numbered, or flagged empty, or by a reject."""
-
-    answers: tuple[type[Message], ...]
-    reject: type[Message] | None = None
-    total: str = "TotalNumberMessages"
-    empty: str = ""
-    final: str = ""  # the flag that ends the batch, where messages are not numbered
-
-
-_QUERIES: dict[type[Message], _Query] = {
-    OpenOrdersRequest: _Query((OrderUpdate,), OpenOrdersReject, total="TotalNumMessages", empty="NoOrders"),
-    HistoricalOrderFillsRequest: _Query(
-        (HistoricalOrderFillResponse,), HistoricalOrderFillsReject, empty="NoOrderFills"
-    ),
-    CurrentPositionsRequest: _Query((PositionUpdate,), CurrentPositionsReject, empty="NoPositions"),
-    TradeAccountsRequest: _Query((TradeAccountResponse,)),
-    AccountBalanceRequest: _Query((AccountBalanceUpdate,), AccountBalanceReject, empty="NoAccountBalances"),
-    SecurityDefinitionForSymbolRequest: _Query(
-        (SecurityDefinitionResponse, SecurityDefinitionResponseV2), SecurityDefinitionReject, final="IsFinalMessage"
-    ),
-}
-
-
-@dataclass(slots=True)
 class _Pending:
     """A request under way."""
 
     name: str
-    query: _Query
+    batch: Batch
     done: "asyncio.Future[list[Message]]"
-    parts: list[Message] = field(default_factory=list)
 
-    def take(self, message: Any) -> bool:
+    def take(self, message: Message) -> bool:
         """Add one message of the answer. False when it is no part of it."""
-        query = self.query
-        if isinstance(message, query.answers):
-            if not self.done.done():
-                self._add(message)
-            return True
-        if query.reject is None or not isinstance(message, query.reject):
-            return False
-        if not self.done.done():
-            said = getattr(message, "RejectText", "") or "no reason given"
-            self.done.set_exception(RequestRefused(f"the server refused {self.name}: {said}"))
-        return True
-
-    def _add(self, message: Any) -> None:
-        query = self.query
-        if query.empty and getattr(message, query.empty):
-            self.done.set_result([])
-            return
-        self.parts.append(message)
-        if query.final:
-            complete = getattr(message, query.final)
-        else:
-            complete = message.MessageNumber >= getattr(message, query.total)
-        if complete:
-            self.done.set_result(self.parts)
+        taken = self.batch.take(message)
+        if self.batch.complete and not self.done.done():
+            if self.batch.refusal:
+                self.done.set_exception(RequestRefused(f"the server refused {self.name}: {self.batch.refusal}"))
+            else:
+                self.done.set_result(self.batch.messages)
+        return taken
 
 
 class Link:
@@ -254,12 +194,12 @@ class Link:
             RequestRefused: the server rejected the query.
             RequestTimeout: the answer was not complete in time.
         """
-        query = _QUERIES.get(type(message))
+        query = QUERIES.get(type(message))
         if query is None:
             raise UsageError(f"{type(message).__name__} is no query")
         limit_s = self._settings.request_timeout_s if timeout_s is None else timeout_s
         request_id = self._last_request_id = self._last_request_id + 1
-        pending = _Pending(type(message).__name__, query, asyncio.get_running_loop().create_future())
+        pending = _Pending(type(message).__name__, Batch(query), asyncio.get_running_loop().create_future())
         self.send(replace(message, RequestID=request_id))  # type: ignore[type-var]
         self._pending[request_id] = pending
         try:
@@ -268,7 +208,7 @@ class Link:
         except TimeoutError:
             raise RequestTimeout(
                 f"the server at {self.address} has not answered {pending.name} within {limit_s:g} s "
-                f"({len(pending.parts)} messages of the answer came)"
+                f"({len(pending.batch.messages)} messages of the answer came)"
             ) from None
         finally:
             self._pending.pop(request_id, None)
@@ -374,11 +314,11 @@ class Link:
         """Whether the message is part of the answer to a request, be it one that nobody waits for any more."""
         request_id = getattr(segment, "RequestID", 0)
         if isinstance(segment, TradeAccountResponse) and not request_id:  # older servers leave it out
-            request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.query.answers), 0)
+            request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.batch.query.answers), 0)
         if not 0 < request_id <= self._last_request_id:
             return False
         pending = self._pending.get(request_id)
-        return pending is None or pending.take(segment)
+        return pending is None or (isinstance(segment, Message) and pending.take(segment))
 
     def _down(self, error: PeerError) -> None:
         self._transport = None

@@ -1,0 +1,247 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.market_data import MarketDataDecoder
+from mia_daemon.dtc.messages import (
+    CurrentPositionsRequest,
+    EncodingRequest,
+    EncodingResponse,
+    GeneralLogMessage,
+    Heartbeat,
+    Logoff,
+    LogonRequest,
+    LogonResponse,
+    PositionUpdate,
+    UserMessage,
+)
+from mia_daemon.dtc.session import TABLE, ClientSession, Ended, Event, LoggedOn, State
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError
+
+S = 1_000_000_000
+LOGON = LogonRequest(ClientName="mia", HeartbeatIntervalInSeconds=10)
+
+
+class Talk:
+    """A session and the stopwatch it is told."""
+
+    def __init__(self):
+        self.session = ClientSession(LOGON, MarketDataDecoder({1: 0}), 15 * S)
+        self.now = 100 * S
+        self.session.start(self.now)
+
+    def sent(self):
+        return list(decode_frames(FrameReader().feed(self.session.outgoing())))
+
+    def hear(self, *messages):
+        return self.session.receive(b"".join(map(encode, messages)), self.now, 0)
+
+    def wait(self, seconds):
+        self.now += int(seconds * S)
+        return self.session.tick(self.now)
+
+
+@pytest.fixture
+def talk():
+    return Talk()
+
+
+@pytest.fixture
+def ready(talk):
+    talk.hear(EncodingResponse(), LogonResponse())
+    assert talk.session.state is State.READY
+    talk.sent()
+    return talk
+
+
+def test_encoding_then_logon_then_ready(talk):
+    raw = talk.session.outgoing()
+    assert raw.hex() == "10000600080000000000000044544300"
+    assert talk.hear(EncodingResponse()) == []
+    assert talk.sent() == [LOGON]
+    response = LogonResponse(ServerName="SC")
+    assert talk.hear(response) == [LoggedOn(response)]
+    assert talk.session.state is State.READY
+
+
+def test_text_for_people_may_come_first_and_other_messages_may_not(talk):
+    notices = [GeneralLogMessage(MessageText="a"), UserMessage(UserMessage="b")]
+    assert talk.hear(*notices, PositionUpdate(), EncodingResponse()) == notices
+    assert talk.hear(*notices, PositionUpdate()) == notices
+    assert talk.session.dropped_messages == 2
+
+
+@pytest.mark.parametrize(
+    ("response", "reconnect", "says"),
+    [
+        (LogonResponse(Result=2, ResultText="bad password"), True, "refused the logon (result 2): bad password"),
+        (LogonResponse(Result=3, ResultText="go away"), False, "refused the logon for good: go away"),
+        (LogonResponse(Result=4, ReconnectAddress="x:1"), False, "asks to be called at 'x:1' instead"),
+        (LogonResponse(Result=77), True, "refused the logon (result 77)"),
+    ],
+)
+def test_every_result_but_success_ends_the_session(talk, response, reconnect, says):
+    [ended] = talk.hear(EncodingResponse(), response, Heartbeat())
+    assert isinstance(ended.error, LogonRefused)
+    assert ended.error.reconnect_allowed is reconnect
+    assert says in str(ended.error)
+    assert talk.session.state is State.FAILED
+
+
+def test_another_encoding_ends_the_session(talk):
+    [ended] = talk.hear(EncodingResponse(Encoding=2))
+    assert isinstance(ended.error, ProtocolError)
+    assert "encoding 2" in str(ended.error)
+
+
+def test_heartbeats_go_out_on_our_own_timer(ready):
+    for second in range(1, 41):
+        ready.wait(1)
+        ready.hear(Heartbeat())
+        sent = ready.sent()
+        assert sent == ([Heartbeat()] if second % 10 == 0 else []), second
+
+
+def test_heartbeats_received_are_swallowed_unless_messages_were_dropped(ready):
+    loss = Heartbeat(NumDroppedMessages=3)
+    assert ready.hear(Heartbeat(), loss) == [loss]
+
+
+def test_silence_of_twice_the_interval_ends_the_session(ready):
+    assert ready.wait(19.9) == []
+    [ended] = ready.wait(0.1)
+    assert isinstance(ended.error, ConnectionLost)
+    assert "silent for 20 s" in str(ended.error)
+    assert ready.wait(100) == []
+
+
+def test_any_whole_message_breaks_the_silence_but_not_a_part_of_one(ready):
+    ready.wait(15)
+    ready.hear(PositionUpdate())
+    assert ready.wait(15) == []
+    ready.session.receive(encode(PositionUpdate())[:50], ready.now, 0)
+    assert len(ready.wait(5)) == 1
+
+
+@pytest.mark.parametrize(("heard", "missing"), [([], "binary encoding"), ([EncodingResponse()], "logon")])
+def test_a_mute_server_is_given_up(talk, heard, missing):
+    talk.hear(*heard)
+    assert talk.wait(14) == []
+    [ended] = talk.wait(1)
+    assert isinstance(ended.error, ConnectionLost)
+    assert f"has not answered the {'request for ' if not heard else ''}{missing} for 15 s" in str(ended.error)
+
+
+def test_the_time_to_answer_counts_from_each_question(talk):
+    talk.wait(14)
+    talk.hear(EncodingResponse())
+    assert talk.wait(14) == []
+    assert len(talk.wait(1)) == 1
+
+
+@pytest.mark.parametrize("for_good", [0, 1])
+def test_logged_off_by_the_server(ready, for_good):
+    update = PositionUpdate(Symbol="A")
+    delivered, ended = ready.hear(update, Logoff(Reason="maintenance", DoNotReconnect=for_good), update)
+    assert delivered == update
+    assert isinstance(ended.error, LogonRefused if for_good else ConnectionLost)
+    assert "maintenance" in str(ended.error)
+    if for_good:
+        assert not ended.error.reconnect_allowed
+
+
+def test_logging_off(ready):
+    ready.session.stop()
+    [logoff] = ready.sent()
+    assert isinstance(logoff, Logoff)
+    assert ready.hear(PositionUpdate()) == []
+    assert ready.session.ended() == []
+
+
+def test_stopping_before_the_logon_says_nothing(talk):
+    talk.sent()
+    talk.session.stop()
+    assert talk.sent() == []
+    assert talk.session.state is State.LOGGED_OFF
+
+
+@pytest.mark.parametrize("stage", ["talk", "ready"])
+def test_a_connection_that_ends_under_us(stage, request):
+    talk = request.getfixturevalue(stage)
+    [ended] = talk.session.ended()
+    assert isinstance(ended.error, ConnectionLost)
+    assert ("before the logon was answered" in str(ended.error)) == (stage == "talk")
+
+
+def test_a_broken_stream_ends_the_session_after_what_came_before(ready):
+    raw = encode(PositionUpdate()) + b"\x01\x00\x00\x00"
+    delivered, ended = ready.session.receive(raw, ready.now, 0)
+    assert delivered == PositionUpdate()
+    assert isinstance(ended.error, ProtocolError)
+    assert ready.session.receive(raw, ready.now, 0) == []
+
+
+def test_market_data_arrives_as_rows(ready):
+    raw = bytes.fromhex("2800930001000000" + "0000000000407740" + "000000000000f03f" + "00" * 16)
+    [rows] = ready.session.receive(raw, ready.now, 77)
+    assert (rows["price"][0], rows["recv_ns"][0], rows["ts_ns"][0]) == (372.0, 77, 77)
+
+
+# ------------------------------------------------------------------------------------------------- the table itself
+
+
+def test_every_event_is_defined_in_every_state():
+    for state, event in itertools.product(State, Event):
+        rule = TABLE[state][event]
+        assert isinstance(rule.state, State)
+        assert callable(getattr(ClientSession, f"_{rule.action}"))
+    assert set(TABLE) == set(State)
+    assert all(set(rules) == set(Event) for rules in TABLE.values())
+
+
+def test_nothing_leads_out_of_the_final_states():
+    for final in (State.LOGGED_OFF, State.FAILED):
+        assert {rule.state for rule in TABLE[final].values()} == {final}
+        assert {rule.action for rule in TABLE[final].values()} == {"nothing"}
+
+
+def test_only_an_accepted_logon_makes_ready():
+    ways = [(s, e) for s in State for e in Event if TABLE[s][e].state is State.READY and s is not State.READY]
+    assert ways == [(State.LOGON_SENT, Event.LOGON_ACCEPTED)]
+
+
+def test_a_session_fails_by_saying_so():
+    for state, event in itertools.product(State, Event):
+        rule = TABLE[state][event]
+        if rule.state is State.FAILED and state is not State.FAILED:
+            assert rule.action == "end"
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=60),
+            st.sampled_from(
+                [
+                    encode(m)
+                    for m in (EncodingResponse(), LogonResponse(), Heartbeat(), Logoff(), CurrentPositionsRequest())
+                ]
+                + [encode(LogonResponse(Result=2)), encode(EncodingRequest())]
+            ),
+            st.integers(0, 30),
+        ),
+        max_size=30,
+    )
+)
+def test_nothing_a_peer_sends_raises(script):
+    talk = Talk()
+    events = []
+    for item in script:
+        events += talk.wait(item) if isinstance(item, int) else talk.session.receive(item, talk.now, 0)
+        talk.session.outgoing()
+    ended = [i for i, event in enumerate(events) if isinstance(event, Ended)]
+    assert ended in ([], [len(events) - 1])

@@ -1,0 +1,444 @@
+import asyncio
+import contextlib
+import random
+import socket
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+
+from mia_daemon.clock import WallClock
+from mia_daemon.config import DtcSettings
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.messages import (
+    AccountBalanceRequest,
+    AccountBalanceUpdate,
+    CancelOrder,
+    CurrentPositionsReject,
+    CurrentPositionsRequest,
+    EncodingRequest,
+    EncodingResponse,
+    GeneralLogMessage,
+    Heartbeat,
+    Logoff,
+    LogonRequest,
+    LogonResponse,
+    MarketDataReject,
+    MarketDataUpdateTradeV2,
+    MarketDepthReject,
+    OpenOrdersRequest,
+    OrderUpdate,
+    PositionUpdate,
+    TradeAccountResponse,
+    TradeAccountsRequest,
+)
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
+from mia_daemon.link import Link, market_data_refused
+
+
+class FakeServer:
+    """The smallest DTC server: answers encoding and logon as told, remembers what it got, sends what it is given."""
+
+    def __init__(self, logon=None, *, mute=False):
+        self.logon = logon or LogonResponse(ServerName="fake")
+        self.mute = mute
+        self.got = []
+        self.connections = 0
+        self.answers = {}  # request type → function of the request giving messages
+        self.writer = None
+        self.writers = []
+        self.changed = asyncio.Event()
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self.server.close()
+        for writer in self.writers:
+            writer.transport.abort()
+        await self.server.wait_closed()
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self.writer = writer
+        self.writers.append(writer)
+        frames = FrameReader()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                for message in decode_frames(frames.feed(data)):
+                    self.got.append(message)
+                    self.answer(message)
+                self.changed.set()
+        writer.close()
+
+    def answer(self, message):
+        if self.mute:
+            return
+        if isinstance(message, EncodingRequest):
+            self.send(GeneralLogMessage(MessageText="hello"), EncodingResponse())
+        elif isinstance(message, LogonRequest):
+            self.send(self.logon)
+        elif type(message) in self.answers:
+            self.send(*self.answers[type(message)](message))
+
+    def send(self, *messages):
+        self.writer.write(b"".join(map(encode, messages)))
+
+    def drop(self):
+        self.writer.transport.abort()
+
+    async def until(self, kind):
+        while not (found := [m for m in self.got if isinstance(m, kind)]):
+            self.changed.clear()
+            await self.changed.wait()
+        return found
+
+
+class FastClock(WallClock):
+    """A stopwatch that runs `rate` times as fast, so that silence needs no patience."""
+
+    def __init__(self, rate=1):
+        self.rate = rate
+
+    def monotonic_ns(self):
+        return super().monotonic_ns() * self.rate
+
+
+class Client:
+    """A link, its task, and what it reported."""
+
+    def __init__(self, port, *, clock=None, symbols=None, **settings):
+        values = {"reconnect_first_delay_s": 0.01, "reconnect_max_delay_s": 0.05, "connect_timeout_s": 5.0}
+        settings = DtcSettings(port=port, **(values | settings))
+        self.received = []
+        self.states = []
+        self.changed = asyncio.Event()
+        self.link = Link(
+            settings,
+            clock or WallClock(),
+            random.Random(1),
+            name="test",
+            on_messages=self.on_messages,
+            on_state=self.on_state,
+            symbols=symbols,
+        )
+
+    def on_messages(self, segments, received_ns):
+        self.received += segments
+        self.received_ns = received_ns
+        self.changed.set()
+
+    def on_state(self, up, text):
+        self.states.append((up, text))
+        self.changed.set()
+
+    async def __aenter__(self):
+        self.task = asyncio.create_task(self.link.run())
+        return self
+
+    async def __aexit__(self, *_):
+        self.link.close()
+        with contextlib.suppress(LogonRefused):
+            await self.task
+
+    async def until(self, condition):
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@pytest.fixture(autouse=True)
+async def deadline():
+    async with asyncio.timeout(30):
+        yield
+
+
+async def test_logs_on_and_off():
+    async with FakeServer() as server:
+        async with Client(server.port, username=SecretStr("joe"), password=SecretStr("pw")) as client:
+            await client.link.ready(5)
+            assert client.link.up
+            assert client.link.server.ServerName == "fake"
+            assert client.states == [(True, f"logged on to fake at 127.0.0.1:{server.port}")]
+            assert client.received == [GeneralLogMessage(MessageText="hello")]
+            _, logon = server.got
+            assert (logon.Username, logon.Password, logon.ClientName) == ("joe", "pw", "mia-daemon")
+            assert (logon.ProtocolVersion, logon.HeartbeatIntervalInSeconds) == (8, 10)
+            assert "pw" not in repr(client.link) + repr(vars(client.link)) + repr(logon)
+        assert await server.until(Logoff)
+        assert client.states[1:] == [(False, "the test link was closed")]
+        assert client.task.done()
+
+
+async def test_sends_at_once_in_order_and_refuses_when_down():
+    async with FakeServer() as server, Client(server.port) as client:
+        with pytest.raises(ConnectionLost, match="is down"):
+            client.link.send(CancelOrder())
+        await client.link.ready(5)
+        client.link.send(CancelOrder(ClientOrderID="1"), CancelOrder(ClientOrderID="2"))
+        client.link.send(CancelOrder(ClientOrderID="3"))
+        while len(found := await server.until(CancelOrder)) < 3:
+            server.changed.clear()
+            await server.changed.wait()
+        assert [m.ClientOrderID for m in found] == ["1", "2", "3"]
+        with pytest.raises(UsageError):
+            client.link.send(CancelOrder(ClientOrderID="4"), CancelOrder(ClientOrderID="x" * 99))
+        client.link.send(Heartbeat(NumDroppedMessages=9))
+        await server.until(Heartbeat)
+        assert len(await server.until(CancelOrder)) == 3
+
+
+async def test_prices_arrive_as_rows_with_their_arrival():
+    async with FakeServer() as server, Client(server.port, symbols={5: 1}) as client:
+        await client.link.ready(5)
+        server.send(MarketDataUpdateTradeV2(SymbolID=5, Price=10.25, Volume=2.0), OrderUpdate(ClientOrderID="a"))
+        await client.until(lambda: len(client.received) > 2)
+        rows, update = client.received[1:]
+        assert isinstance(rows, np.ndarray)
+        assert (rows["price"][0], rows["symbol"][0]) == (10.25, 1)
+        assert rows["recv_ns"][0] == client.received_ns
+        assert update == OrderUpdate(ClientOrderID="a")
+        assert client.link.arrived_ns > 0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+async def test_nobody_listening():
+    async with Client(free_port()) as client:
+        with pytest.raises(ConnectionLost, match=r"nothing listens at .*: is Sierra Chart running"):
+            await client.link.ready(0.3)
+        assert client.link.generation > 1
+        assert [up for up, _ in client.states] == [False]
+
+
+async def test_a_mute_server():
+    async with FakeServer(mute=True) as server, Client(server.port, clock=FastClock(20)) as client:
+        await client.until(lambda: client.states)
+        assert "took the connection but has not answered the request for binary encoding for 5 s" in client.states[0][1]
+
+
+async def test_a_refused_logon_is_tried_again():
+    async with FakeServer(LogonResponse(Result=2, ResultText="bad password")) as server, Client(server.port) as client:
+        await client.until(lambda: client.states)
+        assert client.states == [(False, "the server refused the logon (result 2): bad password")]
+        server.logon = LogonResponse()
+        await client.link.ready(5)
+        assert server.connections > 1
+
+
+async def test_a_logon_refused_for_good_ends_the_link():
+    async with FakeServer(LogonResponse(Result=3, ResultText="no")) as server, Client(server.port) as client:
+        with pytest.raises(LogonRefused, match="for good: no"):
+            await client.task
+        assert server.connections == 1
+        assert client.states[-1][0] is False
+
+
+async def test_a_lost_connection_is_renewed_with_a_new_generation():
+    async with FakeServer() as server, Client(server.port) as client:
+        for generation in (1, 2, 3):
+            await client.link.ready(5)
+            assert client.link.generation == generation
+            server.drop()
+            await client.until(lambda: not client.link.up)
+            with pytest.raises(ConnectionLost):
+                client.link.send(CancelOrder())
+        await client.link.ready(5)
+        assert [up for up, _ in client.states] == [True, False] * 3 + [True]
+        assert client.states[1][1] == "the connection ended"
+
+
+async def test_silence_is_noticed_and_ended():
+    async with FakeServer() as server, Client(server.port, clock=FastClock(40), heartbeat_interval_s=5) as client:
+        await client.link.ready(5)
+        await client.until(lambda: (False, client.states[-1][1]) in client.states)
+        assert "the server has been silent for" in client.states[-1][1]
+        assert await server.until(Heartbeat)
+
+
+async def test_a_peer_that_speaks_something_else():
+    async def speak(reader, writer):
+        await reader.read(100)
+        writer.write(b"\x00\x00 what?")
+        await reader.read(100)
+        writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    async with server, Client(server.sockets[0].getsockname()[1]) as client:
+        await client.until(lambda: client.states)
+        assert "does not speak binary DTC" in client.states[0][1]
+
+
+# ----------------------------------------------------------------------------------------------------------- queries
+
+
+def orders(request, n=3):
+    return [
+        OrderUpdate(RequestID=request.RequestID, TotalNumMessages=n, MessageNumber=i + 1, ClientOrderID=f"o{i}")
+        for i in range(n)
+    ]
+
+
+async def test_a_batch_is_gathered_and_unsolicited_messages_pass_by():
+    stranger = OrderUpdate(ClientOrderID="unsolicited", OrderUpdateReason=4)
+
+    def interleaved(request):
+        first, *rest = orders(request)
+        return [first, stranger, PositionUpdate(Unsolicited=1), *rest]
+
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = interleaved
+        await client.link.ready(5)
+        answer = await client.link.request(OpenOrdersRequest(RequestAllOrders=1))
+        assert [m.ClientOrderID for m in answer] == ["o0", "o1", "o2"]
+        assert client.received[1:] == [stranger, PositionUpdate(Unsolicited=1)]
+        assert server.got[-1].RequestID == 1
+
+
+async def test_empty_batches_and_answers_without_request_id():
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: [OrderUpdate(RequestID=r.RequestID, NoOrders=1)]
+        server.answers[CurrentPositionsRequest] = lambda r: [PositionUpdate(RequestID=r.RequestID, NoPositions=1)]
+        server.answers[TradeAccountsRequest] = lambda _: [
+            TradeAccountResponse(TotalNumberMessages=2, MessageNumber=i, TradeAccount=f"Sim{i}") for i in (1, 2)
+        ]
+        await client.link.ready(5)
+        assert await client.link.request(OpenOrdersRequest()) == []
+        assert await client.link.request(CurrentPositionsRequest()) == []
+        accounts = await client.link.request(TradeAccountsRequest())
+        assert [a.TradeAccount for a in accounts] == ["Sim1", "Sim2"]
+
+
+async def test_queries_under_way_together_do_not_mix():
+    held = []
+
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: held.append(r) or []
+        server.answers[AccountBalanceRequest] = lambda r: [
+            AccountBalanceUpdate(RequestID=r.RequestID, CashBalance=7.0),
+            *[message for request in reversed(held) for message in orders(request, request.RequestID)],
+        ]
+        await client.link.ready(5)
+        answers = await asyncio.gather(
+            client.link.request(OpenOrdersRequest()),
+            client.link.request(OpenOrdersRequest()),
+            client.link.request(AccountBalanceRequest()),
+        )
+        assert [len(answer) for answer in answers] == [1, 2, 1]
+
+
+async def test_a_refused_query():
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[CurrentPositionsRequest] = lambda r: [
+            CurrentPositionsReject(RequestID=r.RequestID, RejectText="no such account")
+        ]
+        await client.link.ready(5)
+        with pytest.raises(RequestRefused, match="refused CurrentPositionsRequest: no such account"):
+            await client.link.request(CurrentPositionsRequest())
+
+
+async def test_a_query_that_is_not_answered_in_time_and_its_late_answer():
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: orders(r)[:2]
+        await client.link.ready(5)
+        with pytest.raises(RequestTimeout, match=r"OpenOrdersRequest within 0.05 s \(2 messages"):
+            await client.link.request(OpenOrdersRequest(), timeout_s=0.05)
+        server.send(orders(server.got[-1])[2], OrderUpdate(ClientOrderID="fresh"))
+        await client.until(lambda: len(client.received) > 1)
+        assert client.received[1:] == [OrderUpdate(ClientOrderID="fresh")]
+
+
+async def test_a_query_fails_with_its_connection():
+    async with FakeServer() as server, Client(server.port) as client:
+        with pytest.raises(ConnectionLost):
+            await client.link.request(OpenOrdersRequest())
+        await client.link.ready(5)
+        asked = asyncio.create_task(client.link.request(OpenOrdersRequest()))
+        await server.until(OpenOrdersRequest)
+        server.drop()
+        with pytest.raises(ConnectionLost, match="OpenOrdersRequest has no answer"):
+            await asked
+
+
+async def test_what_is_no_query_is_refused():
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        with pytest.raises(UsageError, match="CancelOrder is no query"):
+            await client.link.request(CancelOrder())
+
+
+# -------------------------------------------------------------------------------------------------- bugs and pressure
+
+
+async def test_a_bug_in_a_handler_comes_out_of_run():
+    async with FakeServer() as server:
+        client = Client(server.port)
+        client.link._on_messages = lambda *_: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            await client.link.run()
+
+
+async def test_a_server_that_stopped_reading_is_left():
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        server.writer.transport.pause_reading()
+
+        def flood():
+            while True:
+                client.link.send(*[CancelOrder()] * 1000)
+
+        with pytest.raises(ConnectionLost, match="has stopped reading"):
+            flood()
+        await client.until(lambda: not client.link.up)
+
+
+async def test_reading_can_be_held_back():
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        client.link.pause_reading()
+        server.send(OrderUpdate(ClientOrderID="later"))
+        await asyncio.sleep(0.05)
+        assert len(client.received) == 1
+        client.link.resume_reading()
+        await client.until(lambda: len(client.received) > 1)
+
+
+async def test_cancelling_run_logs_off():
+    async with FakeServer() as server:
+        client = Client(server.port)
+        task = asyncio.create_task(client.link.run())
+        await client.link.ready(5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await server.until(Logoff)
+        assert not client.link.up
+
+
+def test_a_refused_subscription_says_what_to_do():
+    text = str(market_data_refused(MarketDataReject(RejectText="not allowed"), "ESZ26_FUT_CME"))
+    assert text.startswith('this Sierra Chart will not serve ESZ26_FUT_CME over DTC (not allowed); set feed.source = "')
+    assert "the depth of X" in str(market_data_refused(MarketDepthReject(), "X"))
+
+
+async def test_the_delay_grows_to_its_cap_with_jitter(monkeypatch):
+    client = Client(free_port(), reconnect_first_delay_s=0.5, reconnect_max_delay_s=4.0)
+    delays = []
+
+    async def pause(seconds):
+        delays.append(seconds)
+        if len(delays) == 8:
+            client.link.close()
+
+    monkeypatch.setattr(client.link, "_pause", pause)
+    await client.link.run()
+    caps = [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
+    assert all(cap / 2 <= delay <= cap for delay, cap in zip(delays, caps, strict=True))
+    assert len({round(delay, 6) for delay in delays}) == 8
