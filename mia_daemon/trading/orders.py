@@ -40,6 +40,7 @@ class Cause(StrEnum):
     PART_FILL = "part_fill"
     FULL_FILL = "full_fill"
     LISTED = "listed"  # working, said in answer to a query for all open orders: fresher than anything before it
+    LISTED_PARTIAL = "listed_partial"  # the same, some of it filled
     LISTED_HELD = "listed_held"  # the same of an order not yet working
     ACCEPTED = OrderStatus.ACCEPTED.value
     WORKING = OrderStatus.WORKING.value
@@ -66,6 +67,7 @@ def _table() -> dict[tuple[OrderState, Cause], OrderState]:
         Cause.FULL_FILL: (filled,) * 9,
         # What the server lists as open is open, even if a cancel was believed before; but filled stays filled.
         Cause.LISTED: (working, working, working, working, partial, filled, working, working, working),
+        Cause.LISTED_PARTIAL: (partial, partial, partial, partial, partial, filled, partial, partial, partial),
         Cause.LISTED_HELD: (acked, acked, acked, acked, partial, filled, acked, acked, acked),
         # Updates may come late and out of order: none of them brings a finished order back, none undoes progress.
         Cause.ACCEPTED: (acked, acked, acked, working, partial, filled, canceled, rejected, acked),
@@ -363,7 +365,9 @@ class WorkingOrders:
 
 def _cause(update: OrderUpdate) -> Cause:
     if not update.unsolicited:
-        if update.status in {OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED}:
+        if update.status is OrderStatus.PARTIAL:
+            return Cause.LISTED_PARTIAL
+        if update.status in {OrderStatus.WORKING, OrderStatus.REPLACED}:
             return Cause.LISTED
         if update.status is OrderStatus.ACCEPTED:
             return Cause.LISTED_HELD

@@ -32,6 +32,7 @@ from mia_daemon.records import (
     OrderStatus,
     OrderUpdate,
     PositionReport,
+    Prediction,
     Priority,
     Side,
     Trade,
@@ -47,6 +48,7 @@ from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
 from mia_daemon.trading.position_keeper import NEVER, Held, KeeperPolicy, PositionKeeper
 from mia_daemon.trading.reconcile import Reconciliation, reconcile
 from mia_daemon.trading.touch import Touch, last_touch
+from mia_daemon.trading.trading_loop import Situation
 from mia_daemon.trading_calendar import TradingCalendar
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
@@ -233,6 +235,17 @@ class TradeExecutor:
             drawdown=ledger.drawdown,
         )
 
+    def situation(self, prediction: Prediction, window: Verdict = ALLOWED) -> Situation:
+        """What a decision has to know beside the account; `window` is the trade window's verdict on this moment."""
+        entries = self._risk.check_new_risk(prediction, self.facts())
+        return Situation(
+            bid=self._touch.bid,
+            ask=self._touch.ask,
+            pending=not self.settled,
+            must_exit="stop" if self._stopping else "",
+            entries=entries if not entries.allowed else window,
+        )
+
     # The market.
 
     def on_market(self, events: EventArray) -> None:
@@ -262,6 +275,24 @@ class TradeExecutor:
         self._now_ns = max(self._now_ns, int(events["ts_ns"].max()))
         self._touch = last_touch(events) or self._touch
         self._new_day(self._now_ns)
+
+    def checkpoint(self) -> None:
+        """Put on file what the journal has buffered, and a point of the equity curve; to be called once a second."""
+        ledger = self._ledger
+        self._mark()
+
+        def write() -> None:
+            self._journal.record_equity(
+                self._now_ns,
+                ledger.equity,
+                ledger.peak_equity,
+                ledger.position,
+                ledger.unrealized,
+                ledger.realized_today,
+            )
+            self._journal.commit()
+
+        self._journal_safely(write)
 
     def _new_day(self, ts_ns: int) -> None:
         """The result of the day counts from the exchange's opening."""

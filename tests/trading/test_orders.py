@@ -51,7 +51,7 @@ def test_only_fills_and_fresh_lists_move_a_finished_order():
         for cause in Cause
         if TRANSITIONS[state, cause] not in DONE
     }
-    assert movers == {Cause.LISTED, Cause.LISTED_HELD, Cause.PART_FILL, Cause.PARTIAL}
+    assert movers == {Cause.LISTED, Cause.LISTED_PARTIAL, Cause.LISTED_HELD, Cause.PART_FILL, Cause.PARTIAL}
 
 
 @pytest.mark.parametrize("status", ["cancel_rejected", "replace_rejected"])
