@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -86,6 +87,10 @@ class SimulatorSettings(Section):
     events_per_s: Positive = 40.0
     start_price: Positive = 6000.0
     starting_cash: Positive = 100_000.0
+    start_date: date | None = None  # of a fresh simulation; the default follows from the symbol's expiry
+    intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
+    generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
+    new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
 
 
 class FeatureSettings(Section):

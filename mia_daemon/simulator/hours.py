@@ -10,7 +10,7 @@ FIRST_TRADE = time(9)
 """Chicago time at which a fresh simulation begins: regular hours, past the opening rush."""
 
 WEEKS_BEFORE_EXPIRY = 6
-"""How long before its contract's expiry a fresh simulation begins: it is the front month then and no holiday is near."""
+"""How long before its contract's expiry a fresh simulation begins: in the front month, with no holiday near."""
 
 
 def start_date(symbol: str, today: date) -> date:

@@ -14,6 +14,7 @@ from itertools import islice
 from random import Random
 
 from mia_daemon.clock import NS_PER_S, NS_PER_US
+from mia_daemon.records import Regime
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_book import BUY, SELL, Change, Level, OrderBook, Resting
@@ -30,7 +31,7 @@ _SIZES = (1,) * 40 + (2,) * 20 + (3,) * 10 + (5,) * 12 + (8,) * 4 + (10,) * 9 + 
 _MARKET_SHARE = 0.11  # of the actions that take liquidity
 _TAIL = 1.35  # exponent of the Pareto law of market order sizes
 _LARGEST = 400  # contracts one background order may take
-_EVENTS_PER_ACTION = 1.75  # measured: what one action shows on average
+_EVENTS_PER_ACTION = 1.53  # measured: what one action shows on average
 _BURST_EVERY_S = 40.0
 _BURST_DECAY_S = 0.25
 _BURST_ACTIONS = (8.0, 30.0)  # a burst's height, as a multiple of events_per_s
@@ -43,6 +44,17 @@ def steady(_ts_ns: int) -> float:
     return 1.0
 
 
+def intraday_shape(hours: TradingHours) -> Callable[[int], float]:
+    """Activity by time of day: U-shaped over regular hours with mean 1, a quarter of it at night."""
+    rth_s = 6.75 * 3600  # 08:30-15:15
+
+    def activity(ts_ns: int) -> float:
+        share = (ts_ns - hours.open_ns) / NS_PER_S / rth_s - 15.5 * 3600 / rth_s  # the session opens at 17:00
+        return 0.6 + 1.2 * (2.0 * share - 1.0) ** 2 if 0.0 <= share <= 1.0 else 0.25
+
+    return activity
+
+
 class Market:
     """Background order flow on the engine's book.
 
@@ -52,6 +64,7 @@ class Market:
         price: ticks.
         events_per_s: mean number of market events per second of exchange time.
         activity: multiple of the rate by time of day.
+        regime: to start in.
     """
 
     def __init__(
@@ -63,18 +76,19 @@ class Market:
         price: float,
         events_per_s: float = 40.0,
         activity: Callable[[int], float] = steady,
+        regime: Regime = Regime.RANGE,
     ) -> None:
         self._engine = engine
         self._book: OrderBook = engine.book
         self._hours = hours
-        self._rng = Random(str(seed))
+        self._rng = Random(str(seed))  # noqa: S311  # a market, no secret
         self._activity = activity
         self._rate = (1.0 / _EVENTS_PER_ACTION - _BURST_SHARE) * events_per_s
         self._events_per_s = events_per_s
         self._excess = 0.0  # actions per second on top of the steady rate, decaying
         self._quote: tuple[int | None, int, int | None, int] = (None, 0, None, 0)
         ts_ns = hours.enter(ts_ns)
-        self.fair = FairValue(self._rng, ts_ns, price)
+        self.fair = FairValue(self._rng, ts_ns, price, regime)
         engine.now_ns = ts_ns
         self._last_ns = ts_ns  # of the last action
         self._next_burst_ns = hours.add(ts_ns, self._draw_ns(1.0 / _BURST_EVERY_S))
@@ -230,9 +244,9 @@ class Market:
     def _keep_levels(self) -> None:
         """No level missing near the touch, no background order far away."""
         book = self._book
-        for side, levels, best in ((BUY, book.bids, book.best_bid), (SELL, book.asks, book.best_ask)):
-            if best is None:
-                other = book.best_ask if side == BUY else book.best_bid
+        for side, levels in ((BUY, book.bids), (SELL, book.asks)):
+            best, other = (book.best_bid, book.best_ask) if side == BUY else (book.best_ask, book.best_bid)
+            if best is None:  # a client took all of it
                 best = round(self.fair.value) if other is None else other - side
             for distance in range(LEVELS):
                 price = best - side * distance
@@ -248,8 +262,7 @@ class Market:
         book, engine = self._book, self._engine
         now = engine.now_ns
         if engine.trades:
-            for trade in engine.trades:
-                out.append(TradeEvent(now, *trade))
+            out.extend([TradeEvent(now, *trade) for trade in engine.trades])
             engine.trades.clear()
         if not book.changes:
             return
@@ -257,8 +270,7 @@ class Market:
             self._keep_levels()
         changes = book.changes if len(book.changes) == 1 else _net(book.changes)
         last = len(changes) - 1
-        for i, change in enumerate(changes):
-            out.append(DepthEvent(now, *change, i == last))
+        out.extend([DepthEvent(now, *change, i == last) for i, change in enumerate(changes)])
         book.changes.clear()
         quote = book.touch()
         if quote != self._quote:

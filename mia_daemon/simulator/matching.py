@@ -60,7 +60,7 @@ class MatchingEngine:
 
     def rest(self, side: int, price: int, quantity: int) -> None:
         """A background limit order that does not cross the touch."""
-        self.book.add(Resting(self._take_id(), side, price, quantity))
+        self.book.add(Resting(self.take_id(), side, price, quantity))
 
     def hit(self, side: int, quantity: int, limit: int | None = None) -> None:
         """A background order that takes what is there, up to `limit`; the rest of it vanishes."""
@@ -85,9 +85,12 @@ class MatchingEngine:
         *,
         immediate_cancel: bool = False,
     ) -> tuple[ClientOrder, ClientOrder]:
-        """Accept a pair of which only one may fill; with a `parent`, both wait for its fills.
+        """Accept a pair of which only one may fill.
 
         Args:
+            first: one of the pair.
+            second: the other; it may differ in side, type and quantity.
+            parent: both wait for its fills; None sends them to the market now.
             offsets: distance of each order from the parent's fill price, ticks; None where its own price stands.
             immediate_cancel: a partial fill cancels the sibling instead of reducing it.
         """
@@ -149,7 +152,7 @@ class MatchingEngine:
         if order.status == Status.PENDING_CHILD:
             order.wanted = order.quantity
         if self._new_id_on_replace:
-            order.previous_server_id, order.server_id = order.server_id, str(self._take_id())
+            order.previous_server_id, order.server_id = order.server_id, str(self.take_id())
         self._emit(order, Reason.REPLACED)
         if keeps_place:
             if reduced_by:
@@ -185,15 +188,16 @@ class MatchingEngine:
             elif order.resting:
                 self._queue(order)
 
-    # -------------------------------------------------------------------------------------------------- life of an order
+    # ------------------------------------------------------------------------------------------------ life of an order
 
-    def _take_id(self) -> int:
+    def take_id(self) -> int:
+        """A number no order has had."""
         taken = self.next_order_id
         self.next_order_id += 1
         return taken
 
     def _new(self, request: NewOrder) -> ClientOrder:
-        order = ClientOrder(self._take_id(), request)
+        order = ClientOrder(self.take_id(), request)
         self.alive[order.order_id] = order
         return order
 
@@ -390,12 +394,12 @@ class MatchingEngine:
             self._withdraw(child)
             self._queue(child)
 
-    @staticmethod
-    def _price_from_parent(child: ClientOrder) -> None:
+    def _price_from_parent(self, child: ClientOrder) -> None:
         """A child with an offset follows its parent: the target on the winning side, the stop on the losing one."""
         parent = child.parent
         if child.offset is None or parent is None:
             return
-        base = round(parent.notional / parent.filled) if parent.filled else parent.price1
+        expected = parent.price1 or self.last_price or 0
+        base = round(parent.notional / parent.filled) if parent.filled else expected
         distance = child.offset * parent.side
         child.price1 = base - distance if child.is_stop else base + distance

@@ -75,7 +75,7 @@ class FairValue:
         self.regime = regime
         self.character = CHARACTERS[regime]
         self._anchor = self.value
-        self._direction = 1 if self._rng.random() < 0.5 else -1  # noqa: PLR2004  # a fair coin
+        self._direction = 1 if self._rng.random() < 0.5 else -1
         self._until_ns = ts_ns + int(self._rng.expovariate(1.0 / self.character.dwell_s) * NS_PER_S)
         self.history.append((ts_ns, regime))
 

@@ -1,0 +1,270 @@
+"""One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
+
+from dataclasses import dataclass
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.enums import (
+    EncodingEnum,
+    LogonStatusEnum,
+    PriceDisplayFormatEnum,
+    RequestActionEnum,
+    SecurityTypeEnum,
+    TradingStatusEnum,
+)
+from mia_daemon.dtc.layout import Message
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import UsageError
+from mia_daemon.simulator.exchange import Exchange, Output
+from mia_daemon.simulator.market_messages import Dialect, depth_snapshot, dialect, session_date
+from mia_daemon.simulator.tape import MarketEvent, QuoteEvent
+
+SERVER_NAME = "mia-daemon simulator"
+MAX_STRANGE = 1_000
+"""Messages of unknown type or unfit for this moment that a client may send before it is shown out."""
+
+_HEARTBEAT_S = (5, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How the server behaves; all but the defaults are for trying out a client.
+
+    Attributes:
+        username: empty: no authentication, as Sierra Chart has it by default.
+        logon_result: given to every client.
+        serves_market_data: False rejects every symbol, as Sierra Chart does for CME's.
+        generation: of market data messages.
+    """
+
+    username: str = ""
+    password: str = ""
+    logon_result: LogonStatusEnum = LogonStatusEnum.LOGON_SUCCESS
+    logon_text: str = ""
+    reconnect_address: str = ""
+    serves_market_data: bool = True
+    generation: int = 1
+
+
+class ClientSession:
+    """The server's side of one connection.
+
+    Attributes:
+        out: bytes to be sent, in order; the caller takes them.
+        closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
+        strange: messages skipped so far because they were unknown or out of place.
+        market_id, depth_id: the client's SymbolIDs, None while not subscribed.
+    """
+
+    def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
+        self.out: list[bytes] = []
+        self.closing = ""
+        self.strange = 0
+        self.market_id: int | None = None
+        self.depth_id: int | None = None
+        self.dialect: Dialect = dialect(0, manners.generation)
+        self.logged_on = False
+        self._exchange = exchange
+        self._manners = manners
+        self._frames = FrameReader()
+        self._heartbeat_ns = 10 * NS_PER_S
+        self._heard_ns = now_ns  # stopwatch, as below
+        self._spoken_ns = now_ns
+
+    # ------------------------------------------------------------------------------------------------------------ input
+
+    def read(self, data: bytes, now_ns: int) -> list[Message]:
+        """The messages that `data` completes. A broken stream sets `closing`."""
+        self._heard_ns = now_ns
+        if self.closing:
+            return []
+        frames = self._frames.feed(data)
+        messages = list(decode_frames(frames))
+        self.strange += len(frames) - len(messages)
+        if self._frames.error is not None:
+            self.close(str(self._frames.error))
+        elif self.strange > MAX_STRANGE:
+            self.close(f"{self.strange} messages made no sense here")
+        return messages
+
+    def answer(self, message: Message) -> Output | None:
+        """Answer one message; what it brought about at the exchange is returned for everyone to hear."""
+        if self.closing:
+            return None
+        match message:
+            case dtc.EncodingRequest():
+                self.send(dtc.EncodingResponse(Encoding=EncodingEnum.BINARY_ENCODING))
+            case dtc.LogonRequest():
+                self._logon(message)
+            case dtc.Logoff():
+                self.closing = f"the client logged off: {message.Reason or 'no reason given'}"
+            case dtc.Heartbeat():
+                pass
+            case _ if not self.logged_on:
+                self.close(f"a message of type {message.TYPE} came before the logon")
+            case _:
+                return self._request(message)
+        return None
+
+    def _request(self, message: Message) -> Output | None:
+        match message:
+            case dtc.MarketDataRequest():
+                self._market_data(message)
+            case dtc.MarketDepthRequest():
+                self._market_depth(message)
+            case dtc.SecurityDefinitionForSymbolRequest():
+                self._security_definition(message)
+            case _ if self._exchange.desk.handles(message):
+                return self._trade(message)
+            case _:
+                self.strange += 1
+        return None
+
+    def _trade(self, message: Message) -> Output | None:
+        try:
+            encode(message)  # what can't be sent back can't be echoed, and is no identifier
+        except UsageError as error:
+            self.close(f"unreadable request: {error}")
+            return None
+        output = self._exchange.handle(message)
+        self.send(*output.answers)
+        return output
+
+    def _logon(self, m: dtc.LogonRequest) -> None:
+        manners = self._manners
+        result, text = manners.logon_result, manners.logon_text
+        if manners.username and (m.Username, m.Password) != (manners.username, manners.password):
+            result, text = LogonStatusEnum.LOGON_ERROR_NO_RECONNECT, "username or password is wrong"
+        low, high = _HEARTBEAT_S
+        self._heartbeat_ns = min(max(m.HeartbeatIntervalInSeconds, low), high) * NS_PER_S
+        self.dialect = dialect(m.Integer_1, manners.generation)
+        self.send(
+            dtc.LogonResponse(
+                Result=result,
+                ResultText=text or ("Logon successful" if result == LogonStatusEnum.LOGON_SUCCESS else "Logon refused"),
+                ReconnectAddress=manners.reconnect_address,
+                ServerName=SERVER_NAME,
+                TradingIsSupported=1,
+                OCOOrdersSupported=1,
+                OrderCancelReplaceSupported=1,
+                SymbolExchangeDelimiter="-",
+                SecurityDefinitionsSupported=1,
+                MarketDepthIsSupported=1,
+                BracketOrdersSupported=1,
+                MarketDataSupported=1,
+            )
+        )
+        if result == LogonStatusEnum.LOGON_SUCCESS:
+            self.logged_on = True
+        else:
+            self.closing = f"the logon was refused with result {int(result)}"
+
+    # ------------------------------------------------------------------------------------------------------ market data
+
+    def _refusal(self, symbol: str) -> str:
+        if not self._manners.serves_market_data:
+            return "Market data request not allowed"
+        return "" if symbol == self._exchange.instrument.symbol else f"symbol {symbol} is unknown"
+
+    def _market_data(self, m: dtc.MarketDataRequest) -> None:
+        if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
+            self.market_id = None if self.market_id == m.SymbolID else self.market_id
+            return
+        if refusal := self._refusal(m.Symbol):
+            self.send(dtc.MarketDataReject(SymbolID=m.SymbolID, RejectText=refusal))
+            return
+        self._snapshot(m.SymbolID)
+        if m.RequestAction != RequestActionEnum.SNAPSHOT:
+            self.market_id = m.SymbolID
+
+    def _snapshot(self, symbol_id: int) -> None:
+        exchange = self._exchange
+        tick, now_ns = exchange.instrument.tick_size, exchange.now_ns
+        bid, bid_quantity, ask, ask_quantity = exchange.engine.book.touch()
+        snapshot = dtc.MarketDataSnapshot(
+            SymbolID=symbol_id,
+            TradingSessionDate=session_date(exchange.hours.open_ns),
+            TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
+            BidPrice=dtc.UNSET_F64 if bid is None else bid * tick,
+            BidQuantity=float(bid_quantity),
+            AskPrice=dtc.UNSET_F64 if ask is None else ask * tick,
+            AskQuantity=float(ask_quantity),
+            BidAskDateTime=now_ns / NS_PER_S,
+            MarketDepthUpdateDateTime=now_ns / NS_PER_S,
+        )
+        day = exchange.statistics
+        if day.last is not None and day.open is not None:
+            snapshot.SessionOpenPrice = day.open * tick  # type: ignore[misc]  # frozen to checkers only
+            snapshot.SessionHighPrice = day.high * tick  # type: ignore[misc]
+            snapshot.SessionLowPrice = day.low * tick  # type: ignore[misc]
+            snapshot.SessionVolume = float(day.volume)  # type: ignore[misc]
+            snapshot.SessionNumTrades = day.trades  # type: ignore[misc]
+            snapshot.LastTradePrice = day.last.price * tick  # type: ignore[misc]
+            snapshot.LastTradeVolume = float(day.last.quantity)  # type: ignore[misc]
+            snapshot.LastTradeDateTime = day.last.ts_ns / NS_PER_S  # type: ignore[misc]
+        self.send(snapshot)
+        if bid is not None and ask is not None:
+            quote = QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity)
+            self.out.append(self.dialect.quote(symbol_id, quote, tick))
+
+    def _market_depth(self, m: dtc.MarketDepthRequest) -> None:
+        """The whole book is sent whatever NumLevels says, so that no level is ever updated unseen."""
+        if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
+            self.depth_id = None if self.depth_id == m.SymbolID else self.depth_id
+            return
+        if refusal := self._refusal(m.Symbol):
+            self.send(dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal))
+            return
+        exchange = self._exchange
+        as_float = self.dialect.float_snapshot
+        tick = exchange.instrument.tick_size
+        self.send(*depth_snapshot(exchange.engine.book, m.SymbolID, exchange.now_ns, tick, as_float=as_float))
+        if m.RequestAction != RequestActionEnum.SNAPSHOT:
+            self.depth_id = m.SymbolID
+
+    def _security_definition(self, m: dtc.SecurityDefinitionForSymbolRequest) -> None:
+        instrument = self._exchange.instrument
+        if m.Symbol != instrument.symbol:
+            self.send(dtc.SecurityDefinitionReject(RequestID=m.RequestID, RejectText=f"symbol {m.Symbol} is unknown"))
+            return
+        self.send(
+            dtc.SecurityDefinitionResponse(
+                RequestID=m.RequestID,
+                Symbol=instrument.symbol,
+                Exchange=m.Exchange,
+                SecurityType=SecurityTypeEnum.SECURITY_TYPE_FUTURES,
+                Description=f"{instrument.root} futures (simulated)",
+                MinPriceIncrement=instrument.tick_size,
+                PriceDisplayFormat=PriceDisplayFormatEnum.PRICE_DISPLAY_FORMAT_DECIMAL_2,
+                CurrencyValuePerIncrement=instrument.tick_value,
+                IsFinalMessage=1,
+                UnderlyingSymbol=instrument.root,
+                DisplayPriceMultiplier=1.0,
+                ExchangeSymbol=instrument.symbol,
+                Currency="USD",
+                ContractSize=instrument.point_value,
+                ProductIdentifier=instrument.root,
+            )
+        )
+
+    # ----------------------------------------------------------------------------------------------------------- output
+
+    def send(self, *messages: Message) -> None:
+        self.out.extend(map(encode, messages))
+
+    def close(self, reason: str, *, do_not_reconnect: bool = False) -> None:
+        """Say goodbye and why."""
+        self.send(dtc.Logoff(Reason=reason, DoNotReconnect=int(do_not_reconnect)))
+        self.closing = reason
+
+    def keep_alive(self, now_ns: int, wall_s: int) -> None:
+        """Send a heartbeat when one is due; give up on a client that has been silent for two intervals."""
+        if now_ns - self._heard_ns > 2 * self._heartbeat_ns + NS_PER_S:
+            self.close("nothing was heard for two heartbeat intervals")
+        elif self.logged_on and now_ns - self._spoken_ns >= self._heartbeat_ns:
+            self.send(dtc.Heartbeat(CurrentDateTime=wall_s))
+            self._spoken_ns = now_ns
+
+    def takes_market(self, events: list[MarketEvent]) -> bool:
+        return bool(events) and self.logged_on and (self.market_id is not None or self.depth_id is not None)

@@ -1,0 +1,424 @@
+"""The order desk: DTC's trading messages in, DTC's answers out, and a record of both.
+
+Answers to a query go to who asked; what happens to orders, position and cash goes to everyone. Nothing here knows of
+connections: `handle` returns the answers, `publish` the news.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.enums import BuySellEnum, PartialFillHandlingEnum
+from mia_daemon.dtc.layout import Message
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import OrderType, TimeInForce
+from mia_daemon.simulator.account import Account
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
+from mia_daemon.simulator.matching import MatchingEngine
+from mia_daemon.simulator.order_messages import (
+    Refused,
+    Terms,
+    contracts,
+    new_order,
+    order_update,
+    pair_terms,
+    rejection,
+    single_terms,
+    ticks,
+    time_in_force,
+)
+
+CURRENCY = "USD"
+_DAY_S = 86_400
+
+
+class FillRecord(NamedTuple):
+    """One execution of a client's order; price in ticks."""
+
+    ts_ns: int
+    execution_id: str
+    client_id: str
+    server_id: str
+    side: int
+    quantity: int
+    price: int
+    position: int  # after it
+
+
+class OrderDesk:
+    """Trading in one symbol on one account.
+
+    Attributes:
+        orders: every order of the account by its ClientOrderID, done or not.
+        fills: every execution, oldest first.
+        record: lines for orders.jsonl since the caller last cleared them.
+    """
+
+    def __init__(self, engine: MatchingEngine, account: Account, instrument: Instrument) -> None:
+        self.engine = engine
+        self.account = account
+        self.instrument = instrument
+        self.orders: dict[str, ClientOrder] = {}
+        self.fills: list[FillRecord] = []
+        self.record: list[dict[str, Any]] = []
+        self._by_server_id: dict[str, ClientOrder] = {}
+        self._rejections: list[Message] = []
+        self._answers: dict[type[Message], Callable[[Any], list[Message]]] = {
+            dtc.SubmitNewSingleOrder: self._submit_single,
+            dtc.SubmitNewOCOOrder: self._submit_pair,
+            dtc.SubmitFlattenPositionOrder: self._flatten,
+            dtc.CancelOrder: self._cancel,
+            dtc.CancelReplaceOrder: self._replace,
+            dtc.OpenOrdersRequest: self._open_orders,
+            dtc.HistoricalOrderFillsRequest: self._historical_fills,
+            dtc.CurrentPositionsRequest: self._positions,
+            dtc.AccountBalanceRequest: self._balances,
+            dtc.TradeAccountsRequest: self._accounts,
+        }
+        self._orders_types = frozenset(list(self._answers)[:5])
+
+    def restore(self, orders: list[ClientOrder], fills: list[FillRecord]) -> None:
+        """Know the orders and fills of an earlier run; `orders` are in the engine already where alive."""
+        self.orders = {order.client_id: order for order in orders}
+        self._by_server_id = {order.server_id: order for order in orders}
+        self.fills = fills
+
+    def handles(self, message: Message) -> bool:
+        return type(message) in self._answers
+
+    def handle(self, message: Message) -> list[Message]:
+        """Act on a trading message; the answers go to its sender. What it set in motion comes with `publish`."""
+        if type(message) in self._orders_types:
+            self._note("received", type=type(message).__name__, **_stated(message))
+        return self._answers[type(message)](message)
+
+    def publish(self) -> list[Message]:
+        """Everything that happened to orders since the last call, for every client, in order."""
+        events, self.engine.events = self.engine.events, []
+        news, self._rejections = self._rejections, []
+        filled = False
+        for event in events:
+            self._index(event)
+            news.append(order_update(event, self.instrument, self.account.name))
+            if event.last_quantity:
+                self._book_fill(event)
+                filled = True
+            elif event.reason == Reason.CANCELED:
+                self._note("cancel", ClientOrderID=event.client_id, ServerOrderID=event.server_id, text=event.text)
+        if filled:
+            news += [self._position_update(unsolicited=1), self._balance_update(unsolicited=1)]
+        return news
+
+    def new_day(self) -> None:
+        """A new session: the day's profit starts at nothing and orders that are done are forgotten."""
+        self.account.realized_today = 0.0
+        self.orders = {key: order for key, order in self.orders.items() if order.alive}
+        self._by_server_id = {key: order for key, order in self._by_server_id.items() if order.alive}
+
+    # ---------------------------------------------------------------------------------------------------------- orders
+
+    def _submit_single(self, m: dtc.SubmitNewSingleOrder) -> list[Message]:
+        terms = single_terms(m)
+        try:
+            self._check(m.Symbol, m.TradeAccount, terms.client_id)
+            self._known(self.engine.submit(new_order(terms, self.instrument)))
+        except Refused as refusal:
+            self._reject(terms, m.Symbol, m.TradeAccount, str(refusal))
+        return []
+
+    def _submit_pair(self, m: dtc.SubmitNewOCOOrder) -> list[Message]:
+        first, second = pair_terms(m)
+        try:
+            for terms in (first, second):
+                self._check(m.Symbol, m.TradeAccount, terms.client_id)
+            if first.client_id == second.client_id:
+                raise Refused("both orders have the same ClientOrderID")
+            parent = self._parent(m.ParentTriggerClientOrderID)
+            offsets = self._offsets(m, parent)
+            orders = [
+                new_order(terms, self.instrument, priced_by_parent=offset is not None)
+                for terms, offset in zip((first, second), offsets, strict=True)
+            ]
+            if parent is not None and any(order.side == parent.side for order in orders):
+                raise Refused("a bracket's orders have to be on the other side of their parent")
+        except Refused as refusal:
+            for terms in (first, second):
+                self._reject(terms, m.Symbol, m.TradeAccount, str(refusal))
+            return []
+        immediate = m.PartialFillHandling == PartialFillHandlingEnum.PARTIAL_FILL_HANDLING_IMMEDIATE_CANCEL
+        for order in self.engine.submit_oco(orders[0], orders[1], parent, offsets, immediate_cancel=immediate):
+            self._known(order)
+        return []
+
+    def _parent(self, client_id: str) -> ClientOrder | None:
+        if not client_id:
+            return None
+        parent = self.orders.get(client_id)
+        if parent is None:
+            raise Refused(f"parent order {client_id} is not known")
+        if not parent.is_parent:
+            raise Refused(f"order {client_id} was not submitted as a parent order")
+        if parent.children:
+            raise Refused(f"parent order {client_id} has a bracket already")
+        if not parent.alive and not parent.filled:
+            raise Refused(f"parent order {client_id} ended without a fill")
+        return parent
+
+    def _offsets(self, m: dtc.SubmitNewOCOOrder, parent: ClientOrder | None) -> tuple[int | None, int | None]:
+        if not m.UseOffsets:
+            return None, None
+        if parent is None:
+            raise Refused("offsets need a parent order")
+        return (
+            ticks(abs(m.OffsetFromParent1), self.instrument, "OffsetFromParent1"),
+            ticks(abs(m.OffsetFromParent2), self.instrument, "OffsetFromParent2"),
+        )
+
+    def _flatten(self, m: dtc.SubmitFlattenPositionOrder) -> list[Message]:
+        """Close the position at the market; working orders stay, as they do at Sierra Chart."""
+        position = self.account.position
+        side = BuySellEnum.SELL if position > 0 else BuySellEnum.BUY
+        terms = Terms(m.ClientOrderID, OrderType.MARKET, side, 0.0, 0.0, float(abs(position)), TimeInForce.DAY)
+        try:
+            self._check(m.Symbol, m.TradeAccount, m.ClientOrderID)
+            if not m.ClientOrderID:
+                raise Refused("ClientOrderID is missing")
+            if not position:
+                raise Refused("there is no position to flatten")
+            request = NewOrder(m.ClientOrderID, -1 if position > 0 else 1, OrderType.MARKET, abs(position))
+            self._known(self.engine.submit(request))
+        except Refused as refusal:
+            self._reject(terms, m.Symbol, m.TradeAccount, str(refusal))
+        return []
+
+    def _cancel(self, m: dtc.CancelOrder) -> list[Message]:
+        """Without a ServerOrderID, or with another account, nothing happens and nothing is said: Sierra's way."""
+        if not m.ServerOrderID or m.TradeAccount != self.account.name:
+            self._note("ignored", ClientOrderID=m.ClientOrderID, text="cancel without server order id or account")
+            return []
+        order = self._by_server_id.get(m.ServerOrderID)
+        if order is None:
+            self._refuse_change(m.ServerOrderID, m.ClientOrderID, Reason.CANCEL_REJECTED)
+        else:
+            self.engine.cancel(order)
+        return []
+
+    def _replace(self, m: dtc.CancelReplaceOrder) -> list[Message]:
+        order = self._by_server_id.get(m.ServerOrderID)
+        if order is None or m.TradeAccount not in {"", self.account.name}:
+            self._refuse_change(m.ServerOrderID, m.ClientOrderID, Reason.REPLACE_REJECTED)
+            return []
+        try:
+            has_price2 = order.type == OrderType.STOP_LIMIT
+            self.engine.replace(
+                order,
+                ticks(m.Price1, self.instrument, "Price1") if m.Price1IsSet else None,
+                ticks(m.Price2, self.instrument, "Price2") if m.Price2IsSet and has_price2 else None,
+                contracts(m.Quantity) if m.Quantity else 0,
+                time_in_force(m.TimeInForce, order.type) if m.TimeInForce else None,
+            )
+        except Refused as refusal:
+            self.engine.events.append(order.event(self.engine.now_ns, Reason.REPLACE_REJECTED, text=str(refusal)))
+        return []
+
+    def _check(self, symbol: str, account: str, client_id: str) -> None:
+        if symbol != self.instrument.symbol:
+            raise Refused(f"symbol {symbol} is not traded here")
+        if account != self.account.name:
+            raise Refused(
+                f"trade account {account or '(none)'} can't be used: Trade Simulation Mode is on, "
+                f"use {self.account.name}"
+            )
+        if client_id in self.orders:
+            raise Refused(f"ClientOrderID {client_id} has been used already")
+
+    def _known(self, order: ClientOrder) -> None:
+        self.orders[order.client_id] = order
+        self._by_server_id[order.server_id] = order
+
+    def _index(self, event: OrderEvent) -> None:
+        """A replace may have renamed the order: the old name no longer leads to it."""
+        if event.previous_server_id and event.previous_server_id in self._by_server_id:
+            order = self._by_server_id.pop(event.previous_server_id)
+            self._by_server_id[order.server_id] = order
+
+    def _reject(self, terms: Terms, symbol: str, account: str, text: str) -> None:
+        server_id = str(self.engine.take_id())
+        self._note("reject", ClientOrderID=terms.client_id, ServerOrderID=server_id, text=text)
+        self._rejections.append(rejection(terms, server_id, symbol, account, self.engine.now_ns, text))
+
+    def _refuse_change(self, server_id: str, client_id: str, reason: Reason) -> None:
+        """Reject a cancel or replace that names no order of ours, telling what is known under the ClientOrderID."""
+        text = f"there is no order with ServerOrderID {server_id or '(none)'}"
+        known = self.orders.get(client_id)
+        if known is not None:
+            self.engine.events.append(known.event(self.engine.now_ns, reason, text=text))
+            return
+        self._rejections.append(
+            dtc.OrderUpdate(
+                Symbol=self.instrument.symbol,
+                ServerOrderID=server_id,
+                ClientOrderID=client_id,
+                OrderStatus=Status.UNSPECIFIED,
+                OrderUpdateReason=reason,
+                TradeAccount=self.account.name,
+                InfoText=text,
+                LatestTransactionDateTime=self.engine.now_ns / NS_PER_S,
+            )
+        )
+
+    def _book_fill(self, event: OrderEvent) -> None:
+        self.account.fill(event.ts_ns, event.side, event.last_quantity, event.last_price, self.instrument)
+        fill = FillRecord(
+            event.ts_ns,
+            event.execution_id,
+            event.client_id,
+            event.server_id,
+            event.side,
+            event.last_quantity,
+            event.last_price,
+            self.account.position,
+        )
+        self.fills.append(fill)
+        self._note(
+            "fill",
+            ClientOrderID=fill.client_id,
+            ServerOrderID=fill.server_id,
+            ExecutionID=fill.execution_id,
+            side=fill.side,
+            quantity=fill.quantity,
+            price=fill.price * self.instrument.tick_size,
+            position=fill.position,
+        )
+
+    def _note(self, kind: str, **facts: Any) -> None:
+        self.record.append({"ts_ns": self.engine.now_ns, "kind": kind, **facts})
+
+    # --------------------------------------------------------------------------------------------------------- queries
+
+    def _open_orders(self, m: dtc.OpenOrdersRequest) -> list[Message]:
+        found = [
+            order
+            for order in self.engine.alive.values()
+            if m.TradeAccount in {"", self.account.name} and (not m.ServerOrderID or order.server_id == m.ServerOrderID)
+        ]
+        if not found:
+            return [dtc.OrderUpdate(
+                RequestID=m.RequestID, TotalNumMessages=1, MessageNumber=1, NoOrders=1,
+                OrderUpdateReason=Reason.OPEN_ORDERS_RESPONSE, TradeAccount=m.TradeAccount,
+            )]  # fmt: skip
+        now = self.engine.now_ns
+        answers = [
+            order_update(order.event(now, Reason.OPEN_ORDERS_RESPONSE), self.instrument, self.account.name)
+            for order in found
+        ]
+        return _numbered(answers, m.RequestID, "TotalNumMessages")
+
+    def _historical_fills(self, m: dtc.HistoricalOrderFillsRequest) -> list[Message]:
+        text = "" if m.TradeAccount else "TradeAccount is required"
+        since_s = max(
+            m.StartDateTime, self.engine.now_ns // NS_PER_S - m.NumberOfDays * _DAY_S if m.NumberOfDays else 0
+        )
+        found = [
+            fill
+            for fill in self.fills
+            if m.TradeAccount == self.account.name
+            and fill.ts_ns >= since_s * NS_PER_S
+            and (not m.ServerOrderID or fill.server_id == m.ServerOrderID)
+        ]
+        if not found:
+            return [dtc.HistoricalOrderFillResponse(
+                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoOrderFills=1,
+                TradeAccount=m.TradeAccount, InfoText=text,
+            )]  # fmt: skip
+        answers = [
+            dtc.HistoricalOrderFillResponse(
+                Symbol=self.instrument.symbol,
+                ServerOrderID=fill.server_id,
+                BuySell=BuySellEnum.BUY if fill.side > 0 else BuySellEnum.SELL,
+                Price=fill.price * self.instrument.tick_size,
+                DateTime=fill.ts_ns // NS_PER_S,
+                Quantity=float(fill.quantity),
+                UniqueExecutionID=fill.execution_id,
+                TradeAccount=self.account.name,
+                PositionQuantity=float(fill.position),
+                ExchangeOrderID=fill.server_id,
+            )
+            for fill in found
+        ]
+        return _numbered(answers, m.RequestID, "TotalNumberMessages")
+
+    def _positions(self, m: dtc.CurrentPositionsRequest) -> list[Message]:
+        ours = m.TradeAccount in {"", self.account.name}
+        if not ours or not self.account.position:
+            return [dtc.PositionUpdate(
+                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoPositions=1,
+                TradeAccount=m.TradeAccount or self.account.name,
+            )]  # fmt: skip
+        return _numbered([self._position_update()], m.RequestID, "TotalNumberMessages")
+
+    def _balances(self, m: dtc.AccountBalanceRequest) -> list[Message]:
+        if m.TradeAccount not in {"", self.account.name}:
+            return [dtc.AccountBalanceUpdate(
+                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoAccountBalances=1,
+                TradeAccount=m.TradeAccount,
+            )]  # fmt: skip
+        return _numbered([self._balance_update()], m.RequestID, "TotalNumberMessages")
+
+    def _accounts(self, m: dtc.TradeAccountsRequest) -> list[Message]:
+        return _numbered([dtc.TradeAccountResponse(TradeAccount=self.account.name)], m.RequestID, "TotalNumberMessages")
+
+    def _mark(self) -> float:
+        price = self.engine.last_price
+        return 0.0 if price is None else self.account.unrealized(price, self.instrument)
+
+    def _position_update(self, unsolicited: int = 0) -> dtc.PositionUpdate:
+        return dtc.PositionUpdate(
+            TotalNumberMessages=1,
+            MessageNumber=1,
+            Symbol=self.instrument.symbol,
+            Quantity=float(self.account.position),
+            AveragePrice=self.account.average * self.instrument.tick_size,
+            PositionIdentifier=self.account.name,
+            TradeAccount=self.account.name,
+            Unsolicited=unsolicited,
+            EntryDateTime=self.account.opened_ns // NS_PER_S,
+            OpenProfitLoss=self._mark(),
+        )
+
+    def _balance_update(self, unsolicited: int = 0) -> dtc.AccountBalanceUpdate:
+        unrealized = self._mark()
+        return dtc.AccountBalanceUpdate(
+            TotalNumberMessages=1,
+            MessageNumber=1,
+            CashBalance=self.account.cash,
+            BalanceAvailableForNewPositions=self.account.cash + unrealized,
+            AccountCurrency=CURRENCY,
+            TradeAccount=self.account.name,
+            Unsolicited=unsolicited,
+            OpenPositionsProfitLoss=unrealized,
+            DailyProfitLoss=self.account.realized_today + unrealized,
+            TransactionDateTime=self.engine.now_ns // 1_000,
+        )
+
+
+def _numbered(answers: list[Any], request_id: int, total_field: str) -> list[Message]:
+    """The answers as one batch: 1 of n … n of n."""
+    for number, answer in enumerate(answers, 1):
+        answer.RequestID = request_id
+        answer.MessageNumber = number
+        setattr(answer, total_field, len(answers))
+    return answers
+
+
+def _stated(message: Message) -> dict[str, Any]:
+    """The fields a client has set, as JSON can hold them."""
+    blank = type(message)()
+    facts = {f.name: getattr(message, f.name) for f in message.LAYOUT.fields}
+    return {
+        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in facts.items()
+        if value != getattr(blank, name)
+    }

@@ -1,0 +1,193 @@
+"""The simulated exchange: market, matching engine, order desk and memory, behind four calls.
+
+Pure but for its memory: it is told how far time goes. Whatever its calls return has been saved and may be told.
+"""
+
+from dataclasses import asdict
+from datetime import date
+from typing import NamedTuple
+
+from mia_daemon.config import SimulatorSettings
+from mia_daemon.dtc.layout import Message
+from mia_daemon.errors import StartError
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import Regime
+from mia_daemon.simulator import hours
+from mia_daemon.simulator.account import Account
+from mia_daemon.simulator.desk import FillRecord, OrderDesk
+from mia_daemon.simulator.hours import TradingHours
+from mia_daemon.simulator.market import Market, intraday_shape, steady
+from mia_daemon.simulator.matching import MatchingEngine
+from mia_daemon.simulator.state import Saved, StateStore
+from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
+from mia_daemon.trading_calendar import TradingCalendar
+
+MIN_START_TICKS = 400
+"""A market that starts lower could run into zero."""
+
+
+class Output(NamedTuple):
+    """What a call brought about, in the order to be told."""
+
+    answers: list[Message]  # to whom asked
+    news: list[Message]  # to everyone
+    market: list[MarketEvent]  # to subscribers
+
+
+class SessionStatistics:
+    """Of the trading session, in ticks; None before its first trade."""
+
+    def __init__(self) -> None:
+        self.open: int | None = None
+        self.high = 0
+        self.low = 0
+        self.volume = 0
+        self.trades = 0
+        self.last: TradeEvent | None = None
+
+    def add(self, trade: TradeEvent) -> None:
+        if self.open is None:
+            self.open = self.high = self.low = trade.price
+        self.high = max(self.high, trade.price)
+        self.low = min(self.low, trade.price)
+        self.volume += trade.quantity
+        self.trades += 1
+        self.last = trade
+
+
+class Exchange:
+    """One symbol, one account.
+
+    Args:
+        store: its memory; what an earlier run left there is carried on.
+        account: name of the trade account.
+        today: only settles the decade of a one-digit year in the symbol.
+
+    Attributes:
+        lease_ns: exchange time never passes it before a later one is saved: a killed simulator comes back at the
+            lease, so its time never runs backwards.
+
+    Raises:
+        StartError: the start price or date can't be used.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        settings: SimulatorSettings,
+        calendar: TradingCalendar,
+        store: StateStore,
+        account: str,
+        today: date,
+    ) -> None:
+        self.instrument = instrument
+        self.hours = TradingHours(calendar)
+        self.statistics = SessionStatistics()
+        self._store = store
+        self._settings = settings
+        saved = store.load()
+        self.engine = MatchingEngine(new_id_on_replace=settings.new_order_id_on_replace)
+        self.account = Account(account, settings.starting_cash)
+        self.desk = OrderDesk(self.engine, self.account, instrument)
+        self._fills_saved = 0
+        self._run = 1
+        if saved is None:
+            start = hours.start_ns(settings.start_date or hours.start_date(instrument.symbol, today))
+            value = settings.start_price / instrument.tick_size
+            regime = Regime.RANGE
+        else:
+            start, value, regime = self._restore(saved)
+        if value < MIN_START_TICKS:
+            raise StartError(
+                f"simulator.start_price {settings.start_price:g} is too low for {instrument.symbol}: "
+                f"use at least {MIN_START_TICKS * instrument.tick_size:g}"
+            )
+        activity = intraday_shape(self.hours) if settings.intraday_shape else steady
+        seed = f"{settings.seed}/{self._run}"
+        self.market = Market(
+            self.engine, self.hours, seed, start, value, settings.events_per_s, activity, regime=regime
+        )
+        self.lease_ns = self.engine.now_ns
+        self._save()
+
+    def _restore(self, saved: Saved) -> tuple[int, float, Regime]:
+        facts = saved.facts
+        for name, value in facts["account"].items():
+            setattr(self.account, name, value)
+        self._run = facts["run"] + 1
+        self.engine.next_order_id = facts["next_order_id"]
+        self.engine.next_execution_id = facts["next_execution_id"]
+        self.engine.restore([order for order in saved.orders if order.alive], facts["last_price"])
+        self.engine.book.changes.clear()
+        self.desk.restore(saved.orders, saved.fills)
+        self._fills_saved = len(saved.fills)
+        return facts["lease_ns"], facts["last_price"] + 0.5, Regime(facts["regime"])
+
+    @property
+    def now_ns(self) -> int:
+        return self.engine.now_ns
+
+    @property
+    def next_ns(self) -> int:
+        """When the market moves next."""
+        return self.market.next_ns
+
+    def advance(self, until_ns: int, max_events: int | None = None) -> Output:
+        """Let exchange time pass to `until_ns`, or less far when `max_events` are reached first."""
+        if until_ns > self.lease_ns:
+            self.renew_lease(until_ns)
+        return self._output([], self.market.advance(until_ns, max_events))
+
+    def handle(self, message: Message) -> Output:
+        """Act on a client's trading message at this moment of exchange time."""
+        answers = self.desk.handle(message)
+        return self._output(answers, self.market.collect())
+
+    def renew_lease(self, lease_ns: int) -> None:
+        """Save that exchange time may go on to `lease_ns`."""
+        self.lease_ns = lease_ns
+        self._save()
+
+    def close(self) -> None:
+        """Save the exact time and let go of the memory."""
+        self.lease_ns = self.now_ns
+        self._save()
+        self._store.close()
+
+    def _output(self, answers: list[Message], market: list[MarketEvent]) -> Output:
+        news = self.desk.publish()
+        dropped: list[int] = []
+        for event in market:
+            if type(event) is TradeEvent:
+                self.statistics.add(event)
+            elif type(event) is SessionEvent:
+                self.statistics = SessionStatistics()
+                known = {order.order_id for order in self.desk.orders.values()}
+                self.desk.new_day()
+                dropped += known - {order.order_id for order in self.desk.orders.values()}
+        if self.desk.record or self.engine.changed or dropped:
+            self._save(dropped)
+        return Output(answers, news, market)
+
+    def _save(self, dropped: list[int] | None = None) -> None:
+        engine, desk = self.engine, self.desk
+        gone = set(dropped or ())
+        new_fills: list[FillRecord] = desk.fills[self._fills_saved :]
+        self._store.save(
+            {
+                "account": asdict(self.account),
+                "run": self._run,
+                "next_order_id": engine.next_order_id,
+                "next_execution_id": engine.next_execution_id,
+                "last_price": engine.last_price,
+                "regime": self.market.fair.regime,
+                "lease_ns": self.lease_ns,
+            },
+            [order for order in engine.changed.values() if order.order_id not in gone],
+            gone,
+            new_fills,
+            desk.record,
+        )
+        self._fills_saved += len(new_fills)
+        engine.changed.clear()
+        desk.record.clear()

@@ -1,0 +1,126 @@
+"""The simulator as a process: `mia-daemon simulator`."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from mia_daemon.clock import NS_PER_S, Clock, WallClock
+from mia_daemon.config import Settings
+from mia_daemon.errors import StartError
+from mia_daemon.instruments import instrument
+from mia_daemon.simulator import hours
+from mia_daemon.simulator.client_session import Manners
+from mia_daemon.simulator.exchange import Exchange
+from mia_daemon.simulator.server import SimulatorServer
+from mia_daemon.simulator.state import StateStore
+from mia_daemon.trading_calendar import LAST_DATE, TradingCalendar
+
+HOST = "127.0.0.1"
+
+
+def open_server(
+    settings: Settings,
+    state_dir: Path,
+    clock: Clock | None = None,
+    calendar: TradingCalendar | None = None,
+    manners: Manners | None = None,
+) -> SimulatorServer:
+    """A server over the state in `state_dir`, ready to `run`.
+
+    Args:
+        settings: `instrument` and `simulator` are used.
+        state_dir: made when missing; what an earlier run left there is carried on.
+        clock: that paces it.
+        calendar: of the exchange; by default all of it, cached beside the state directory.
+        manners: how it behaves; by default as well as it can, in the settings' message generation.
+
+    Raises:
+        StartError: the state, the calendar or the settings can't be used.
+    """
+    clock = clock or WallClock()
+    store = StateStore(state_dir, settings.instrument.symbol)
+    try:
+        today = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC).date()
+        exchange = Exchange(
+            instrument(settings.instrument.symbol),
+            settings.simulator,
+            calendar or _calendar(settings, today, state_dir),
+            store,
+            settings.instrument.trade_account,
+            today,
+        )
+    except BaseException:
+        store.close()
+        raise
+    manners = manners or Manners(generation=settings.simulator.generation)
+    return SimulatorServer(exchange, clock, settings.simulator.speed, manners)
+
+
+def _calendar(settings: Settings, today: date, state_dir: Path) -> TradingCalendar:
+    first = settings.simulator.start_date or hours.start_date(settings.instrument.symbol, today)
+    return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir)
+
+
+async def serve(
+    settings: Settings,
+    port: int,
+    state_dir: Path,
+    *,
+    host: str = HOST,
+    clock: Clock | None = None,
+    calendar: TradingCalendar | None = None,
+    manners: Manners | None = None,
+    on_listening: Callable[[int], None] = lambda _port: None,
+) -> None:
+    """Run a simulator until the task is cancelled; its state is saved then.
+
+    Raises:
+        StartError: the port is in use, or the state or the settings can't be used.
+    """
+    server = open_server(settings, state_dir, clock, calendar, manners)
+    await server.run(host, port, on_listening)
+
+
+def run_simulator(settings: Settings, *, port: int, state_dir: Path, parent_watch: bool = False) -> None:
+    """Run a simulator in this process until SIGTERM or SIGINT, or, watching its parent, until standard input closes.
+
+    Says one JSON line on standard output once it listens: `{"event": "listening", "host": …, "port": …}`.
+
+    Raises:
+        StartError: the port is in use, or the state or the settings can't be used.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_main(settings, port, state_dir, parent_watch=parent_watch))
+
+
+async def _main(settings: Settings, port: int, state_dir: Path, *, parent_watch: bool) -> None:
+    server = open_server(settings, state_dir)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    if parent_watch:
+        try:
+            loop.add_reader(sys.stdin.fileno(), _watch_parent, loop, server)
+        except (OSError, ValueError) as error:
+            server.exchange.close()
+            raise StartError(
+                "--parent-watch needs a pipe as standard input: its end means that the parent died"
+            ) from error
+    await server.run(HOST, port, _say_listening)
+
+
+def _say_listening(port: int) -> None:
+    print(json.dumps({"event": "listening", "host": HOST, "port": port}), flush=True)  # noqa: T201  # for the parent
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, server: SimulatorServer) -> None:
+    """Standard input can be read: only its end means anything."""
+    if not os.read(sys.stdin.fileno(), 4096):
+        loop.remove_reader(sys.stdin.fileno())
+        server.stop()

@@ -1,0 +1,249 @@
+"""The DTC server: connections around the exchange, and the pace of exchange time.
+
+Exchange time runs `speed` times as fast as the wall clock. It moves in small steps, and right before each client
+message, so an order meets the market of its own moment. When the machine can't keep up, exchange time falls behind the
+wall clock; no event is ever skipped.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+
+from mia_daemon.clock import NS_PER_S, Clock
+from mia_daemon.dtc.binary import encode
+from mia_daemon.errors import MiaError, StartError
+from mia_daemon.simulator.client_session import ClientSession, Manners
+from mia_daemon.simulator.exchange import Exchange, Output
+from mia_daemon.simulator.market_messages import Dialect, market_stream
+
+MAX_BUFFER = 8 << 20
+"""Bytes that may wait for a client that does not read; then it is cut off."""
+
+MAX_CLIENTS = 64
+
+_STEP_S = (0.002, 0.020)  # shortest and longest pause between two steps
+_STEP_EVENTS = 2_000  # events per step at most, so that clients are heard in between
+_MAX_BACKLOG_S = 0.5  # wall time that may be caught up on; what is beyond it is lost to the wall clock
+_LEASE_S = 2.0  # wall time by which the saved exchange time runs ahead
+
+log = logging.getLogger(__name__)
+
+
+class SimulatorServer:
+    """Serves one exchange to any number of clients.
+
+    Args:
+        speed: exchange seconds per wall second.
+        manners: how it behaves towards clients.
+
+    Attributes:
+        dropped: reasons why clients were disconnected, newest last.
+    """
+
+    def __init__(self, exchange: Exchange, clock: Clock, speed: float, manners: Manners | None = None) -> None:
+        self.exchange = exchange
+        self.dropped: list[str] = []
+        self._manners = manners or Manners()
+        self._clock = clock
+        self._speed = speed
+        self._connections: set[_Connection] = set()
+        self._paced_ns = clock.monotonic_ns()
+        self._backlog_ns = 0.0  # exchange time still to be made up for
+        self._slipped = False
+        self._failure: MiaError | None = None
+        self._stopped = asyncio.Event()
+
+    async def run(self, host: str, port: int, on_listening: Callable[[int], None]) -> None:
+        """Serve until `stop` is called; the state is saved and clients are sent a LOGOFF.
+
+        Args:
+            host: address to listen on.
+            port: 0 for any free one.
+            on_listening: told the port once connections are accepted.
+
+        Raises:
+            StartError: the address can't be listened on.
+            JournalError: the state can't be saved any more.
+        """
+        try:
+            listener = await self._listen(host, port)
+            try:
+                on_listening(listener.sockets[0].getsockname()[1])
+                self._paced_ns = self._clock.monotonic_ns()
+                while not self._stopped.is_set():
+                    self.step()
+                    await self._pause()
+            finally:
+                self._stopped.set()
+                listener.close()
+                self._part("the simulator is shutting down")
+        finally:
+            self.exchange.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _listen(self, host: str, port: int) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.create_server(lambda: _Connection(self), host, port)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StartError(
+                f"the simulator can't listen on {host}:{port}: {reason}; choose another port with --port"
+            ) from error
+
+    def stop(self) -> None:
+        """End `run` after its current step."""
+        self._stopped.set()
+
+    async def _pause(self) -> None:
+        """Until the market moves again, within limits; no rest while there is a backlog."""
+        shortest, longest = _STEP_S
+        due_s = (self.exchange.next_ns - self.exchange.now_ns) / NS_PER_S / self._speed
+        pause = 0.0 if self._backlog_ns else min(max(due_s, shortest), longest)
+        if pause <= 0.0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(pause):
+                await self._stopped.wait()
+        except TimeoutError:
+            return
+
+    # ------------------------------------------------------------------------------------------------------------ steps
+
+    def step(self) -> None:
+        """Let exchange time catch up with the wall clock, and send what came of it."""
+        try:
+            self._catch_up()
+        except MiaError as failure:
+            self._fail(failure)
+        now_ns, wall_s = self._clock.monotonic_ns(), self._clock.now_ns() // NS_PER_S
+        for connection in list(self._connections):
+            connection.session.keep_alive(now_ns, wall_s)
+            connection.flush()
+
+    def received(self, connection: "_Connection", data: bytes) -> None:
+        """Act on a client's bytes at this very moment of exchange time."""
+        if self._stopped.is_set():
+            return
+        try:
+            self._catch_up()
+            for message in connection.session.read(data, self._clock.monotonic_ns()):
+                output = connection.session.answer(message)
+                if output is not None:
+                    self._tell(output)
+        except MiaError as failure:
+            self._fail(failure)
+        for each in list(self._connections):
+            each.flush()
+
+    def _catch_up(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        self._backlog_ns += (now_ns - self._paced_ns) * self._speed
+        self._paced_ns = now_ns
+        most = _MAX_BACKLOG_S * NS_PER_S * self._speed
+        if self._backlog_ns > most:
+            self._say_slipped()
+            self._backlog_ns = most
+        exchange = self.exchange
+        before = exchange.now_ns
+        until = exchange.hours.add(before, int(self._backlog_ns))
+        if until > exchange.lease_ns:
+            exchange.renew_lease(exchange.hours.add(until, int(_LEASE_S * NS_PER_S * self._speed)))
+        self._tell(exchange.advance(until, _STEP_EVENTS))
+        if exchange.now_ns >= until:
+            self._backlog_ns = 0.0
+        else:  # across a halt the difference is more than trading time: then the backlog is taken as made up
+            self._backlog_ns = max(self._backlog_ns - (exchange.now_ns - before), 0.0)
+
+    def _say_slipped(self) -> None:
+        if not self._slipped:
+            self._slipped = True
+            log.warning(
+                "exchange time falls behind %g times the wall clock: this machine or its clients are not that fast",
+                self._speed,
+            )
+
+    def _tell(self, output: Output) -> None:
+        """Queue what happened for every client; equal streams are encoded once."""
+        news = b"".join(map(encode, output.news))
+        streams: dict[tuple[Dialect, int | None, int | None], bytes] = {}
+        for connection in self._connections:
+            session = connection.session
+            if not session.logged_on or session.closing:
+                continue
+            if news:
+                session.out.append(news)
+            if session.takes_market(output.market):
+                key = (session.dialect, session.market_id, session.depth_id)
+                if key not in streams:
+                    streams[key] = market_stream(output.market, *key, self.exchange.instrument.tick_size)
+                session.out.append(streams[key])
+
+    # ------------------------------------------------------------------------------------------------------ connections
+
+    def admit(self, connection: "_Connection") -> ClientSession:
+        """A new connection; one too many is told so."""
+        session = ClientSession(self.exchange, self._manners, self._clock.monotonic_ns())
+        self._connections.add(connection)
+        if len(self._connections) > MAX_CLIENTS:
+            session.close(f"no more than {MAX_CLIENTS} clients are served")
+        return session
+
+    def forget(self, connection: "_Connection", reason: str) -> None:
+        """A connection is gone."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self.dropped = [*self.dropped[-99:], reason]
+            log.info("client gone: %s", reason)
+
+    def _fail(self, failure: MiaError) -> None:
+        """The exchange can't go on: nothing unsaved is told, and everyone is sent away."""
+        self._failure = failure
+        self._stopped.set()
+
+    def _part(self, reason: str) -> None:
+        for connection in list(self._connections):
+            if not connection.session.closing:
+                connection.session.close(reason)
+            connection.flush()
+
+
+class _Connection(asyncio.Protocol):
+    """The thin shell: bytes between a socket and its session, one write per step."""
+
+    transport: asyncio.Transport
+    session: ClientSession
+
+    def __init__(self, server: SimulatorServer) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.session = self._server.admit(self)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._server.received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = self.session.closing or (f"connection lost: {exc}" if exc else "the client closed the connection")
+        self._server.forget(self, reason)
+
+    def flush(self) -> None:
+        """Send what the session has to say in one write; see to slow clients and to goodbyes."""
+        session, transport = self.session, self.transport
+        if transport.is_closing():
+            return
+        if session.out:
+            transport.write(b"".join(session.out))
+            session.out.clear()
+        waiting = transport.get_write_buffer_size()
+        if waiting > MAX_BUFFER:
+            session.closing = f"the client does not read: {waiting} bytes were waiting"
+            transport.abort()
+        elif session.closing:
+            transport.close()

@@ -1,0 +1,169 @@
+"""What the simulator remembers, so that it comes back as it was: a SQLite file, and orders.jsonl beside it.
+
+Every change is committed before any client is told of it. The commits survive a killed process (not a power cut: a
+simulator's money is not worth an fsync). `orders.jsonl` is an independent account of all order traffic, one JSON object
+a line, numbered without gaps; lines that a kill kept from the file are in the database and are added at the next start.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mia_daemon.errors import JournalError, StartError
+from mia_daemon.simulator.client_order import ClientOrder, from_dict, to_dict
+from mia_daemon.simulator.desk import FillRecord
+
+LAYOUT = 1
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, data TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS fills (seq INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT UNIQUE, data TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS record (seq INTEGER PRIMARY KEY, line TEXT NOT NULL);
+"""
+
+
+class Saved(NamedTuple):
+    """What an earlier run left."""
+
+    facts: dict[str, Any]  # account, counters, exchange time, price
+    orders: list[ClientOrder]  # by order id, linked to each other
+    fills: list[FillRecord]  # oldest first
+
+
+class StateStore:
+    """The simulator's memory in `directory`, used by one process at a time.
+
+    Raises:
+        StartError: the directory can't be written, is in use, or holds the state of something else.
+    """
+
+    def __init__(self, directory: Path, symbol: str) -> None:
+        self._path = directory / "simulator.db"
+        self._record_path = directory / "orders.jsonl"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._record_fd = os.open(self._record_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise StartError(f"{directory} can't be used for the simulator's state: {error.strerror}") from error
+        try:
+            self._db = self._open(symbol)
+            self._seq = self._mend_record()
+        except BaseException:
+            os.close(self._record_fd)
+            raise
+
+    def _open(self, symbol: str) -> sqlite3.Connection:
+        try:
+            db = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = OFF")
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("COMMIT")  # the lock is ours from here on
+            db.executescript(_TABLES)
+        except sqlite3.OperationalError as error:
+            reason = "another simulator uses it" if "locked" in str(error) else str(error)
+            raise StartError(f"{self._path} can't be opened: {reason}; name another state directory") from error
+        except sqlite3.DatabaseError as error:
+            raise StartError(f"{self._path} is damaged ({error}): move it away to start afresh") from error
+        identity = {"layout": LAYOUT, "symbol": symbol}
+        found = self._facts(db)
+        if not found:
+            db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in identity.items()])
+        elif any(found.get(key) != value for key, value in identity.items()):
+            db.close()
+            raise StartError(
+                f"{self._path} holds the state of {found.get('symbol')} (layout {found.get('layout')}), "
+                f"not of {symbol} (layout {LAYOUT}): name another state directory"
+            )
+        return db
+
+    @staticmethod
+    def _facts(db: sqlite3.Connection) -> dict[str, Any]:
+        return {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
+
+    def _mend_record(self) -> int:
+        """Cut a torn last line, add the lines a kill kept out; the number of the last line."""
+        content = self._record_path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        os.ftruncate(self._record_fd, whole)
+        last = json.loads(content[content.rfind(b"\n", 0, whole - 1) + 1 : whole])["seq"] if whole else 0
+        rows = self._db.execute("SELECT seq, line FROM record WHERE seq > ? ORDER BY seq", (last,)).fetchall()
+        self._append(line for _, line in rows)
+        return int(rows[-1][0]) if rows else int(last)
+
+    def load(self) -> Saved | None:
+        """What the last run left; None on the first run."""
+        facts = self._facts(self._db)
+        if "account" not in facts:
+            return None
+        rows = [json.loads(data) for (data,) in self._db.execute("SELECT data FROM orders ORDER BY order_id")]
+        orders = {row["order_id"]: from_dict(row) for row in rows}
+        for row in rows:
+            order = orders[row["order_id"]]
+            order.parent = orders.get(row["parent"])
+            order.sibling = orders.get(row["sibling"])
+            if order.parent is not None:
+                order.parent.children = (*order.parent.children, order)
+        fills = [FillRecord(*json.loads(data)) for (data,) in self._db.execute("SELECT data FROM fills ORDER BY seq")]
+        return Saved(facts, list(orders.values()), fills)
+
+    def save(
+        self,
+        facts: dict[str, Any],
+        orders: Iterable[ClientOrder] = (),
+        dropped: Iterable[int] = (),
+        fills: Iterable[FillRecord] = (),
+        record: Iterable[dict[str, Any]] = (),
+    ) -> None:
+        """Commit all of this as one change. When it returns, clients may be told.
+
+        Args:
+            facts: account, counters, exchange time, price: as in `Saved`; keys not named keep their value.
+            orders: orders that changed.
+            dropped: ids of orders to forget.
+            fills: new executions.
+            record: new lines for orders.jsonl, without their number.
+
+        Raises:
+            JournalError: nothing was saved, and nothing may be told.
+        """
+        lines = [(self._seq + n, json.dumps({"seq": self._seq + n, **facts})) for n, facts in enumerate(record, 1)]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [(key, json.dumps(value)) for key, value in facts.items()],
+            )
+            self._db.executemany("DELETE FROM orders WHERE order_id = ?", [(order_id,) for order_id in dropped])
+            self._db.executemany(
+                "INSERT INTO orders VALUES (?, ?) ON CONFLICT (order_id) DO UPDATE SET data = excluded.data",
+                [(order.order_id, json.dumps(to_dict(order))) for order in orders],
+            )
+            self._db.executemany(
+                "INSERT INTO fills (execution_id, data) VALUES (?, ?)",
+                [(fill.execution_id, json.dumps(fill)) for fill in fills],
+            )
+            if lines:
+                self._db.execute("DELETE FROM record")  # the earlier ones are in the file
+                self._db.executemany("INSERT INTO record VALUES (?, ?)", lines)
+            self._db.execute("COMMIT")
+            self._append(line for _, line in lines)
+        except (sqlite3.Error, OSError) as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise JournalError(f"the simulator's state can't be saved in {self._path}: {error}") from error
+        self._seq += len(lines)
+
+    def _append(self, lines: Iterable[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines)
+        if text:
+            os.write(self._record_fd, text.encode())
+
+    def close(self) -> None:
+        self._db.close()
+        os.close(self._record_fd)
