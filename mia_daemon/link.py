@@ -46,6 +46,9 @@ StateHandler = Callable[[bool, str], None]
 MAX_UNSENT_BYTES = 1 << 20
 """A server that lets so much pile up has stopped reading."""
 
+_NO_REQUEST_ID = 1 << 20
+"""Requests are numbered from here on, so that callers who `send` requests may use smaller numbers themselves."""
+
 _LOGON_FLAGS = (
     LogonFlag.UNBUNDLED_TRADES
     | LogonFlag.DEPTH_WITH_MILLISECONDS
@@ -117,8 +120,9 @@ class Link:
         self._on_state = on_state
         self._transport: asyncio.Transport | None = None
         self._pending: dict[int, _Pending] = {}
-        self._last_request_id = 0
+        self._last_request_id = _NO_REQUEST_ID
         self._up_since_ns = 0
+        self._told_generation = 0
         self._said = ""
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
@@ -176,18 +180,20 @@ class Link:
             UsageError: a message can't be encoded; nothing was sent.
         """
         transport = self._transport
-        if not self.up or transport is None:
+        if transport is None or transport.is_closing():
             raise ConnectionLost(f"the {self.name} link to {self.address} is down{self._because()}")
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             transport.abort()
-            raise ConnectionLost(f"the server at {self.address} has stopped reading")
+            stuck = ConnectionLost(f"the server at {self.address} has stopped reading: the connection is given up")
+            self.went_down(stuck)
+            raise stuck
         transport.write(b"".join(map(encode, messages)))
 
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.
 
-        The RequestID is given here. What arrives in between and is no part of the answer goes to `on_messages`, as
-        always, and before this returns.
+        The RequestID is given here. What arrives in between and is no part of the answer goes to `on_messages` as
+        always: all that came before the end of the answer, and perhaps some that came after, before this returns.
 
         Raises:
             ConnectionLost: the link is down, or went down before the answer was complete.
@@ -225,10 +231,11 @@ class Link:
     def _because(self) -> str:
         return f": {self._said}" if self._said else ""
 
-    def _worth_another_try(self, error: BaseException) -> bool:
-        if isinstance(error, LogonRefused) and not error.reconnect_allowed:
-            return False
-        return isinstance(error, PeerError) and not self._closing.is_set()
+    @staticmethod
+    def _worth_another_try(error: BaseException) -> bool:
+        if isinstance(error, LogonRefused):
+            return error.reconnect_allowed
+        return isinstance(error, PeerError)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -246,9 +253,10 @@ class Link:
                 await self._serve(await self._connect())
         except PeerError as error:
             reason = error
-            raise
+            if not self._closing.is_set():
+                raise
         finally:
-            self._down(reason)
+            self.went_down(reason)
 
     async def _connect(self) -> "_Connection":
         settings = self._settings
@@ -305,7 +313,7 @@ class Link:
         self._on_state(True, self._said)
 
     def arrived(self, segments: list[Segment], received_ns: int) -> None:
-        if self._last_request_id:
+        if self._last_request_id > _NO_REQUEST_ID:
             segments = [segment for segment in segments if not self._claimed(segment)]
         if segments:
             self._on_messages(segments, received_ns)
@@ -315,19 +323,22 @@ class Link:
         request_id = getattr(segment, "RequestID", 0)
         if isinstance(segment, TradeAccountResponse) and not request_id:  # older servers leave it out
             request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.batch.query.answers), 0)
-        if not 0 < request_id <= self._last_request_id:
+        if not _NO_REQUEST_ID < request_id <= self._last_request_id:
             return False
         pending = self._pending.get(request_id)
         return pending is None or (isinstance(segment, Message) and pending.take(segment))
 
-    def _down(self, error: PeerError) -> None:
+    def went_down(self, error: PeerError) -> None:
+        """From now on nothing can be sent. Told once for each connection, and only when there is news."""
         self._transport = None
         self._ready.clear()
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if not request.done.done():
                 request.done.set_exception(ConnectionLost(f"{request.name} has no answer: {error}"))
-        if self.up or str(error) != self._said:
+        news = self.up or (self._told_generation != self.generation and str(error) != self._said)
+        self._told_generation = self.generation
+        if news:
             self.up, self._said = False, str(error)
             self._on_state(False, self._said)
 
@@ -410,6 +421,8 @@ class _Connection(asyncio.Protocol):
             self.over.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
+        if isinstance(error, PeerError):
+            self._link.went_down(error)
 
     def _flush(self) -> None:
         out = self._session.outgoing()

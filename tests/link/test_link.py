@@ -36,6 +36,8 @@ from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
 from mia_daemon.link import Link, market_data_refused
 
+GIVEN_UP = "the connection is given up"
+
 
 class FakeServer:
     """The smallest DTC server: answers encoding and logon as told, remembers what it got, sends what it is given."""
@@ -255,6 +257,25 @@ async def test_a_lost_connection_is_renewed_with_a_new_generation():
         assert client.states[1][1] == "the connection ended"
 
 
+async def test_nothing_can_be_sent_from_the_moment_the_connection_is_known_to_be_lost():
+    tried = []
+
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+
+        def on_state(up, text):
+            try:
+                client.link.send(CancelOrder())
+            except ConnectionLost as error:
+                tried.append((up, str(error)))
+            client.on_state(up, text)
+
+        client.link._on_state = on_state
+        server.send(Logoff(Reason="night"))
+        await client.until(lambda: tried)
+        assert tried[0] == (False, f"the test link to {client.link.address} is down: the server logged us off: night")
+
+
 async def test_silence_is_noticed_and_ended():
     async with FakeServer() as server, Client(server.port, clock=FastClock(40), heartbeat_interval_s=5) as client:
         await client.link.ready(5)
@@ -299,7 +320,7 @@ async def test_a_batch_is_gathered_and_unsolicited_messages_pass_by():
         answer = await client.link.request(OpenOrdersRequest(RequestAllOrders=1))
         assert [m.ClientOrderID for m in answer] == ["o0", "o1", "o2"]
         assert client.received[1:] == [stranger, PositionUpdate(Unsolicited=1)]
-        assert server.got[-1].RequestID == 1
+        assert server.got[-1].RequestID > 1000
 
 
 async def test_empty_batches_and_answers_without_request_id():
@@ -323,7 +344,7 @@ async def test_queries_under_way_together_do_not_mix():
         server.answers[OpenOrdersRequest] = lambda r: held.append(r) or []
         server.answers[AccountBalanceRequest] = lambda r: [
             AccountBalanceUpdate(RequestID=r.RequestID, CashBalance=7.0),
-            *[message for request in reversed(held) for message in orders(request, request.RequestID)],
+            *[message for request in reversed(held) for message in orders(request, 1 + held.index(request))],
         ]
         await client.link.ready(5)
         answers = await asyncio.gather(
@@ -367,6 +388,16 @@ async def test_a_query_fails_with_its_connection():
             await asked
 
 
+async def test_a_request_sent_without_waiting_is_answered_as_any_message():
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: [OrderUpdate(RequestID=r.RequestID, NoOrders=1)]
+        await client.link.ready(5)
+        assert await client.link.request(OpenOrdersRequest()) == []
+        client.link.send(OpenOrdersRequest(RequestID=1))
+        await client.until(lambda: len(client.received) > 1)
+        assert client.received[1:] == [OrderUpdate(RequestID=1, NoOrders=1)]
+
+
 async def test_what_is_no_query_is_refused():
     async with FakeServer() as server, Client(server.port) as client:
         await client.link.ready(5)
@@ -396,7 +427,10 @@ async def test_a_server_that_stopped_reading_is_left():
 
         with pytest.raises(ConnectionLost, match="has stopped reading"):
             flood()
-        await client.until(lambda: not client.link.up)
+        assert not client.link.up
+        assert client.states[-1] == (False, f"the server at {client.link.address} has stopped reading: " + GIVEN_UP)
+        await client.link.ready(5)
+        assert [up for up, _ in client.states] == [True, False, True]
 
 
 async def test_reading_can_be_held_back():
