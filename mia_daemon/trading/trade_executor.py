@@ -201,7 +201,6 @@ class TradeExecutor:
     def facts(self, inference_ms: float = 0.0) -> RiskFacts:
         """What risk goes by, now."""
         ledger, working, touch = self._ledger, self._working, self._touch
-        self._mark()
         return RiskFacts(
             ts_ns=self._now_ns,
             position=ledger.position,
@@ -279,7 +278,6 @@ class TradeExecutor:
     def checkpoint(self) -> None:
         """Put on file what the journal has buffered, and a point of the equity curve; to be called once a second."""
         ledger = self._ledger
-        self._mark()
 
         def write() -> None:
             self._journal.record_equity(
@@ -454,6 +452,7 @@ class TradeExecutor:
     def _watch_equity(self) -> None:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""
         self._deadline_ns = min(self._deadline_ns, (self._now_ns // NS_PER_S + 1) * NS_PER_S)
+        self._mark()
         self._latched(self._risk.watch(self.facts()))
 
     # What the broker says.

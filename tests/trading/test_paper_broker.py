@@ -25,7 +25,7 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.orders import OrderState, WorkingOrder
+from mia_daemon.trading.journal import OpenOrder
 
 ES = instrument("ESZ26_FUT_CME")
 MS = 1_000_000
@@ -68,7 +68,7 @@ class Desk:
     """A broker and all it told, with the event time at which it told it."""
 
     def __init__(self, settings_=AT_ONCE):
-        self.broker = PaperBroker(ES, "Sim1", settings_)
+        self.broker = PaperBroker(ES, "Sim1", settings_, "r2")
         self.told = []
         self.broker.start(self.told.append)
 
@@ -321,10 +321,10 @@ async def test_restored_orders_go_on_working_as_a_pair():
     desk = Desk()
     pair = bracket()
     entries = [
-        WorkingOrder(one, OrderState.WORKING, 1, one.price, server_order_id=f"old{one.client_order_id}")
+        OpenOrder(one, 0, OrderStatus.WORKING, f"old{one.client_order_id}", 1, one.price, 0, 0, frozenset())
         for one in (pair.stop, pair.target)
     ]
-    desk.broker.restore("r2-", 1, 100.25, 5000.0, entries)
+    desk.broker.restore(1, 100.25, 5000.0, entries)
     desk.play(quotes((1, 97.0, 97.25)))
     assert desk.fills == [("S", 1, 97.0, 1)]
     assert desk.last("T").status is OrderStatus.CANCELED

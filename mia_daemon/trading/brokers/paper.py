@@ -22,22 +22,29 @@ from mia_daemon.records import (
     EventArray,
     EventKind,
     Order,
+    OrderRole,
     OrderStatus,
     OrderUpdate,
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
 from mia_daemon.trading.brokers.paper_exchange import PaperExchange
-from mia_daemon.trading.orders import WorkingOrder
+from mia_daemon.trading.journal import OpenOrder
 from mia_daemon.trading.touch import last_touch, touch_of
+
+_WORKING = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})
 
 SCAN = 2048  # events looked at in one pass for the next one that concerns an order
 
 
 class PaperBroker:
-    """Fills orders against the market events handed to `on_market`."""
+    """Fills orders against the market events handed to `on_market`.
 
-    def __init__(self, instrument: Instrument, account: str, settings: BrokerSettings) -> None:
-        self._exchange = PaperExchange(instrument, account, self._tell_later, settings.paper_starting_cash)
+    Args:
+        run_id: makes the identifiers of orders and executions unique for ever.
+    """
+
+    def __init__(self, instrument: Instrument, account: str, settings: BrokerSettings, run_id: str) -> None:
+        self._exchange = PaperExchange(instrument, account, run_id, settings.paper_starting_cash, self._tell_later)
         self._account = account
         self._half_tick = instrument.tick_size / 2
         self._entry_ns = round(settings.paper_entry_latency_ms * NS_PER_MS)
@@ -55,15 +62,16 @@ class PaperBroker:
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def restore(
-        self, prefix: str, position: int, average_price: float, cash: float, orders: Iterable[WorkingOrder]
-    ) -> None:
-        """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only."""
-        self._exchange.restore(prefix, position, average_price, cash)
-        for entry in orders:
-            if entry.at_server:
+    def restore(self, position: int, average_price: float, cash: float, orders: Iterable[OpenOrder]) -> None:
+        """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only.
+
+        Stops, targets and exits go on working; entries that had not filled are gone, and their children with them.
+        """
+        self._exchange.restore(position, average_price, cash)
+        for order in orders:
+            if order.order.role is not OrderRole.ENTRY and order.status in _WORKING:
                 self._exchange.restore_order(
-                    entry.order, entry.server_order_id, entry.quantity, entry.booked, entry.price
+                    order.order, order.server_order_id, order.quantity, order.booked, order.price
                 )
 
     # Requests: each is on its way for the entry latency.

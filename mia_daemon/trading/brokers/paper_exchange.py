@@ -81,10 +81,19 @@ class PaperOrder:
 
 
 class PaperExchange:
-    """Orders in, events out through `tell`, at the exchange's time. No latency: that is the broker's business."""
+    """Orders in, events out through `tell`, at the exchange's time. No latency: that is the broker's business.
+
+    Args:
+        name: what its identifiers of orders and executions begin with.
+    """
 
     def __init__(
-        self, instrument: Instrument, account: str, tell: Callable[[int, BrokerEvent], None], starting_cash: float
+        self,
+        instrument: Instrument,
+        account: str,
+        name: str,
+        starting_cash: float,
+        tell: Callable[[int, BrokerEvent], None],
     ) -> None:
         self.touch = Touch()
         self.position = 0
@@ -98,16 +107,16 @@ class PaperExchange:
         self._numbers = count(1)
         self._orders: dict[str, PaperOrder] = {}
         self._used: set[str] = set()
-        self._prefix = "P"
+        self._prefix = f"{name}-P"
 
     @property
     def orders(self) -> Iterable[PaperOrder]:
         """Those alive, oldest first."""
         return self._orders.values()
 
-    def restore(self, prefix: str, position: int, average_price: float, cash: float) -> None:
-        """Carry on with an account; `prefix` keeps this run's identifiers apart from earlier ones'."""
-        self._prefix, self.position, self.average_price, self.cash = prefix, position, average_price, cash
+    def restore(self, position: int, average_price: float, cash: float) -> None:
+        """Carry on with an account."""
+        self.position, self.average_price, self.cash = position, average_price, cash
 
     def restore_order(self, order: Order, server_order_id: str, quantity: int, filled: int, price: float) -> None:
         """A working order of an earlier run; stop and target of one parent are each other's OCO sibling."""

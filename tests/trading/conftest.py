@@ -1,0 +1,173 @@
+"""A desk to trade at: executor, journal, ledger and risk, real all of them, around a broker of the test's choice."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from mia_daemon import config
+from mia_daemon.clock import EventClock
+from mia_daemon.config import BrokerSettings
+from mia_daemon.instruments import instrument
+from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
+from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.ledger import Ledger
+from mia_daemon.trading.trade_executor import TradeExecutor
+
+MS = 1_000_000
+START = 1_700_000_000_000_000_000  # a Tuesday, 22:13 UTC: 16:13 in Chicago, the exchange's pause between two days
+RISK = {
+    "max_order_contracts": 5,
+    "max_position_contracts": 5,
+    "max_daily_loss": 1e9,
+    "max_drawdown_share": 1.0,
+    "max_orders_per_minute": 1000,
+    "max_price_age_s": 30.0,
+    "max_price_deviation_ticks": 40,
+    "max_consecutive_losses": 10_000,
+    "max_consecutive_rejects": 10_000,
+    "max_spread_ticks": 20,
+}
+REGIMES = RegimeProbs(0.7, 0.2, 0.1)
+PREDICTION = Prediction(REGIMES, 0.9, 0.8, "baseline", 0.0, "0" * 16)
+
+
+class NoDays:
+    """A calendar in which the day never ends."""
+
+    def next_open_ns(self, _ts_ns):
+        return None
+
+
+@dataclass
+class Book:
+    """Notices as they came."""
+
+    orders: list = field(default_factory=list)
+    fills: list = field(default_factory=list)
+    trades: list = field(default_factory=list)
+
+    def order(self, _ts_ns, order, what):
+        self.orders.append((order.client_order_id, what))
+
+    def fill(self, fill):
+        self.fills.append(fill)
+
+    def trade(self, trade):
+        self.trades.append(trade)
+
+
+class Rig:
+    """One run of the executor on a journal."""
+
+    def __init__(self, path, broker=None, *, settings=None, calendar=None, **more):
+        document = {"risk": {**RISK, **(settings or {}).pop("risk", {})}, **(settings or {})}
+        document.setdefault("broker", {"paper_entry_latency_ms": 0, "paper_response_latency_ms": 0})
+        self.settings = config.parse(document, "test", environ={})
+        self.instrument = instrument(self.settings.instrument.symbol)
+        self.journal = Journal(path, durable=False)
+        run_id = self.journal.begin_run(
+            mode="paper",
+            started_ns=START,
+            version="0",
+            config={},
+            config_sha256="",
+            bundle_sha256="",
+            catalogue_sha256="",
+        )
+        self.run_id = run_id
+        recovered = self.journal.recover(self.instrument.symbol, "Sim1", 0)
+        self.recovered = recovered
+        self.ledger = Ledger(self.instrument, 100_000.0 + recovered.realized_before)
+        self.ledger.restore(
+            recovered.fills, day_start_ns=0, peak_equity=recovered.peak_equity, trade_ids=recovered.trade_ids
+        )
+        self.risk = RiskController(self.settings.risk, self.instrument, "Sim1", latches=recovered.latches)
+        self.broker = broker or PaperBroker(self.instrument, "Sim1", self.settings.broker, run_id)
+        self.alerts = []
+        self.notices = Book()
+        self.seq = 0
+        self.ts_ns = START
+        self.executor = TradeExecutor(
+            settings=self.settings,
+            instrument=self.instrument,
+            run_id=run_id,
+            broker=self.broker,
+            journal=self.journal,
+            ledger=self.ledger,
+            risk=self.risk,
+            calendar=calendar or NoDays(),
+            alert=self.alerts.append,
+            notices=self.notices,
+            clock=EventClock(),
+            **more,
+        )
+        self.executor.restore(recovered.orders, recovered.last_fill_ns)
+
+    @property
+    def alert_codes(self):
+        return [alert.code for alert in self.alerts]
+
+    def quotes(self, *rows):
+        """Events (ms after the last event, bid[, ask])."""
+        events = empty_events(len(rows))
+        events["kind"] = EventKind.QUOTE
+        for event, (ms, bid, *ask) in zip(events, rows, strict=True):
+            self.ts_ns += round(ms * MS)
+            event["ts_ns"] = self.ts_ns
+            event["bid"], event["ask"] = bid, ask[0] if ask else bid + 0.25
+        return events
+
+    def play(self, *rows):
+        self.executor.on_market(self.quotes(*rows))
+
+    def decide(self, action, target=0, reason="signal"):
+        self.seq += 1
+        decision = Decision(
+            f"{self.run_id}-{self.seq}",
+            self.seq,
+            self.ts_ns,
+            Action(action),
+            target,
+            reason,
+            PREDICTION,
+            np.nan,
+            np.nan,
+        )
+        self.executor.account_state(self.seq, self.ts_ns)
+        return self.executor.execute(decision)
+
+    def close(self):
+        self.journal.close()
+
+
+@pytest.fixture
+def make_rig(tmp_path):
+    """Make rigs on one journal, one after another; each new one closes the last, as a restart would."""
+    made = []
+
+    def make(*args, name="paper.db", **more):
+        if made:
+            made[-1].close()
+        made.append(Rig(tmp_path / name, *args, **more))
+        return made[-1]
+
+    yield make
+    if made:
+        made[-1].close()
+
+
+@pytest.fixture
+async def rig(make_rig):
+    """A rig with a paper broker that answers at once, whose books agree, at 100.00 / 100.25."""
+    one = make_rig()
+    one.play((1, 100.0))
+    assert await one.executor.reconcile()
+    return one
+
+
+@pytest.fixture
+def late_broker_settings():
+    return BrokerSettings(paper_entry_latency_ms=5, paper_response_latency_ms=5)
