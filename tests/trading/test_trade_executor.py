@@ -1,0 +1,513 @@
+"""The executor at work: what it sends, when it closes, what it does when answers fail to come."""
+
+import math
+
+import pytest
+
+from mia_daemon.errors import JournalError
+from mia_daemon.records import (
+    LinkReport,
+    LinkState,
+    OrderRole,
+    OrderStatus,
+    OrderType,
+    OrderUpdate,
+    PositionReport,
+    Side,
+)
+from mia_daemon.risk.codes import RiskCode
+from mia_daemon.trading.orders import OrderState
+
+SECOND = 1000  # ms
+
+
+def working(rig, role):
+    return [entry for entry in rig.executor.working if entry.order.role is role]
+
+
+def enter(rig, target=1):
+    verdict = rig.decide("buy" if target > 0 else "sell", target)
+    rig.play((10, 100.0), (10, 100.0))
+    return verdict
+
+
+class Mute:
+    """A broker between the executor and the paper broker that loses what the test tells it to lose."""
+
+    def __init__(self, inner):
+        self.inner, self.lose, self.log = inner, set(), []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def start(self, on_event):
+        self.inner.start(lambda event: None if self.loses(event) else on_event(event))
+
+    def loses(self, event):
+        return "all" in self.lose or (type(event).__name__, getattr(event, "client_order_id", "")[-1:]) in self.lose
+
+    def submit(self, order):
+        self.log.append(("submit", order))
+        self.inner.submit(order)
+
+    def submit_bracket(self, bracket):
+        self.log.append(("bracket", bracket))
+        self.inner.submit_bracket(bracket)
+
+    def replace(self, name, price, quantity):
+        self.log.append(("replace", name, price, quantity))
+        self.inner.replace(name, price, quantity)
+
+    def cancel(self, name):
+        self.log.append(("cancel", name))
+        self.inner.cancel(name)
+
+    def flatten(self, order):
+        self.log.append(("flatten", order))
+        self.inner.flatten(order)
+
+    @property
+    def sent(self):
+        return [what for what, *_ in self.log]
+
+
+@pytest.fixture
+async def muted(make_rig):
+    """A rig whose broker can be made to lose messages."""
+    from mia_daemon.config import BrokerSettings
+    from mia_daemon.instruments import instrument
+    from mia_daemon.trading.brokers.paper import PaperBroker
+
+    settings = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
+    rig = make_rig(Mute(PaperBroker(instrument("ESZ26_FUT_CME"), "Sim1", settings, "m")))
+    rig.play((1, 100.0))
+    assert await rig.executor.reconcile()
+    return rig
+
+
+async def test_nothing_is_entered_before_the_books_agreed(make_rig):
+    rig = make_rig()
+    rig.play((1, 100.0))
+    assert rig.decide("buy", 1).code is RiskCode.UNKNOWN_ORDERS
+    assert rig.executor.reconcile_due
+    assert await rig.executor.reconcile()
+    assert rig.decide("buy", 1).allowed
+
+
+async def test_an_entry_is_a_marketable_limit_with_its_stop_and_target(rig):
+    assert enter(rig).allowed
+    assert rig.executor.position == 1
+    stop, target = working(rig, OrderRole.STOP)[0], working(rig, OrderRole.TARGET)[0]
+    assert (stop.order.price, stop.order.side, stop.state) == (96.25, Side.SELL, OrderState.WORKING)
+    assert (target.order.price, target.state) == (106.25, OrderState.WORKING)
+    assert rig.notices.fills[0].price == 100.25
+    names = [name for name, what in rig.notices.orders if what == "sent"]
+    assert names == [f"{rig.run_id}-1{letter}" for letter in "EST"]
+    assert rig.alerts == []
+
+
+async def test_the_intent_is_on_file_before_the_broker_hears_of_it(rig):
+    on_file = []
+    inner = rig.broker.submit_bracket
+
+    def submit_bracket(bracket):
+        on_file.extend(rig.journal._db.execute("SELECT client_order_id FROM intents").fetchall())
+        assert not rig.journal._db.in_transaction
+        inner(bracket)
+
+    rig.broker.submit_bracket = submit_bracket
+    enter(rig)
+    assert len(on_file) == 3
+
+
+async def test_the_same_target_again_sends_nothing(rig):
+    enter(rig)
+    rig.decide("buy", 1)
+    rig.decide("hold", 1)
+    rig.play((10, 100.0))
+    assert rig.broker.orders_sent == 3
+
+
+async def test_a_target_hit_is_a_trade(rig):
+    enter(rig)
+    rig.play((10, 106.25), (10, 106.25))
+    trade = rig.notices.trades[0]
+    assert (trade.exit_reason, trade.gross, trade.quantity) == ("target", 300.0, 1)
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert [t.trade_id for t in rig.journal.trades()] == [trade.trade_id]
+
+
+async def test_an_exit_moves_the_target_and_the_server_cancels_the_stop(rig):
+    enter(rig)
+    rig.play((10, 101.0))
+    rig.decide("exit", 0, "faded")
+    assert rig.broker.orders_sent == 3
+    rig.play((10, 101.0), (10, 101.0))
+    trade = rig.notices.trades[0]
+    assert (trade.exit_price, trade.exit_reason) == (101.0, "faded")
+    assert len(rig.executor.working) == 0
+    assert rig.executor.settled
+
+
+async def test_the_other_side_goes_through_flat(rig):
+    enter(rig)
+    rig.decide("sell", -1)
+    rig.play((10, 100.0), (10, 100.0))
+    assert rig.executor.position == 0
+    rig.play((1000, 100.0))
+    enter(rig, -1)
+    assert rig.executor.position == -1
+
+
+async def test_an_entry_that_does_not_fill_is_cancelled_in_time(make_rig):
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    rig.decide("buy", 1)
+    rig.play((10, 110.0), (20, 110.0), (14 * SECOND, 110.0))
+    assert [entry.state for entry in working(rig, OrderRole.ENTRY)] == [OrderState.WORKING]
+    rig.play((SECOND, 110.0), (20, 110.0))
+    assert (len(rig.executor.working), rig.executor.position) == (0, 0)
+
+
+async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
+    rig = muted
+    enter(rig)
+    rig.broker.inner._exchange.replace = lambda *_: None  # the first replace is lost in the market
+    moves = []
+    rig.broker.inner.replace = lambda name, price, _quantity: (
+        moves.append((name[-1], price)),
+        rig.executor.on_broker_event(
+            OrderUpdate(rig.ts_ns, name, "P", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACED, price=price, quantity=1)
+        ),
+    )
+    rig.decide("exit", 0)
+    rig.play((SECOND, 99.0), (SECOND, 98.0))
+    assert moves == [("T", 99.0), ("T", 97.0), ("T", 95.0)]
+
+
+async def test_without_a_target_the_stop_makes_way_for_an_exit(muted):
+    rig = muted
+    rig.broker.lose = {("OrderUpdate", "T")}
+    enter(rig)
+    exchange = rig.broker.inner._exchange
+    del exchange._orders[f"{rig.run_id}-1T"]
+    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    rig.play((6 * SECOND, 100.0))  # the target was never answered for: unknown
+    assert "order_unknown" in rig.alert_codes
+    assert await rig.executor.reconcile()
+    rig.broker.log.clear()
+    rig.decide("exit", 0)
+    assert rig.broker.log == [("cancel", f"{rig.run_id}-1S")]
+    rig.play((10, 100.0), (10, 100.0), (10, 100.0))
+    assert rig.broker.sent == ["cancel", "submit"]
+    assert rig.executor.position == 0
+
+
+async def test_an_exit_that_stays_stuck_gives_way_to_the_servers_flatten(muted):
+    rig = muted
+    enter(rig)
+    rig.broker.inner.replace = lambda name, *_: rig.executor.on_broker_event(
+        OrderUpdate(rig.ts_ns, name, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="no")
+    )
+    rig.decide("exit", 0)
+    rig.play(*((500, 100.0) for _ in range(30)))
+    assert "exit_stuck" in rig.alert_codes
+    assert "flatten" in rig.broker.sent
+    assert rig.broker.sent.index("cancel") < rig.broker.sent.index("flatten")
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+
+
+async def test_an_unanswered_order_is_unknown_blocks_and_is_resolved_by_asking(muted):
+    rig = muted
+    rig.broker.lose = {"all"}
+    enter(rig)
+    rig.play((5 * SECOND, 100.0))
+    assert {entry.state for entry in rig.executor.working} == {OrderState.UNKNOWN}
+    assert rig.decide("buy", 2).code is RiskCode.UNKNOWN_ORDERS
+    assert rig.executor.reconcile_due
+    rig.broker.lose = set()
+    assert await rig.executor.reconcile()
+    assert (rig.executor.position, rig.executor.working.unknown()) == (1, [])
+    assert [fill.price for fill in rig.notices.fills] == [100.25]
+    assert rig.broker.sent == ["bracket"]
+
+
+async def test_an_order_that_never_arrived_is_dead_only_when_the_server_says_so(muted):
+    rig = muted
+    rig.broker.inner.submit_bracket = lambda _bracket: None
+    rig.decide("buy", 1)
+    rig.play((6 * SECOND, 100.0))
+    assert len(rig.executor.working.unknown()) == 3
+    assert await rig.executor.reconcile()
+    assert (len(rig.executor.working), rig.executor.position) == (0, 0)
+    assert rig.broker.sent == ["bracket"]
+
+
+async def test_a_lost_link_makes_everything_unknown_until_the_books_agree(muted):
+    rig = muted
+    enter(rig)
+    rig.broker.lose = {"all"}
+    rig.executor.on_broker_event(LinkReport(rig.ts_ns, LinkState.DOWN, "cable pulled"))
+    assert len(rig.executor.working.unknown()) == 2
+    assert not rig.executor.reconcile_due
+    rig.play((10, 95.0), (10, 95.0))  # the stop fills at the server
+    rig.broker.lose = set()
+    rig.executor.on_broker_event(LinkReport(rig.ts_ns, LinkState.UP, "back"))
+    assert rig.decide("buy", 2).code is RiskCode.UNKNOWN_ORDERS
+    assert await rig.executor.reconcile()
+    assert rig.executor.position == 0
+    assert rig.notices.trades[0].exit_reason == "stop"
+    assert "fill_missed" in rig.alert_codes
+
+
+async def test_a_position_without_a_working_stop_gets_a_new_one(muted):
+    rig = muted
+    enter(rig)
+    exchange = rig.broker.inner._exchange
+    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
+    rig.play((10, 100.0), (500, 100.0))
+    assert "position_unprotected" not in rig.alert_codes
+    rig.play((500, 100.0), (10, 100.0), (10, 100.0))
+    assert "position_unprotected" in rig.alert_codes
+    stops = [entry for entry in working(rig, OrderRole.STOP) if entry.at_server]
+    assert [(stop.order.price, stop.open_quantity) for stop in stops] == [(96.25, 1)]
+    rig.play((10, 106.25), (10, 106.25), (10, 106.25))  # the target fills: the lone stop is cancelled at once
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+
+
+async def test_an_unprotected_position_beyond_its_stop_is_closed(muted):
+    rig = muted
+    enter(rig)
+    exchange = rig.broker.inner._exchange
+    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
+    rig.play((10, 95.0), (1100, 95.0), (10, 95.0), (10, 95.0))
+    assert rig.executor.position == 0
+    assert rig.notices.trades[0].exit_reason == "unprotected"
+
+
+async def test_a_stop_left_over_after_flat_is_cancelled(muted):
+    rig = muted
+    enter(rig)
+    exchange = rig.broker.inner._exchange
+    stop, target = exchange._orders[f"{rig.run_id}-1S"], exchange._orders[f"{rig.run_id}-1T"]
+    stop.sibling = target.sibling = None
+    rig.play((10, 106.25), (10, 106.25))
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 1)
+    rig.play((SECOND, 106.25), (10, 106.25), (10, 106.25))
+    assert len(rig.executor.working) == 0
+
+
+async def test_halt_stops_entries_keeps_protection_and_survives_a_restart(make_rig):
+    rig = make_rig()
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    enter(rig)
+    rig.executor.halt("uid 1000")
+    assert rig.decide("buy", 2).code is RiskCode.HALTED
+    assert rig.executor.position == 1
+    assert [entry.state for entry in working(rig, OrderRole.STOP)] == [OrderState.WORKING]
+    again = make_rig()
+    again.play((1, 100.0))
+    assert again.decide("buy", 2).code is RiskCode.HALTED
+    again.executor.resume("uid 1000")
+    assert again.journal.latches() == ()
+
+
+async def test_kill_cancels_entries_first_and_flattens_when_asked(muted):
+    rig = muted
+    enter(rig)
+    rig.play((1000, 100.0))
+    rig.decide("buy", 2)
+    rig.broker.log.clear()
+    rig.executor.kill("operator", flatten=True)
+    assert rig.broker.sent[0] == "cancel"
+    rig.play((10, 100.0), (10, 100.0), (10, 100.0), (1010, 100.0), (10, 100.0))
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert RiskCode.HALTED in {latch.code for latch in rig.journal.latches()}
+
+
+async def test_stop_flattens_and_drains(rig):
+    enter(rig)
+    rig.executor.stop(flatten=True)
+    assert not await rig.executor.drain(0.01)
+    rig.play((10, 100.0), (10, 100.0))
+    assert await rig.executor.drain(0.01)
+    assert rig.notices.trades[0].exit_reason == "stop"
+
+
+async def test_stop_may_keep_the_protected_position(rig):
+    enter(rig)
+    rig.executor.stop(flatten=False)
+    assert await rig.executor.drain(0.01)
+    assert (rig.executor.position, len(rig.executor.working)) == (1, 2)
+
+
+async def test_a_kept_position_is_carried_on_after_a_restart(make_rig):
+    rig = make_rig()
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    enter(rig)
+    exchange = rig.broker._exchange
+    again = make_rig()
+    again.broker.restore(again.ledger.position, again.ledger.average_price, exchange.cash, again.recovered.orders)
+    assert again.executor.position == 1
+    assert len(again.executor.working.unknown()) == 2
+    again.play((10, 100.0))
+    assert await again.executor.reconcile()
+    assert {entry.state for entry in again.executor.working} == {OrderState.WORKING}
+    again.play((10, 106.25), (10, 106.25))
+    trade = again.notices.trades[0]
+    assert (trade.exit_reason, trade.regime_probs.range) == ("target", 0.7)
+
+
+async def test_what_limits_losses_closes_the_position(make_rig):
+    rig = make_rig(settings={"risk": {"max_daily_loss": 100.0}})
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    enter(rig)
+    rig.play((SECOND, 98.0), (SECOND, 98.0), (10, 98.0))
+    assert rig.notices.trades[0].exit_reason == "daily_loss"
+    assert "daily_loss" in rig.alert_codes
+
+
+async def test_drift_seen_twice_takes_over_the_servers_position(rig):
+    rig.broker._exchange.position, rig.broker._exchange.average_price = 2, 99.0
+    assert not await rig.executor.reconcile()
+    assert rig.executor.position == 0
+    assert not await rig.executor.reconcile()
+    assert rig.executor.position == 2
+    assert "position_drift" in rig.alert_codes
+    rig.play((1100, 100.0), (10, 100.0), (10, 100.0))
+    assert sum(entry.open_quantity for entry in working(rig, OrderRole.STOP)) == 2
+
+
+async def test_drift_may_halt_instead(make_rig):
+    rig = make_rig(adopt_drift=False)
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    rig.broker._exchange.position = 2
+    await rig.executor.reconcile()
+    await rig.executor.reconcile()
+    assert rig.executor.position == 0
+    assert rig.decide("buy", 1).code is RiskCode.HALTED
+
+
+async def test_a_position_report_that_stays_different_is_asked_about(rig):
+    rig.executor.on_broker_event(PositionReport(rig.ts_ns, "ESZ26_FUT_CME", "Sim1", 3, 100.0))
+    rig.play((10, 100.0))
+    assert not rig.executor.reconcile_due
+    rig.play((6 * SECOND, 100.0))
+    assert rig.executor.reconcile_due
+
+
+async def test_orders_of_others_are_told_and_not_touched(muted):
+    rig = muted
+    foreign = OrderUpdate(rig.ts_ns, "hand", "S9", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1)
+    rig.executor.on_broker_event(foreign)
+    assert rig.alert_codes == ["foreign_order"]
+    assert (len(rig.executor.working), rig.broker.log) == (0, [])
+
+
+async def test_more_orders_on_the_wire_than_approved_is_a_kill(rig):
+    enter(rig)
+    rig.broker._orders_sent += 1
+    rig.play((SECOND, 100.0), (SECOND, 100.0))
+    assert "order_count" in rig.alert_codes
+    assert rig.decide("buy", 2).code is RiskCode.HALTED
+
+
+async def test_a_dead_journal_stops_entries_and_lets_exits_out(rig):
+    enter(rig)
+
+    def dead(*_args, **_kwargs):
+        raise JournalError("disk full")
+
+    for name in ("record_intent", "record_request", "record_fill", "record_update", "record_decision", "set_latch"):
+        setattr(rig.journal, name, dead)
+    assert rig.decide("buy", 2).code is RiskCode.HALTED
+    rig.executor.flatten("operator")
+    rig.play((10, 100.0), (10, 100.0))
+    assert rig.executor.position == 0
+    assert "journal" in rig.alert_codes
+
+
+async def test_a_journal_that_dies_at_the_commit_books_a_fill_once(rig):
+    def commit():
+        raise JournalError("disk full")
+
+    rig.decide("buy", 1)
+    rig.journal.commit = commit
+    rig.play((10, 100.0), (10, 100.0))
+    del rig.journal.commit
+    assert rig.executor.position == 1
+    assert "journal" in rig.alert_codes
+
+
+async def test_a_rejected_entry_is_told_and_counted(make_rig):
+    rig = make_rig(settings={"risk": {"max_consecutive_rejects": 1}})
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    rig.broker._exchange._account = "other"
+    rig.decide("buy", 1)
+    rig.play((10, 100.0), (10, 100.0))
+    assert "order_rejected" in rig.alert_codes
+    assert len(rig.executor.working) == 0
+    assert rig.decide("buy", 1).code is RiskCode.CONSECUTIVE_REJECTS
+
+
+async def test_no_price_no_entry(make_rig):
+    rig = make_rig()
+    await rig.executor.reconcile()
+    rig.play((1, math.nan))
+    assert rig.decide("buy", 1).code is RiskCode.NO_PRICE
+
+
+async def test_an_account_state_is_marked_at_the_touch(rig):
+    enter(rig)
+    rig.play((10, 101.0))
+    state = rig.executor.account_state(5, rig.ts_ns)
+    assert (state.position, state.average_price, state.unrealized) == (1, 100.25, 37.5)
+    assert state.opened_ns > 0
+
+
+async def test_the_day_starts_anew_at_the_exchanges_opening(make_rig):
+    class Days:
+        def __init__(self):
+            self.ends = None
+
+        def next_open_ns(self, ts_ns):
+            return self.ends if self.ends and self.ends > ts_ns else None
+
+    days = Days()
+    rig = make_rig(calendar=days)
+    days.ends = rig.ts_ns + 60_000 * 1_000_000
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    enter(rig)
+    rig.play((10, 106.25), (10, 106.25))
+    assert rig.executor.account_state(1, rig.ts_ns).realized_today == 298.0
+    rig.play((60 * SECOND, 106.0))
+    assert rig.executor.account_state(2, rig.ts_ns).realized_today == 0.0
+
+
+async def test_time_scale_stretches_what_is_waited_for(make_rig):
+    rig = make_rig(time_scale=10.0)
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    rig.broker.submit_bracket = lambda _bracket: None
+    rig.decide("buy", 1)
+    rig.play((6 * SECOND, 100.0))
+    assert rig.executor.working.unknown() == []
+    rig.play((45 * SECOND, 100.0))
+    assert len(rig.executor.working.unknown()) == 3
+
+
+async def test_brackets_use_the_types_the_server_holds(muted):
+    enter(muted)
+    bracket = muted.broker.log[0][1]
+    kinds = [order.type for order in (bracket.entry, bracket.stop, bracket.target)]
+    assert kinds == [OrderType.LIMIT, OrderType.STOP, OrderType.LIMIT]
+    assert {bracket.stop.parent_id, bracket.target.parent_id} == {bracket.entry.client_order_id}
