@@ -69,8 +69,9 @@ def bracket_profit(
 
 
 def _unbroken(ts_ns: NDArray[np.int64], steps: int, interval_s: float) -> NDArray[np.bool_]:
-    """Whether the next `steps` decisions exist and came without a halt between."""
+    """Whether the next `steps` decisions exist and belong to the same run of time, without a halt between."""
     whole = np.zeros(len(ts_ns), np.bool_)
     if len(ts_ns) > steps:
-        whole[:-steps] = ts_ns[steps:] - ts_ns[:-steps] <= 1.5 * steps * interval_s * NS_PER_S
+        span = ts_ns[steps:] - ts_ns[:-steps]
+        whole[:-steps] = (span > 0) & (span <= 1.5 * steps * interval_s * NS_PER_S)
     return whole

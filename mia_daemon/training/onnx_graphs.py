@@ -11,7 +11,7 @@ _OPSET = 17
 
 
 def tanh_policy(weights: NDArray[np.float64], bias: float) -> bytes:
-    """action = tanh(weights · observation + bias); `weights` (154,)."""
+    """The policy action = tanh(weights · observation + bias); `weights` (154,)."""
     nodes = [
         helper.make_node("MatMul", ["observation", "weights"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["score"]),
@@ -21,7 +21,7 @@ def tanh_policy(weights: NDArray[np.float64], bias: float) -> bytes:
 
 
 def sided_logistic(weights: NDArray[np.float64], conviction: float, bias: float) -> bytes:
-    """probability = σ(sign(action) · weights · market + conviction · |action| + bias); `weights` (150,).
+    """The chance sigmoid(sign(action) · weights · market + conviction · |action| + bias); `weights` (150,).
 
     The market's values speak for or against a side, so they enter with the side's sign; the policy's own state does
     not enter.
