@@ -134,7 +134,9 @@ class ControlServer:
         assert task is not None
         self._clients.add(task)
         try:
-            if len(self._clients) <= MAX_CLIENTS:
+            if len(self._clients) > MAX_CLIENTS:
+                writer.write(json_line(_refusal(f"{MAX_CLIENTS} clients are being served already: ask again")))
+            else:
                 await self._converse(reader, writer)
         except (OSError, TimeoutError) as error:
             self._log.info("control_client_lost", reason=str(error) or type(error).__name__)

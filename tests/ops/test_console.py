@@ -36,9 +36,7 @@ def decision(action=Action.BUY, reason="signal", **context):
 
 ORDER = Order("1-7E", "ESZ26", "Sim1", Side.BUY, 1, OrderType.LIMIT, OrderRole.ENTRY, "1-7", price=6000.5)
 FILL = Fill(T0, "x1", "1-7E", "s1", "ESZ26", "Sim1", Side.BUY, 1, 6000.25)
-TRADE = Trade(
-    "1-7", "ESZ26", Side.BUY, 1, T0, T0 + 75 * NS_PER_S, 6000.25, 6002.25, 100.0, 2.0, PROBS, "1-7", "target"
-)
+TRADE = Trade("1-7", "ESZ26", Side.BUY, 1, T0, T0 + 75 * NS_PER_S, 6000.25, 6002.25, 100.0, 2.0, PROBS, "1-7", "target")
 
 
 class Pipe:

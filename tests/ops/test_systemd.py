@@ -106,7 +106,7 @@ def test_watchdog_is_fed_while_all_tasks_move_and_starves_when_one_is_stuck(mana
     watchdog = Watchdog(notifier)
     waiting = {"features": 0, "executor": 0}
     stages = []
-    for name in waiting:
+    for name in ("features", "executor"):
         counters = StageCounters(name, WallClock())
         counters.watch_queue(lambda name=name: waiting[name])
         stages.append(counters)

@@ -1,0 +1,319 @@
+"""The DTC feed against a server of few words on a real socket: subscriptions, gaps, refusals, silence, lag."""
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from mia_daemon.clock import WallClock
+from mia_daemon.config import DtcSettings
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.messages import (
+    EncodingRequest,
+    EncodingResponse,
+    LogonRequest,
+    LogonResponse,
+    MarketDataFeedStatus,
+    MarketDataFeedSymbolStatus,
+    MarketDataReject,
+    MarketDataRequest,
+    MarketDataUpdateTradeV2,
+    MarketDepthReject,
+    MarketDepthRequest,
+)
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import LogonRefused, MarketDataRefused
+from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.records import EventKind, Priority
+from mia_daemon.stage import END
+
+SYMBOL = "ESZ26_FUT_CME"
+T0_US = 1_700_000_000_000_000
+
+
+def trade(n, symbol_id=1):
+    return MarketDataUpdateTradeV2(SymbolID=symbol_id, Price=6000.0 + n, Volume=1.0, DateTime=T0_US + n, AtBidOrAsk=2)
+
+
+class Server:
+    """Accepts logons, keeps what it is asked, sends what it is told to."""
+
+    def __init__(self):
+        self.requests = asyncio.Queue()
+        self.writers = []
+        self.logon = LogonResponse(ProtocolVersion=8, Result=1, ServerName="stand-in", MarketDepthIsSupported=1)
+
+    async def serve(self, reader, writer):
+        self.writers.append(writer)
+        frames = FrameReader()
+        try:
+            while data := await reader.read(65_536):
+                for message in decode_frames(frames.feed(data)):
+                    if isinstance(message, EncodingRequest):
+                        writer.write(encode(EncodingResponse(ProtocolVersion=8, Encoding=0, ProtocolType="DTC")))
+                    elif isinstance(message, LogonRequest):
+                        writer.write(encode(self.logon))
+                    elif isinstance(message, MarketDataRequest | MarketDepthRequest):
+                        self.requests.put_nowait(message)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    def send(self, *messages):
+        self.writers[-1].write(b"".join(map(encode, messages)))
+
+    async def asked(self, count):
+        async with asyncio.timeout(10):
+            return [await self.requests.get() for _ in range(count)]
+
+
+class Running:
+    """A feed that runs, its queue, its alerts."""
+
+    def __init__(self, server, feed, queue, alerts, task):
+        self.server, self.feed, self.queue, self.alerts, self.task = server, feed, queue, alerts, task
+
+    async def events(self, count):
+        """The next batches, until there are `count` events."""
+        batches = []
+        async with asyncio.timeout(10):
+            while sum(len(batch.events) for batch in batches) < count:
+                batches.append(await self.queue.get())
+        return np.concatenate([batch.events for batch in batches])
+
+    async def until(self, condition):
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110  what is waited for sets no event
+                await asyncio.sleep(0.001)
+
+    def codes(self):
+        return [alert.code for alert in self.alerts]
+
+
+@asynccontextmanager
+async def running(room=100, server=None, **options):
+    server = server or Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    settings = DtcSettings(port=port, reconnect_first_delay_s=0.01, reconnect_max_delay_s=0.05)
+    alerts = []
+    options = {"symbol": SYMBOL, "timer_interval_s": 60.0, **options}
+    feed = DtcFeed(settings, WallClock(), random.Random(1), alerts.append, **options)
+    queue = asyncio.Queue(room)
+    task = asyncio.create_task(feed.run(queue))
+    try:
+        yield Running(server, feed, queue, alerts, task)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        listening.close()
+        for writer in server.writers:
+            writer.close()
+        await listening.wait_closed()
+
+
+def on_both_loops(scenario):
+    """The scenario as a test on the standard loop."""
+
+    @pytest.mark.parametrize("run_loop", [asyncio.run])
+    def test(run_loop):
+        run_loop(scenario())
+
+    test.__name__ = scenario.__name__
+    return test
+
+
+@on_both_loops
+async def test_subscribes_and_delivers():
+    async with running(depth_levels=12) as run:
+        quotes, depth = await run.server.asked(2)
+        assert (quotes.RequestAction, quotes.SymbolID, quotes.Symbol) == (1, 1, SYMBOL)
+        assert (depth.RequestAction, depth.SymbolID, depth.Symbol, depth.NumLevels) == (1, 1, SYMBOL, 12)
+        run.server.send(*[trade(n) for n in range(100)])
+        events = await run.events(100)
+        assert events["kind"].tolist() == [EventKind.TRADE] * 100
+        assert events["ts_ns"].tolist() == [(T0_US + n) * 1000 for n in range(100)]
+        assert events["price"].tolist() == [6000.0 + n for n in range(100)]
+        assert run.codes() == ["prices_link_up"]
+        assert run.feed.up
+
+
+@on_both_loops
+async def test_batches_know_when_they_arrived():
+    async with running() as run:
+        await run.server.asked(2)
+        before = WallClock().monotonic_ns()
+        run.server.send(trade(0))
+        async with asyncio.timeout(10):
+            batch = await run.queue.get()
+        assert before < batch.born_ns <= WallClock().monotonic_ns()
+
+
+@on_both_loops
+async def test_lost_connection_is_renewed_with_a_gap_before_what_comes():
+    async with running() as run:
+        await run.server.asked(2)
+        run.server.send(trade(0))
+        await run.events(1)
+        run.server.writers[-1].transport.abort()
+        assert len(await run.server.asked(2)) == 2
+        run.server.send(trade(5))
+        events = await run.events(2)
+        assert events["kind"].tolist() == [EventKind.GAP, EventKind.TRADE]
+        assert events["ts_ns"].tolist() == [T0_US * 1000, (T0_US + 5) * 1000]
+        assert run.codes() == ["prices_link_up", "prices_link_down", "prices_link_up"]
+
+
+@on_both_loops
+async def test_no_gap_where_nothing_came_before():
+    async with running() as run:
+        await run.server.asked(2)
+        run.server.writers[-1].transport.abort()
+        await run.server.asked(2)
+        run.server.send(trade(0))
+        assert (await run.events(1))["kind"].tolist() == [EventKind.TRADE]
+
+
+@on_both_loops
+async def test_refused_prices_end_the_feed_with_what_to_do():
+    async with running() as run:
+        await run.server.asked(2)
+        run.server.send(MarketDataReject(SymbolID=1, RejectText="Market data request not allowed"))
+        with pytest.raises(MarketDataRefused, match=r"ESZ26_FUT_CME .*Market data request not allowed.*scid"):
+            async with asyncio.timeout(10):
+                await run.task
+
+
+@on_both_loops
+async def test_prices_refused_after_they_were_served_are_asked_for_again():
+    async with running(depth_levels=0) as run:
+        await run.server.asked(1)
+        run.server.send(trade(0), MarketDataReject(SymbolID=1, RejectText="not now"))
+        (again,) = await run.server.asked(1)
+        assert again.SymbolID == 1
+        assert (await run.events(2))["kind"].tolist() == [EventKind.TRADE, EventKind.GAP]
+        assert [a.priority for a in run.alerts if a.code == "market_data_refused"] == [Priority.CRITICAL]
+
+
+@on_both_loops
+async def test_refused_depth_and_reference_are_alerts():
+    async with running(reference_symbol="NQZ26_FUT_CME") as run:
+        assert [request.SymbolID for request in await run.server.asked(3)] == [1, 2, 1]
+        run.server.send(
+            MarketDepthReject(SymbolID=1, RejectText="no depth"),
+            MarketDataReject(SymbolID=2, RejectText="no reference"),
+            MarketDataReject(SymbolID=9, RejectText="not ours"),
+            trade(0),
+        )
+        await run.events(1)
+        texts = [alert.text for alert in run.alerts if alert.code == "market_data_refused"]
+        assert len(texts) == 2
+        assert "the depth of ESZ26_FUT_CME" in texts[0]
+        assert "NQZ26_FUT_CME" in texts[1]
+
+
+@on_both_loops
+async def test_reference_events_carry_their_symbol_and_are_no_sign_of_life():
+    async with running(reference_symbol="NQZ26_FUT_CME", timer_interval_s=0.05) as run:
+        await run.server.asked(3)
+        run.server.send(trade(0, symbol_id=2))
+        events = await run.events(1)
+        assert events["symbol"].tolist() == [1]
+        await asyncio.sleep(0.12)  # longer than two intervals
+        assert run.queue.empty()  # exchange time of the traded symbol is still unknown: no timer
+        run.server.send(trade(0), trade(1, symbol_id=2))
+        events = await run.events(3)
+        assert events["symbol"].tolist() == [0, 1, 0]
+        assert events["kind"].tolist() == [EventKind.TRADE, EventKind.TRADE, EventKind.TIMER]
+
+
+@on_both_loops
+async def test_silence_makes_timer_events_on_exchange_time():
+    async with running(timer_interval_s=0.02, speed=100.0) as run:
+        await run.server.asked(2)
+        run.server.send(trade(0))
+        events = await run.events(4)
+        assert events["kind"].tolist() == [EventKind.TRADE] + [EventKind.TIMER] * 3
+        passed_s = (events["ts_ns"] - events["ts_ns"][0]) / 1e9
+        assert passed_s.tolist() == sorted(passed_s.tolist())
+        assert passed_s[1] >= 1.5  # 0.02 s at speed 100, less a quarter
+        assert passed_s[3] >= 5.5
+
+
+@on_both_loops
+async def test_market_data_that_went_away_and_came_back():
+    server = Server()
+    server.logon.ResubscribeWhenMarketDataFeedAvailable = 1
+    async with running(server=server, depth_levels=0) as run:
+        await server.asked(1)
+        server.send(trade(0), MarketDataFeedStatus(Status=2))  # available, as it was: nothing to do
+        server.send(MarketDataFeedStatus(Status=1), MarketDataFeedStatus(Status=2))
+        await server.asked(1)
+        server.send(MarketDataFeedSymbolStatus(SymbolID=1, Status=1), trade(1))
+        events = await run.events(3)
+        assert events["kind"].tolist() == [EventKind.TRADE, EventKind.GAP, EventKind.TRADE]
+        assert run.codes() == ["prices_link_up", "market_data_unavailable", "market_data_unavailable"]
+        assert server.requests.empty()
+
+
+@on_both_loops
+async def test_market_data_that_came_back_by_itself_leaves_a_gap():
+    async with running(depth_levels=0) as run:
+        await run.server.asked(1)
+        run.server.send(trade(0), MarketDataFeedStatus(Status=1), MarketDataFeedStatus(Status=2), trade(1))
+        events = await run.events(3)
+        assert events["kind"].tolist() == [EventKind.TRADE, EventKind.GAP, EventKind.TRADE]
+        assert run.server.requests.empty()
+
+
+@on_both_loops
+async def test_a_slow_daemon_loses_no_trade_and_holds_the_server_back():
+    """Far more than the backlog may hold is sent before the first batch is taken."""
+    count = 60_000
+    async with running(room=1, max_backlog_events=2_000, depth_levels=0) as run:
+        await run.server.asked(1)
+        writer = run.server.writers[-1]
+
+        async def send():
+            for start in range(0, count, 500):
+                writer.write(b"".join(encode(trade(n)) for n in range(start, start + 500)))
+                await writer.drain()
+
+        sending = asyncio.create_task(send())
+        await run.until(lambda: "feed_lags" in run.codes())
+        most = run.feed.lag.most_events
+        assert 2_000 < most < 30_000
+        events = await run.events(count)
+        await sending
+        assert events["ts_ns"].tolist() == [(T0_US + n) * 1000 for n in range(count)]
+
+
+@on_both_loops
+async def test_closing_lets_what_arrived_leave_then_ends():
+    async with running(room=1, depth_levels=0) as run:
+        await run.server.asked(1)
+        for n in range(5):
+            run.server.send(trade(n))
+            await asyncio.sleep(0.005)
+        await run.until(lambda: run.feed.lag.backlog_events >= 4)
+        async with asyncio.timeout(10):
+            run.feed.close()
+            got = []
+            while (item := await run.queue.get()) is not END:
+                got += item.events["price"].tolist()
+            await run.task
+        assert got == [6000.0 + n for n in range(5)]
+        assert not run.feed.up
+
+
+@on_both_loops
+async def test_a_server_that_wants_no_more_calls_ends_the_feed():
+    server = Server()
+    server.logon = LogonResponse(ProtocolVersion=8, Result=3, ResultText="go away")
+    async with running(server=server) as run:
+        with pytest.raises(LogonRefused, match="go away"):
+            async with asyncio.timeout(10):
+                await run.task
