@@ -11,6 +11,7 @@ Times are nanoseconds since the Unix epoch, UTC; dates are the exchange's trade 
 import csv
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -145,10 +146,11 @@ def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = No
         _check_schedule(rows)
     except (OSError, ValueError, EOFError, UsageError):
         rows = _build_schedule(first_date, last_date)
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, rows)
-        part.replace(path)
+        with suppress(OSError):  # without a cache the next start takes a second longer, no more
+            cache_dir.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(f".{os.getpid()}.npy")
+            np.save(part, rows)
+            part.replace(path)
     return rows
 
 
