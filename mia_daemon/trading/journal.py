@@ -8,6 +8,7 @@ One process writes, guarded by a lock file beside the journal; any number may re
 """
 
 import fcntl
+import functools
 import json
 import os
 import sqlite3
@@ -178,17 +179,15 @@ class Journal:
         Raises:
             JournalError: also when a client order id was used before; then none of `orders` is on file.
         """
-        rows = [
-            (
+        values: list[Any] = []
+        for order in orders:
+            values += (
                 order.client_order_id, ts_ns, order.decision_id, order.symbol, order.account, int(order.side),
                 order.quantity, int(order.type), order.role.value, order.price, order.limit_price,
                 int(order.time_in_force), order.parent_id, order.quantity, order.price,
-            )
-            for order in orders
-        ]  # fmt: skip
-        with self.booking():
-            for row in rows:
-                self._run(_INSERT_INTENT, row)
+            )  # fmt: skip
+        self._run(_insert_intents(len(orders)), values)  # one statement: all of them or none
+        self._commit_unless_booking()
 
     def record_request(
         self,
@@ -472,7 +471,13 @@ _WORKS: Final = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus
 _INSERT_INTENT: Final = """
 INSERT INTO intents (client_order_id, ts_ns, decision_id, symbol, account, side, quantity, type, role, price,
     limit_price, time_in_force, parent_id, last_quantity, last_price)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES """
+
+
+@functools.cache
+def _insert_intents(count: int) -> str:
+    return _INSERT_INTENT + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
+
 
 # A filled order stays filled; one canceled or rejected comes back only when a complete answer lists it as open.
 _UPDATE_INTENT: Final = """
@@ -574,7 +579,10 @@ def _regime_probs(values: Sequence[float | None]) -> RegimeProbs:
 
 
 def _json(context: dict[str, Any]) -> str:
-    return json.dumps(context, default=str, separators=(",", ":")) if context else "{}"
+    return _encode(context) if context else "{}"
+
+
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 def _base32(number: int) -> str:
