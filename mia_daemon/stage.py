@@ -139,7 +139,7 @@ class Stage(Generic[T, R]):
 
     Args:
         name: of the stage, as in logs and metrics.
-        work: called with each item; yields any number of results. Its exceptions end the stage.
+        work: called with each item; the results to pass on, or None when there are none. Its errors end the stage.
         inbox: queue of items; `END` ends the stage after it was passed on.
         outbox: queue of results, or None for the last stage. A full queue holds the stage back.
     """
@@ -147,7 +147,7 @@ class Stage(Generic[T, R]):
     def __init__(
         self,
         name: str,
-        work: Callable[[T], AsyncIterator[R]],
+        work: Callable[[T], AsyncIterator[R] | None],
         inbox: "asyncio.Queue[T | EndOfData]",
         outbox: "asyncio.Queue[R | EndOfData] | None",
         clock: Clock,
@@ -177,10 +177,9 @@ class Stage(Generic[T, R]):
         counters = self.counters
         started = counters.start()
         try:
-            async for result in self._work(item):
-                counters.items_out += 1
-                if self._outbox is not None:
-                    await self._outbox.put(result)
+            results = self._work(item)
+            if results is not None:
+                await self._pass_on(results)
         except MiaError as error:
             counters.failures += 1
             raise StageDied(f"the {self.name} task stopped: {error}") from error
@@ -188,3 +187,9 @@ class Stage(Generic[T, R]):
             counters.failures += 1
             raise StageDied(f"the {self.name} task failed ({type(error).__name__}: {error})") from error
         counters.done(started)
+
+    async def _pass_on(self, results: AsyncIterator[R]) -> None:
+        async for result in results:
+            self.counters.items_out += 1
+            if self._outbox is not None:
+                await self._outbox.put(result)

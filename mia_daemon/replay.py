@@ -1,0 +1,154 @@
+"""`mia-daemon replay`: recorded data through the same four tasks, as fast as they take it."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
+from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.errors import MiaError, UsageError
+from mia_daemon.features import cache
+from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.instruments import Instrument, instrument
+from mia_daemon.records import EventArray
+from mia_daemon.run import Run
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.live_trading import TradingSession
+
+_CONTRACT = re.compile(r"M?(?:ES|NQ)[FGHJKMNQUVXZ]\d{1,2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a replay did; the keys of `--json`."""
+
+    events: int
+    trades_in: int
+    decisions: int
+    orders: int
+    fills: int
+    round_trips: int
+    profit: float  # after costs, account currency
+    seconds: float
+    events_per_s: float
+    decisions_sha256: str
+    first_ts: str
+    last_ts: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events:,} events from {self.first_ts} to {self.last_ts} in {self.seconds:.2f} s "
+            f"({self.events_per_s:,.0f}/s)\n"
+            f"{self.decisions:,} decisions, {self.orders} orders, {self.fills} fills, {self.round_trips} round trips, "
+            f"profit {self.profit:+.2f}\ndecisions {self.decisions_sha256}"
+        )
+
+
+def replay(
+    settings: Settings,
+    path: Path,
+    paths: VarPaths,
+    *,
+    depth: Path | None = None,
+    symbol: str | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Summary:
+    """Run `path` through the four tasks, orders filled by the paper broker; blocks until done.
+
+    Args:
+        settings: `instrument.symbol` gives way to the contract that is recorded.
+        path: a `.scid` file or a recording.
+        paths: where to write.
+        depth: the `.depth` file that belongs to a `.scid`.
+        symbol: of the contract, where the file's name does not say it.
+        on_progress: told what takes long.
+
+    Raises:
+        FileFormatError, UsageError, StartError: before anything is written.
+    """
+    clock = EventClock()
+    feed = ReplayFeed(path, clock, depth_path=depth, batch_events=settings.feed.batch_events)
+    traded = instrument(symbol or recorded_symbol(path))
+    settings = settings.model_copy(
+        update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
+    )
+    cache.use_cache(settings.features.cache_dir or paths.kernel_cache)
+    if on_progress is not None:
+        on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
+    return uvloop.run(_replay(settings, traded, feed, paths, clock))
+
+
+def recorded_symbol(path: Path) -> str:
+    """The contract a file is named after: `MNQU21-CME.scid` holds MNQU21-CME.
+
+    Raises:
+        UsageError: the name begins with no contract known here.
+    """
+    name = path.stem if path.is_file() else path.name
+    if _CONTRACT.match(name) is None:
+        raise UsageError(f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME")
+    return name
+
+
+async def _replay(
+    settings: Settings, traded: Instrument, feed: ReplayFeed, paths: VarPaths, clock: EventClock
+) -> Summary:
+    with Run(settings, traded, Mode.REPLAY, paths, clock) as run:
+        broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
+        books = run.open_books(broker, settings.broker.paper_starting_cash)
+
+        def advance(events: EventArray) -> None:
+            clock.advance(int(events["ts_ns"][-1]))
+
+        session = run.session(feed, books, advance)
+        await books.executor.reconcile()
+        sampler = asyncio.create_task(_sample(run, session))
+        started = clock.monotonic_ns()
+        how = "feed ended"
+        try:
+            await session.run()
+        except* MiaError as group:
+            how = "failed"
+            raise group.exceptions[0] from None
+        finally:
+            sampler.cancel()
+            books.executor.checkpoint()
+            run.metrics.sample(session.counters, {})
+            run.journal.end_run(books.run_id, session.tally.last_ts_ns, how)
+        return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)
+
+
+async def _sample(run: Run, session: TradingSession) -> None:
+    """Figures once a second, as in a live run; the tasks leave the loop between batches."""
+    while True:
+        await asyncio.sleep(run.settings.ops.sample_every_s)
+        run.metrics.sample(session.counters, {})
+        assert run.books is not None
+        run.books.executor.checkpoint()
+
+
+def _summary(run: Run, session: TradingSession, seconds: float) -> Summary:
+    tally, reporter = session.tally, run.reporter
+    return Summary(
+        events=tally.events,
+        trades_in=tally.trades_in,
+        decisions=tally.decisions,
+        orders=reporter.orders,
+        fills=reporter.fills,
+        round_trips=reporter.round_trips,
+        profit=round(reporter.profit, 2),
+        seconds=round(seconds, 3),
+        events_per_s=round(tally.events / seconds, 1) if seconds else 0.0,
+        decisions_sha256=tally.digest.hexdigest(),
+        first_ts=iso_utc(tally.first_ts_ns),
+        last_ts=iso_utc(tally.last_ts_ns),
+    )

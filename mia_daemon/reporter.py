@@ -1,0 +1,111 @@
+"""Who is told what happens: the log, the people at the terminal, and the rows and snapshots they read later.
+
+Called after an order has left, never before.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from mia_daemon.ops.console import Console
+from mia_daemon.ops.logs import Logger
+from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
+from mia_daemon.risk.codes import Verdict
+from mia_daemon.trading.books import Books
+from mia_daemon.trading.trade_log import TradeLog
+
+
+class Reporter:
+    """The executor's notices and the session's decisions, passed on.
+
+    Attributes:
+        orders, fills, round_trips, profit: counted since the start of this run; profit after costs.
+        regime_probs: of the last decision.
+    """
+
+    def __init__(self, log: Logger, trade_log: TradeLog, console: Console | None = None) -> None:
+        self.orders = 0
+        self.fills = 0
+        self.round_trips = 0
+        self.profit = 0.0
+        self.regime_probs: RegimeProbs | None = None
+        self._log = log
+        self._trade_log = trade_log
+        self._console = console
+        self._books: Books | None = None
+        self._trade_fills: list[dict[str, Any]] = []
+
+    def follow(self, books: Books) -> None:
+        """Take the open round trip's name and the risk figures from these books."""
+        self._books = books
+
+    def decision(self, decision: Decision, verdict: Verdict) -> None:
+        """A decision that was carried out, and what risk said to it; the rows come first, the people after."""
+        self.regime_probs = decision.prediction.regime_probs
+        self._rows(decision)
+        if not verdict.allowed:
+            self._denied(decision, verdict)
+        if decision.action is Action.HOLD:
+            return
+        self._log.info(
+            "decision",
+            decision=decision.decision_id,
+            action=decision.action,
+            target=decision.target,
+            reason=decision.reason,
+            signal=round(decision.prediction.action, 4),
+            probability=round(decision.prediction.probability, 4),
+        )
+        if self._console is not None:
+            self._console.decision(decision)
+
+    def _rows(self, decision: Decision) -> None:
+        if self._books is None:
+            self._trade_log.decision(decision)
+            return
+        risk = self._books.risk
+        self._trade_log.decision(decision, self._books.ledger.trade_id)
+        self._trade_log.penalty(
+            decision.ts_ns,
+            risk.overtrade_risk_score(decision.ts_ns),
+            active=risk.penalty_active(decision.ts_ns),
+        )
+
+    def _denied(self, decision: Decision, verdict: Verdict) -> None:
+        self._log.warning("denied", decision=decision.decision_id, code=verdict.code, **verdict.context)
+        if self._console is not None:
+            self._console.say(f"denied {decision.action.value}: {verdict}")
+
+    def order(self, ts_ns: int, order: Order, what: str) -> None:
+        """Something became of an order."""
+        self.orders += what == "sent"
+        self._log.info(
+            "order",
+            what=what,
+            order=order.client_order_id,
+            role=order.role,
+            side=order.side.name.lower(),
+            quantity=order.quantity,
+            price=order.price,
+        )
+        if self._console is not None:
+            self._console.order(ts_ns, order, what)
+
+    def fill(self, fill: Fill) -> None:
+        """An execution was booked."""
+        self.fills += 1
+        self._trade_fills.append(asdict(fill))
+        self._log.info(
+            "fill", order=fill.client_order_id, side=fill.side.name.lower(), quantity=fill.quantity, price=fill.price
+        )
+        if self._console is not None:
+            self._console.fill(fill)
+
+    def trade(self, trade: Trade) -> None:
+        """A round trip was closed."""
+        self.round_trips += 1
+        self.profit += trade.profit
+        fills, self._trade_fills = self._trade_fills, []
+        self._trade_log.trade(trade, {"fills": fills})
+        self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
+        if self._console is not None:
+            self._console.trade(trade)

@@ -1,0 +1,182 @@
+"""All that one run needs, opened in order and closed in reverse: the same for the daemon and for a replay."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from mia_daemon import __version__
+from mia_daemon.clock import Clock, WallClock
+from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.errors import JournalError
+from mia_daemon.features import catalogue
+from mia_daemon.features.feature_pipeline import FeaturePipeline
+from mia_daemon.feed.base import Feed
+from mia_daemon.instruments import Instrument
+from mia_daemon.model import bundle
+from mia_daemon.model.inference import Inference
+from mia_daemon.ops.alert_manager import AlertManager
+from mia_daemon.ops.console import Console
+from mia_daemon.ops.logs import LineFile, make_logger
+from mia_daemon.ops.metrics import Metrics
+from mia_daemon.records import Alert, EventArray
+from mia_daemon.reporter import Reporter
+from mia_daemon.risk.trade_window_filter import TradeWindowFilter
+from mia_daemon.trading.books import Books, open_books
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.live_trading import Rooms, TradingSession
+from mia_daemon.trading.trade_log import TradeLog
+from mia_daemon.trading.trading_loop import TradingLoop
+from mia_daemon.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
+
+
+class Run:
+    """Files, figures, model and account of one run. A context manager: leaving it closes everything.
+
+    Args:
+        settings: of the run; `instrument.symbol` is `traded.symbol`.
+        traded: the instrument.
+        mode: paper, live or replay.
+        paths: where to write.
+        clock: stamps logs and rows: the wall clock, or the events' in replay.
+        console: for people; None in a replay.
+
+    Raises:
+        StartError, BundleError, JournalError: something can't be opened; what was opened before is closed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        traded: Instrument,
+        mode: Mode,
+        paths: VarPaths,
+        clock: Clock,
+        console: Console | None = None,
+    ) -> None:
+        self.settings = settings
+        self.instrument = traded
+        self.mode = mode
+        self.clock = clock
+        self.books: Books | None = None
+        self._stack = ExitStack()
+        with ExitStack() as opened:
+            self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
+            self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE)
+            opened.callback(self.journal.close)
+            log_file = LineFile(paths.log)
+            opened.callback(log_file.close)
+            self.log = make_logger(log_file.write, clock, settings.ops.log_level)
+            self.alerts = AlertManager(
+                paths.root,
+                self.log,
+                repeat_after_s=settings.ops.alert_repeat_after_s,
+                per_minute=settings.ops.alerts_per_minute,
+                tell=_nobody if console is None else console.alert,
+            )
+            opened.callback(self.alerts.close)
+            self.metrics = Metrics(paths.root, clock)
+            opened.callback(self.metrics.close)
+            trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
+            opened.callback(trade_log.close)
+            self.reporter = Reporter(self.log, trade_log, console)
+            if mode is not Mode.REPLAY:
+                trade_log.reconcile(self.journal.trades())
+            self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
+            self.run_id = self._begin()
+            self._stack = opened.pop_all()
+
+    def _begin(self) -> str:
+        run_id = self.journal.begin_run(
+            mode=self.mode.value,
+            started_ns=WallClock().now_ns(),  # also in replay: it makes the run's name unique
+            version=__version__,
+            config=self.settings.effective(),
+            config_sha256=self.settings.sha256(),
+            bundle_sha256=self.bundle.sha256,
+            catalogue_sha256=catalogue.sha256(),
+        )
+        self.log.info(
+            "run_started",
+            run=run_id,
+            mode=self.mode,
+            version=__version__,
+            bundle=self.bundle.name,
+            bundle_sha256=self.bundle.sha256,
+            config_sha256=self.settings.sha256(),
+            config=self.settings.effective(),
+        )
+        return run_id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def alert(self, alert: Alert) -> None:
+        """Tell an alert to whom it concerns, and keep it in the journal."""
+        self.alerts.handle(alert, self.clock.now_ns())
+        try:
+            self.journal.record_alert(alert)
+        except JournalError as error:
+            self.log.warning("alert_not_journaled", code=alert.code, reason=str(error))
+
+    def open_books(self, broker: Broker, cash: float, time_scale: float = 1.0) -> Books:
+        """Open the account; `cash` is what the account began with, before anything in it."""
+        self.books = open_books(
+            self.journal,
+            broker,
+            self.run_id,
+            settings=self.settings,
+            mode=self.mode,
+            instrument=self.instrument,
+            calendar=self.calendar,
+            cash=cash,
+            alert=self.alert,
+            notices=self.reporter,
+            clock=self.clock,
+            time_scale=time_scale,
+        )
+        return self.books
+
+    def session(
+        self, feed: Feed, books: Books, on_events: Callable[[EventArray], None] = lambda _events: None
+    ) -> TradingSession:
+        """The four tasks over `feed` and the account."""
+        settings = self.settings
+        macro = settings.windows.macro_events_csv
+        events = NO_EVENTS if macro is None else load_macro_events(macro)
+        self.reporter.follow(books)
+        rooms = Rooms(
+            feed=feed,
+            pipeline=FeaturePipeline(
+                self.instrument,
+                settings.features.decision_interval_s,
+                self.calendar,
+                settings.features.warmup_s,
+                events,
+            ),
+            inference=Inference(self.bundle),
+            window_filter=TradeWindowFilter(settings.windows, self.calendar, events),
+            loop=TradingLoop(settings.decision, books.run_id),
+            executor=books.executor,
+        )
+        return TradingSession(
+            rooms,
+            instrument=self.instrument,
+            max_position=settings.decision.max_position,
+            queue_batches=settings.feed.queue_batches,
+            clock=self.clock,
+            metrics=self.metrics,
+            sink=self.reporter,
+            on_events=on_events,
+            measured=self.mode is not Mode.REPLAY,
+        )
+
+
+def _nobody(_alert: Alert) -> None:
+    """Alerts of a replay are for its files."""

@@ -1,0 +1,87 @@
+"""Opening the books: the journal, what earlier runs left in it, and the executor that carries on from there."""
+
+from dataclasses import dataclass
+
+from mia_daemon.clock import Clock
+from mia_daemon.config import Mode, Settings
+from mia_daemon.instruments import Instrument
+from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.stage import AlertSink
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.ledger import Ledger
+from mia_daemon.trading.trade_executor import Notices, TradeExecutor
+from mia_daemon.trading_calendar import TradingCalendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """The account of one run."""
+
+    run_id: str
+    journal: Journal
+    ledger: Ledger
+    risk: RiskController
+    executor: TradeExecutor
+
+
+def open_books(
+    journal: Journal,
+    broker: Broker,
+    run_id: str,
+    *,
+    settings: Settings,
+    mode: Mode,
+    instrument: Instrument,
+    calendar: TradingCalendar,
+    cash: float,
+    alert: AlertSink,
+    notices: Notices,
+    clock: Clock,
+    time_scale: float = 1.0,
+) -> Books:
+    """The account of run `run_id`, with the position, orders and latches that earlier runs left in `journal`.
+
+    A replay begins flat whatever stands in its journal: it must repeat itself.
+
+    `cash` is what the account began with, before anything in the journal.
+    """
+    account = settings.instrument.trade_account
+    last_ns = 0 if mode is Mode.REPLAY else journal.last_event_ns()
+    day = calendar.row_of(last_ns)
+    day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
+    left = None if mode is Mode.REPLAY else journal.recover(instrument.symbol, account, day_start_ns)
+    ledger = Ledger(instrument, cash + (left.realized_before if left else 0.0))
+    risk = RiskController(
+        settings.risk,
+        instrument,
+        account,
+        max_out_of_range_share=settings.model.max_out_of_range_share,
+        max_inference_ms=settings.model.max_inference_ms,
+        latches=left.latches if left else (),
+        consecutive_losses=left.consecutive_losses if left else 0,
+    )
+    executor = TradeExecutor(
+        settings=settings,
+        instrument=instrument,
+        run_id=run_id,
+        broker=broker,
+        journal=journal,
+        ledger=ledger,
+        risk=risk,
+        calendar=calendar,
+        alert=alert,
+        notices=notices,
+        clock=clock,
+        time_scale=time_scale,
+    )
+    if left is not None:
+        for trade in ledger.restore(
+            left.fills, day_start_ns=day_start_ns, peak_equity=left.peak_equity, trade_ids=left.trade_ids
+        ):
+            journal.record_trade(trade)
+        executor.restore(left.orders, left.last_fill_ns)
+        if isinstance(broker, PaperBroker):
+            broker.restore(ledger.position, ledger.average_price, ledger.equity, left.orders)
+    return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

@@ -1,0 +1,203 @@
+"""A trading session: the four tasks of one mode, joined by queues.
+
+    feed ──Batch──► features ──FeatureWindow──► inference ──Signal──► executor
+                                                    ▲                     │
+                                                    └──── AccountState ◄──┘
+
+Paper, live and replay run this same code. The one thing that flows back is the account: for each decision that falls
+due, inference first hands the window's events onward, the executor books what they did to the position, and only then
+does the policy speak, knowing the position as of that very event. That makes a replay's decisions independent of how
+the tasks happen to be scheduled.
+"""
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mia_daemon.clock import NS_PER_MS, Clock
+from mia_daemon.features.feature_pipeline import FeaturePipeline
+from mia_daemon.feed.base import Batch, Feed
+from mia_daemon.instruments import Instrument
+from mia_daemon.model.inference import Inference
+from mia_daemon.ops.metrics import Metrics
+from mia_daemon.records import AccountState, Decision, EventArray, EventKind, FeatureWindow, Prediction, Signal
+from mia_daemon.risk.codes import Verdict
+from mia_daemon.risk.trade_window_filter import TradeWindowFilter
+from mia_daemon.stage import EndOfData, Stage, StageCounters
+from mia_daemon.trading.trade_executor import TradeExecutor
+from mia_daemon.trading.trading_loop import TradingLoop
+
+
+class DecisionSink(Protocol):
+    """Who is told of decisions, after they were carried out."""
+
+    def decision(self, decision: Decision, verdict: Verdict) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a session has seen and done."""
+
+    events: int = 0
+    trades_in: int = 0
+    decisions: int = 0
+    first_ts_ns: int = 0
+    last_ts_ns: int = 0
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def count_events(self, events: EventArray) -> None:
+        self.events += len(events)
+        self.trades_in += int((events["kind"] == EventKind.TRADE).sum())
+        if not self.first_ts_ns:
+            self.first_ts_ns = int(events["ts_ns"][0])
+        self.last_ts_ns = int(events["ts_ns"][-1])
+
+    def count_decision(self, decision: Decision) -> None:
+        """Fold everything the decision says into the digest, but for the run's name."""
+        self.decisions += 1
+        said = decision.prediction
+        self.digest.update(
+            struct.pack(
+                "<qqi6d",
+                decision.seq,
+                decision.ts_ns,
+                decision.target,
+                *said.regime_probs,
+                said.action,
+                said.probability,
+                said.out_of_range_share,
+            )
+        )
+        self.digest.update(f"{decision.action}|{decision.reason}|{said.observation_sha256}".encode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What the tasks are made of, each for one run."""
+
+    feed: Feed
+    pipeline: FeaturePipeline
+    inference: Inference
+    window_filter: TradeWindowFilter
+    loop: TradingLoop
+    executor: TradeExecutor
+
+
+class TradingSession:
+    """The four tasks. `run` returns when the feed has ended and everything was worked off.
+
+    Args:
+        rooms: the tasks' insides.
+        max_position: contracts that the policy's ±1 means.
+        queue_batches: length of each queue; a full one holds the task before it back.
+        metrics: takes how long each operation took.
+        sink: told of each decision.
+        on_events: told of each batch before anything else sees it (the recorder).
+        measured: whether the time an inference took may decide anything; not in replay, which must repeat itself.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        *,
+        instrument: Instrument,
+        max_position: int,
+        queue_batches: int,
+        clock: Clock,
+        metrics: Metrics,
+        sink: DecisionSink,
+        on_events: Callable[[EventArray], None] = lambda _events: None,
+        measured: bool = True,
+    ) -> None:
+        self.tally = Tally()
+        self._rooms = rooms
+        self._instrument = instrument
+        self._max_position = max_position
+        self._clock = clock
+        self._sink = sink
+        self._on_events = on_events
+        self._measured = measured
+        self._inference_ns = 0
+        self._inference = metrics.operation("inference")
+        self._probability = metrics.operation("trade_probability")
+        self._window = metrics.operation("trade_window_filter")
+        self._risk = metrics.operation("risk")
+        self._loop = metrics.operation("trading_loop")
+        self._executor = metrics.operation("trade_executor")
+
+        self._batches: asyncio.Queue[Batch | EndOfData] = asyncio.Queue(queue_batches)
+        windows: asyncio.Queue[FeatureWindow | EndOfData] = asyncio.Queue(queue_batches)
+        signals: asyncio.Queue[Signal | EndOfData] = asyncio.Queue(queue_batches)
+        self._accounts: asyncio.Queue[AccountState] = asyncio.Queue(1)
+        self._feed_counters = StageCounters("feed", clock)
+        self._stages = (
+            Stage("features", self._features, self._batches, windows, clock),
+            Stage("inference", self._infer, windows, signals, clock),
+            Stage[Signal, None]("executor", self._execute, signals, None, clock),
+        )
+
+    @property
+    def counters(self) -> tuple[StageCounters, ...]:
+        """Of the four tasks, in the order of the data."""
+        return (self._feed_counters, *(stage.counters for stage in self._stages))
+
+    async def run(self) -> None:
+        """Trade until the feed ends. Raises an ExceptionGroup with the error of the task that failed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._rooms.feed.run(self._batches), name="feed")
+            for stage in self._stages:
+                tasks.create_task(stage.run(), name=stage.name)
+
+    # The tasks' work, in the order of the data.
+
+    async def _features(self, batch: Batch) -> AsyncIterator[FeatureWindow]:
+        self._on_events(batch.events)
+        self.tally.count_events(batch.events)
+        self._feed_counters.start()
+        for counters in self.counters[:2]:
+            counters.events_in += len(batch.events)
+        for window in self._rooms.pipeline.push(batch.events, batch.born_ns):
+            yield window
+
+    async def _infer(self, window: FeatureWindow) -> AsyncIterator[Signal]:
+        yield Signal(window)
+        if window.due:
+            account = await self._accounts.get()
+            started = self._clock.monotonic_ns()
+            prediction = self._rooms.inference.predict(window, account, self._instrument, self._max_position)
+            self._inference_ns = self._clock.monotonic_ns() - started
+            self._inference.add(self._inference_ns)
+            yield Signal(window, prediction)
+
+    def _execute(self, signal: Signal) -> None:
+        window, executor = signal.window, self._rooms.executor
+        if signal.prediction is not None:
+            self._decide(window, signal.prediction)
+        else:
+            executor.on_market(window.events)
+            if window.due:
+                self._accounts.put_nowait(executor.account_state(window.seq, window.ts_ns))
+
+    def _decide(self, window: FeatureWindow, prediction: Prediction) -> None:
+        """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
+        rooms, now = self._rooms, self._clock.monotonic_ns
+        inference_ms = self._inference_ns / NS_PER_MS if self._measured else 0.0
+        started = now()
+        window_verdict = rooms.window_filter.check(window.ts_ns)
+        filtered = now()
+        situation = rooms.executor.situation(prediction, window_verdict)
+        judged = now()
+        account = rooms.executor.account_state(window.seq, window.ts_ns)
+        decision = rooms.loop.decide(window, prediction, account, situation)
+        decided = now()
+        verdict = rooms.executor.execute(decision, window.born_ns, inference_ms)
+        executed = now()
+        self._window.add(filtered - started)
+        self._risk.add(judged - filtered)
+        self._loop.add(decided - judged)
+        self._executor.add(executed - decided)
+        self.tally.count_decision(decision)
+        self._sink.decision(decision, verdict)
