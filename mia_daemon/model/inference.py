@@ -54,7 +54,6 @@ class Inference:
         self._probability = bundle.probability_graph(self._input)
         self._name = "+".join(spec.name for spec in bundle.manifest.policies)
         self._atr = catalogue.index("atr_14")
-        self._zeros = np.zeros(catalogue.COUNT, np.float32)
 
     def predict(
         self, window: FeatureWindow, account: AccountState, instrument: Instrument, max_position: int
@@ -73,7 +72,7 @@ class Inference:
         observation[:SELECTED], out_of_range_share = self._template(values, regime)
         observation[SELECTED:] = own_state(account, instrument, max_position, float(values[self._atr]))
         digest = hashlib.sha256(observation.data).hexdigest()[:16]
-        if not (self._finite(values) and self._finite(observation)):
+        if not (_finite(values) and _finite(observation)):
             return self._unusable(digest)
         self._input[OBSERVATION] = action = self._action(regime)
         probability = calibrated(self._probability.run(), self.bundle.manifest.probability, regime)
@@ -88,10 +87,10 @@ class Inference:
             blend += policy.weight(regime) * policy.graph.run()
         return min(max(blend, -1.0), 1.0)
 
-    def _finite(self, vector: NDArray[np.float32]) -> bool:
-        """Whether all are numbers: 0 times anything else is NaN. A fifth of the time of isfinite and all."""
-        return math.isfinite(np.dot(vector, self._zeros[: vector.size]))
-
     def _unusable(self, digest: str) -> Prediction:
         self.refused += 1
         return Prediction(DEFENSIVE, 0.0, 0.0, UNUSABLE, 1.0, digest)
+
+
+def _finite(vector: NDArray[np.float32]) -> bool:
+    return bool(np.count_nonzero(np.isfinite(vector)) == vector.size)  # a third of the time of `all`

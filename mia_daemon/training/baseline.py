@@ -1,11 +1,10 @@
-"""Make the baseline bundle: a ridge regression on the simulator's market, honest about what it is.
+"""Make the baseline bundle: linear models of the simulator's market, honest about what they are.
 
-    python -m mia_daemon.training.baseline --out DIR [--seed 7] [--hours 24]
+    python -m mia_daemon.training.baseline --out DIR [--seed 7] [--episodes 20]
 
-The market generator of the simulator runs through the feature pipeline; the change of the mid over the next minute is
-regressed on all 350 features, the 150 with the largest mean |SHAP| stay, and the regression on those becomes the
-policy tanh(gain · forecast). A logistic regression says how often a bracket in the policy's direction ends in profit
-after costs. It is fitted to a simulated market, so it says nothing about a real one: research_only, always.
+The market generator of the simulator runs through the feature pipeline; `baseline_fit` fits; what comes out is checked
+as any bundle is. It is fitted to a simulated market, so it says nothing about a real one: research_only, always. Run
+it again whenever the feature catalogue changes: a bundle made for another one is refused.
 """
 
 import argparse
@@ -14,8 +13,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,162 +21,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon import __version__
-from mia_daemon.config import DecisionSettings
+from mia_daemon.config import FeatureSettings, InstrumentSettings
+from mia_daemon.errors import MiaError
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import Instrument, instrument
+from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
-from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
-from mia_daemon.model.trade_probability import Calibration
-from mia_daemon.training.labels import Recording, bracket_profit, forward_change
-from mia_daemon.training.linear_models import (
-    Floats,
-    Linear,
-    RobustScale,
-    auc,
-    linear_shap,
-    logistic,
-    purged_split,
-    ridge,
-    robust_scale,
-    sigmoid,
-)
+from mia_daemon.model.detect_regime import RegimeDetector
+from mia_daemon.training.baseline_fit import CLIP, Fitted, fit, sided
+from mia_daemon.training.labels import Recording
+from mia_daemon.training.linear_models import Floats, sigmoid
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
-from mia_daemon.training.regime_fit import fit_regimes
 
-HORIZON_S: Final = 60.0
-CLIP: Final = 5.0
-RIDGE_PENALTY: Final = 0.3
-LOGISTIC_PENALTY: Final = 0.05
-ENTRY_SHARE: Final = 0.12
-"""Share of decisions in which |action| passes the default `enter_above`: sets the policy's gain."""
-
-EMBARGO_S: Final = 900.0
+LONG_HOURS: Final = 10.0
+SHORT_HOURS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """All that goes into the bundle; arrays are in the order of `selected`."""
-
-    importance: Sequence[tuple[str, float]]
-    selected: tuple[str, ...]
-    scale: RobustScale
-    policy: Linear  # of the scaled market, before tanh
-    probability: Linear  # of (side · scaled market, |action|)
-    calibration: Calibration
-    regime: RegimeParameters
-    metrics: Mapping[str, Any]
-
-
-def fit(recording: Recording, traded: Instrument, interval_s: float) -> Fitted:
-    """Fit everything on the first part of `recording`, calibrate on the second, report on the third."""
-    settings = DecisionSettings()
-    horizon = round(HORIZON_S / interval_s)
-    hold = round(settings.max_hold_s / interval_s)
-    split = purged_split(len(recording), hold + round(EMBARGO_S / interval_s))
-    change = forward_change(recording, horizon, interval_s)
-    importance = _importance(recording.values, change, split.fit, split.calibrate)
-    selected = tuple(name for name, _ in importance[: bundle.SELECTED])
-
-    columns = recording.values[:, [catalogue.index(name) for name in selected]]
-    scale = robust_scale(columns[split.fit])
-    market = scale.apply(columns, CLIP)
-    policy = _policy(market, change, split.fit, settings.enter_above)
-    action = np.tanh(policy(market))
-    won = _won(recording, action, traded, settings, interval_s)
-    probability, calibration = _probability(market, action, won, split.fit, split.calibrate)
-    chance = _chance(probability, calibration, market, action)
-    rows = np.arange(len(recording))[split.evaluate]
-    metrics = {
-        "market": "simulated",
-        "decisions": len(recording),
-        "evaluated_decisions": len(rows),
-        "forecast_correlation": _correlation(action[rows], change[rows]),
-        "sign_right_share": _sign_right(action[rows], change[rows], settings.enter_above),
-        "entry_share": float((np.abs(action[rows]) >= settings.enter_above).mean()),
-        **_probability_metrics(chance[rows], won[rows]),
-    }
-    regime = fit_regimes(recording.values[split.fit], [f.name for f in catalogue.FEATURES], interval_s)
-    return Fitted(importance, selected, scale, policy, probability, calibration, regime, metrics)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mia_daemon.training.baseline", description="Make the baseline.")
+    parser.add_argument("--out", type=Path, required=True, help="the bundle's directory; an older bundle is replaced")
+    parser.add_argument("--seed", type=int, default=7, help="of the simulated markets")
+    parser.add_argument("--episodes", type=int, default=20, help="markets: one of 10 h, the others of 2 h")
+    options = parser.parse_args(arguments)
+    try:
+        made = make(options.out, options.seed, options.episodes)
+    except (MiaError, ValueError) as error:
+        print(f"baseline: {error}", file=sys.stderr)  # noqa: T201  a script speaks to its terminal
+        return 1
+    print(json.dumps({"bundle": str(made.path), "sha256": made.sha256, **made.manifest.metrics}, indent=2))  # noqa: T201
+    return 0
 
 
-def _importance(
-    values: NDArray[np.float32], change: Floats, fit_rows: slice, held_out: slice
-) -> list[tuple[str, float]]:
-    """All 350 with mean |SHAP| over held-out rows, highest first; equals in catalogue order."""
-    scale = robust_scale(values[fit_rows])
-    scaled = scale.apply(values, CLIP)
-    known = np.isfinite(change[fit_rows])
-    model = ridge(scaled[fit_rows][known], change[fit_rows][known], RIDGE_PENALTY)
-    shap = linear_shap(model, scaled[held_out])
-    order = np.argsort(-shap, kind="stable")
-    return [(catalogue.FEATURES[i].name, float(shap[i])) for i in order]
+def make(out: Path, seed: int, episodes: int) -> bundle.Bundle:
+    """Record, fit, write. Raises ValueError when there are too few episodes to split them in time."""
+    from mia_daemon.trading_calendar import TradingCalendar
+    from mia_daemon.training import simulated_market as market
 
-
-def _policy(market: Floats, change: Floats, fit_rows: slice, enter_above: float) -> Linear:
-    """The ridge forecast, scaled so that |tanh| passes `enter_above` in `ENTRY_SHARE` of decisions.
-
-    The bias is dropped: the policy does not lean to the side that happened to win in training.
-    """
-    x, y = market[fit_rows], change[fit_rows]
-    known = np.isfinite(y)
-    forecast = ridge(x[known], y[known], RIDGE_PENALTY)
-    centred = forecast.weights @ (x - np.median(x, axis=0)).T
-    gain = np.arctanh(enter_above) / max(float(np.quantile(np.abs(centred), 1 - ENTRY_SHARE)), 1e-12)
-    return Linear(gain * forecast.weights, -gain * float(forecast.weights @ np.median(x, axis=0)))
-
-
-def _won(
-    recording: Recording, action: Floats, traded: Instrument, settings: DecisionSettings, interval_s: float
-) -> Floats:
-    """1 where a bracket in the action's direction ended in profit after costs, 0 where not, NaN where unknown."""
-    stop, target = settings.stop_ticks * traded.tick_size, settings.target_ticks * traded.tick_size
-    steps = round(settings.max_hold_s / interval_s)
-    costs = 2 * traded.cost_per_side / traded.point_value
-    long = bracket_profit(recording, +1, stop, target, steps, interval_s)
-    short = bracket_profit(recording, -1, stop, target, steps, interval_s)
-    profit = np.where(action >= 0, long, short) - costs
-    return np.where(np.isfinite(profit), (profit > 0).astype(np.float64), np.nan)
-
-
-def _probability(
-    market: Floats, action: Floats, won: Floats, fit_rows: slice, later: slice
-) -> tuple[Linear, Calibration]:
-    """Logistic regression on the first rows, Platt's slope and intercept on later ones."""
-    x = _sided(market, action)
-    known = np.isfinite(won[fit_rows])
-    model = logistic(x[fit_rows][known], won[fit_rows][known] > 0.5, LOGISTIC_PENALTY)
-    known = np.isfinite(won[later])
-    logit = model(x[later][known])
-    platt = logistic(logit[:, None], won[later][known] > 0.5, 1e-3)
-    return model, Calibration(slope=max(float(platt.weights[0]), 0.05), intercept=platt.bias)
-
-
-def _sided(market: Floats, action: Floats) -> Floats:
-    return np.column_stack([np.sign(action)[:, None] * market, np.abs(action)])
-
-
-def _chance(model: Linear, calibration: Calibration, market: Floats, action: Floats) -> Floats:
-    return sigmoid(calibration.slope * model(_sided(market, action)) + calibration.intercept)
-
-
-def _correlation(action: Floats, change: Floats) -> float:
-    known = np.isfinite(change)
-    return round(float(np.corrcoef(action[known], change[known])[0, 1]), 4)
-
-
-def _sign_right(action: Floats, change: Floats, enter_above: float) -> float:
-    strong = np.isfinite(change) & (np.abs(action) >= enter_above) & (change != 0)
-    return round(float((np.sign(action[strong]) == np.sign(change[strong])).mean()), 4) if strong.any() else 0.5
-
-
-def _probability_metrics(chance: Floats, won: Floats) -> dict[str, float]:
-    known = np.isfinite(won)
-    return {
-        "probability_auc": round(auc(chance[known], won[known] > 0.5), 4),
-        "probability_brier": round(float(((chance[known] - won[known]) ** 2).mean()), 4),
-        "won_share": round(float(won[known].mean()), 4),
-        "mean_probability": round(float(chance[known].mean()), 4),
-    }
+    traded = instrument(InstrumentSettings().symbol)
+    interval_s, warmup_s = FeatureSettings().decision_interval_s, FeatureSettings().warmup_s
+    plan = [market.Episode(1000 * seed, LONG_HOURS)]
+    plan += [market.Episode(1000 * seed + number, SHORT_HOURS) for number in range(1, episodes)]
+    recording = market.record(plan, traded, interval_s, warmup_s, TradingCalendar.load())
+    fitted = fit(recording, traded, interval_s)
+    return bundle.write(out, *assemble(fitted, recording, interval_s, seed))
 
 
 def assemble(
@@ -249,7 +134,7 @@ def _selftest(fitted: Fitted, recording: Recording) -> bytes:
         observation=np.column_stack([scaled, own]).astype(np.float32),
         action=action[:, None].astype(np.float32),
         taken=action.astype(np.float32),
-        probability=sigmoid(fitted.probability(_sided(scaled, action))).astype(np.float32),
+        probability=sigmoid(fitted.probability(sided(scaled, action))).astype(np.float32),
     )
 
 
@@ -264,3 +149,7 @@ def npz(**arrays: NDArray[Any]) -> bytes:
                 zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), data.getvalue(), zipfile.ZIP_DEFLATED
             )
     return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

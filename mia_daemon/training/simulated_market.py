@@ -1,5 +1,6 @@
 """The simulator's market, seen as the daemon sees it: over DTC's bytes, through the feature pipeline, decision by
-decision. No socket and no clock: an hour of exchange time takes a few seconds."""
+decision. No socket and no clock: an hour of exchange time takes a few seconds.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date

@@ -8,7 +8,7 @@ import pytest
 
 from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
-from mia_daemon.training import baseline
+from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.synthetic import synthetic_recording
 
 SEED = 11
@@ -22,7 +22,7 @@ def recording():
 @pytest.fixture(scope="session")
 def made(recording, tmp_path_factory):
     """(parts, manifest) as `bundle.write` takes them."""
-    fitted = baseline.fit(recording, instrument("ESZ26_FUT_CME"), 5.0)
+    fitted = baseline_fit.fit(recording, instrument("ESZ26_FUT_CME"), 5.0)
     return baseline.assemble(fitted, recording, 5.0, SEED)
 
 

@@ -8,7 +8,7 @@ import pytest
 from mia_daemon.errors import BundleError
 from mia_daemon.features import catalogue
 from mia_daemon.model import bundle
-from mia_daemon.training import baseline
+from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
 ALL_FILES = (bundle.IMPORTANCE, bundle.SCALER, bundle.REGIME, bundle.PROBABILITY, bundle.SELFTEST, "policy.onnx")
@@ -306,7 +306,7 @@ def test_the_shipped_bundle_passes_and_says_what_it_is():
 def test_the_same_fit_gives_the_same_bytes(recording, made):
     from mia_daemon.instruments import instrument
 
-    again = baseline.assemble(baseline.fit(recording, instrument("ESZ26_FUT_CME"), 5.0), recording, 5.0, 11)
+    again = baseline.assemble(baseline_fit.fit(recording, instrument("ESZ26_FUT_CME"), 5.0), recording, 5.0, 11)
     assert again[0].keys() == made[0].keys()
     assert all(again[0][name] == data for name, data in made[0].items())
     assert json.dumps(again[1]) == json.dumps(made[1])
