@@ -170,7 +170,7 @@ class Market:
         bid, ask = book.best_bid, book.best_ask
         assert bid is not None  # `_tell` keeps both sides alive
         assert ask is not None
-        lean = max(-1.5, min(1.5, 0.5 * (self.fair.value - 0.5 * (bid + ask))))
+        lean = max(-1.5, min(1.5, 0.5 * (self.fair.expected - 0.5 * (bid + ask))))
         draw = rng.random()
         if ask - bid > character.spread and draw < character.narrowing:
             side = BUY if rng.random() < 0.5 + 0.33 * lean else SELL

@@ -17,6 +17,7 @@ class Character:
 
     Attributes:
         volatility: of the fair value, ticks per square root of a second.
+        momentum: standard deviation of the persistent part of its motion, ticks per second.
         reversion: pull of the fair value towards its anchor, per second.
         drift: of the fair value, ticks per second, in the regime's direction.
         depth: of the book, as a share of the usual.
@@ -27,6 +28,7 @@ class Character:
     """
 
     volatility: float
+    momentum: float
     reversion: float
     drift: float
     depth: float
@@ -37,9 +39,9 @@ class Character:
 
 
 CHARACTERS: dict[Regime, Character] = {
-    Regime.RANGE: Character(0.9, 1 / 120, 0.0, 1.0, 1, 0.7, 0.85, 240.0),
-    Regime.TREND: Character(0.8, 0.0, 0.12, 0.9, 1, 0.7, 1.1, 180.0),
-    Regime.DEFENSIVE: Character(2.6, 0.0, 0.0, 0.3, 2, 0.25, 1.5, 90.0),
+    Regime.RANGE: Character(0.6, 0.10, 1 / 120, 0.0, 1.0, 1, 0.7, 0.85, 240.0),
+    Regime.TREND: Character(0.6, 0.10, 0.0, 0.12, 0.9, 1, 0.7, 1.1, 180.0),
+    Regime.DEFENSIVE: Character(2.2, 0.20, 0.0, 0.0, 0.3, 2, 0.25, 1.5, 90.0),
 }
 
 _NEXT: dict[Regime, tuple[tuple[Regime, float], ...]] = {
@@ -48,6 +50,12 @@ _NEXT: dict[Regime, tuple[tuple[Regime, float], ...]] = {
     Regime.DEFENSIVE: ((Regime.RANGE, 0.5), (Regime.TREND, 1.0)),
 }
 """Where a regime goes when it ends: cumulative probabilities."""
+
+_MOMENTUM_S = 25.0
+"""How long a motion lasts before it is forgotten: what makes the near future a little predictable."""
+
+_LEAD_S = 6.0
+"""How far ahead of the fair value informed traders look, seconds of its momentum."""
 
 _FLOOR_TICKS = 200.0
 """The fair value is turned back here: far below any sensible start, far above zero."""
@@ -58,6 +66,7 @@ class FairValue:
 
     Attributes:
         value: ticks.
+        momentum: the persistent part of its motion, ticks per second.
         regime, character: in force.
         history: (ts_ns, regime) of every switch, newest last.
     """
@@ -65,6 +74,7 @@ class FairValue:
     def __init__(self, rng: Random, ts_ns: int, value: float, regime: Regime = Regime.RANGE) -> None:
         self._rng = rng
         self.value = value
+        self.momentum = 0.0
         self.history: deque[tuple[int, Regime]] = deque(maxlen=_HISTORY)
         self._until_ns = 0
         self._anchor = value
@@ -84,11 +94,20 @@ class FairValue:
         character = self.character
         value = self.value
         step = character.volatility * math.sqrt(elapsed_s) * self._rng.gauss(0.0, 1.0)
-        pull = character.reversion * (self._anchor - value) + character.drift * self._direction
+        self.momentum += (
+            -self.momentum / _MOMENTUM_S * elapsed_s
+            + character.momentum * math.sqrt(2.0 * elapsed_s / _MOMENTUM_S) * self._rng.gauss(0.0, 1.0)
+        )
+        pull = character.reversion * (self._anchor - value) + character.drift * self._direction + self.momentum
         self.value = max(value + step + pull * elapsed_s, _FLOOR_TICKS)
         if ts_ns >= self._until_ns:
             draw = self._rng.random()
             self._enter(next(regime for regime, p in _NEXT[self.regime] if draw < p), ts_ns)
+
+    @property
+    def expected(self) -> float:
+        """Where informed traders see the value going, ticks."""
+        return self.value + _LEAD_S * (self.momentum + self.character.drift * self._direction)
 
     def shock(self, ticks: float) -> None:
         """News: the value jumps, and so does what it reverts to."""

@@ -1,0 +1,150 @@
+"""A server on a free port, and a client that speaks DTC to it over real TCP."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mia_daemon import config
+from mia_daemon.clock import WallClock
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.layout import Message
+from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.simulator.client_session import Manners
+from mia_daemon.simulator.run import open_server
+from mia_daemon.simulator.server import SimulatorServer
+from mia_daemon.trading_calendar import TradingCalendar
+
+SYMBOL = "ESZ26_FUT_CME"
+PATIENCE_S = 10.0
+
+_RISK = {
+    "max_order_contracts": 1, "max_position_contracts": 1, "max_daily_loss": 1, "max_drawdown_share": 0.5,
+    "max_orders_per_minute": 1, "max_price_age_s": 1, "max_price_deviation_ticks": 1, "max_consecutive_losses": 1,
+    "max_consecutive_rejects": 1, "max_spread_ticks": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def calendar() -> TradingCalendar:
+    return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., config.Settings]:
+    def make(**simulator: Any) -> config.Settings:
+        return config.parse({"risk": _RISK, "simulator": simulator}, "the test's settings")
+
+    return make
+
+
+class Client:
+    """Sends messages and waits for answers; what it does not wait for is kept in `seen`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.seen: list[Message] = []
+        self.closed = False
+        self._frames = FrameReader()
+        self._pending: list[Message] = []
+
+    def send(self, *messages: Message) -> None:
+        self.writer.write(b"".join(map(encode, messages)))
+
+    async def next(self) -> Message:
+        """The next message. Raises EOFError once the server has closed the connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not self._pending:
+                data = await self.reader.read(1 << 16)
+                if not data:
+                    self.closed = True
+                    raise EOFError
+                self._pending += decode_frames(self._frames.feed(data))
+        message = self._pending.pop(0)
+        self.seen.append(message)
+        return message
+
+    async def until(self, wanted: Callable[[Any], bool]) -> Any:
+        while True:
+            message = await self.next()
+            if wanted(message):
+                return message
+
+    async def of(self, kind: type[Message], **values: Any) -> Any:
+        """The next message of this kind whose fields have these values."""
+        return await self.until(
+            lambda m: isinstance(m, kind) and all(getattr(m, name) == value for name, value in values.items())
+        )
+
+    async def batch(self, request: Message, kind: type[Message], total: str = "TotalNumberMessages") -> list[Any]:
+        """The whole answer to a query."""
+        self.send(request)
+        answers = [await self.of(kind, RequestID=request.RequestID)]
+        while answers[-1].MessageNumber < getattr(answers[-1], total):
+            answers.append(await self.of(kind, RequestID=request.RequestID))
+        return answers
+
+    async def logon(self, integer_1: int = 0, **fields: Any) -> dtc.LogonResponse:
+        self.send(dtc.LogonRequest(Integer_1=integer_1, HeartbeatIntervalInSeconds=10, **fields))
+        return await self.of(dtc.LogonResponse)
+
+    async def end(self) -> list[Message]:
+        """Everything up to the end of the connection."""
+        rest = []
+        try:
+            while True:
+                rest.append(await self.next())
+        except (EOFError, ConnectionError):
+            return rest
+
+    async def close(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except ConnectionError:
+            return
+
+
+class Running:
+    """A server that is serving."""
+
+    def __init__(self, server: SimulatorServer, port: int) -> None:
+        self.server, self.port = server, port
+        self.clients: list[Client] = []
+
+    async def connect(self, *, logon: bool = True, integer_1: int = 0) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        if logon:
+            await client.logon(integer_1)
+        return client
+
+
+@pytest.fixture
+def serving(tmp_path: Path, calendar: TradingCalendar, make_settings: Callable[..., config.Settings]):
+    """`async with serving(speed=…, manners=…) as running:` a server with its state in `tmp_path`."""
+
+    @asynccontextmanager
+    async def serve(manners: Manners | None = None, state: Path = tmp_path, **simulator: Any) -> AsyncIterator[Running]:
+        settings = make_settings(**{"speed": 1.0, **simulator})
+        server = open_server(settings, state, WallClock(), calendar, manners)
+        listening = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))
+        done, _ = await asyncio.wait({listening, task}, return_when=asyncio.FIRST_COMPLETED)
+        if task in done:
+            task.result()
+        running = Running(server, listening.result())
+        try:
+            yield running
+        finally:
+            server.stop()
+            await task
+            for client in running.clients:
+                await client.close()
+
+    return serve

@@ -1,0 +1,586 @@
+"""The matching engine against a naive one, and what OCO pairs and brackets promise."""
+
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mia_daemon.records import OrderType, TimeInForce
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, Reason, Status, from_dict, to_dict
+from mia_daemon.simulator.matching import MatchingEngine
+from mia_daemon.simulator.order_book import BUY, SELL
+
+LIMIT, MARKET, STOP, STOP_LIMIT = OrderType.LIMIT, OrderType.MARKET, OrderType.STOP, OrderType.STOP_LIMIT
+DAY, GTC, IOC, FOK = TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK
+
+
+def engine_with_book(bid: int = 99, ask: int = 101, quantity: int = 10, levels: int = 3, **options) -> MatchingEngine:
+    engine = MatchingEngine(**options)
+    engine.last_price = 100
+    for distance in range(levels):
+        engine.rest(BUY, bid - distance, quantity)
+        engine.rest(SELL, ask + distance, quantity)
+    return engine
+
+
+def limit(client_id: str, side: int, price: int, quantity: int = 1, tif: TimeInForce = DAY, **more) -> NewOrder:
+    return NewOrder(client_id, side, LIMIT, quantity, price, 0, tif, **more)
+
+
+def path(engine: MatchingEngine, client_id: str) -> list[tuple[int, int]]:
+    return [(int(e.status), int(e.reason)) for e in engine.events if e.client_id == client_id]
+
+
+def fills(engine: MatchingEngine, client_id: str) -> list[tuple[int, int]]:
+    return [(e.last_price, e.last_quantity) for e in engine.events if e.client_id == client_id and e.last_quantity]
+
+
+# a naive second opinion
+
+
+@dataclass
+class Ref:
+    """An order as the naive engine sees it: everything in one list, looked through from start to end."""
+
+    name: str
+    side: int
+    kind: OrderType
+    price1: int
+    price2: int
+    left: int
+    tif: TimeInForce
+    state: str = "new"  # resting, armed, done
+    turn: int = 0  # when it joined its queue
+    fills: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def limit(self) -> int | None:
+        return {LIMIT: self.price1, STOP_LIMIT: self.price2}.get(self.kind)
+
+
+class NaiveEngine:
+    def __init__(self, last_price: int) -> None:
+        self.orders: list[Ref] = []
+        self.last = last_price
+        self.turn = 0
+
+    def resting(self, side: int) -> list[Ref]:
+        found = [o for o in self.orders if o.state == "resting" and o.side == side]
+        return sorted(found, key=lambda o: (-o.limit * side, o.turn))
+
+    def rest(self, order: Ref) -> None:
+        self.turn += 1
+        order.state, order.turn = "resting", self.turn
+
+    def enter(self, order: Ref) -> None:
+        if order not in self.orders:
+            self.orders.append(order)
+        if order.kind in {STOP, STOP_LIMIT} and (self.last - order.price1) * order.side < 0:
+            order.state = "armed"
+            return
+        self.trade(order)
+        self.spring()
+
+    def trade(self, order: Ref) -> None:
+        def reachable(o: Ref) -> bool:
+            return order.limit is None or (o.limit - order.limit) * order.side <= 0
+
+        others = [o for o in self.resting(-order.side) if reachable(o)]
+        if order.tif == FOK and sum(o.left for o in others) < order.left:
+            order.state = "done"
+            return
+        prices = self.match(order, others)
+        if prices:
+            self.last = prices[-1]
+            self.arm_springs(min(prices), max(prices))
+        if not order.left or order.limit is None or order.tif in {IOC, FOK}:
+            order.state = "done"
+        else:
+            self.rest(order)
+
+    def match(self, order: Ref, others: list[Ref]) -> list[int]:
+        prices: list[int] = []
+        for other in others:
+            part = min(order.left, other.left)
+            if not part:
+                break
+            order.left -= part
+            other.left -= part
+            other.fills.append((other.limit, part))
+            prices.append(other.limit)
+            if order.fills and len(prices) > 1 and prices[-2] == other.limit:
+                order.fills[-1] = (other.limit, order.fills[-1][1] + part)
+            else:
+                order.fills.append((other.limit, part))
+            if not other.left:
+                other.state = "done"
+        return prices
+
+    def arm_springs(self, low: int, high: int) -> None:
+        for o in self.orders:
+            if o.state == "armed" and ((high if o.side == BUY else low) - o.price1) * o.side >= 0:
+                o.state = "sprung"
+
+    def spring(self) -> None:
+        waves: list[Ref] = []
+        while True:
+            fresh = [o for o in self.orders if o.state == "sprung" and o not in waves]
+            fresh.sort(key=lambda o: (o.price1 * o.side, self.orders.index(o)))
+            waves += fresh
+            if not waves:
+                return
+            self.trade(waves.pop(0))
+
+
+PRICES = st.integers(90, 110)
+QUANTITIES = st.integers(1, 12)
+SIDES = st.sampled_from([BUY, SELL])
+
+
+class AgainstNaive(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.engine = MatchingEngine()
+        self.engine.last_price = 100
+        self.naive = NaiveEngine(100)
+        self.pairs: dict[str, tuple[ClientOrder, Ref]] = {}
+        self.background = 0
+
+    @rule(side=SIDES, price=PRICES, quantity=QUANTITIES)
+    def rest(self, side: int, price: int, quantity: int) -> None:
+        best = self.engine.book.best_ask if side == BUY else self.engine.book.best_bid
+        if best is not None and (price - best) * side >= 0:
+            return
+        self.engine.rest(side, price, quantity)
+        order = Ref("background", side, LIMIT, price, 0, quantity, GTC)
+        self.naive.orders.append(order)
+        self.naive.rest(order)
+
+    @rule(side=SIDES, quantity=QUANTITIES, price=st.none() | PRICES)
+    def hit(self, side: int, quantity: int, price: int | None) -> None:
+        self.engine.hit(side, quantity, price)
+        kind = MARKET if price is None else LIMIT
+        self.naive.enter(Ref("background", side, kind, price or 0, 0, quantity, IOC))
+
+    @rule(
+        side=SIDES, kind=st.sampled_from(OrderType), price1=PRICES, price2=PRICES, quantity=QUANTITIES,
+        tif=st.sampled_from([DAY, DAY, IOC, FOK]),
+    )  # fmt: skip
+    def submit(self, side: int, kind: OrderType, price1: int, price2: int, quantity: int, tif: TimeInForce) -> None:
+        if kind in {STOP, STOP_LIMIT} and tif == FOK:
+            return
+        name = f"c{len(self.pairs)}"
+        ours = self.engine.submit(NewOrder(name, side, kind, quantity, price1, price2, tif))
+        theirs = Ref(name, side, kind, price1, price2, quantity, tif)
+        self.naive.enter(theirs)
+        self.pairs[name] = (ours, theirs)
+
+    def alive(self) -> list[str]:
+        return [name for name, (ours, _) in self.pairs.items() if ours.alive]
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        ours, theirs = self.pairs[data.draw(st.sampled_from(self.alive()))]
+        self.engine.cancel(ours)
+        theirs.state = "done"
+
+    @precondition(lambda self: self.alive())
+    @rule(data=st.data(), price=st.none() | PRICES, quantity=st.just(0) | QUANTITIES)
+    def replace(self, data: st.DataObject, price: int | None, quantity: int) -> None:
+        ours, theirs = self.pairs[data.draw(st.sampled_from(self.alive()))]
+        if quantity and quantity <= ours.filled:
+            return
+        stop_limit = ours.type == STOP_LIMIT
+        less = ours.quantity - quantity if quantity else 0
+        same_price = price is None or price == (theirs.price2 if stop_limit else theirs.price1)
+        self.engine.replace(ours, None if stop_limit else price, price if stop_limit else None, quantity)
+        theirs.left -= less
+        if price is not None:
+            theirs.price1, theirs.price2 = (theirs.price1, price) if stop_limit else (price, theirs.price2)
+        if theirs.state == "armed":
+            self.naive.enter(theirs)
+        elif not (same_price and less >= 0):
+            theirs.state = "moving"
+            self.naive.trade(theirs)
+            self.naive.spring()
+
+    @invariant()
+    def agrees(self) -> None:
+        engine, naive = self.engine, self.naive
+        assert engine.last_price == naive.last
+        for side in (BUY, SELL):
+            expected: dict[int, int] = {}
+            for order in naive.resting(side):
+                expected[order.limit] = expected.get(order.limit, 0) + order.left
+            assert {p: q for p, q, _ in engine.book.depth(side)} == expected
+        touch = (engine.book.best_bid, engine.book.best_ask)
+        assert touch == (max(engine.book.bids, default=None), min(engine.book.asks, default=None))
+        for name, (ours, theirs) in self.pairs.items():
+            assert fills(engine, name) == theirs.fills
+            assert ours.alive == (theirs.state != "done"), name
+            assert ours.armed == (theirs.state == "armed")
+            assert ours.resting == (theirs.state == "resting")
+
+
+TestAgainstNaive = AgainstNaive.TestCase
+TestAgainstNaive.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+# brackets under stress
+
+
+class Brackets(RuleBasedStateMachine):
+    """Brackets of all kinds in a moving market: the position is always exactly what the open exits cover."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.engine = engine_with_book(quantity=8, levels=8)
+        self.brackets: list[tuple[ClientOrder, ClientOrder, ClientOrder]] = []
+
+    @rule(side=SIDES, quantity=QUANTITIES)
+    def hit(self, side: int, quantity: int) -> None:
+        self.engine.hit(side, quantity)
+        self.refill()
+
+    def refill(self) -> None:
+        """Quantity on both sides of the last price, as the market keeps it."""
+        book = self.engine.book
+        for side in (BUY, SELL):
+            levels = book.bids if side == BUY else book.asks
+            other = book.best_ask if side == BUY else book.best_bid
+            start = (self.engine.last_price if other is None else other) - side
+            for distance in range(8):
+                if start - side * distance not in levels:
+                    self.engine.rest(side, start - side * distance, 8)
+
+    @rule(
+        side=SIDES, kind=st.sampled_from([MARKET, LIMIT]), away=st.integers(-2, 2), quantity=QUANTITIES,
+        profit=st.integers(-1, 5), loss=st.integers(1, 5), late=st.booleans(), offsets=st.booleans(),
+    )  # fmt: skip
+    def bracket(self, side, kind, away, quantity, profit, loss, late, offsets) -> None:
+        engine, n = self.engine, len(self.brackets)
+        price = engine.last_price + away
+        parent = engine.submit(NewOrder(f"p{n}", side, kind, quantity, price, is_parent=True))
+        if late:
+            self.refill()
+        if not parent.alive and not parent.filled:
+            return
+        pair = engine.submit_oco(
+            limit(f"t{n}", -side, price + side * profit, quantity),
+            NewOrder(f"s{n}", -side, STOP, quantity, price - side * loss),
+            parent,
+            (max(profit, 1), loss) if offsets else (None, None),
+        )
+        self.brackets.append((parent, *pair))
+        self.refill()
+
+    def choose(self, data: st.DataObject, index: int) -> ClientOrder | None:
+        alive = [bracket[index] for bracket in self.brackets if bracket[index].alive]
+        return data.draw(st.sampled_from(alive)) if alive else None
+
+    @rule(data=st.data())
+    def cancel_parent(self, data: st.DataObject) -> None:
+        if parent := self.choose(data, 0):
+            self.engine.cancel(parent)
+
+    @rule(data=st.data(), price=st.integers(-3, 3))
+    def move_target(self, data: st.DataObject, price: int) -> None:
+        if target := self.choose(data, 1):
+            self.engine.replace(target, self.engine.last_price + price)
+            self.refill()
+
+    @invariant()
+    def exits_cover_the_position(self) -> None:
+        for parent, target, stop in self.brackets:
+            held = parent.filled - target.filled - stop.filled
+            if target.alive and stop.alive and target.status != Status.PENDING_CHILD:
+                assert target.open_quantity == stop.open_quantity == held, (parent.client_id, held)
+                assert held > 0
+            elif target.alive or stop.alive:
+                lone = target if target.alive else stop
+                if lone.status != Status.PENDING_CHILD:  # its sibling was in the way of the bracket's own order
+                    assert lone.open_quantity == held
+            elif target.filled == target.quantity or stop.filled == stop.quantity:
+                assert held == 0
+                assert not parent.alive
+
+    @invariant()
+    def children_live_with_their_parent(self) -> None:
+        for parent, target, stop in self.brackets:
+            for child in (target, stop):
+                if parent.filled == 0:
+                    assert child.alive == parent.alive
+                    assert child.filled == 0
+                    assert not child.resting
+                    assert not child.armed
+
+    @invariant()
+    def book_is_sound(self) -> None:
+        engine = self.engine
+        bid, _, ask, _ = engine.book.touch()
+        assert bid is None or ask is None or bid < ask
+        for levels in (engine.book.bids, engine.book.asks):
+            for level in levels.values():
+                assert level.quantity == sum(order.remaining for order in level.orders.values()) > 0
+        for order in engine.alive.values():
+            if order.resting:
+                assert order.remaining == order.open_quantity
+            assert order.resting + order.armed + (order.status == Status.PENDING_CHILD) == 1
+
+    @invariant()
+    def events_add_up(self) -> None:
+        ids = [e.execution_id for e in self.engine.events if e.execution_id]
+        assert len(ids) == len(set(ids))
+        told: dict[str, int] = {}
+        for event in self.engine.events:
+            told[event.client_id] = told.get(event.client_id, 0) + event.last_quantity
+            assert event.filled == told[event.client_id]
+            assert 0 <= event.filled <= event.quantity
+
+
+TestBrackets = Brackets.TestCase
+TestBrackets.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+
+
+# by example
+
+
+def test_a_market_order_goes_from_pending_to_open_to_filled():
+    engine = engine_with_book()
+    engine.submit(NewOrder("a", BUY, MARKET, 3))
+    assert path(engine, "a") == [(2, 2), (4, 3), (7, 4)]
+    assert fills(engine, "a") == [(101, 3)]
+
+
+def test_a_sweep_fills_level_by_level_and_marks_first_and_last_print():
+    engine = engine_with_book()
+    order = engine.submit(NewOrder("a", BUY, MARKET, 25))
+    assert fills(engine, "a") == [(101, 10), (102, 10), (103, 5)]
+    assert [t.marker for t in engine.trades] == [1, 0, 2]
+    assert order.event(0, Reason.GENERAL).average_price == pytest.approx((101 * 10 + 102 * 10 + 103 * 5) / 25)
+
+
+def test_a_market_order_that_finds_no_more_quantity_is_cancelled():
+    engine = engine_with_book(levels=1)
+    order = engine.submit(NewOrder("a", SELL, MARKET, 15))
+    assert (order.filled, order.status) == (10, Status.CANCELED)
+
+
+def test_time_priority_within_a_price():
+    engine = engine_with_book(bid=98)
+    engine.submit(limit("first", BUY, 99, 2))
+    engine.submit(limit("second", BUY, 99, 2))
+    engine.hit(SELL, 3)
+    assert fills(engine, "first") == [(99, 2)]
+    assert fills(engine, "second") == [(99, 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "ahead"),
+    [({"quantity": 1}, True), ({"quantity": 5}, False), ({"price1": 99}, True), ({"price1": 98}, False)],
+)
+def test_only_a_smaller_quantity_keeps_the_place_in_the_queue(change, ahead):
+    engine = engine_with_book(bid=97)
+    first = engine.submit(limit("first", BUY, 99, 2))
+    engine.submit(limit("second", BUY, 99, 2))
+    engine.replace(first, **change)
+    engine.hit(SELL, 1)
+    assert bool(fills(engine, "first")) == ahead
+
+
+def test_a_replaced_order_may_get_a_new_server_id():
+    engine = engine_with_book(new_id_on_replace=True)
+    order = engine.submit(limit("a", BUY, 98, 2))
+    old = order.server_id
+    engine.replace(order, 97)
+    last = engine.events[-1]
+    assert (last.reason, last.status, last.previous_server_id) == (Reason.REPLACED, Status.OPEN, old)
+    assert last.server_id not in {old, ""}
+    assert last.client_id == "a"
+
+
+def test_a_late_cancel_or_replace_is_refused_and_the_order_stays_filled():
+    engine = engine_with_book()
+    order = engine.submit(NewOrder("a", BUY, MARKET, 1))
+    engine.cancel(order)
+    engine.replace(order, quantity=5)
+    assert path(engine, "a")[-2:] == [(7, 9), (7, 10)]
+
+
+def test_a_replace_below_what_has_filled_is_refused_and_the_order_lives():
+    engine = engine_with_book(bid=98)
+    order = engine.submit(limit("a", BUY, 99, 5))
+    engine.hit(SELL, 3)
+    engine.replace(order, quantity=3)
+    assert engine.events[-1].reason == Reason.REPLACE_REJECTED
+    assert engine.events[-1].status == Status.PARTIALLY_FILLED
+    assert order.resting
+
+
+def test_fill_or_kill_takes_all_or_nothing():
+    engine = engine_with_book(levels=2)
+    assert engine.submit(limit("no", BUY, 102, 21, FOK)).status == Status.CANCELED
+    assert not fills(engine, "no")
+    assert engine.submit(limit("yes", BUY, 102, 20, FOK)).status == Status.FILLED
+
+
+def test_a_stop_waits_for_a_trade_at_its_trigger():
+    engine = engine_with_book()
+    stop = engine.submit(NewOrder("stop", SELL, STOP, 2, 98))
+    engine.hit(SELL, 5)  # trades at 99
+    assert stop.armed
+    engine.hit(SELL, 6)  # 5 at 99, 1 at 98
+    assert fills(engine, "stop") == [(98, 2)]
+
+
+def test_stops_set_each_other_off_nearest_trigger_first():
+    engine = engine_with_book(quantity=2, levels=5)
+    engine.submit(NewOrder("far", SELL, STOP, 2, 97))
+    engine.submit(NewOrder("near", SELL, STOP, 2, 98))
+    engine.hit(SELL, 3)  # 2 at 99, 1 at 98 → near sells 1 at 98, 1 at 97 → far sells 1 at 97, 1 at 96
+    assert fills(engine, "near") == [(98, 1), (97, 1)]
+    assert fills(engine, "far") == [(97, 1), (96, 1)]
+
+
+def test_a_triggered_stop_limit_rests_and_is_not_armed_again():
+    engine = engine_with_book(levels=2)
+    order = engine.submit(NewOrder("sl", BUY, STOP_LIMIT, 30, 101, 102))
+    engine.hit(BUY, 1)
+    assert order.filled == 19
+    assert order.resting
+    engine.last_price = 90
+    engine.replace(order, price2=100)
+    assert order.resting
+    assert order.price == 100
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+def test_a_partial_fill_of_an_oco_order_reduces_or_cancels_the_other(immediate):
+    engine = engine_with_book()
+    low, high = engine.submit_oco(
+        limit("low", BUY, 100, 5), NewOrder("up", BUY, STOP, 5, 105), immediate_cancel=immediate
+    )
+    engine.hit(SELL, 2)
+    assert low.open_quantity == 3
+    assert high.alive != immediate
+    assert immediate or high.open_quantity == 3
+    engine.hit(SELL, 3)
+    assert (low.status, high.status) == (Status.FILLED, Status.CANCELED)
+
+
+def test_two_resting_oco_orders_in_one_sweep_fill_only_once():
+    engine = engine_with_book(bid=97)
+    upper, lower = engine.submit_oco(limit("upper", BUY, 99, 5), limit("lower", BUY, 98, 5))
+    engine.hit(SELL, 20)
+    assert (upper.filled, lower.filled) == (5, 0)
+    assert lower.status == Status.CANCELED
+
+
+def test_an_order_never_trades_with_its_own_sibling():
+    engine = engine_with_book(bid=90, ask=110)
+    buy, sell = engine.submit_oco(limit("buy", BUY, 99, 5), limit("sell", SELL, 101, 5))
+    engine.replace(buy, 101)
+    assert not buy.filled
+    assert sell.status == Status.CANCELED
+
+
+def bracket(engine: MatchingEngine, quantity: int = 10) -> tuple[ClientOrder, ClientOrder, ClientOrder]:
+    parent = engine.submit(limit("parent", BUY, 100, quantity, is_parent=True))
+    pair = engine.submit_oco(limit("target", SELL, 105, quantity), NewOrder("stop", SELL, STOP, quantity, 95), parent)
+    return parent, *pair
+
+
+def test_children_wait_then_live_for_exactly_what_the_parent_filled():
+    engine = engine_with_book()
+    _, target, stop = bracket(engine)
+    assert path(engine, "stop") == [(2, 2), (3, 3)]
+    engine.hit(SELL, 4)
+    assert (target.open_quantity, stop.open_quantity) == (4, 4)
+    assert target.resting
+    assert stop.armed
+    engine.hit(SELL, 3)
+    assert (target.open_quantity, stop.open_quantity) == (7, 7)
+
+
+def test_children_die_with_an_unfilled_parent_and_outlive_a_partly_filled_one():
+    engine = engine_with_book()
+    parent, target, stop = bracket(engine)
+    engine.cancel(parent)
+    assert (target.status, stop.status) == (Status.CANCELED, Status.CANCELED)
+    engine = engine_with_book()
+    parent, target, stop = bracket(engine)
+    engine.hit(SELL, 4)
+    engine.cancel(parent)
+    assert (target.open_quantity, stop.open_quantity) == (4, 4)
+
+
+def test_a_finished_bracket_cancels_what_is_left_of_its_parent():
+    engine = engine_with_book()
+    parent, target, stop = bracket(engine)
+    engine.hit(SELL, 4)
+    engine.replace(target, 99)  # a marketable exit: what the daemon does to get out
+    assert (target.filled, target.status) == (4, Status.FILLED)
+    assert (stop.status, parent.status) == (Status.CANCELED, Status.CANCELED)
+
+
+def test_children_sent_after_the_parent_has_filled_work_at_once():
+    engine = engine_with_book()
+    parent = engine.submit(NewOrder("parent", BUY, MARKET, 3, is_parent=True))
+    target, stop = engine.submit_oco(limit("target", SELL, 105, 3), NewOrder("stop", SELL, STOP, 3, 95), parent)
+    assert target.resting
+    assert stop.armed
+
+
+def test_offsets_are_counted_from_the_fill():
+    engine = engine_with_book()
+    parent = engine.submit(NewOrder("parent", SELL, MARKET, 3, is_parent=True))
+    pair = (NewOrder("target", BUY, LIMIT, 3), NewOrder("stop", BUY, STOP, 3))
+    target, stop = engine.submit_oco(*pair, parent, (6, 4))
+    assert (target.price1, stop.price1) == (93, 103)
+
+
+def test_day_orders_end_with_the_session_and_others_stay():
+    engine = engine_with_book()
+    day, gtc = engine.submit(limit("day", BUY, 90)), engine.submit(limit("gtc", BUY, 90, 1, GTC))
+    parent, target, _ = bracket(engine)
+    engine.expire_day_orders()
+    assert not day.alive
+    assert gtc.alive
+    assert not parent.alive
+    assert not target.alive
+
+
+def test_live_orders_come_back_as_they_were():
+    engine = engine_with_book()
+    _, target, stop = bracket(engine)
+    engine.hit(SELL, 4)
+    orders = {o.order_id: from_dict(to_dict(o)) for o in (target, stop)}
+    again = MatchingEngine()
+    orders[stop.order_id].sibling, orders[target.order_id].sibling = orders[target.order_id], orders[stop.order_id]
+    again.restore(orders.values(), 100)
+    assert again.book.touch() == (None, 0, 105, 4)
+    again.rest(BUY, 94, 50)
+    again.hit(SELL, 1)
+    assert [(e.client_id, e.status) for e in again.events] == [("stop", Status.FILLED), ("target", Status.CANCELED)]
+
+
+def test_the_engine_is_fast_enough_for_the_market():
+    engine = engine_with_book(quantity=1_000_000, levels=1)
+    operations = 20_000
+    best = float("inf")
+    for _ in range(3):
+        started = time.perf_counter()
+        for i in range(operations // 4):
+            engine.rest(BUY, 98, 5)
+            engine.rest(SELL, 102, 5)
+            engine.hit(BUY if i % 2 else SELL, 1)
+            order = next(reversed(engine.book.bids[98].orders.values()))
+            engine.book.remove(order)
+            engine.book.changes.clear()
+            engine.trades.clear()
+        best = min(best, time.perf_counter() - started)
+    assert operations / best > 50_000
