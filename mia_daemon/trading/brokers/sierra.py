@@ -41,6 +41,7 @@ from mia_daemon.records import (
 from mia_daemon.trading.brokers.base import BrokerEventSink
 
 ATTEMPTS: Final = 3  # at connecting and at queries, never at orders
+PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt, to come up at the start
 BETWEEN_ATTEMPTS: Final = wait_exponential(multiplier=2)  # 2, 4 seconds
 KEPT_ORDERS: Final = 4096  # whose server numbers are remembered
 
@@ -81,7 +82,6 @@ class SierraBroker:
         self.link = Link(
             settings, clock, rng, name="orders", on_messages=self._on_messages, on_state=self._on_link_state
         )
-        self._settings = settings
         self._instrument = instrument
         self._account = account
         self._sink: BrokerEventSink = _nobody
@@ -475,23 +475,24 @@ class SierraBroker:
             raise
 
     async def _come_up(self) -> None:
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=BETWEEN_ATTEMPTS,
-            retry=retry_if_exception_type(ConnectionLost),
-            reraise=True,
-        )
-        await retrying(self._ready)
+        """The link calls again and again on its own; it is given three spans of time to come up."""
+        for attempt, patience_s in enumerate(PATIENCE_S, 1):
+            try:
+                await self._ready(patience_s)
+                break
+            except ConnectionLost:
+                if attempt == len(PATIENCE_S):
+                    raise
         server = self.link.server
         if server is not None and not server.TradingIsSupported:
             raise StartError(
                 f"{self.link.address} does not take orders: enable Allow Trading in its DTC server settings"
             )
 
-    async def _ready(self) -> None:
+    async def _ready(self, patience_s: float) -> None:
         """The link is up, or has ended for good."""
         assert self._running is not None
-        ready = asyncio.ensure_future(self.link.ready(self._settings.connect_timeout_s))
+        ready = asyncio.ensure_future(self.link.ready(patience_s))
         try:
             await asyncio.wait({ready, self._running}, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
