@@ -364,7 +364,9 @@ class RecordWriter:
         """Write records of the format's dtype."""
         if records.dtype != self._format.record:
             raise ValueError(f"{self.path.name} holds {self._format.record}, not {records.dtype}")
-        os.write(self._fd, records.tobytes())
+        data = records.tobytes()
+        while data:
+            data = data[os.write(self._fd, data) :]
 
     def close(self) -> None:
         if self._fd >= 0:
