@@ -121,7 +121,6 @@ class Journal:
         self._lock = _lock(path)
         try:
             self._db = _open(path, durable=durable)
-            self._positions: dict[tuple[str, str], int] = dict(self._read_positions())
         except BaseException:
             os.close(self._lock)
             raise
@@ -210,19 +209,15 @@ class Journal:
 
         Within `booking` it is committed together with the round trip it closes.
         """
-        key = (fill.symbol, fill.account)
-        position = self._positions.get(key, 0) + fill.side * fill.quantity
         done = self._run(
-            "INSERT INTO fills (execution_id, ts_ns, client_order_id, server_order_id, symbol, account, side, quantity,"
-            " price, position) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (execution_id) DO NOTHING",
+            _INSERT_FILL,
             (
                 fill.execution_id, fill.ts_ns, fill.client_order_id, fill.server_order_id, fill.symbol, fill.account,
-                int(fill.side), fill.quantity, fill.price, position,
+                int(fill.side), fill.quantity, fill.price,
             ),
         )  # fmt: skip
         if not done.rowcount:
             return False
-        self._positions[key] = position
         self._run(
             "UPDATE intents SET booked = booked + ?1, worked = 1 WHERE client_order_id = ?2",
             (fill.quantity, fill.client_order_id),
@@ -276,12 +271,10 @@ class Journal:
             yield
             return
         self._run("SAVEPOINT booking")
-        positions = dict(self._positions)
         self._booking = True
         try:
             yield
         except BaseException:
-            self._positions = positions
             if self._db.in_transaction:  # a full disk has ended the transaction already
                 self._run("ROLLBACK TO booking")
                 self._run("RELEASE booking")
@@ -394,7 +387,7 @@ class Journal:
         last_fill = self._run("SELECT MAX(ts_ns) FROM fills").fetchone()[0]
         return Recovered(
             orders=tuple(self._open_orders()),
-            positions={key: position for key, position in self._positions.items() if position},
+            positions=dict(self._positions()),
             fills=tuple(self._fills_since(base, symbol, account)),
             trade_ids=tuple(row[0] for row in ids),
             realized_before=before.fetchone()[0],
@@ -444,10 +437,11 @@ class Journal:
             losses += 1
         return losses
 
-    def _read_positions(self) -> Iterator[tuple[tuple[str, str], int]]:
+    def _positions(self) -> Iterator[tuple[tuple[str, str], int]]:
         rows = self._run("SELECT symbol, account, position, MAX(number) FROM fills GROUP BY symbol, account")
         for symbol, account, position, _ in rows:
-            yield (symbol, account), position
+            if position:
+                yield (symbol, account), position
 
     # --------------------------------------------------------------------------------------------------------- SQLite
 
@@ -478,6 +472,13 @@ VALUES """
 def _insert_intents(count: int) -> str:
     return _INSERT_INTENT + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * count)
 
+
+_INSERT_FILL: Final = """
+INSERT INTO fills (execution_id, ts_ns, client_order_id, server_order_id, symbol, account, side, quantity, price,
+    position)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?7 * ?8 + COALESCE(
+    (SELECT position FROM fills WHERE symbol = ?5 AND account = ?6 ORDER BY number DESC LIMIT 1), 0))
+ON CONFLICT (execution_id) DO NOTHING"""
 
 # A filled order stays filled; one canceled or rejected comes back only when a complete answer lists it as open.
 _UPDATE_INTENT: Final = """

@@ -105,7 +105,7 @@ CREATE TABLE fills (
     price REAL NOT NULL,
     position INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX fills_flat ON fills (symbol, account, number) WHERE position = 0;
+CREATE INDEX fills_of ON fills (symbol, account, number);
 
 CREATE TABLE trades (
     number INTEGER PRIMARY KEY,

@@ -390,7 +390,7 @@ predictions = st.one_of(
 
 
 @given(any_facts, predictions, st.sampled_from(Side), st.integers(-1, 6), st.integers(-30, 30))
-@settings(max_examples=600)
+@settings(max_examples=300)
 def test_whatever_is_told_no_allowed_entry_exceeds_a_limit(known, prediction, side, quantity, ticks):
     price = (known.ask if side is Side.BUY else known.bid) + ticks * 0.25
     verdict = controller().check_entry(bracket(side, quantity, price=price), prediction, known)
@@ -414,7 +414,7 @@ def test_whatever_is_told_no_allowed_entry_exceeds_a_limit(known, prediction, si
 
 
 @given(any_facts, st.sampled_from(Side), st.integers(1, 6))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_whatever_is_told_what_reduces_passes_and_nothing_else(known, side, quantity):
     verdict = controller().check_order(order(side, quantity, type=OrderType.MARKET, price=0.0), known)
     reduces = known.position * side < 0 and quantity <= abs(known.position)
@@ -520,6 +520,6 @@ class RateOverTime(RuleBasedStateMachine):
 
 
 TestRiskOverTime = RiskOverTime.TestCase
-TestRiskOverTime.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRiskOverTime.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestRateOverTime = RateOverTime.TestCase
-TestRateOverTime.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestRateOverTime.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)

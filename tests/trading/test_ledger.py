@@ -134,7 +134,7 @@ fills = st.lists(
 
 
 @given(fills)
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_restored_from_its_fills_a_ledger_goes_on_as_if_nothing_had_happened(rows):
     booked = [
         BookedFill(fill(side, quantity, 6000 + ticks / 4, n), origin(f"d{n // 3}"), "signal")
@@ -223,4 +223,4 @@ class LedgerAgainstNaive(RuleBasedStateMachine):
 
 
 TestLedgerAgainstNaive = LedgerAgainstNaive.TestCase
-TestLedgerAgainstNaive.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLedgerAgainstNaive.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -152,7 +152,7 @@ steps = st.lists(st.tuples(actions, st.floats(0, 1), st.booleans(), situations),
 
 
 @given(some_settings, steps)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_along_any_path_of_signals_the_rules_hold(rules, path):
     """Each decision is carried out at once; what is checked holds between each two of them."""
     position, opened_s = 0, 0
