@@ -164,9 +164,11 @@ class TradeExecutor:
     def restore(self, orders: Iterable[OpenOrder], last_fill_ns: int) -> None:
         """Orders of earlier runs that are not known to be done: all unknown until `reconcile` has looked.
 
-        The ledger and the risk controller come restored.
+        To be called once, before the broker connects; the ledger and the risk controller come restored.
         """
+        ledger, orders = self._ledger, tuple(orders)
         self._last_fill_ns = last_fill_ns
+        self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
         for order in orders:
             self._working.restore(
                 WorkingOrder(

@@ -324,7 +324,7 @@ async def test_restored_orders_go_on_working_as_a_pair():
         OpenOrder(one, 0, OrderStatus.WORKING, f"old{one.client_order_id}", 1, one.price, 0, 0, frozenset())
         for one in (pair.stop, pair.target)
     ]
-    desk.broker.restore(1, 100.25, 5000.0, entries)
+    desk.broker.restore(entries, 1, 100.25, 5000.0)
     desk.play(quotes((1, 97.0, 97.25)))
     assert desk.fills == [("S", 1, 97.0, 1)]
     assert desk.last("T").status is OrderStatus.CANCELED

@@ -32,6 +32,7 @@ from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.run import open_server
 from mia_daemon.trading.brokers import sierra
 from mia_daemon.trading.brokers.sierra import SierraBroker
+from mia_daemon.trading.journal import OpenOrder
 from mia_daemon.trading_calendar import TradingCalendar
 
 ES = instrument("ESZ26_FUT_CME")
@@ -251,7 +252,8 @@ async def test_orders_of_an_earlier_run_can_be_cancelled_once_known(serving):
             await first.sees("old", OrderStatus.WORKING)
             number = first.last("old").server_order_id
         async with connected(server) as second:
-            second.broker.know({"old": number})
+            old = order("old", Side.BUY, 1.0)
+            second.broker.restore([OpenOrder(old, 0, None, number, 1, 1.0, 0, 0, frozenset())], 0, 0.0, 0.0)
             second.broker.cancel("old")
             await second.sees("old", OrderStatus.CANCELED)
 

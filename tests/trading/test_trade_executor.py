@@ -350,9 +350,7 @@ async def test_a_kept_position_is_carried_on_after_a_restart(make_rig):
     rig.play((1, 100.0))
     await rig.executor.reconcile()
     enter(rig)
-    exchange = rig.broker._exchange
     again = make_rig()
-    again.broker.restore(again.ledger.position, again.ledger.average_price, exchange.cash, again.recovered.orders)
     assert again.executor.position == 1
     assert len(again.executor.working.unknown()) == 2
     again.play((10, 100.0))

@@ -1,9 +1,10 @@
 """What every broker offers, whether it fills orders itself (paper) or passes them on (Sierra Chart)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mia_daemon.records import BookOfRecord, Bracket, BrokerEvent, EventArray, Order
+from mia_daemon.trading.journal import OpenOrder
 
 BrokerEventSink = Callable[[BrokerEvent], None]
 
@@ -22,6 +23,9 @@ class Broker(Protocol):
 
     def start(self, on_event: BrokerEventSink) -> None:
         """Name the sink of events; called once, before anything is sent. The sink may send orders from within."""
+
+    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:
+        """What the journal knows of earlier runs, before anything is sent: orders not known to be done, the account."""
 
     def submit(self, order: Order) -> None:
         """Send one order."""

@@ -62,7 +62,7 @@ class PaperBroker:
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def restore(self, position: int, average_price: float, cash: float, orders: Iterable[OpenOrder]) -> None:
+    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:
         """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only.
 
         Stops, targets and exits go on working; entries that had not filled are gone, and their children with them.

@@ -8,7 +8,7 @@ down is answered here, as refused: it certainly never left.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
+from mia_daemon.trading.journal import OpenOrder
 
 ATTEMPTS: Final = 3  # at connecting and at queries, never at orders
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt, to come up at the start
@@ -109,11 +110,10 @@ class SierraBroker:
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def know(self, server_ids: dict[str, str]) -> None:
-        """Server numbers of orders of earlier runs, by client order id: without them they can't be cancelled."""
-        for client_id, server_id in server_ids.items():
-            if server_id:
-                self._learn(client_id, server_id)
+    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:  # noqa: ARG002  # the server has the account
+        """Learn the server's numbers of earlier orders: without them those can't be cancelled."""
+        for order in orders:
+            self._learn(order.order.client_order_id, order.server_order_id)
 
     def on_market(self, events: EventArray) -> int:
         """The server has its own market."""
