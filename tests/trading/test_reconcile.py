@@ -1,0 +1,386 @@
+"""Our books against the server's: what is found, and what is left open; and a long storm over the whole executor."""
+
+import asyncio
+import random
+
+import pytest
+
+from mia_daemon.config import BrokerSettings
+from mia_daemon.errors import ConnectionLost
+from mia_daemon.instruments import instrument
+from mia_daemon.records import (
+    BookOfRecord,
+    Fill,
+    LinkReport,
+    LinkState,
+    Order,
+    OrderRole,
+    OrderStatus,
+    OrderType,
+    OrderUpdate,
+    PositionReport,
+    Side,
+)
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.orders import WorkingOrders
+from mia_daemon.trading.reconcile import reconcile
+
+SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
+S = 1_000_000_000
+
+
+def order(name="E", side=Side.BUY, quantity=1, price=100.0, kind=OrderType.LIMIT, role=OrderRole.ENTRY):
+    return Order(name, SYMBOL, ACCOUNT, side, quantity, kind, role, "d", price=price)
+
+
+def said(name, status="working", server="S1", symbol=SYMBOL, account=ACCOUNT, **more):
+    facts = {"side": Side.BUY, "quantity": 1, "unsolicited": False} | more
+    return OrderUpdate(50 * S, name, server, symbol, account, OrderStatus(status), **facts)
+
+
+def fill(execution="x1", server="S1", quantity=1, price=100.0, side=Side.BUY, ts=20 * S, account=ACCOUNT):
+    return Fill(ts, execution, "", server, SYMBOL, account, side, quantity, price)
+
+
+def book(orders=(), fills=(), position=0, account=ACCOUNT):
+    held = (PositionReport(50 * S, SYMBOL, account, position, 100.0, False),) if position else ()
+    return BookOfRecord(50 * S, tuple(orders), tuple(fills), held, None)
+
+
+def compare(working, answer, position=0, as_of=None):
+    as_of = working.mark if as_of is None else as_of
+    return reconcile(working, answer, position=position, symbol=SYMBOL, account=ACCOUNT, as_of=as_of)
+
+
+@pytest.fixture
+def working():
+    """One order, sent at 10 s, of which the server has said nothing: unknown."""
+    orders = WorkingOrders()
+    entry = orders.add(order())
+    orders.sent(entry, 10 * S)
+    orders.lose(entry)
+    return orders
+
+
+def numbered(working):
+    working.update(said("E", unsolicited=True))
+    working.lose(working.get("E"))
+
+
+def test_agreement_is_clean():
+    found = compare(WorkingOrders(), book(position=2), position=2)
+    assert (found.clean, found.fills, found.updates, found.drift) == (True, (), (), 0)
+
+
+def test_a_listed_order_lives(working):
+    found = compare(working, book([said("E", price=99.0)]))
+    assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.WORKING)]
+    assert found.clean
+
+
+def test_an_order_listed_without_our_name_is_found_by_its_number(working):
+    numbered(working)
+    found = compare(working, book([said("")]))
+    assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.WORKING)]
+
+
+def test_an_order_that_is_nowhere_is_gone(working):
+    found = compare(working, book())
+    assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.UNKNOWN_TO_SERVER)]
+    assert found.clean
+
+
+def test_missed_fills_are_named_and_explain_the_position(working):
+    numbered(working)
+    found = compare(working, book(fills=[fill()], position=1))
+    assert [(f.client_order_id, f.execution_id) for f in found.fills] == [("E", "x1")]
+    assert (found.guessed, found.drift) == ((), 0)
+
+
+def test_booked_fills_are_not_missed_again(working):
+    numbered(working)
+    working.fill(fill())
+    found = compare(working, book(fills=[fill()], position=1), position=1)
+    assert (found.fills, found.foreign_fills, found.drift) == ((), (), 0)
+
+
+def test_a_fill_of_an_order_whose_number_was_never_heard_belongs_to_the_one_it_fits(working):
+    found = compare(working, book(fills=[fill(server="S77")], position=1))
+    assert [(f.client_order_id, f.server_order_id) for f in found.fills] == [("E", "S77")]
+    assert found.guessed == found.fills
+    assert found.drift == 0
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [{"side": Side.SELL}, {"price": 100.25}, {"ts": 7 * S}, {"quantity": 2}],
+    ids=["other side", "beyond the limit", "before it was sent", "more than it wanted"],
+)
+def test_a_fill_that_does_not_fit_is_nobodys(working, misfit):
+    found = compare(working, book(fills=[fill(server="S77", **misfit)], position=1))
+    assert found.fills == ()
+    assert len(found.foreign_fills) == 1
+    assert found.drift == 1
+
+
+def test_a_fill_that_fits_two_orders_leaves_both_open(working):
+    second = working.add(order("F"))
+    working.sent(second, 11 * S)
+    working.lose(second)
+    found = compare(working, book(fills=[fill(server="S77")], position=1))
+    assert (found.fills, found.updates, set(found.unresolved)) == ((), (), {"E", "F"})
+    assert not found.clean
+
+
+def test_what_happened_after_the_question_is_not_judged_by_its_answer(working):
+    as_of = working.mark
+    late = working.add(order("F"))
+    working.sent(late, 12 * S)
+    working.update(said("E", "canceled", unsolicited=True))
+    found = compare(working, book([said("E")]), as_of=as_of)
+    assert found.updates == ()
+    assert found.unresolved == ()
+
+
+def test_orders_and_fills_of_others_are_reported(working):
+    foreign = said("hand", server="H1")
+    found = compare(working, book([said("E"), foreign], [fill("h", "H1", side=Side.SELL)], position=-1))
+    assert found.foreign_orders == (foreign,)
+    assert [f.execution_id for f in found.foreign_fills] == ["h"]
+    assert found.drift == -1
+
+
+def test_other_symbols_and_accounts_do_not_count(working):
+    elsewhere = (said("q", symbol="NQZ26_FUT_CME"), said("z", account="Sim2"))
+    found = compare(working, book([said("E"), *elsewhere], [fill("y", "S9", account="Sim2")], 3, account="Sim2"))
+    assert (found.foreign_orders, found.foreign_fills, found.drift) == ((), (), 0)
+
+
+# The storm.
+
+
+class Storm:
+    """A server behind a bad line: requests late or lost, messages late, twice, out of order or lost, links that break.
+
+    Behind it stands the paper exchange, whose own record is the truth. What is checked is checked here, on what the
+    server saw, without a look into the executor.
+    """
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        quick = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
+        self.server = PaperBroker(instrument(SYMBOL), ACCOUNT, quick, "srv")
+        self.server.start(self.heard_at_server)
+        self.exchange = self.server._exchange
+        self.wild = True
+        self.up = True
+        self.now = 0
+        self.orders_sent = 0
+        self.line = []  # (due, number, event) to the executor
+        self.requests = []  # (due, what) to the server
+        self.questions = []
+        self.number = 0
+        self.arrived = {}  # every submission that reached the server, by name
+        self.executions = []
+        self.sink = None
+        self.journal = None
+        self.unprotected_since = 0
+        self.faults = 0
+
+    # The broker's side.
+
+    def start(self, on_event):
+        self.sink = on_event
+
+    def restore(self, *_):
+        return
+
+    def submit(self, order):
+        self.orders_sent += 1
+        self.sends([order], lambda: self.server.submit(order))
+
+    def submit_bracket(self, bracket):
+        self.orders_sent += 3
+        self.sends([bracket.entry, bracket.stop, bracket.target], lambda: self.server.submit_bracket(bracket))
+
+    def flatten(self, order):
+        self.orders_sent += 1
+        self.sends([order], lambda: self.server.flatten(order))
+
+    def replace(self, name, price, quantity):
+        self.sends([], lambda: self.server.replace(name, price, quantity))
+
+    def cancel(self, name):
+        self.sends([], lambda: self.server.cancel(name))
+
+    def sends(self, orders, act):
+        for each in orders:
+            on_file = self.journal.execute(
+                "SELECT 1 FROM intents WHERE client_order_id = ?", (each.client_order_id,)
+            ).fetchone()
+            assert on_file, f"{each.client_order_id} left before its intent was on file"
+        if not self.up or (self.wild and self.rng.random() < 0.02):
+            self.faults += 1
+            return  # lost on the way
+        self.requests.append((self.later(20), orders, act))
+
+    def later(self, ms):
+        """Requests keep their order, as on one connection."""
+        due = self.now + self.rng.randrange(ms) * 1_000_000
+        return max(due, self.requests[-1][0] if self.requests else 0)
+
+    async def book_of_record(self, since_ns):
+        if not self.up:
+            raise ConnectionLost("down")
+        waiting = asyncio.get_running_loop().create_future()
+        self.questions.append((self.later(40), since_ns, waiting))
+        return await waiting
+
+    # The line and the server.
+
+    def heard_at_server(self, event):
+        if isinstance(event, Fill):
+            self.executions.append(event)
+        if not self.up or (self.wild and self.rng.random() < 0.04):
+            self.faults += 1
+            return
+        copies = 2 if self.wild and self.rng.random() < 0.05 else 1
+        for _ in range(copies):
+            self.number += 1
+            delay = self.rng.randrange(400 if self.wild and self.rng.random() < 0.1 else 5)
+            self.line.append((self.now + delay * 1_000_000, self.number, event))
+
+    def on_market(self, events):
+        """One event at a time."""
+        one = events[:1]
+        self.now = max(self.now, int(one["ts_ns"][0]))
+        if self.wild and self.rng.random() < 0.004:
+            self.switch()
+        while self.requests and self.requests[0][0] <= self.now:
+            _, orders, act = self.requests.pop(0)
+            for each in orders:
+                assert each.client_order_id not in self.arrived, f"{each.client_order_id} was sent twice"
+                self.arrived[each.client_order_id] = (self.now, each)
+            act()
+        self.server.on_market(one)
+        due = sorted((item for item in self.line if item[0] <= self.now), key=lambda item: item[:2])
+        self.line = [item for item in self.line if item[0] > self.now]
+        for _, _, event in due:
+            self.sink(event)
+        return 1
+
+    def switch(self):
+        """The link goes, with all that is on it; or it comes back."""
+        self.up = not self.up
+        self.faults += 1
+        if not self.up:
+            self.line.clear()
+            self.requests = [item for item in self.requests if self.rng.random() < 0.5]
+            for _, _, waiting in self.questions:
+                waiting.set_exception(ConnectionLost("down"))
+            self.questions.clear()
+        self.sink(LinkReport(self.now, LinkState.UP if self.up else LinkState.DOWN, "storm"))
+
+    async def answer(self):
+        for item in [item for item in self.questions if item[0] <= self.now and not self.requests]:
+            self.questions.remove(item)
+            answer = await self.server.book_of_record(item[1])
+            if not item[2].done():
+                item[2].set_result(answer)
+
+    def check_protection(self, *, closing):
+        """Whenever the server holds a position, its stops cover it, but for moments; unless it is being closed."""
+        held = self.exchange.position
+        stops = sum(
+            paper.open_quantity
+            for paper in self.exchange.orders
+            if paper.working and paper.order.role is OrderRole.STOP and paper.order.side * held < 0
+        )
+        if not held or stops >= abs(held) or closing or not self.up:
+            self.unprotected_since = 0
+            return
+        self.unprotected_since = self.unprotected_since or self.now
+        assert self.now - self.unprotected_since < 30 * S, "a position stood without a stop for 30 s"
+
+    @property
+    def quiet(self):
+        return self.up and not self.line and not self.requests and not self.questions
+
+
+def walk(rng, n):
+    """Rows for `Rig.play`: a lively market."""
+    price = 100.0
+    for _ in range(n):
+        price += 0.25 * rng.choice((-2, -1, -1, 0, 0, 1, 1, 2))
+        yield rng.choice((5, 20, 100, 500)), max(price, 50.0), max(price, 50.0) + 0.25 * rng.choice((1, 1, 2))
+
+
+async def weather(rig, storm, rows, tasks, decide):
+    executor = rig.executor
+    for number, row in enumerate(rows):
+        rig.play(row)
+        await storm.answer()
+        if executor.reconcile_due and not tasks:
+            task = asyncio.create_task(executor.reconcile())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if decide and number % 7 == 0:
+            decide(number)
+        storm.check_protection(closing=bool(executor._keeper.goal))
+        assert abs(storm.exchange.position) <= 5, "beyond the limit"
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_no_order_is_sent_twice_and_no_fill_lost_or_booked_twice(make_rig, seed):
+    rng = random.Random(1000 + seed)
+    storm = Storm(seed)
+    rig = make_rig(
+        storm,
+        settings={
+            "decision": {"stop_ticks": 8, "target_ticks": 8, "max_slippage_ticks": 2, "max_position": 3},
+            "broker": {"ack_timeout_s": 1.0, "reconcile_every_s": 5.0, "entry_timeout_s": 3.0},
+        },
+    )
+    storm.journal = rig.journal._db
+    tasks = set()
+
+    def decide(_number):
+        position = rig.executor.position
+        if position:
+            rig.decide(*rng.choice((("hold", position), ("exit", 0), ("buy", 3), ("sell", -2))))
+        else:
+            rig.decide(*rng.choice((("buy", 1), ("sell", -3), ("buy", 2))))
+
+    await weather(rig, storm, walk(rng, 700), tasks, decide)
+    rig.executor.halt("the test")
+    halted_ns = storm.now
+    await weather(rig, storm, walk(rng, 150), tasks, decide)
+    storm.wild = False
+    if not storm.up:
+        storm.switch()
+    await weather(rig, storm, walk(rng, 400), tasks, None)
+    rig.executor.flatten("the test")
+    await weather(rig, storm, walk(rng, 400), tasks, None)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert storm.faults > 10
+    assert storm.quiet
+    entries_late = [
+        name for name, (at, each) in storm.arrived.items() if each.role is OrderRole.ENTRY and at > halted_ns + S
+    ]
+    assert entries_late == []
+    position = sum(one.side * one.quantity for one in storm.executions)
+    assert rig.executor.position == storm.exchange.position == position == 0
+    assert list(storm.exchange.orders) == []
+    assert len(rig.executor.working) == 0
+    on_file = rig.journal._db.execute("SELECT execution_id, quantity FROM fills ORDER BY execution_id").fetchall()
+    adopted = [name for name, _ in on_file if name.startswith("drift")]
+    assert adopted == []
+    assert on_file == sorted((one.execution_id, one.quantity) for one in storm.executions)
+    assert len(storm.executions) > 4
+    points = sum(-one.side * one.quantity * one.price for one in storm.executions)
+    costs = sum(one.quantity for one in storm.executions) * rig.instrument.cost_per_side
+    assert sum(trade.profit for trade in rig.notices.trades) == pytest.approx(points * 50 - costs)
+    assert sum(trade.profit for trade in rig.journal.trades()) == pytest.approx(points * 50 - costs)
