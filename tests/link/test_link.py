@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+import uvloop
 from pydantic import SecretStr
 
 from mia_daemon.clock import WallClock
@@ -462,6 +463,25 @@ def test_a_refused_subscription_says_what_to_do():
     assert "the depth of X" in str(market_data_refused(MarketDepthReject(), "X"))
 
 
+async def test_a_connection_that_had_lived_long_is_renewed_soon(monkeypatch):
+    async with FakeServer() as server:
+        client = Client(server.port, clock=FastClock(10_000), reconnect_first_delay_s=0.5, reconnect_max_delay_s=4.0)
+        delays = []
+
+        async def pause(seconds):
+            delays.append(seconds)
+
+        monkeypatch.setattr(client.link, "_pause", pause)
+        async with client:
+            for _ in range(5):
+                await client.link.ready(5)
+                await asyncio.sleep(0.002)  # 20 s on the link's stopwatch
+                server.drop()
+                await client.until(lambda: not client.link.up)
+        assert len(delays) >= 4
+        assert max(delays) <= 0.5
+
+
 async def test_the_delay_grows_to_its_cap_with_jitter(monkeypatch):
     client = Client(free_port(), reconnect_first_delay_s=0.5, reconnect_max_delay_s=4.0)
     delays = []
@@ -476,3 +496,30 @@ async def test_the_delay_grows_to_its_cap_with_jitter(monkeypatch):
     caps = [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0]
     assert all(cap / 2 <= delay <= cap for delay, cap in zip(delays, caps, strict=True))
     assert len({round(delay, 6) for delay in delays}) == 8
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        test_logs_on_and_off,
+        test_sends_at_once_in_order_and_refuses_when_down,
+        test_prices_arrive_as_rows_with_their_arrival,
+        test_nobody_listening,
+        test_a_lost_connection_is_renewed_with_a_new_generation,
+        test_nothing_can_be_sent_from_the_moment_the_connection_is_known_to_be_lost,
+        test_silence_is_noticed_and_ended,
+        test_a_batch_is_gathered_and_unsolicited_messages_pass_by,
+        test_a_query_fails_with_its_connection,
+        test_a_bug_in_a_handler_comes_out_of_run,
+        test_a_server_that_stopped_reading_is_left,
+        test_reading_can_be_held_back,
+        test_cancelling_run_logs_off,
+    ],
+)
+def test_the_same_on_uvloop(scenario):
+    async def bounded():
+        async with asyncio.timeout(30):
+            await scenario()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
