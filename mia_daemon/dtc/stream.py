@@ -105,24 +105,24 @@ class FrameReader:
         """The offsets of the whole messages at the start of `data`, and of their end."""
         offsets = array("q", [0])
         ended = len(data) < HEADER.size
-        self._wanted = HEADER.size
         while not ended:
             _append_run(data, offsets)
             ended = self._append_messages(data, offsets)
+        self._wanted = HEADER.size
+        if offsets[-1] > len(data):  # the last message is not whole yet
+            end = offsets.pop()
+            self._wanted = end - offsets[-1]
         return offsets
 
     def _append_messages(self, data: bytes, offsets: "array[int]") -> bool:
-        """Append the ends of the next messages, `_STRIDE` at most; True when the last whole one was among them."""
-        start, last, append, unpack = offsets[-1], len(data), offsets.append, _SIZE.unpack_from
+        """Append the ends of the next messages, `_STRIDE` at most; True when no header follows within `data`."""
+        start, last, append, unpack = offsets[-1], len(data) - HEADER.size, offsets.append, _SIZE.unpack_from
         for _ in range(_STRIDE):
-            if start + HEADER.size > last:
+            if start > last:
                 return True
-            size = unpack(data, start)[0]
+            (size,) = unpack(data, start)
             if size < HEADER.size:
                 self._break(data, start)
-                return True
-            if start + size > last:
-                self._wanted = size
                 return True
             start += size
             append(start)
