@@ -94,10 +94,8 @@ class FairValue:
         character = self.character
         value = self.value
         step = character.volatility * math.sqrt(elapsed_s) * self._rng.gauss(0.0, 1.0)
-        self.momentum += (
-            -self.momentum / _MOMENTUM_S * elapsed_s
-            + character.momentum * math.sqrt(2.0 * elapsed_s / _MOMENTUM_S) * self._rng.gauss(0.0, 1.0)
-        )
+        kick = character.momentum * math.sqrt(2.0 * elapsed_s / _MOMENTUM_S) * self._rng.gauss(0.0, 1.0)
+        self.momentum += kick - self.momentum / _MOMENTUM_S * elapsed_s
         pull = character.reversion * (self._anchor - value) + character.drift * self._direction + self.momentum
         self.value = max(value + step + pull * elapsed_s, _FLOOR_TICKS)
         if ts_ns >= self._until_ns:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from typing import cast
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.dtc.binary import encode
@@ -25,7 +26,9 @@ MAX_CLIENTS = 64
 _STEP_S = (0.002, 0.020)  # shortest and longest pause between two steps
 _STEP_EVENTS = 2_000  # events per step at most, so that clients are heard in between
 _MAX_BACKLOG_S = 0.5  # wall time that may be caught up on; what is beyond it is lost to the wall clock
-_LEASE_S = 2.0  # wall time by which the saved exchange time runs ahead
+_MAX_STEP_NS = 600 * NS_PER_S  # exchange time per step at most
+_LEASE_S = 2.0  # wall time by which the saved exchange time runs ahead …
+_MAX_LEASE_NS = 1_800 * NS_PER_S  # … and exchange time at most
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class SimulatorServer:
         self._speed = speed
         self._connections: set[_Connection] = set()
         self._paced_ns = clock.monotonic_ns()
-        self._backlog_ns = 0.0  # exchange time still to be made up for
+        self._backlog_ns = 0  # exchange time still to be made up for
         self._slipped = False
         self._failure: MiaError | None = None
         self._stopped = asyncio.Event()
@@ -141,22 +144,24 @@ class SimulatorServer:
 
     def _catch_up(self) -> None:
         now_ns = self._clock.monotonic_ns()
-        self._backlog_ns += (now_ns - self._paced_ns) * self._speed
+        self._backlog_ns += int((now_ns - self._paced_ns) * self._speed)
         self._paced_ns = now_ns
-        most = _MAX_BACKLOG_S * NS_PER_S * self._speed
+        most = int(_MAX_BACKLOG_S * NS_PER_S * self._speed)
         if self._backlog_ns > most:
             self._say_slipped()
             self._backlog_ns = most
         exchange = self.exchange
         before = exchange.now_ns
-        until = exchange.hours.add(before, int(self._backlog_ns))
+        ahead_ns = min(self._backlog_ns, _MAX_STEP_NS)
+        until = exchange.hours.add(before, ahead_ns)
         if until > exchange.lease_ns:
-            exchange.renew_lease(exchange.hours.add(until, int(_LEASE_S * NS_PER_S * self._speed)))
+            lease_ns = min(int(_LEASE_S * NS_PER_S * self._speed), _MAX_LEASE_NS)
+            exchange.renew_lease(exchange.hours.add(until, lease_ns))
         self._tell(exchange.advance(until, _STEP_EVENTS))
         if exchange.now_ns >= until:
-            self._backlog_ns = 0.0
+            self._backlog_ns -= ahead_ns
         else:  # across a halt the difference is more than trading time: then the backlog is taken as made up
-            self._backlog_ns = max(self._backlog_ns - (exchange.now_ns - before), 0.0)
+            self._backlog_ns = max(self._backlog_ns - (exchange.now_ns - before), 0)
 
     def _say_slipped(self) -> None:
         if not self._slipped:
@@ -221,8 +226,7 @@ class _Connection(asyncio.Protocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
         self.session = self._server.admit(self)
         self.flush()
 

@@ -132,7 +132,7 @@ class StateStore:
         Raises:
             JournalError: nothing was saved, and nothing may be told.
         """
-        lines = [(self._seq + n, json.dumps({"seq": self._seq + n, **facts})) for n, facts in enumerate(record, 1)]
+        lines = [(self._seq + n, json.dumps({"seq": self._seq + n, **told})) for n, told in enumerate(record, 1)]
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(

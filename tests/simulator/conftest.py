@@ -23,6 +23,14 @@ from mia_daemon.trading_calendar import TradingCalendar
 SYMBOL = "ESZ26_FUT_CME"
 PATIENCE_S = 10.0
 
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Let the loop run until `condition` holds. Raises TimeoutError when it never does."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.005)
+
+
 _RISK = {
     "max_order_contracts": 1, "max_position_contracts": 1, "max_daily_loss": 1, "max_drawdown_share": 0.5,
     "max_orders_per_minute": 1, "max_price_age_s": 1, "max_price_deviation_ticks": 1, "max_consecutive_losses": 1,
@@ -125,16 +133,23 @@ class Running:
         return client
 
 
+@pytest.fixture(name="eventually")
+def eventually_fixture():
+    return eventually
+
+
 @pytest.fixture
 def serving(tmp_path: Path, calendar: TradingCalendar, make_settings: Callable[..., config.Settings]):
     """`async with serving(speed=…, manners=…) as running:` a server with its state in `tmp_path`."""
 
     @asynccontextmanager
-    async def serve(manners: Manners | None = None, state: Path = tmp_path, **simulator: Any) -> AsyncIterator[Running]:
+    async def serve(
+        manners: Manners | None = None, state: Path = tmp_path, port: int = 0, **simulator: Any
+    ) -> AsyncIterator[Running]:
         settings = make_settings(**{"speed": 1.0, **simulator})
         server = open_server(settings, state, WallClock(), calendar, manners)
         listening = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))
+        task = asyncio.create_task(server.run("127.0.0.1", port, listening.set_result))
         done, _ = await asyncio.wait({listening, task}, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             task.result()
