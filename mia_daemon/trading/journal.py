@@ -2,7 +2,8 @@
 
 An intent is on file before its order is on the wire. Everything that happens between two commits shares a transaction:
 intents, requests, fills, trades and latches commit at once and take what was buffered before them along; decisions,
-order updates, equity and alerts wait for the next commit, which the owner asks for at least once a second.
+order updates, equity and alerts wait for the next commit, which the owner asks for at least once a second. Only the
+owner's commit ever copies the write-ahead log back.
 
 One process writes, guarded by a lock file beside the journal; any number may read (`file:PATH?mode=ro`).
 """
@@ -40,7 +41,7 @@ from mia_daemon.trading.journal_schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.trading.ledger import FOREIGN, BookedFill, Origin
 
 _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter is mistaken for a digit
-_CHECKPOINT_AFTER_COMMITS: Final = 512  # about 2 MB of write-ahead log, copied back at a calm moment
+_CHECKPOINT_AFTER_COMMITS: Final = 512  # a few MB of write-ahead log
 
 
 class RequestKind(StrEnum):
@@ -117,6 +118,7 @@ class Journal:
     def __init__(self, path: Path, *, durable: bool) -> None:
         self.path = path
         self._booking = False
+        self._calm = True
         self._commits = 0
         self._lock = _lock(path)
         try:
@@ -282,7 +284,7 @@ class Journal:
         finally:
             self._booking = False
         self._run("RELEASE booking")
-        self.commit()
+        self._commit_unless_booking()
 
     # ------------------------------------------------------------------------------------------------------ buffered
 
@@ -343,13 +345,15 @@ class Journal:
         )
 
     def commit(self) -> None:
-        """Put what is buffered on file."""
-        if not self._db.in_transaction:
-            return
-        self._commits += 1
+        """Put what is buffered on file; to be called at least once a second, at a moment when no order waits.
+
+        Now and then it also copies the write-ahead log back, which may take milliseconds.
+        """
         try:
-            self._db.execute("COMMIT")
-            if self._commits >= _CHECKPOINT_AFTER_COMMITS and not self._booking:
+            if self._db.in_transaction:
+                self._commits += 1
+                self._db.execute("COMMIT")
+            if self._calm and self._commits >= _CHECKPOINT_AFTER_COMMITS:
                 self._commits = 0
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
@@ -455,8 +459,13 @@ class Journal:
             raise _explain(self.path, error) from error
 
     def _commit_unless_booking(self) -> None:
-        if not self._booking:
+        if self._booking:
+            return
+        self._calm = False  # an order may be waiting for this commit
+        try:
             self.commit()
+        finally:
+            self._calm = True
 
 
 _SAYS_NOTHING_OF_THE_ORDER: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import os
@@ -437,12 +438,26 @@ def test_a_reader_in_the_middle_of_reading_holds_nobody_up(journal):
     reader = sqlite3.connect(f"file:{journal.path}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     assert reader.execute("SELECT COUNT(*) FROM intents").fetchone() == (0,)
-    for n in range(1200):  # beyond a checkpoint
+    for n in range(1200):
         journal.record_intent([order(f"o{n}")], n)
+    journal.commit()  # copies back what the reader does not hold
     assert reader.execute("SELECT COUNT(*) FROM intents").fetchone() == (0,)
     reader.execute("COMMIT")
     assert reader.execute("SELECT COUNT(*) FROM intents").fetchone() == (1200,)
     reader.close()
+
+
+def test_only_the_owners_commit_copies_the_log_back_and_then_the_log_stops_growing(journal):
+    log = journal.path.with_name(journal.path.name + "-wal")
+    number = itertools.count()
+    sizes = []
+    for _ in range(4):
+        for _ in range(600):
+            journal.record_intent([order(f"o{next(number)}")], 1)
+        sizes.append(log.stat().st_size)
+        journal.commit()
+    assert sizes[0] > 1_000_000
+    assert sizes[-1] < 2 * sizes[0]
 
 
 def test_another_program_that_writes_is_an_error_in_words(journal):
