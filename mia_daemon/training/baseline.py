@@ -1,6 +1,6 @@
 """Make the baseline bundle: linear models of the simulator's market, honest about what they are.
 
-    python -m mia_daemon.training.baseline --out DIR [--seed 7] [--episodes 20]
+    python -m mia_daemon.training.baseline --out DIR [--seed 7] [--episodes 14]
 
 The market generator of the simulator runs through the feature pipeline; `baseline_fit` fits; what comes out is checked
 as any bundle is. It is fitted to a simulated market, so it says nothing about a real one: research_only, always. Run
@@ -32,8 +32,8 @@ from mia_daemon.training.labels import Recording
 from mia_daemon.training.linear_models import Floats, sigmoid
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
-LONG_HOURS: Final = 10.0
-SHORT_HOURS: Final = 2.0
+LONG_HOURS: Final = 12.0  # through the daily halt
+SHORT_HOURS: Final = 1.5  # what a newcomer sees first
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mia_daemon.training.baseline", description="Make the baseline.")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's directory; an older bundle is replaced")
     parser.add_argument("--seed", type=int, default=7, help="of the simulated markets")
-    parser.add_argument("--episodes", type=int, default=20, help="markets: one of 10 h, the others of 2 h")
+    parser.add_argument("--episodes", type=int, default=14, help="markets: one of 12 h, the others of 1.5 h")
     options = parser.parse_args(arguments)
     try:
         made = make(options.out, options.seed, options.episodes)
