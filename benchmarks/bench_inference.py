@@ -11,6 +11,7 @@ from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
 from mia_daemon.model.inference import Inference
+from mia_daemon.model.manifest import OBSERVATION
 from mia_daemon.records import AccountState, FeatureWindow, RegimeProbs, empty_events
 
 SECONDS = 0.8
@@ -54,8 +55,8 @@ def main() -> None:
     policy = loaded.policy_graph(loaded.manifest.policies[0])
     probability = loaded.probability_graph()
     session = ort.InferenceSession(loaded.graphs["policy.onnx"], providers=["CPUExecutionProvider"])
-    vector, row = np.zeros((1, bundle.OBSERVATION), np.float32), following().values
-    weights = np.zeros(bundle.OBSERVATION, np.float32)
+    vector, row = np.zeros((1, OBSERVATION), np.float32), following().values
+    weights = np.zeros(OBSERVATION, np.float32)
     detector = RegimeDetector(loaded.regime, catalogue.index)
     template = bundle.observation_template(loaded)
     regime = RegimeProbs(0.4, 0.4, 0.2)

@@ -5,6 +5,7 @@ Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except MiaError as error:
         return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130  # as a shell says of a command that SIGINT ended
     except BrokenPipeError:
         # Whoever read our output went away (| head): nothing is left to say, and nothing went wrong.
         sys.stderr.close()
@@ -151,14 +154,28 @@ def positive(text: str) -> float:
     return value
 
 
-def _settings(options: argparse.Namespace, **overrides: Any) -> Settings:
-    path = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
+def _config(options: argparse.Namespace) -> Path:
+    path: Path | None = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
     if path is None:
         raise UsageError(
             f"no configuration found ({' or '.join(map(str, CONFIG_PLACES))}): name one with --config FILE"
         )
+    return path
+
+
+def _settings(options: argparse.Namespace, **overrides: Any) -> Settings:
     given = {key.replace("__", "."): value for key, value in overrides.items() if value is not None}
-    return load(path, given)
+    return load(_config(options), given)
+
+
+def _use_kernel_cache(settings: Settings, paths: VarPaths) -> None:
+    """Kernels look for their compiled form when they are imported, so this comes before that.
+
+    $NUMBA_CACHE_DIR lets several directories share one cache, as `make` does.
+    """
+    from mia_daemon.features import cache
+
+    cache.use_cache(settings.features.cache_dir or (None if "NUMBA_CACHE_DIR" in os.environ else paths.kernel_cache))
 
 
 def _paths(options: argparse.Namespace, default: str = "var") -> VarPaths:
@@ -172,10 +189,12 @@ def _run_daemon(options: argparse.Namespace) -> int:
     if options.mode is None:
         raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
     settings = _settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
+    _use_kernel_cache(settings, _paths(options))
     from mia_daemon.daemon import run
 
     return run(
         settings,
+        _config(options),
         Mode(options.mode),
         _paths(options),
         duration_s=options.duration_s,
@@ -188,15 +207,17 @@ def _replay(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
     settings = _settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
+    paths = _paths(options, "var/replay")
+    _use_kernel_cache(settings, paths)
     from mia_daemon.replay import replay
 
     summary = replay(
         settings,
         options.file,
-        _paths(options, "var/replay"),
+        paths,
         depth=options.depth,
         symbol=options.symbol,
-        on_progress=None if options.json else _say,
+        on_progress=_say,
     )
     if options.json:
         print(json.dumps(summary.as_dict()))

@@ -60,7 +60,7 @@ def replay(
     *,
     depth: Path | None = None,
     symbol: str | None = None,
-    on_progress: Callable[[str], None] | None = None,
+    on_progress: Callable[[str], None] = lambda _text: None,
 ) -> Summary:
     """Run `path` through the four tasks, orders filled by the paper broker; blocks until done.
 
@@ -81,9 +81,8 @@ def replay(
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
     )
-    cache.use_cache(settings.features.cache_dir or paths.kernel_cache)
-    if on_progress is not None:
-        on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
+    cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
+    on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
     return uvloop.run(_replay(settings, traded, feed, paths, clock))
 
 

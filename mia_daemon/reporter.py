@@ -19,7 +19,7 @@ class Reporter:
 
     Attributes:
         orders, fills, round_trips, profit: counted since the start of this run; profit after costs.
-        regime_probs: of the last decision.
+        regime_probs, last_reason: of the last decision.
     """
 
     def __init__(self, log: Logger, trade_log: TradeLog, console: Console | None = None) -> None:
@@ -28,6 +28,7 @@ class Reporter:
         self.round_trips = 0
         self.profit = 0.0
         self.regime_probs: RegimeProbs | None = None
+        self.last_reason = ""
         self._log = log
         self._trade_log = trade_log
         self._console = console
@@ -41,6 +42,7 @@ class Reporter:
     def decision(self, decision: Decision, verdict: Verdict) -> None:
         """A decision that was carried out, and what risk said to it; the rows come first, the people after."""
         self.regime_probs = decision.prediction.regime_probs
+        self.last_reason = decision.reason
         self._rows(decision)
         if not verdict.allowed:
             self._denied(decision, verdict)

@@ -1,26 +1,118 @@
 """Where compiled kernels are kept, so that only the first start compiles."""
 
 import hashlib
+import importlib
+import inspect
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numba
+
+from mia_daemon.records import empty_events
+
+_SHARES = (
+    ("ta", "l1_state", "ofi", "touch"),
+    ("vol", "bar", "flow", "dq"),
+    ("level", "clock", "cross"),
+    ("cplx", "liq", "depth", "book"),
+)
+"""Families by compile time, so that each process has about a quarter of it."""
+
+_HOOKS = (
+    "on_trade",
+    "on_quote",
+    "on_depth",
+    "on_second",
+    "on_silence",
+    "on_gap",
+    "on_day",
+    "on_event",
+    "on_reference",
+    "emit",
+    "tell_touch",
+    "tell_reference",
+    "clear",
+    "set_level",
+    "refresh",
+)
 
 
 def use_cache(base: Path | None = None) -> Path:
     """Keep compiled kernels under `base`, in a directory of their own for this very source; returns it.
 
     numba looks at the date of a function's own file only, not at those of the functions it calls. A directory named
-    by the hash of all kernel sources makes a stale hit impossible.
+    by the hash of all kernel sources makes a stale hit impossible. Once a base is given it stays, for this process and
+    those it starts.
 
     Args:
         base: by default $NUMBA_CACHE_DIR, else the user's cache directory.
     """
-    if base is None:
-        base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mia-daemon" / "numba")
+    if base is not None:
+        os.environ["NUMBA_CACHE_DIR"] = str(base)
+    base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mia-daemon" / "numba")
     directory = base / source_hash()
     numba.config.CACHE_DIR = str(directory)  # type: ignore[attr-defined]  # made at run time
     return directory
+
+
+def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
+    """Compile the kernels, or load them where `use_cache` found them compiled; says so when it takes long.
+
+    Args:
+        say: told one line before and one after compiling.
+        elapsed_s: a stopwatch.
+    """
+    from mia_daemon.features.feature_pipeline import FeaturePipeline
+    from mia_daemon.instruments import instrument
+
+    # the engine is written last: where it is, so is all that it calls
+    compiling = not any(Path(str(numba.config.CACHE_DIR)).rglob("engine.run-*.nbi"))  # type: ignore[attr-defined]
+    started = elapsed_s()
+    if compiling:
+        say("compiling the feature kernels: about a minute, at the first start only ...")
+        _compile_in_parallel()
+    FeaturePipeline(instrument("ESZ26_FUT_CME"), 1.0, None, 0.0).push(empty_events(1), 0)
+    if compiling:
+        say(f"feature kernels compiled in {elapsed_s() - started:.0f} s")
+
+
+def compile_families(names: Sequence[str]) -> None:
+    """Compile the hooks of these kernel modules for the types that the engine calls them with."""
+    from numba import types
+
+    floats, words = types.float64[::1], types.int64
+    typed: dict[str, Any] = {
+        "s": floats,
+        "m": floats,
+        "book": floats,
+        "out": types.float32[::1],
+        "cal": types.int64[:, ::1],
+    }
+    typed |= dict.fromkeys(("t", "sec", "n", "row", "side"), words)
+    for name in names:
+        module = importlib.import_module(f"mia_daemon.features.kernels.{name}")
+        for hook in filter(None, (getattr(module, hook, None) for hook in _HOOKS)):
+            parameters = inspect.signature(hook.py_func).parameters
+            hook.compile(tuple(typed.get(parameter, types.float64) for parameter in parameters))
+
+
+def _compile_in_parallel() -> None:
+    """Fill the cache with all hooks, one process a core; what fails here is compiled, and said, by the caller."""
+    cores = min(len(os.sched_getaffinity(0)), len(_SHARES))
+    shares = [[name for share in _SHARES[i::cores] for name in share] for i in range(cores)]
+    code = "import sys; from mia_daemon.features.cache import compile_families; compile_families(sys.argv[1:])"
+    workers = [
+        subprocess.Popen(  # noqa: S603  # our own code
+            [sys.executable, "-c", code, *share], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for share in shares
+    ]
+    for worker in workers:
+        worker.wait()
 
 
 def source_hash() -> str:

@@ -120,6 +120,7 @@ class SimulatorServer:
         """Let exchange time catch up with the wall clock, and send what came of it."""
         try:
             self._catch_up()
+            self.exchange.commit()
         except MiaError as failure:
             self._fail(failure)
         now_ns, wall_s = self._clock.monotonic_ns(), self._clock.now_ns() // NS_PER_S
@@ -137,6 +138,7 @@ class SimulatorServer:
                 output = connection.session.answer(message)
                 if output is not None:
                     self._tell(output)
+            self.exchange.commit()
         except MiaError as failure:
             self._fail(failure)
         for each in list(self._connections):
@@ -208,6 +210,8 @@ class SimulatorServer:
         """The exchange can't go on: nothing unsaved is told, and everyone is sent away."""
         self._failure = failure
         self._stopped.set()
+        for connection in self._connections:
+            connection.session.out.clear()
 
     def _part(self, reason: str) -> None:
         for connection in list(self._connections):

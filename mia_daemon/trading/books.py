@@ -8,7 +8,6 @@ from mia_daemon.instruments import Instrument
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import Notices, TradeExecutor
@@ -82,6 +81,5 @@ def open_books(
         ):
             journal.record_trade(trade)
         executor.restore(left.orders, left.last_fill_ns)
-        if isinstance(broker, PaperBroker):
-            broker.restore(ledger.position, ledger.average_price, ledger.equity, left.orders)
+        broker.restore(left.orders, ledger.position, ledger.average_price, ledger.equity)
     return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

@@ -1,0 +1,433 @@
+"""The process: load, check, connect, reconcile, run, drain, stop. It reads in the order in which it happens."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from mia_daemon.clock import NS_PER_S, WallClock
+from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.errors import StartError, UsageError
+from mia_daemon.features import cache
+from mia_daemon.feed.base import Feed
+from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.feed.recorder import Recorder
+from mia_daemon.feed.scid_feed import ScidFeed
+from mia_daemon.instruments import instrument
+from mia_daemon.ops.console import Console, StatusLine
+from mia_daemon.ops.control import ControlServer, Peer
+from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
+from mia_daemon.preflight import broker_kind, preflight, unfit
+from mia_daemon.records import Alert, Priority
+from mia_daemon.run import Run
+from mia_daemon.simulator.embedded import EmbeddedSimulator
+from mia_daemon.stage import LatencyBuckets
+from mia_daemon.trading.books import Books
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.brokers.sierra import SierraBroker
+from mia_daemon.trading.live_trading import TradingSession
+
+RECONCILE_PAUSE_S = 0.2
+"""Between two looks at whether the books should be compared: a look costs nothing."""
+
+KERNEL_TIMEOUT_S = 300.0
+"""What the service manager is asked to wait while kernels compile."""
+
+
+def run(
+    settings: Settings,
+    config: Path,
+    mode: Mode,
+    paths: VarPaths,
+    *,
+    duration_s: float | None = None,
+    armed_account: str | None = None,
+    quiet: bool = False,
+) -> int:
+    """Trade until told to stop; the exit status.
+
+    `config` is the file `settings` came from, for the embedded simulator; `armed_account` has to name the account when
+    live.
+
+    Raises:
+        UsageError: live without being armed.
+        StartError: something is not fit to start; nothing was written.
+    """
+    if mode is Mode.LIVE and armed_account != settings.instrument.trade_account:
+        raise UsageError(
+            f"live is not armed: say --arm {settings.instrument.trade_account} to trade that account with money"
+        )
+    if reasons := list(unfit(preflight(settings, mode, paths))):
+        raise StartError("; ".join(reasons))
+    daemon = Daemon(settings, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
+    return uvloop.run(daemon.run())
+
+
+class Daemon:
+    """One run of the process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        mode: Mode,
+        paths: VarPaths,
+        console: Console,
+        duration_s: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._mode = mode
+        self._paths = paths
+        self._console = console
+        self._duration_s = duration_s
+        self._clock = WallClock()
+        self._rng = random.Random()  # noqa: S311  jitter of reconnections: secrecy is not its purpose
+        self._notifier = Notifier()
+        self._stop = asyncio.Event()
+        self._stop_reason = ""
+        self._started_ns = self._clock.monotonic_ns()
+        self._simulated = settings.feed.source == "simulator"
+        self._speed = settings.simulator.speed if self._simulated else 1.0
+
+    async def run(self) -> int:
+        """Start, trade, stop; 0 when all ended as asked."""
+        self._prepare_kernels()
+        self._handle_signals()
+        traded = instrument(self._settings.instrument.symbol)
+        with Run(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
+            logging.getLogger().addHandler(StdlibHandler(run.log))
+            async with self._server(run) as settings:
+                feed = self._feed(run, settings)
+                broker = self._broker(run, settings)
+                cash = settings.simulator.starting_cash if self._simulated else settings.broker.paper_starting_cash
+                books = run.open_books(broker, cash, self._speed)
+                try:
+                    return await self._connect_and_trade(run, books, feed, broker)
+                finally:
+                    self._say_summary(run)
+
+    # Starting.
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._ask_to_stop, signal.Signals(number).name)
+
+    def _ask_to_stop(self, reason: str) -> None:
+        self._stop_reason = self._stop_reason or reason
+        self._stop.set()
+
+    def _prepare_kernels(self) -> None:
+        self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
+        cache.prepare(self._console.say, self._elapsed_s)
+
+    @contextlib.asynccontextmanager
+    async def _server(self, run: Run) -> AsyncIterator[Settings]:
+        """Settings that name the DTC server to use: the embedded simulator's, started here, or the configured one."""
+        if not self._simulated:
+            yield self._settings
+            return
+        settings = self._settings
+        options = (
+            f"--config={self._config}",
+            f"--speed={settings.simulator.speed}",
+            f"--seed={settings.simulator.seed}",
+            f"--state={self._paths.simulator}",
+        )
+        simulator = EmbeddedSimulator(options, self._paths.root / "logs" / "simulator.log")
+        port = await simulator.start()
+        run.log.info("simulator_started", port=port, speed=settings.simulator.speed, seed=settings.simulator.seed)
+        self._console.say(
+            f"embedded simulator on 127.0.0.1:{port}: {settings.instrument.symbol}, {settings.simulator.speed:g} "
+            f"exchange seconds a second, seed {settings.simulator.seed}"
+        )
+        try:
+            yield settings.model_copy(
+                update={"dtc": settings.dtc.model_copy(update={"host": "127.0.0.1", "port": port})}
+            )
+        finally:
+            await simulator.stop()
+
+    def _feed(self, run: Run, settings: Settings) -> Feed:
+        if settings.feed.source == "scid":
+            assert settings.feed.scid_path is not None
+            now_ns = self._clock.now_ns()
+            day = run.calendar.row_of(now_ns)
+            return ScidFeed(
+                settings.feed.scid_path,
+                self._clock,
+                run.alert,
+                since_ns=int(run.calendar.rows[day, 0]),
+                batch_events=settings.feed.batch_events,
+            )
+        return DtcFeed(settings.dtc, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed)
+
+    def _broker(self, run: Run, settings: Settings) -> Broker:
+        account = settings.instrument.trade_account
+        if broker_kind(settings, self._mode) == "paper":
+            return PaperBroker(run.instrument, account, settings.broker, run.run_id)
+        return SierraBroker(settings.dtc, run.instrument, account, self._clock, self._rng)
+
+    # Trading.
+
+    async def _connect_and_trade(self, run: Run, books: Books, feed: Feed, broker: Broker) -> int:
+        recorder = Recorder(
+            self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
+        )
+        session = run.session(feed, books, recorder.append)
+        control = ControlServer(
+            self._settings.ops.control_socket or self._paths.control_socket, self._commands(run, books), run.log
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(recorder.close)
+            await control.start()
+            stack.push_async_callback(control.close)
+            stack.push_async_callback(broker.close)
+            await broker.connect()
+            await self._first_reconciliation(run, books)
+            return await self._trade(run, books, session)
+
+    async def _first_reconciliation(self, run: Run, books: Books) -> None:
+        """Compare the books before the first decision. Failing that, the daemon stays up and does not trade."""
+        if await books.executor.reconcile():
+            run.log.info("reconciled", position=books.executor.position, working=len(books.executor.working))
+
+    async def _trade(self, run: Run, books: Books, session: TradingSession) -> int:
+        """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
+        tasks = asyncio.create_task(session.run(), name="session")
+        helpers = [
+            asyncio.create_task(self._reconcile_when_due(run, books), name="reconcile"),
+            asyncio.create_task(self._sample(run, books, session), name="sample"),
+            asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
+        ]
+        if self._duration_s is not None:
+            asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
+        self._ready(run, books)
+        asked = asyncio.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
+        failure = next((task for task in (tasks, *helpers) if task.done() and not task.cancelled()), None)
+        try:
+            return await self._end(run, books, failure)
+        finally:
+            for task in (tasks, asked, *helpers):
+                task.cancel()
+            await asyncio.gather(tasks, asked, *helpers, return_exceptions=True)
+
+    def _ready(self, run: Run, books: Books) -> None:
+        seconds = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
+        run.log.info("ready", seconds=round(seconds, 3), position=books.executor.position)
+        self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
+        self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
+
+    async def _reconcile_when_due(self, run: Run, books: Books) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE_PAUSE_S)
+            if books.executor.reconcile_due and not await books.executor.reconcile():
+                run.log.info("not_reconciled")
+                await asyncio.sleep(1.0)
+
+    # Once a second.
+
+    async def _sample(self, run: Run, books: Books, session: TradingSession) -> None:
+        every_s = self._settings.ops.sample_every_s
+        decisions = 0
+        while True:
+            await asyncio.sleep(every_s)
+            books.executor.checkpoint()
+            rate = (session.tally.decisions - decisions) / every_s
+            decisions = session.tally.decisions
+            facts = self._facts(run, books, session, rate)
+            run.metrics.sample(session.counters, facts)
+            run.alerts.tick(self._clock.now_ns())
+            self._console.status(self._status_line(run, books, session, facts), self._elapsed_s())
+
+    def _elapsed_s(self) -> float:
+        return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
+
+    def _facts(self, run: Run, books: Books, session: TradingSession, rate: float) -> dict[str, Any]:
+        """What `status` says beside the tasks' figures; the latency is since the last sample."""
+        executor, ledger = books.executor, books.ledger
+        touch = executor.touch
+        latency, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
+        regime = run.reporter.regime_probs
+        return {
+            "run": books.run_id,
+            "mode": self._mode.value,
+            "symbol": run.instrument.symbol,
+            "account": self._settings.instrument.trade_account,
+            "state": books.risk.state.value,
+            "reconciled": executor.ready,
+            "latches": [latch.code.value for latch in books.risk.latches],
+            "exchange_ns": session.tally.last_ts_ns,
+            "bid": touch.bid if touch.known else None,
+            "ask": touch.ask if touch.known else None,
+            "position": ledger.position,
+            "realized_today": round(ledger.realized_today, 2),
+            "unrealized": round(ledger.unrealized, 2),
+            "equity": round(ledger.equity, 2),
+            "drawdown": round(ledger.drawdown, 6),
+            "working_orders": len(executor.working),
+            "unknown_orders": len(executor.working.unknown()),
+            "regime_probs": regime._asdict() if regime else None,
+            "decisions": session.tally.decisions,
+            "decisions_per_s": round(rate, 2),
+            "events": session.tally.events,
+            "orders": run.reporter.orders,
+            "fills": run.reporter.fills,
+            "round_trips": run.reporter.round_trips,
+            "tick_to_order_p50_s": latency.quantile_s(0.5) if latency.count else None,
+            "tick_to_order_p99_s": latency.quantile_s(0.99) if latency.count else None,
+            "uptime_s": round(self._elapsed_s(), 1),
+        }
+
+    def _status_line(self, run: Run, books: Books, session: TradingSession, facts: Mapping[str, Any]) -> StatusLine:
+        touch = books.executor.touch
+        return StatusLine(
+            ts_ns=session.tally.last_ts_ns,
+            symbol=run.instrument.symbol,
+            price=(touch.bid + touch.ask) / 2 if touch.known else None,
+            position=books.ledger.position,
+            profit=books.ledger.realized_today + books.ledger.unrealized,
+            regime_probs=run.reporter.regime_probs,
+            decisions_per_s=facts["decisions_per_s"],
+            tick_to_order_s=facts["tick_to_order_p50_s"],
+            note=self._note(run, books),
+        )
+
+    def _note(self, run: Run, books: Books) -> str:
+        if books.risk.latches:
+            return ", ".join(latch.code.value for latch in books.risk.latches)
+        if not books.executor.ready:
+            return "books not compared yet"
+        return run.reporter.last_reason if run.reporter.last_reason == "warming_up" else ""
+
+    async def _feed_watchdog(self, run: Run, session: TradingSession) -> None:
+        """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same and tell."""
+        watchdog = Watchdog(self._notifier)
+        every_s = watchdog_interval_s() or 10.0
+        while True:
+            if stuck := watchdog.look(session.counters):
+                run.alert(
+                    Alert(
+                        self._clock.now_ns(),
+                        "task_stuck",
+                        Priority.CRITICAL,
+                        f"no progress with work waiting in: {', '.join(stuck)}",
+                    )
+                )
+            await asyncio.sleep(every_s)
+
+    # Operators.
+
+    def _commands(self, run: Run, books: Books) -> dict[str, Any]:
+        """What the control socket understands; each command is on file with who gave it."""
+        executor = books.executor
+
+        def status(_request: Mapping[str, Any], _peer: Peer) -> Mapping[str, Any]:
+            return {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)}
+
+        def stop(by: str) -> str:
+            self._ask_to_stop(f"stop by {by}")
+            return "stopping"
+
+        def halt(by: str) -> str:
+            executor.halt(by)
+            return "halted: no new positions until resume; the position keeps its stop"
+
+        def resume(by: str) -> str:
+            executor.resume(by)
+            return "resumed; entries are allowed again once the books were compared"
+
+        def flatten(by: str) -> str:
+            executor.halt(by)
+            executor.flatten("operator")
+            return "closing the position; halted until resume"
+
+        def acknowledge(by: str) -> str:
+            return f"{run.alerts.acknowledge(None, by, self._clock.now_ns())} alerts acknowledged"
+
+        def command(name: str, action: Any) -> Any:
+            def handle(_request: Mapping[str, Any], peer: Peer) -> Mapping[str, Any]:
+                by = f"uid {peer.uid} pid {peer.pid}"
+                result = action(by)
+                run.journal.record_command(self._clock.now_ns(), name, by, result)
+                self._console.say(f"{name} by {by}: {result}")
+                return {"text": result}
+
+            return handle
+
+        actions = {"stop": stop, "halt": halt, "resume": resume, "flatten": flatten, "acknowledge": acknowledge}
+        return {"status": status, **{name: command(name, action) for name, action in actions.items()}}
+
+    # Stopping.
+
+    async def _end(self, run: Run, books: Books, failure: "asyncio.Task[Any] | None") -> int:
+        """Cancel entries, close or keep the position, and say how it ended; the exit status."""
+        error = _cause(failure)
+        how = f"failed: {error}" if error else (self._stop_reason or "feed ended")
+        self._notifier.stopping(how)
+        run.log.info("stopping", how=how, position=books.executor.position)
+        if error is not None:
+            run.alert(Alert(self._clock.now_ns(), "daemon_failed", Priority.URGENT, f"{error}: trading stops"))
+        flatten = self._settings.stop.on_stop == "flatten"
+        books.executor.stop(flatten=flatten)
+        if not await books.executor.drain(self._settings.stop.drain_s):
+            run.alert(
+                Alert(
+                    self._clock.now_ns(),
+                    "stop_incomplete",
+                    Priority.CRITICAL,
+                    f"position {books.executor.position:+d} and {len(books.executor.working)} working orders are left "
+                    f"after {self._settings.stop.drain_s:g} s: look at Sierra Chart",
+                )
+            )
+        books.executor.checkpoint()
+        run.journal.end_run(books.run_id, self._clock.now_ns(), how)
+        if error is not None:
+            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  the last word of a failed daemon
+        return 1 if error else 0
+
+    def _say_summary(self, run: Run) -> None:
+        self._console.close()
+        reporter, books = run.reporter, run.books
+        position = books.executor.position if books else 0
+        self._console.say(
+            f"{self._stop_reason or 'ended'} after {self._elapsed_s():.0f} s: {reporter.orders} orders, "
+            f"{reporter.fills} fills, {reporter.round_trips} round trips, profit {reporter.profit:+.2f} after costs, "
+            f"position {position:+d}; everything is in {self._paths.root}"
+        )
+
+
+def _cause(task: "asyncio.Task[Any] | None") -> BaseException | None:
+    """The error that ended a task, out of the group it came in."""
+    error = task.exception() if task is not None else None
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def status_text(facts: Mapping[str, Any]) -> str:
+    """The snapshot in a few lines, for people."""
+    if not facts:
+        return "starting: no figures yet"
+    price = f"{facts['bid']:.2f}/{facts['ask']:.2f}" if facts["bid"] is not None else "no price"
+    latency = facts["tick_to_order_p50_s"]
+    return (
+        f"{facts['mode']} {facts['symbol']} {price}, {facts['state']}"
+        f"{' (' + ', '.join(facts['latches']) + ')' if facts['latches'] else ''}\n"
+        f"position {facts['position']:+d}, {facts['working_orders']} working orders, "
+        f"{facts['unknown_orders']} of unknown fate, today {facts['realized_today'] + facts['unrealized']:+.2f}\n"
+        f"{facts['decisions']} decisions, {facts['orders']} orders, {facts['fills']} fills, "
+        f"{facts['round_trips']} round trips; tick to order "
+        f"{'-' if latency is None else f'{latency * 1e6:.0f} µs'}; up {facts['uptime_s']:.0f} s"
+    )
