@@ -27,6 +27,7 @@ from mia_daemon.features import catalogue
 from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
+from mia_daemon.model.manifest import OWN_STATE, Scaler
 from mia_daemon.training.baseline_fit import CLIP, Fitted, fit, sided
 from mia_daemon.training.labels import Recording
 from mia_daemon.training.linear_models import Floats, sigmoid
@@ -54,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make(out: Path, seed: int, episodes: int) -> bundle.Bundle:
     """Record, fit, write. Raises ValueError when there are too few episodes to split them in time."""
+    from mia_daemon.features import cache
     from mia_daemon.trading_calendar import TradingCalendar
     from mia_daemon.training import simulated_market as market
 
+    cache.use_cache()
     traded = instrument(InstrumentSettings().symbol)
     interval_s, warmup_s = FeatureSettings().decision_interval_s, FeatureSettings().warmup_s
     plan = [market.Episode(1000 * seed, LONG_HOURS)]
@@ -70,10 +73,10 @@ def assemble(
     fitted: Fitted, recording: Recording, interval_s: float, seed: int
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The bundle's files and its manifest, for `bundle.write`."""
-    weights = np.concatenate([fitted.policy.weights, np.zeros(bundle.OWN_STATE)])
+    weights = np.concatenate([fitted.policy.weights, np.zeros(OWN_STATE)])
     market_weights, conviction = fitted.probability.weights[:-1], float(fitted.probability.weights[-1])
     scale = fitted.scale
-    scaler = bundle.Scaler(
+    scaler = Scaler(
         features=fitted.selected,
         centre=_float32(scale.centre),
         scale=_float32(scale.scale),
@@ -123,7 +126,7 @@ def _selftest(fitted: Fitted, recording: Recording) -> bytes:
     detector = RegimeDetector(fitted.regime, catalogue.index)
     regime = np.array([detector.step(row, int(at)) for row, at in zip(values, ts_ns, strict=True)])
     scaled = fitted.scale.apply(values[:, [catalogue.index(name) for name in fitted.selected]], CLIP)
-    own = np.zeros((len(rows), bundle.OWN_STATE))
+    own = np.zeros((len(rows), OWN_STATE))
     own[1::2, 0] = 1.0  # every other row holds a position
     action = np.tanh(fitted.policy(scaled))
     return npz(

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
-from mia_daemon.model.bundle import OBSERVATION, SELECTED
+from mia_daemon.model.manifest import OBSERVATION, SELECTED
 
 _IR_VERSION = 8
 _OPSET = 17
