@@ -411,3 +411,94 @@ async def test_server_numbers_are_forgotten_in_the_end(alone, monkeypatch):
         hear(alone, said(f"E{number}", ServerOrderID=f"S{number}"))
     assert len(alone.broker._client_ids) <= 8
     assert alone.broker._server_ids["E19"] == "S19"
+
+
+# The executor on top of it.
+
+
+class Session:
+    """An executor that trades at the simulator, shown the server's own touch."""
+
+    def __init__(self, make_rig, server, **more):
+        self.desk = Desk(server.port)
+        self.server = server
+        self.rig = make_rig(self.desk.broker, time_scale=2.0, **more)
+        take = self.rig.executor.on_broker_event
+        self.desk.broker.start(lambda event: (take(event), self.desk.take(event)))
+
+    async def until(self, condition):
+        """Show the market and answer what is due until it holds."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self.show()
+                if self.rig.executor.reconcile_due:
+                    await self.rig.executor.reconcile()
+                await asyncio.sleep(0.002)
+
+    def show(self):
+        bid, _, ask_, _ = self.server.exchange.engine.book.touch()
+        now = self.server.exchange.now_ns
+        events = self.rig.quotes((0, bid * TICK, ask_ * TICK))
+        events["ts_ns"] = self.rig.ts_ns = now
+        self.rig.executor.on_market(events)
+
+    async def ready(self):
+        await self.desk.broker.connect()
+        self.show()
+        await self.until(lambda: self.rig.executor.ready)
+
+
+async def test_a_round_trip_of_the_executor_at_the_simulator(make_rig, serving):
+    async with serving() as server:
+        session = Session(make_rig, server)
+        await session.ready()
+        rig = session.rig
+        assert rig.decide("buy", 1).allowed
+        await session.until(lambda: rig.executor.working.protection(Side.SELL) == 1)
+        rig.decide("exit", 0, "faded")
+        await session.until(lambda: rig.notices.trades and rig.executor.settled and not len(rig.executor.working))
+        assert [trade.exit_reason for trade in rig.notices.trades] == ["faded"]
+        assert server.exchange.account.position == 0
+        assert [alert.code for alert in rig.alerts] == []
+        await session.desk.broker.close()
+
+
+async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving):
+    async with serving() as server:
+        session = Session(make_rig, server)
+        await session.ready()
+        rig = session.rig
+        rig.decide("buy", 2)
+        for connection in list(server._connections):
+            connection.transport.abort()
+        await session.until(lambda: "link_down" in rig.alert_codes)
+        await session.until(lambda: rig.executor.ready)
+        assert rig.executor.position == server.exchange.account.position
+        assert rig.executor.working.unknown() == []
+        rig.executor.stop(flatten=True)
+        await session.until(lambda: rig.executor.settled)
+        assert server.exchange.account.position == 0
+        received = [one.client_id for one in server.exchange.desk.orders.values()]
+        assert len(received) == len(set(received))
+        await session.desk.broker.close()
+
+
+async def test_a_restart_carries_on_with_position_and_protection(make_rig, serving):
+    async with serving() as server:
+        first = Session(make_rig, server)
+        await first.ready()
+        first.rig.decide("buy", 1)
+        await first.until(lambda: first.rig.executor.working.protection(Side.SELL) == 1)
+        await first.desk.broker.close()
+
+        second = Session(make_rig, server)
+        rig = second.rig
+        assert rig.executor.position == 1
+        assert len(rig.executor.working.unknown()) == 2
+        await second.ready()
+        assert rig.executor.working.protection(Side.SELL) == 1
+        rig.executor.flatten("operator")
+        await second.until(lambda: rig.executor.settled and not len(rig.executor.working))
+        assert server.exchange.account.position == 0
+        assert [trade.exit_reason for trade in rig.notices.trades] == ["operator"]
+        await second.desk.broker.close()
