@@ -1,6 +1,6 @@
-"""The simulated exchange: market, matching engine, order desk and memory, behind four calls.
+"""The simulated exchange: market, matching engine, order desk and memory, behind three calls.
 
-Pure but for its memory: it is told how far time goes. Whatever its calls return has been saved and may be told.
+Pure but for its memory: it is told how far time goes. What its calls return may be told after the next `commit`.
 """
 
 from dataclasses import asdict
@@ -90,6 +90,7 @@ class Exchange:
         self.account = Account(account, settings.starting_cash)
         self.desk = OrderDesk(self.engine, self.account, instrument)
         self._fills_saved = 0
+        self._dropped: list[int] = []  # orders forgotten since the last save
         self._run = 1
         if saved is None:
             start = hours.start_ns(settings.start_date or hours.start_date(instrument.symbol, today))
@@ -165,13 +166,21 @@ class Exchange:
                 known = {order.order_id for order in self.desk.orders.values()}
                 self.desk.new_day()
                 dropped += known - {order.order_id for order in self.desk.orders.values()}
-        if self.desk.record or self.engine.changed or dropped:
-            self._save(dropped)
+        self._dropped += dropped
         return Output(answers, news, market)
 
-    def _save(self, dropped: list[int] | None = None) -> None:
+    def commit(self) -> None:
+        """Save what has happened since the last time; clients may be told of it then.
+
+        Raises:
+            JournalError: it can't be saved, and nobody may be told.
+        """
+        if self.desk.record or self.engine.changed or self._dropped:
+            self._save()
+
+    def _save(self) -> None:
         engine, desk = self.engine, self.desk
-        gone = set(dropped or ())
+        gone = set(self._dropped)
         new_fills: list[FillRecord] = desk.fills[self._fills_saved :]
         self._store.save(
             {
@@ -189,5 +198,6 @@ class Exchange:
             desk.record,
         )
         self._fills_saved += len(new_fills)
+        self._dropped.clear()
         engine.changed.clear()
         desk.record.clear()

@@ -1,6 +1,7 @@
 """A server on a free port, and a client that speaks DTC to it over real TCP."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import date
@@ -125,8 +126,13 @@ class Running:
         self.server, self.port = server, port
         self.clients: list[Client] = []
 
-    async def connect(self, *, logon: bool = True, integer_1: int = 0) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, *, logon: bool = True, integer_1: int = 0, receive_buffer: int = 0) -> Client:
+        sock = socket.socket()
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        client = Client(*await asyncio.open_connection(sock=sock))
         self.clients.append(client)
         if logon:
             await client.logon(integer_1)
@@ -158,8 +164,10 @@ def serving(tmp_path: Path, calendar: TradingCalendar, make_settings: Callable[.
             yield running
         finally:
             server.stop()
-            await task
+            await asyncio.wait({task})
             for client in running.clients:
                 await client.close()
+            task.result()
 
+    serve.client_class = Client
     return serve

@@ -572,7 +572,7 @@ async def test_unknown_messages_are_skipped_until_there_are_too_many(serving):
 async def test_a_client_that_does_not_read_is_cut_off(serving, eventually, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_BUFFER", 100_000)
     async with serving(speed=2_000) as running:
-        slow = await running.connect(integer_1=ALL_FLAGS)
+        slow = await running.connect(integer_1=ALL_FLAGS, receive_buffer=4096)
         slow.send(dtc.MarketDataRequest(SymbolID=1, Symbol=SYMBOL), dtc.MarketDepthRequest(SymbolID=1, Symbol=SYMBOL))
         await eventually(lambda: running.server.dropped)
         assert "does not read" in running.server.dropped[0]
