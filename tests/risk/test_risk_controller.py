@@ -311,6 +311,16 @@ def test_a_resume_on_the_day_of_the_loss_latches_again():
     assert [latch.code for latch in risk.watch(facts(realized_today=-1000.0))] == [RiskCode.DAILY_LOSS]
 
 
+def test_a_resume_starts_streaks_anew():
+    risk = controller()
+    for _ in range(3):
+        risk.on_trade(lost(-1.0))
+    risk.on_reject(NOW, "no margin")
+    risk.resume()
+    assert risk.on_trade(lost(-1.0)) == []
+    assert risk.on_reject(NOW, "no margin") == []
+
+
 def test_losses_in_a_row_pause_entries_and_a_win_starts_the_count_anew():
     risk = controller()
     assert [risk.on_trade(lost(-1.0)), risk.on_trade(lost(-1.0)), risk.on_trade(lost(1.0))] == [[], [], []]

@@ -421,6 +421,19 @@ def test_however_often_it_is_killed_the_account_is_as_if_it_had_not_been(tmp_pat
     journal.close()
 
 
+def test_a_trade_that_was_missed_is_found_also_on_a_later_day(journal):
+    account = Account(journal, 0)
+    for n, (side, lost) in enumerate([(Side.BUY, False), (Side.SELL, False), (Side.BUY, False), (Side.SELL, True)]):
+        account.book(fill(f"x{n}", f"o{n}", side, price=6000 + n, ts_ns=n), killed_before_the_trade=lost)
+    assert len(list(journal.trades())) == 1
+    later = Account(journal, 1000)
+    assert len(later.missed) == 1
+    assert len(list(journal.trades())) == 2
+    assert (later.ledger.realized_today, later.ledger.equity) == (0.0, account.ledger.equity)
+    again = Account(journal, 1000)
+    assert (again.closed, again.ledger.equity) == ([], account.ledger.equity)
+
+
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 
