@@ -23,9 +23,11 @@ from mia_daemon.training.linear_models import (
     Floats,
     Linear,
     RobustScale,
+    Split,
     auc,
     linear_shap,
     logistic,
+    platt,
     purged_split,
     ridge,
     robust_scale,
@@ -39,9 +41,13 @@ CLIP: Final = 5.0
 RIDGE_PENALTY: Final = 10.0
 """Of inputs with unit scale: strong, since most of the 350 tell nothing and many tell the same."""
 
-LOGISTIC_PENALTY: Final = 0.05
+LOGISTIC_PENALTY: Final = 0.5
 ENTRY_SHARE: Final = 0.30
 """Share of decisions in which |action| passes the default `enter_above`: sets the policy's gain."""
+
+OUTCOME_S: Final = 300.0
+"""A bracket that has met neither stop nor target by then is judged by the touch: the policy holds no longer as a rule,
+and shorter labels overlap less."""
 
 EMBARGO_S: Final = 900.0
 
@@ -64,8 +70,7 @@ def fit(recording: Recording, traded: Instrument, interval_s: float) -> Fitted:
     """Fit everything on the first part of `recording`, calibrate on the second, report on the third."""
     settings = DecisionSettings()
     horizon = round(HORIZON_S / interval_s)
-    hold = round(settings.max_hold_s / interval_s)
-    split = purged_split(len(recording), hold + round(EMBARGO_S / interval_s))
+    split = purged_split(len(recording), round((OUTCOME_S + EMBARGO_S) / interval_s))
     change = forward_change(recording, horizon, interval_s)
     importance = _importance(recording.values, change, split.fit, split.calibrate)
     selected = tuple(name for name, _ in importance[:SELECTED])
@@ -76,7 +81,7 @@ def fit(recording: Recording, traded: Instrument, interval_s: float) -> Fitted:
     policy = _policy(market, change, split.fit, settings.enter_above)
     action = np.tanh(policy(market))
     won = _won(recording, action, traded, settings, interval_s)
-    probability, calibration = _probability(market, action, won, split.fit, split.calibrate)
+    probability, calibration = _probability(market, action, won, split, interval_s)
     chance = _chance(probability, calibration, market, action)
     regime = fit_regimes(recording.values[split.fit], [f.name for f in catalogue.FEATURES], interval_s)
     rows = split.evaluate
@@ -127,7 +132,7 @@ def _won(
 ) -> Floats:
     """1 where a bracket in the action's direction ended in profit after costs, 0 where not, NaN where unknown."""
     stop, target = settings.stop_ticks * traded.tick_size, settings.target_ticks * traded.tick_size
-    steps = round(settings.max_hold_s / interval_s)
+    steps = round(OUTCOME_S / interval_s)
     costs = 2 * traded.cost_per_side / traded.point_value
     long = bracket_profit(recording, +1, stop, target, steps, interval_s)
     short = bracket_profit(recording, -1, stop, target, steps, interval_s)
@@ -136,16 +141,17 @@ def _won(
 
 
 def _probability(
-    market: Floats, action: Floats, won: Floats, fit_rows: slice, later: slice
+    market: Floats, action: Floats, won: Floats, split: Split, interval_s: float
 ) -> tuple[Linear, Calibration]:
     """Logistic regression on the first rows, Platt's slope and intercept on later ones."""
+    fit_rows, later = split.fit, split.calibrate
     x = sided(market, action)
     known = np.isfinite(won[fit_rows])
     model = logistic(x[fit_rows][known], won[fit_rows][known] > 0.5, LOGISTIC_PENALTY)
     known = np.isfinite(won[later])
     logit = model(x[later][known])
-    platt = logistic(logit[:, None], won[later][known] > 0.5, 1e-3)
-    return model, Calibration(slope=max(float(platt.weights[0]), 0.05), intercept=platt.bias)
+    slope, intercept = platt(logit, won[later][known] > 0.5, weight=interval_s / OUTCOME_S)
+    return model, Calibration(slope=max(slope, 0.05), intercept=intercept)
 
 
 def sided(market: Floats, action: Floats) -> Floats:

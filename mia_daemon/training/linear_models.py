@@ -75,6 +75,26 @@ def logistic(x: Floats, won: NDArray[np.bool_], penalty: float) -> Linear:
     return Linear(beta[:-1], float(beta[-1]))
 
 
+def platt(logit: Floats, won: NDArray[np.bool_], weight: float, prior_sd: float = 0.5) -> tuple[float, float]:
+    """Slope and intercept of Platt's calibration, with a Gaussian prior around 1 and 0.
+
+    `weight` is what one row counts for: labels that overlap in time are not worth one each. Few rows leave the logits
+    as they are.
+    """
+    x = np.column_stack([logit, np.ones(len(logit))])
+    prior, precision = np.array([1.0, 0.0]), np.eye(2) / prior_sd**2
+    beta = prior.copy()
+    for _ in range(100):
+        chance = sigmoid(x @ beta)
+        gradient = weight * (x.T @ (chance - won)) + precision @ (beta - prior)
+        curvature = weight * (x.T * (chance * (1 - chance))) @ x + precision
+        step = np.linalg.solve(curvature, gradient)
+        beta -= step / max(1.0, float(np.abs(step).max()))
+        if np.max(np.abs(step)) < 1e-10:
+            break
+    return float(beta[0]), float(beta[1])
+
+
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + e^-x) without overflow."""
     small = np.exp(-np.abs(x))

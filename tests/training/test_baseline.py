@@ -53,7 +53,7 @@ def test_on_noise_it_claims_nothing():
 
 
 def test_the_policy_enters_as_often_as_meant_and_leans_to_neither_side(fitted, recording):
-    rows = purged_split(ROWS, 540).fit
+    rows = purged_split(ROWS, 240).fit
     columns = recording.values[:, [catalogue.index(name) for name in fitted.selected]]
     action = np.tanh(fitted.policy(fitted.scale.apply(columns[rows], baseline_fit.CLIP)))
     assert (np.abs(action) >= 0.35).mean() == pytest.approx(baseline_fit.ENTRY_SHARE, abs=0.02)
@@ -61,7 +61,7 @@ def test_the_policy_enters_as_often_as_meant_and_leans_to_neither_side(fitted, r
 
 
 def test_what_comes_after_the_fitted_part_does_not_change_the_fit(fitted, recording):
-    split = purged_split(ROWS, 540)
+    split = purged_split(ROWS, 240)
     values = recording.values.copy()
     values[split.evaluate] = -values[split.evaluate]
     changed = type(recording)(**{
@@ -76,10 +76,10 @@ def test_what_comes_after_the_fitted_part_does_not_change_the_fit(fitted, record
 
 
 def test_labels_of_the_fitted_part_end_before_the_next_part_begins(recording):
-    split = purged_split(ROWS, 540)
+    split = purged_split(ROWS, 240)
     change = forward_change(recording, 12, 5.0)
     assert np.isfinite(change[split.fit]).all()
-    assert split.fit.stop + 360 <= split.calibrate.start  # the longest label, half an hour of 5 s decisions
+    assert split.fit.stop + 60 <= split.calibrate.start  # the longest label, five minutes of 5 s decisions
 
 
 def test_it_never_calls_itself_fit_for_live(fitted, recording, tmp_path):

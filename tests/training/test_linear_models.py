@@ -8,6 +8,7 @@ from mia_daemon.training.linear_models import (
     auc,
     linear_shap,
     logistic,
+    platt,
     purged_split,
     ridge,
     robust_scale,
@@ -73,6 +74,28 @@ def test_the_gradient_of_logistic_regression_is_zero_where_it_stops():
     residual = sigmoid(found(x)) - won
     np.testing.assert_allclose(x.T @ residual + 0.1 * 400 * found.weights, 0, atol=1e-6)
     assert residual.sum() == pytest.approx(0, abs=1e-6)
+
+
+def test_calibration_finds_how_overconfident_logits_are():
+    rng = np.random.default_rng(6)
+    logit = rng.normal(0, 2, 50_000)
+    won = rng.random(50_000) < sigmoid(0.5 * logit - 0.4)
+    assert platt(logit, won, 1.0) == pytest.approx((0.5, -0.4), abs=0.03)
+
+
+def test_calibration_by_few_rows_changes_little():
+    logit, lost = np.linspace(-1, 1, 100), np.zeros(100, bool)
+    slope, intercept = platt(logit, lost, 0.01)
+    assert slope == pytest.approx(1.0, abs=0.1)
+    assert -0.2 < intercept < 0
+    assert platt(logit, lost, 1.0)[1] < -1
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3])
+def test_calibration_of_extreme_logits_stays_finite(size):
+    rng = np.random.default_rng(7)
+    found = platt(size * rng.normal(size=1000), rng.random(1000) < 0.5, 1.0)
+    assert np.isfinite(found).all()
 
 
 def test_separable_data_do_not_blow_up():
