@@ -118,8 +118,8 @@ class PositionKeeper:
                 self.goal = ""
             return
         closers = [entry for entry in self._working if entry.order.side is held.close_side and entry.live]
-        if any(entry.state is OrderState.UNKNOWN for entry in closers):
-            return  # one of them may be closing it this moment: evidence first
+        if self._working.missing_fills() or any(entry.state is OrderState.UNKNOWN for entry in closers):
+            return  # one of them may have closed it already: evidence first
         if ts_ns >= self._goal_since + self._policy.escalate_ns:
             self._escalate(ts_ns, held, closers)
             return
@@ -216,8 +216,9 @@ class PositionKeeper:
             self._again_at(self._unprotected_since + self._policy.grace_ns)
             return
         stops = [stop for stop in self._working.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
-        if any(stop.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops):
-            return  # its answer, or the search for it, comes first
+        awaited = any(stop.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
+        if awaited or self._working.missing_fills():
+            return  # the answer, or the search for it, comes first
         self._protect(ts_ns, held, touch, missing)
 
     def _protect(self, ts_ns: int, held: Held, touch: Touch, missing: int) -> None:

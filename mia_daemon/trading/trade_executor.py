@@ -214,7 +214,7 @@ class TradeExecutor:
             realized_today=ledger.realized_today,
             unrealized=ledger.unrealized,
             drawdown=ledger.drawdown,
-            unknown_orders=len(working.unknown()),
+            unknown_orders=len(working.unknown()) + len(working.missing_fills()),
             link_up=self._link_up,
             reconciled=self.ready,
             inference_ms=inference_ms,
@@ -339,6 +339,8 @@ class TradeExecutor:
     def _toward(self, decision: Decision, inference_ms: float) -> tuple[Bracket | None, Verdict]:
         if decision.action is Action.HOLD or self._keeper.goal or self._stopping:
             return None, ALLOWED
+        if self._working.missing_fills():  # the position is about to change by what has filled already
+            return None, self._risk.check_new_risk(decision.prediction, self.facts(inference_ms))
         position, target = self._ledger.position, decision.target
         if position and target * position <= 0:
             self._keeper.want_flat(decision.reason, self._now_ns)
@@ -445,7 +447,8 @@ class TradeExecutor:
                     {"order": entry.client_order_id, "state": entry.state.value},
                 )
                 self._ask("an order was not answered")
-        if any(entry.updated_ns <= late_ns for entry in self._working.missing_fills()):
+        missing = self._working.missing_fills()
+        if missing and (self._keeper.goal or any(entry.updated_ns <= late_ns for entry in missing)):
             self._ask("a fill was reported but not shown")
         asked = [entry.asked_ns for entry in self._working if entry.asked_ns]
         if asked:
@@ -495,6 +498,7 @@ class TradeExecutor:
                 f"the server refused to change order {entry.client_order_id}: {update.text or 'no reason given'}",
                 {"order": entry.client_order_id, "status": update.status.value},
             )
+            self._ask("a change of an order was refused")
         elif entry.order.role is OrderRole.ENTRY and update.status in _ALIVE:
             self._risk.on_accept()
         if update.status in _SHOWN and (update.status in _REFUSALS or before is not entry.state):
@@ -679,7 +683,7 @@ class TradeExecutor:
         if undisturbed:
             self._server_position = found.server_position
             self._on_drift(found)
-        agree = undisturbed and not found.drift and not self._working.unknown()
+        agree = undisturbed and not (found.drift or self._working.unknown() or self._working.missing_fills())
         if agree:
             self.ready = True
         else:

@@ -16,7 +16,7 @@ fills or is cancelled the other is reduced or cancelled with it.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 from mia_daemon.instruments import Instrument
@@ -176,9 +176,8 @@ class PaperExchange:
         if text := self._objection(order):
             self._reject(order, ts_ns, text)
             return
-        paper = self._accept(order, ts_ns)
-        paper.quantity = abs(self.position)
-        self._activate(paper, ts_ns)
+        side = Side.SELL if self.position > 0 else Side.BUY
+        self._activate(self._accept(replace(order, side=side, quantity=abs(self.position)), ts_ns), ts_ns)
 
     # The market.
 
