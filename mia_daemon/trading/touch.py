@@ -32,15 +32,8 @@ class Touch:
 
 def touch_of(event: np.void) -> Touch | None:
     """The touch that one event tells of the traded instrument; None when it tells none, or a crossed one."""
-    if event["symbol"] != 0 or not event["bid"] <= event["ask"]:
-        return None
-    return Touch(
-        float(event["bid"]),
-        float(event["ask"]),
-        float(event["bid_size"]),
-        float(event["ask_size"]),
-        int(event["ts_ns"]),
-    )
+    ts_ns, _, _, _, _, symbol, _, _, bid, ask, _, bid_size, ask_size, _ = event.item()
+    return Touch(bid, ask, bid_size, ask_size, ts_ns) if symbol == 0 and bid <= ask else None
 
 
 def last_touch(events: EventArray) -> Touch | None:

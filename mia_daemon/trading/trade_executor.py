@@ -146,7 +146,7 @@ class TradeExecutor:
         self._now_ns = 0
         self._touch = Touch()
         self._day_ends_ns = 0
-        self._deadline_ns = NEVER
+        self._deadline_ns = self._equity_due_ns = NEVER
         self._dirty = self._acting = self._in_market = False
         self._link_up = True
         self._stopping = False
@@ -202,19 +202,24 @@ class TradeExecutor:
 
     def facts(self, inference_ms: float = 0.0) -> RiskFacts:
         """What risk goes by, now."""
-        ledger, working, touch = self._ledger, self._working, self._touch
+        working = self._working
+        unknown = len(working.unknown()) + len(working.missing_fills())
+        return self._facts(working.exposure(Side.BUY), working.exposure(Side.SELL), unknown, inference_ms)
+
+    def _facts(self, working_buy: int, working_sell: int, unknown: int, inference_ms: float) -> RiskFacts:
+        ledger, touch = self._ledger, self._touch
         return RiskFacts(
             ts_ns=self._now_ns,
             position=ledger.position,
-            working_buy=working.exposure(Side.BUY),
-            working_sell=working.exposure(Side.SELL),
+            working_buy=working_buy,
+            working_sell=working_sell,
             bid=touch.bid,
             ask=touch.ask,
             touch_ns=touch.ts_ns,
             realized_today=ledger.realized_today,
             unrealized=ledger.unrealized,
             drawdown=ledger.drawdown,
-            unknown_orders=len(working.unknown()) + len(working.missing_fills()),
+            unknown_orders=unknown,
             link_up=self._link_up,
             reconciled=self.ready,
             inference_ms=inference_ms,
@@ -263,12 +268,16 @@ class TradeExecutor:
             done += taken
             if self._dirty or self._now_ns >= self._deadline_ns:
                 self._act()
+            elif self._now_ns >= self._equity_due_ns:
+                self._watch_equity()
+        self._check_count()
 
     def _until_deadline(self, events: EventArray, start: int) -> int:
         """Where to stop: after the first event at which something falls due."""
-        if self._deadline_ns == NEVER:
+        due_ns = min(self._deadline_ns, self._equity_due_ns)
+        if due_ns == NEVER:
             return len(events)
-        due = events["ts_ns"][start:] >= self._deadline_ns
+        due = events["ts_ns"][start:] >= due_ns
         first = int(due.argmax())
         return start + first + 1 if due[first] else len(events)
 
@@ -407,7 +416,7 @@ class TradeExecutor:
 
     def _react(self) -> None:
         held = self._held()
-        self._deadline_ns = NEVER
+        self._deadline_ns = self._equity_due_ns = NEVER
         agreed = self._server_position in {None, held.quantity}
         if agreed and not (held.quantity or len(self._working) or self._keeper.goal):
             self._rest()
@@ -456,9 +465,11 @@ class TradeExecutor:
 
     def _watch_equity(self) -> None:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""
-        self._deadline_ns = min(self._deadline_ns, (self._now_ns // NS_PER_S + 1) * NS_PER_S)
+        self._equity_due_ns = (self._now_ns // NS_PER_S + 1) * NS_PER_S
         self._mark()
-        self._latched(self._risk.watch(self.facts()))
+        if latches := self._risk.watch(self._facts(0, 0, 0, 0.0)):
+            self._latched(latches)
+            self._act()
 
     # What the broker says.
 
