@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --requir
 export NUMBA_CACHE_DIR := $(CURDIR)/var/cache/numba
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check format bench lock clean
+.PHONY: help setup setup-test setup-train paper test check format docs bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,14 @@ check: setup-test ## lint, format, types, who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
 
 format: setup-test ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup-test ## write the documents that follow from the code
+	$(BIN)/python -m docs.generate
 
 bench: setup-test ## run every benchmark (minutes); figures go to the terminal
 	$(BIN)/python -m benchmarks
