@@ -51,11 +51,12 @@ def features() -> str:
         formula = f.formula.replace("|", "\\|")
         return f"| {f.index} | `{f.name}` | {f.unit} | {f.horizon} | {f.neutral:g} | {formula} | {f.source} |"
 
-    parts = [
+    intro = (
         f"{NOTE}# The {catalogue.COUNT} features\n\nCatalogue {catalogue.sha256()[:16]}; a model bundle carries the "
         "whole hash and is refused where it differs. *Neutral* is the value while an input is missing. s is the "
         "aggressor's side, v the size, m the mid, qb and qa the sizes at the touch.\n"
-    ]
+    )
+    parts = [intro]
     for family in dict.fromkeys(f.family for f in catalogue.FEATURES):
         rows = [row(f) for f in catalogue.FEATURES if f.family == family]
         head = ["| # | name | unit | horizon | neutral | formula | source |", "|---|---|---|---|---|---|---|"]
