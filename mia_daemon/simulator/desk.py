@@ -6,7 +6,7 @@ connections: `handle` returns the answers, `publish` the news.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
@@ -15,6 +15,7 @@ from mia_daemon.dtc.layout import Message
 from mia_daemon.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
+from mia_daemon.simulator.account_reports import AccountReports, FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_messages import (
@@ -29,22 +30,6 @@ from mia_daemon.simulator.order_messages import (
     ticks,
     time_in_force,
 )
-
-CURRENCY = "USD"
-_DAY_S = 86_400
-
-
-class FillRecord(NamedTuple):
-    """One execution of a client's order; price in ticks."""
-
-    ts_ns: int
-    execution_id: str
-    client_id: str
-    server_id: str
-    side: int
-    quantity: int
-    price: int
-    position: int  # after it
 
 
 class OrderDesk:
@@ -62,6 +47,7 @@ class OrderDesk:
         self.instrument = instrument
         self.orders: dict[str, ClientOrder] = {}
         self.fills: list[FillRecord] = []
+        self._reports = AccountReports(engine, account, instrument, self.fills)
         self.record: list[dict[str, Any]] = []
         self._by_server_id: dict[str, ClientOrder] = {}
         self._rejections: list[Message] = []
@@ -71,11 +57,11 @@ class OrderDesk:
             dtc.SubmitFlattenPositionOrder: self._flatten,
             dtc.CancelOrder: self._cancel,
             dtc.CancelReplaceOrder: self._replace,
-            dtc.OpenOrdersRequest: self._open_orders,
-            dtc.HistoricalOrderFillsRequest: self._historical_fills,
-            dtc.CurrentPositionsRequest: self._positions,
-            dtc.AccountBalanceRequest: self._balances,
-            dtc.TradeAccountsRequest: self._accounts,
+            dtc.OpenOrdersRequest: self._reports.open_orders,
+            dtc.HistoricalOrderFillsRequest: self._reports.historical_fills,
+            dtc.CurrentPositionsRequest: self._reports.positions,
+            dtc.AccountBalanceRequest: self._reports.balances,
+            dtc.TradeAccountsRequest: self._reports.accounts,
         }
         self._orders_types = frozenset(list(self._answers)[:5])
 
@@ -83,7 +69,7 @@ class OrderDesk:
         """Know the orders and fills of an earlier run; `orders` are in the engine already where alive."""
         self.orders = {order.client_id: order for order in orders}
         self._by_server_id = {order.server_id: order for order in orders}
-        self.fills = fills
+        self.fills[:] = fills
 
     def handles(self, message: Message) -> bool:
         return type(message) in self._answers
@@ -108,7 +94,7 @@ class OrderDesk:
             elif event.reason == Reason.CANCELED:
                 self._note("cancel", ClientOrderID=event.client_id, ServerOrderID=event.server_id, text=event.text)
         if filled:
-            news += [self._position_update(unsolicited=1), self._balance_update(unsolicited=1)]
+            news += [self._reports.position_update(unsolicited=1), self._reports.balance_update(unsolicited=1)]
         return news
 
     def new_day(self) -> None:
@@ -295,122 +281,6 @@ class OrderDesk:
 
     def _note(self, kind: str, **facts: Any) -> None:
         self.record.append({"ts_ns": self.engine.now_ns, "kind": kind, **facts})
-
-    # --------------------------------------------------------------------------------------------------------- queries
-
-    def _open_orders(self, m: dtc.OpenOrdersRequest) -> list[Message]:
-        found = [
-            order
-            for order in self.engine.alive.values()
-            if m.TradeAccount in {"", self.account.name} and (not m.ServerOrderID or order.server_id == m.ServerOrderID)
-        ]
-        if not found:
-            return [dtc.OrderUpdate(
-                RequestID=m.RequestID, TotalNumMessages=1, MessageNumber=1, NoOrders=1,
-                OrderUpdateReason=Reason.OPEN_ORDERS_RESPONSE, TradeAccount=m.TradeAccount,
-            )]  # fmt: skip
-        now = self.engine.now_ns
-        answers = [
-            order_update(order.event(now, Reason.OPEN_ORDERS_RESPONSE), self.instrument, self.account.name)
-            for order in found
-        ]
-        return _numbered(answers, m.RequestID, "TotalNumMessages")
-
-    def _historical_fills(self, m: dtc.HistoricalOrderFillsRequest) -> list[Message]:
-        text = "" if m.TradeAccount else "TradeAccount is required"
-        since_s = max(
-            m.StartDateTime, self.engine.now_ns // NS_PER_S - m.NumberOfDays * _DAY_S if m.NumberOfDays else 0
-        )
-        found = [
-            fill
-            for fill in self.fills
-            if m.TradeAccount == self.account.name
-            and fill.ts_ns >= since_s * NS_PER_S
-            and (not m.ServerOrderID or fill.server_id == m.ServerOrderID)
-        ]
-        if not found:
-            return [dtc.HistoricalOrderFillResponse(
-                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoOrderFills=1,
-                TradeAccount=m.TradeAccount, InfoText=text,
-            )]  # fmt: skip
-        answers = [
-            dtc.HistoricalOrderFillResponse(
-                Symbol=self.instrument.symbol,
-                ServerOrderID=fill.server_id,
-                BuySell=BuySellEnum.BUY if fill.side > 0 else BuySellEnum.SELL,
-                Price=fill.price * self.instrument.tick_size,
-                DateTime=fill.ts_ns // NS_PER_S,
-                Quantity=float(fill.quantity),
-                UniqueExecutionID=fill.execution_id,
-                TradeAccount=self.account.name,
-                PositionQuantity=float(fill.position),
-                ExchangeOrderID=fill.server_id,
-            )
-            for fill in found
-        ]
-        return _numbered(answers, m.RequestID, "TotalNumberMessages")
-
-    def _positions(self, m: dtc.CurrentPositionsRequest) -> list[Message]:
-        ours = m.TradeAccount in {"", self.account.name}
-        if not ours or not self.account.position:
-            return [dtc.PositionUpdate(
-                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoPositions=1,
-                TradeAccount=m.TradeAccount or self.account.name,
-            )]  # fmt: skip
-        return _numbered([self._position_update()], m.RequestID, "TotalNumberMessages")
-
-    def _balances(self, m: dtc.AccountBalanceRequest) -> list[Message]:
-        if m.TradeAccount not in {"", self.account.name}:
-            return [dtc.AccountBalanceUpdate(
-                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoAccountBalances=1,
-                TradeAccount=m.TradeAccount,
-            )]  # fmt: skip
-        return _numbered([self._balance_update()], m.RequestID, "TotalNumberMessages")
-
-    def _accounts(self, m: dtc.TradeAccountsRequest) -> list[Message]:
-        return _numbered([dtc.TradeAccountResponse(TradeAccount=self.account.name)], m.RequestID, "TotalNumberMessages")
-
-    def _mark(self) -> float:
-        price = self.engine.last_price
-        return 0.0 if price is None else self.account.unrealized(price, self.instrument)
-
-    def _position_update(self, unsolicited: int = 0) -> dtc.PositionUpdate:
-        return dtc.PositionUpdate(
-            TotalNumberMessages=1,
-            MessageNumber=1,
-            Symbol=self.instrument.symbol,
-            Quantity=float(self.account.position),
-            AveragePrice=self.account.average * self.instrument.tick_size,
-            PositionIdentifier=self.account.name,
-            TradeAccount=self.account.name,
-            Unsolicited=unsolicited,
-            EntryDateTime=self.account.opened_ns // NS_PER_S,
-            OpenProfitLoss=self._mark(),
-        )
-
-    def _balance_update(self, unsolicited: int = 0) -> dtc.AccountBalanceUpdate:
-        unrealized = self._mark()
-        return dtc.AccountBalanceUpdate(
-            TotalNumberMessages=1,
-            MessageNumber=1,
-            CashBalance=self.account.cash,
-            BalanceAvailableForNewPositions=self.account.cash + unrealized,
-            AccountCurrency=CURRENCY,
-            TradeAccount=self.account.name,
-            Unsolicited=unsolicited,
-            OpenPositionsProfitLoss=unrealized,
-            DailyProfitLoss=self.account.realized_today + unrealized,
-            TransactionDateTime=self.engine.now_ns // 1_000,
-        )
-
-
-def _numbered(answers: list[Any], request_id: int, total_field: str) -> list[Message]:
-    """The answers as one batch: 1 of n … n of n."""
-    for number, answer in enumerate(answers, 1):
-        answer.RequestID = request_id
-        answer.MessageNumber = number
-        setattr(answer, total_field, len(answers))
-    return answers
 
 
 def _stated(message: Message) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from mia_daemon.instruments import Instrument
 from mia_daemon.records import Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.account import Account
-from mia_daemon.simulator.desk import FillRecord, OrderDesk
+from mia_daemon.simulator.account_reports import FillRecord
+from mia_daemon.simulator.desk import OrderDesk
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine

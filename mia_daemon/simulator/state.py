@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, from_dict, to_dict
-from mia_daemon.simulator.desk import FillRecord
 
 LAYOUT = 1
 

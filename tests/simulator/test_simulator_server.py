@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import struct
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -613,6 +614,22 @@ async def test_too_fast_a_pace_slips_and_is_said_once(serving, eventually, caplo
         stamps += [(await client.of(quote)).DateTime for _ in range(5_000)]
         assert all(a <= b for a, b in pairwise(stamps))
         assert said() == 1
+
+
+async def test_a_new_session_is_announced_and_day_orders_end(serving):
+    async with serving(speed=20_000, events_per_s=0.05, start_date="2026-11-06") as running:
+        client = await running.connect(integer_1=ALL_FLAGS)
+        bid, _ = await touch(client)
+        client.send(
+            dtc.MarketDataRequest(SymbolID=1, Symbol=SYMBOL),
+            order("day", BUY, LIMIT, 1, bid - 100),
+            order("gtc", BUY, LIMIT, 1, bid - 100, TimeInForce=2),
+        )
+        assert "end of the session" in (await client.of(dtc.OrderUpdate, OrderStatus=CANCELED)).InfoText
+        session = await client.of(dtc.MarketDataUpdateTradingSessionDate)
+        assert datetime.fromtimestamp(session.Date, UTC).strftime("%a %Y-%m-%d") == "Mon 2026-11-09"
+        assert (await client.of(dtc.TradingSymbolStatus)).Status == 2
+        assert [o.client_id for o in running.server.exchange.engine.alive.values()] == ["gtc"]
 
 
 # The record

@@ -14,8 +14,8 @@ import pytest
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import OrderType
+from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, Status, to_dict
-from mia_daemon.simulator.desk import FillRecord
 from mia_daemon.simulator.state import StateStore
 
 SYMBOL = "ESZ26_FUT_CME"
