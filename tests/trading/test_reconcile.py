@@ -300,7 +300,7 @@ class Storm:
             self.unprotected_since = 0
             return
         self.unprotected_since = self.unprotected_since or self.now
-        assert self.now - self.unprotected_since < 30 * S, "a position stood without a stop for 30 s"
+        assert self.now - self.unprotected_since < 12 * S, "a position stood without a stop for 12 s"
 
     @property
     def quiet(self):
@@ -339,17 +339,18 @@ async def test_no_order_is_sent_twice_and_no_fill_lost_or_booked_twice(make_rig,
     rig = make_rig(
         storm,
         settings={
-            "decision": {"stop_ticks": 8, "target_ticks": 8, "max_slippage_ticks": 2, "max_position": 3},
+            "decision": {"stop_ticks": 16, "target_ticks": 16, "max_slippage_ticks": 2, "max_position": 3},
             "broker": {"ack_timeout_s": 1.0, "reconcile_every_s": 5.0, "entry_timeout_s": 3.0},
         },
     )
     storm.journal = rig.journal._db
     tasks = set()
+    patience = 1 if seed % 2 else 40
 
     def decide(_number):
         position = rig.executor.position
         if position:
-            rig.decide(*rng.choice((("hold", position), ("exit", 0), ("buy", 3), ("sell", -2))))
+            rig.decide(*rng.choice((*[("hold", position)] * patience, ("exit", 0), ("buy", 3), ("sell", -2))))
         else:
             rig.decide(*rng.choice((("buy", 1), ("sell", -3), ("buy", 2))))
 
