@@ -9,7 +9,7 @@ from typing import Any
 
 from mia_daemon.errors import JournalError
 from mia_daemon.instruments import Instrument
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Priority, Side
+from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Priority, Side, TimeInForce
 from mia_daemon.risk.risk_controller import RiskController, RiskFacts
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.journal import Journal, RequestKind
@@ -18,6 +18,7 @@ from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
 Warn = Callable[[str, Priority, str, dict[str, Any]], None]
 """Raise an alert: code, priority, sentence, context."""
 
+_PROTECTIVE = frozenset({OrderRole.STOP, OrderRole.TARGET})
 _LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
 
 
@@ -98,6 +99,8 @@ class OrderDesk:
             role=role,
             decision_id=decision_id,
             price=self._instrument.round_to_tick(price),
+            # Protection outlives the session: a day order would leave the position bare over the halt.
+            time_in_force=TimeInForce.GTC if role in _PROTECTIVE else TimeInForce.DAY,
             parent_id=parent,
         )
 
