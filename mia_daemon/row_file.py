@@ -1,12 +1,15 @@
 """CSV files whose rows are whole or absent, also after a kill: one `write` per row, a torn tail cut on opening."""
 
 import csv
+import errno
 import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from mia_daemon.errors import StartError
+
+_CHUNK = 65_536
 
 
 class RowFile:
@@ -45,31 +48,42 @@ class RowFile:
             os.ftruncate(self._fd, 0)
             os.write(self._fd, header)
             return
-        keep = size
-        while keep > len(header):
-            start = max(keep - 65536, 0)
-            chunk = os.pread(self._fd, keep - start, start)
-            if (newline := chunk.rfind(b"\n")) >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep < size:
-            os.ftruncate(self._fd, keep)
+        cut_torn_tail(self._fd)
 
     def append(self, row: Sequence[object]) -> None:
         """Write one row; its values in the order of `columns`."""
         if len(row) != len(self.columns):
             raise ValueError(f"{self.path.name} has {len(self.columns)} columns, the row has {len(row)}")
-        os.write(self._fd, _line(row))
+        self._write(_line(row))
 
     def append_line(self, line: str) -> None:
         """Write one row that is formatted and quoted already, without its newline: for rows written by the thousand."""
-        os.write(self._fd, f"{line}\n".encode())
+        self._write(f"{line}\n".encode())
+
+    def _write(self, data: bytes) -> None:
+        written = os.write(self._fd, data)
+        if written < len(data):
+            # The disk is full: what it took of the row goes again, so that the next row does not continue it.
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def cut_torn_tail(fd: int) -> None:
+    """Cut what follows the last newline of a file open for reading and writing: a line that was never finished."""
+    size = keep = os.fstat(fd).st_size
+    while keep > 0:
+        start = max(keep - _CHUNK, 0)
+        newline = os.pread(fd, keep - start, start).rfind(b"\n")
+        keep = start + newline + 1 if newline >= 0 else start
+        if newline >= 0:
+            break
+    if keep < size:
+        os.ftruncate(fd, keep)
 
 
 def _line(row: Sequence[object]) -> bytes:

@@ -18,6 +18,7 @@ import structlog
 
 from mia_daemon.clock import NS_PER_S, NS_PER_US, Clock, iso_utc
 from mia_daemon.errors import StartError
+from mia_daemon.row_file import cut_torn_tail
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"
@@ -43,7 +44,7 @@ class LineFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            _cut_torn_tail(self._fd)
+            cut_torn_tail(self._fd)
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
 
@@ -64,20 +65,6 @@ class LineFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _cut_torn_tail(fd: int) -> None:
-    end = os.fstat(fd).st_size
-    keep = end
-    while keep > 0:
-        start = max(keep - 65_536, 0)
-        newline = os.pread(fd, keep - start, start).rfind(b"\n")
-        if newline >= 0:
-            keep = start + newline + 1
-            break
-        keep = start
-    if keep < end:
-        os.ftruncate(fd, keep)
 
 
 class _LineLogger:
