@@ -509,3 +509,29 @@ async def test_brackets_use_the_types_the_server_holds(muted):
     kinds = [order.type for order in (bracket.entry, bracket.stop, bracket.target)]
     assert kinds == [OrderType.LIMIT, OrderType.STOP, OrderType.LIMIT]
     assert {bracket.stop.parent_id, bracket.target.parent_id} == {bracket.entry.client_order_id}
+
+
+async def test_a_fill_that_was_told_of_but_not_shown_is_waited_for(muted):
+    rig = muted
+    rig.broker.lose = {("Fill", "E")}
+    enter(rig)
+    assert rig.executor.position == 0
+    assert rig.executor.working.missing_fills() != []
+    assert rig.decide("buy", 1).code is RiskCode.UNKNOWN_ORDERS
+    assert rig.broker.sent == ["bracket"]
+    rig.executor.flatten("operator")
+    rig.play((10, 100.0))
+    assert rig.executor.reconcile_due
+    assert await rig.executor.reconcile()
+    assert rig.executor.position == 1
+    rig.play((10, 100.0), (10, 100.0))
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert rig.broker.sent == ["bracket", "replace"]
+
+
+async def test_flatten_at_the_server_goes_by_the_servers_position(rig):
+    enter(rig)
+    rig.broker._exchange.position = -2
+    rig.executor._keeper._flatten(rig.ts_ns, rig.executor._held())
+    rig.play((10, 100.0), (10, 100.0))
+    assert rig.broker._exchange.position == 0
