@@ -341,7 +341,8 @@ class Link:
         self._told_generation = self.generation
         if news:
             self.up, self._said = False, str(error)
-            self._on_state(False, self._said)
+            if not self._closing.is_set():  # a close of ours is no news to whoever asked for it
+                self._on_state(False, self._said)
 
 
 class _Connection(asyncio.Protocol):
