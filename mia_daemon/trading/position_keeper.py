@@ -114,7 +114,7 @@ class PositionKeeper:
         self.cancel_entries(ts_ns)
         entering = any(entry.live for entry in self._working.with_role(OrderRole.ENTRY))
         if not held.quantity:
-            if not entering:
+            if not (entering or self._working.missing_fills()):
                 self.goal = ""
             return
         closers = [entry for entry in self._working if entry.order.side is held.close_side and entry.live]

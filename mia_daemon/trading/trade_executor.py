@@ -755,8 +755,7 @@ class TradeExecutor:
     @property
     def settled(self) -> bool:
         """Flat where that is wanted, and no entry can fill any more."""
-        entering = any(entry.live for entry in self._working.with_role(OrderRole.ENTRY))
-        return not (entering or self._keeper.goal)
+        return not (self._working.with_role(OrderRole.ENTRY) or self._keeper.goal)
 
     def halt(self, by: str) -> None:
         """No new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
