@@ -39,7 +39,7 @@ except RuntimeError:
 def configuration(directory: Path, port: int) -> Path:
     """The shipped configuration, but for what makes every trade a decision and every decision an order."""
     document = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
-    document["feed"]["source"] = "dtc"
+    document["feed"].update(source="dtc", max_event_age_s=0.0)
     document["dtc"]["port"] = port
     document["features"].update(decision_interval_s=0.5, warmup_s=0.0)
     document["model"].update(bundle=str(directory / "bundle"), max_out_of_range_share=1.0)

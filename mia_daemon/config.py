@@ -53,7 +53,7 @@ class FeedSettings(Section):
 
     source: Literal["simulator", "dtc", "scid"] = "simulator"
     scid_path: Path | None = None
-    stale_after_s: Positive = 10.0
+    max_event_age_s: NonNegative = 10.0
     batch_events: Count = 4096
     queue_batches: Count = 256
 

@@ -39,6 +39,7 @@ from mia_daemon.trading.live_trading import TradingSession
 RECONCILE_PAUSE_S = 0.2
 """Between two looks at whether the books should be compared: a look costs nothing."""
 
+RISK_SNAPSHOT_EVERY_S = 60.0
 KERNEL_TIMEOUT_S = 300.0
 """What the service manager is asked to wait while kernels compile."""
 
@@ -96,6 +97,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._started_ns = self._clock.monotonic_ns()
+        self._tick_to_order = LatencyBuckets()
         self._simulated = settings.feed.source == "simulator"
         self._speed = settings.simulator.speed if self._simulated else 1.0
 
@@ -241,6 +243,7 @@ class Daemon:
     async def _sample(self, run: Run, books: Books, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
         decisions = 0
+        snapshot_due_s = 0.0
         while True:
             await asyncio.sleep(every_s)
             books.executor.checkpoint()
@@ -250,6 +253,11 @@ class Daemon:
             run.metrics.sample(session.counters, facts)
             run.alerts.tick(self._clock.now_ns())
             self._console.status(self._status_line(run, books, session, facts), self._elapsed_s())
+            if trouble := run.reporter.remember():
+                run.alert(Alert(self._clock.now_ns(), "market_memory", Priority.WARNING, trouble))
+            if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
+                run.reporter.risk_snapshot()
+                snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S
 
     def _elapsed_s(self) -> float:
         return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
@@ -258,7 +266,9 @@ class Daemon:
         """What `status` says beside the tasks' figures; the latency is since the last sample."""
         executor, ledger = books.executor, books.ledger
         touch = executor.touch
-        latency, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
+        if executor.tick_to_order.count:  # entries are rare: show the last interval that had one
+            self._tick_to_order, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
+        latency = self._tick_to_order
         regime = run.reporter.regime_probs
         return {
             "run": books.run_id,
@@ -392,6 +402,8 @@ class Daemon:
                 )
             )
         books.executor.checkpoint()
+        run.reporter.remember()
+        run.reporter.risk_snapshot()
         run.journal.end_run(books.run_id, self._clock.now_ns(), how)
         if error is not None:
             print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  the last word of a failed daemon

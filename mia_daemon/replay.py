@@ -121,6 +121,8 @@ async def _replay(
         finally:
             sampler.cancel()
             books.executor.checkpoint()
+            run.reporter.remember()
+            run.reporter.risk_snapshot()
             run.metrics.sample(session.counters, {})
             run.journal.end_run(books.run_id, session.tally.last_ts_ns, how)
         return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)

@@ -4,14 +4,23 @@ Called after an order has left, never before.
 """
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.features import catalogue
+from mia_daemon.model.bundle import Bundle
+from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
-from mia_daemon.risk.codes import Verdict
+from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.books import Books
 from mia_daemon.trading.trade_log import TradeLog
+
+SHOWN: Final = 20
+"""Features, the most important first, that a trade's snapshot shows; the journal names the decision for the rest."""
 
 
 class Reporter:
@@ -22,7 +31,9 @@ class Reporter:
         regime_probs, last_reason: of the last decision.
     """
 
-    def __init__(self, log: Logger, trade_log: TradeLog, console: Console | None = None) -> None:
+    def __init__(
+        self, log: Logger, trade_log: TradeLog, memory: MarketMemory, bundle: Bundle, console: Console | None = None
+    ) -> None:
         self.orders = 0
         self.fills = 0
         self.round_trips = 0
@@ -31,16 +42,23 @@ class Reporter:
         self.last_reason = ""
         self._log = log
         self._trade_log = trade_log
+        self._memory = memory
+        self._bundle = bundle
         self._console = console
         self._books: Books | None = None
         self._trade_fills: list[dict[str, Any]] = []
+        self._entry_values: dict[str, NDArray[np.float32]] = {}  # by decision, until its round trip is closed
+        self._to_remember: list[tuple[Trade, dict[str, float]]] = []
+        self._latches: tuple[Latch, ...] = ()
 
     def follow(self, books: Books) -> None:
         """Take the open round trip's name and the risk figures from these books."""
         self._books = books
 
-    def decision(self, decision: Decision, verdict: Verdict) -> None:
-        """A decision that was carried out, and what risk said to it; the rows come first, the people after."""
+    def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
+        """A decision that was carried out, what risk said to it, and the 350 values it was made on."""
+        if decision.action in {Action.BUY, Action.SELL} and verdict.allowed:
+            self._entry_values = {decision.decision_id: values}  # an entry that never filled gives way to the next
         self.regime_probs = decision.prediction.regime_probs
         self.last_reason = decision.reason
         self._rows(decision)
@@ -107,7 +125,36 @@ class Reporter:
         self.round_trips += 1
         self.profit += trade.profit
         fills, self._trade_fills = self._trade_fills, []
-        self._trade_log.trade(trade, {"fills": fills})
+        features = self._named(self._entry_values.get(trade.decision_id))
+        details = {
+            "fills": fills,
+            "bundle": self._bundle.name,
+            "bundle_sha256": self._bundle.sha256,
+            "features": {name: features[name] for name in self._bundle.selected[:SHOWN] if name in features},
+        }
+        self._trade_log.trade(trade, details)
+        self._to_remember.append((trade, features))
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
             self._console.trade(trade)
+
+    def _named(self, values: NDArray[np.float32] | None) -> dict[str, float]:
+        if values is None:  # entered by an earlier run
+            return {}
+        return {feature.name: float(value) for feature, value in zip(catalogue.FEATURES, values, strict=True)}
+
+    def remember(self) -> str:
+        """Put closed round trips into the market memory, off the hot path; what went wrong, or ""."""
+        trades, self._to_remember = self._to_remember, []
+        return " ".join(filter(None, (self._memory.remember(trade, features) for trade, features in trades)))
+
+    def latches_changed(self) -> bool:
+        """Whether a latch was set or cleared since the last call."""
+        before, self._latches = self._latches, self._books.risk.latches if self._books else ()
+        return before != self._latches
+
+    def risk_snapshot(self) -> None:
+        """The account's risk as it is now, as a file."""
+        if self._books is not None:
+            facts = self._books.executor.facts()
+            self._trade_log.risk_snapshot(facts.ts_ns, self._books.risk.snapshot(facts))

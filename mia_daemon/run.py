@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from mia_daemon import __version__
-from mia_daemon.clock import Clock, WallClock
+from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
@@ -15,6 +15,7 @@ from mia_daemon.feed.base import Feed
 from mia_daemon.instruments import Instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.inference import Inference
+from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
@@ -80,7 +81,11 @@ class Run:
             opened.callback(self.metrics.close)
             trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
             opened.callback(trade_log.close)
-            self.reporter = Reporter(self.log, trade_log, console)
+            memory = MarketMemory(paths.root / "market_memory.db", clock.now_ns())
+            opened.callback(memory.close)
+            self.reporter = Reporter(self.log, trade_log, memory, self.bundle, console)
+            if memory.notice:
+                self.log.warning("market_memory", text=memory.notice)
             if mode is not Mode.REPLAY:
                 trade_log.reconcile(self.journal.trades())
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
@@ -143,6 +148,14 @@ class Run:
         )
         return self.books
 
+    @property
+    def _max_age_ns(self) -> int | None:
+        """None where events do not happen now: in a replay, and in the simulator, which has a time of its own."""
+        feed = self.settings.feed
+        if self.mode is Mode.REPLAY or feed.source == "simulator" or not feed.max_event_age_s:
+            return None
+        return round(feed.max_event_age_s * NS_PER_S)
+
     def session(
         self, feed: Feed, books: Books, on_events: Callable[[EventArray], None] = lambda _events: None
     ) -> TradingSession:
@@ -160,7 +173,7 @@ class Run:
                 settings.features.warmup_s,
                 events,
             ),
-            inference=Inference(self.bundle),
+            inference=Inference(self.bundle, self.clock.monotonic_ns),
             window_filter=TradeWindowFilter(settings.windows, self.calendar, events),
             loop=TradingLoop(settings.decision, books.run_id),
             executor=books.executor,
@@ -174,6 +187,7 @@ class Run:
             metrics=self.metrics,
             sink=self.reporter,
             on_events=on_events,
+            max_age_ns=self._max_age_ns,
             measured=self.mode is not Mode.REPLAY,
         )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,14 +38,21 @@ class Inference:
 
     It remembers the regime from one decision to the next, so it sees each window once and in order.
 
+    Args:
+        bundle: what to run.
+        stopwatch: read around the probability, ns; only `probability_ns` depends on it.
+
     Attributes:
         bundle: what it runs.
         refused: how many windows got an unusable prediction.
+        probability_ns: how long the last probability took.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, stopwatch: Callable[[], int] = lambda: 0) -> None:
         self.bundle = bundle
         self.refused = 0
+        self.probability_ns = 0
+        self._stopwatch = stopwatch
         self._detector = RegimeDetector(bundle.regime, catalogue.index)
         self._template = observation_template(bundle)
         self._input = np.zeros(OBSERVATION + 1, np.float32)  # one buffer for all graphs: observation, then action
@@ -76,7 +84,9 @@ class Inference:
         if not (_finite(values) and _finite(observation)):
             return self._unusable(digest)
         self._input[OBSERVATION] = action = self._action(regime)
+        started = self._stopwatch()
         probability = calibrated(self._probability.run(), self.bundle.manifest.probability, regime)
+        self.probability_ns = self._stopwatch() - started
         if not (math.isfinite(action) and math.isfinite(probability)):
             return self._unusable(digest)
         return Prediction(regime, action, probability, self._name, float(out_of_range_share), digest)

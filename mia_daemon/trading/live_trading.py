@@ -17,14 +17,17 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mia_daemon.clock import NS_PER_MS, Clock
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Batch, Feed
 from mia_daemon.instruments import Instrument
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
 from mia_daemon.records import AccountState, Decision, EventArray, EventKind, FeatureWindow, Prediction, Signal
-from mia_daemon.risk.codes import Verdict
+from mia_daemon.risk.codes import RiskCode, Verdict
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import EndOfData, Stage, StageCounters
 from mia_daemon.trading.trade_executor import TradeExecutor
@@ -34,7 +37,7 @@ from mia_daemon.trading.trading_loop import TradingLoop
 class DecisionSink(Protocol):
     """Who is told of decisions, after they were carried out."""
 
-    def decision(self, decision: Decision, verdict: Verdict) -> None: ...
+    def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -96,6 +99,8 @@ class TradingSession:
         metrics: takes how long each operation took.
         sink: told of each decision.
         on_events: told of each batch before anything else sees it (the recorder).
+        max_age_ns: how old an event may be when it arrives for a position to be opened on it; None where the feed has a
+            time of its own (simulator, replay).
         measured: whether the time an inference took may decide anything; not in replay, which must repeat itself.
     """
 
@@ -110,6 +115,7 @@ class TradingSession:
         metrics: Metrics,
         sink: DecisionSink,
         on_events: Callable[[EventArray], None] = lambda _events: None,
+        max_age_ns: int | None = None,
         measured: bool = True,
     ) -> None:
         self.tally = Tally()
@@ -119,6 +125,7 @@ class TradingSession:
         self._clock = clock
         self._sink = sink
         self._on_events = on_events
+        self._max_age_ns = max_age_ns
         self._measured = measured
         self._inference_ns = 0
         self._inference = metrics.operation("inference")
@@ -170,6 +177,7 @@ class TradingSession:
             prediction = self._rooms.inference.predict(window, account, self._instrument, self._max_position)
             self._inference_ns = self._clock.monotonic_ns() - started
             self._inference.add(self._inference_ns)
+            self._probability.add(self._rooms.inference.probability_ns)
             yield Signal(window, prediction)
 
     def _execute(self, signal: Signal) -> None:
@@ -181,12 +189,19 @@ class TradingSession:
             if window.due:
                 self._accounts.put_nowait(executor.account_state(window.seq, window.ts_ns))
 
+    def _age_verdict(self, window: FeatureWindow) -> Verdict | None:
+        """No position is opened on the past: a feed that catches up, or lags, delivers events long after their time."""
+        if self._max_age_ns is None:
+            return None
+        age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns
+        return Verdict(RiskCode.STALE_PRICE, {"age_s": age_ns / NS_PER_S}) if age_ns > self._max_age_ns else None
+
     def _decide(self, window: FeatureWindow, prediction: Prediction) -> None:
         """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
         rooms, now = self._rooms, self._clock.monotonic_ns
         inference_ms = self._inference_ns / NS_PER_MS if self._measured else 0.0
         started = now()
-        window_verdict = rooms.window_filter.check(window.ts_ns)
+        window_verdict = self._age_verdict(window) or rooms.window_filter.check(window.ts_ns)
         filtered = now()
         situation = rooms.executor.situation(prediction, window_verdict)
         judged = now()
@@ -200,4 +215,5 @@ class TradingSession:
         self._loop.add(decided - judged)
         self._executor.add(executed - decided)
         self.tally.count_decision(decision)
-        self._sink.decision(decision, verdict)
+        assert window.values is not None
+        self._sink.decision(decision, verdict, window.values)
