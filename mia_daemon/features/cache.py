@@ -73,7 +73,7 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
     compiling = not any(Path(str(numba.config.CACHE_DIR)).rglob("engine.run-*.nbi"))  # type: ignore[attr-defined]
     started = elapsed_s()
     if compiling:
-        say("compiling the feature kernels: about a minute, at the first start only ...")
+        say("compiling the feature kernels: up to a minute, at the first start only ...")
         _compile_in_parallel()
     FeaturePipeline(instrument("ESZ26_FUT_CME"), 1.0, None, 0.0).push(empty_events(1), 0)
     if compiling:
@@ -92,7 +92,7 @@ def compile_families(names: Sequence[str]) -> None:
         "out": types.float32[::1],
         "cal": types.int64[:, ::1],
     }
-    typed |= dict.fromkeys(("t", "sec", "n", "row", "side"), words)
+    typed |= dict.fromkeys(("t", "sec", "n", "row"), words) | {"side": types.int8}
     for name in names:
         module = importlib.import_module(f"mia_daemon.features.kernels.{name}")
         for hook in filter(None, (getattr(module, hook, None) for hook in _HOOKS)):

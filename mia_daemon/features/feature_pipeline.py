@@ -70,7 +70,7 @@ class FeaturePipeline:
             events: (n,) of dtype MARKET_EVENT; neither changed nor kept, but the windows are views of it.
             born_ns: stopwatch reading when the events arrived.
         """
-        if events.dtype != MARKET_EVENT or events.ndim != 1:
+        if (events.dtype is not MARKET_EVENT and events.dtype != MARKET_EVENT) or events.ndim != 1:
             raise TypeError(f"events must be a one-dimensional MARKET_EVENT array, not {events.dtype} {events.shape}")
         # one kind of array, so one compiled version: a view of read-only bytes is copied
         readable = events if events.flags.carray else events.copy()

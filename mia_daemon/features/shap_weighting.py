@@ -56,7 +56,7 @@ def _check_value(text: str | None, previous: float, where: str) -> float:
     try:
         value = float(text or "")
     except ValueError:
-        raise UsageError(f"{where}: shap_value {text!r} is not a number") from None
+        raise UsageError(f"{where}: shap_value {text or 'missing'} is not a number") from None
     if not math.isfinite(value) or value < 0:
         raise UsageError(f"{where}: shap_value {text} must be finite and not negative (it is a mean of |SHAP|)")
     if value > previous:

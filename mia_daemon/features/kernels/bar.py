@@ -118,6 +118,14 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 
 
 @kernel
+def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
+    for k in range(2):
+        o, period = _HEAD + k * _BLOCK, _PERIODS[k]
+        if bars.ends_within(s, o, sec, n, period):
+            _close_bar(s, o, _slot(s, sec - sec % period, period), m[M_TICK])
+
+
+@kernel
 def on_gap(s: Floats, m: Floats) -> None:
     for k in range(2):
         if s[_HEAD + k * _BLOCK + TRADES] > 0.0:

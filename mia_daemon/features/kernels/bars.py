@@ -48,6 +48,12 @@ def ends(s: Floats, o: int, sec: int, period: int) -> bool:
 
 
 @kernel
+def ends_within(s: Floats, o: int, sec: int, n: int, period: int) -> bool:
+    """As `ends`, for the silent seconds sec … sec + n - 1; the bar then ends with its period, at a multiple of it."""
+    return s[o + TRADES] > 0.0 and (sec + n) // period > sec // period
+
+
+@kernel
 def tick_of(price: float, tick: float) -> int:
     """The price as a whole number of ticks, nearest, halves upward."""
     return math.floor(price / tick + 0.5)

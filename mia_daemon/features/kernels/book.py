@@ -42,7 +42,7 @@ def clear(book: Floats) -> None:
 
 
 @kernel
-def set_level(book: Floats, side: float, price: float, size: float) -> None:
+def set_level(book: Floats, side: int, price: float, size: float) -> None:
     """Make `size` contracts rest at `price` on the bid (side > 0) or ask; 0 deletes the level."""
     which = 0 if side > 0 else 1
     sign = 1.0 if side > 0 else -1.0

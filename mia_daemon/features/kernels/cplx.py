@@ -166,6 +166,33 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 
 
 @kernel
+def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
+    first = min(n, _RING)  # after which all mids in the ring are equal
+    for k in range(first):
+        on_second(s, sec + k, m)
+    rest = n - first
+    if bars.ends_within(s, _BAR_AT, sec + first, rest, 60):
+        _close_bar(s)
+    if rest == 0 or not bars.PRICE_FLOOR < m[M_SEC_MID] < bars.PRICE_LIMIT:
+        return
+    s[_N] += rest
+    for k in range(_SETS):
+        _fade(s, _VAR + 4 * k, 3, math.exp(-rest / _HORIZONS[k]))
+    for k in range(3):
+        _fade(s, _PERM + 7 * k, 6, math.exp(-rest / _ENTROPY_H[k]))  # equal mids count as the first order
+    for k in range(4):
+        _fade(s, _ACF + 7 * k, 6, math.exp(-rest / _ACF_H[k]))
+
+
+@kernel
+def _fade(s: Floats, o: int, count: int, decay: float) -> None:
+    """Steps that decay `count` sums by `decay` in all, the step at `o` each, and add 1 a step to the first of them."""
+    for j in range(1, count + 1):
+        s[o + j] *= decay
+    s[o + 1] += (1.0 - decay) / (1.0 - s[o])
+
+
+@kernel
 def on_gap(s: Floats, m: Floats) -> None:
     if s[_BAR_AT + TRADES] > 0.0:
         _close_bar(s)

@@ -74,6 +74,7 @@ from mia_daemon.features.kernels.market import (
     NS,
     Floats,
     Ints,
+    inlined,
     kernel,
 )
 from mia_daemon.features.kernels.touch import BOOK, MAX_SIZE, QUOTES, TRADES
@@ -184,7 +185,7 @@ def run(events: EventArray, start: int, state: Floats, cal: Ints, c: Ints, out: 
 # ---------------------------------------------------------------------------------------------------------------- time
 
 
-@kernel
+@inlined
 def _move_time(state: Floats, cal: Ints, c: Ints, ts_ns: int, after_gap: bool) -> None:  # noqa: FBT001  # numba
     m = state[M0:BOOK0]
     second = ts_ns // NS
@@ -210,7 +211,7 @@ def _move_time(state: Floats, cal: Ints, c: Ints, ts_ns: int, after_gap: bool) -
         _on_day(state, cal, row)
 
 
-@kernel
+@inlined
 def _end_seconds(state: Floats, c: Ints, second: int) -> None:
     """Close the second of the newest event, and the silent ones up to `second`."""
     m = state[M0:BOOK0]
@@ -219,7 +220,7 @@ def _end_seconds(state: Floats, c: Ints, second: int) -> None:
     m[M_SEC_REF_MID] = m[M_REF_MID]
     ended = c[C_SECOND]
     m[M_NOW] = ended + 1 - m[M_ORIGIN]
-    _on_active_second(state, ended)
+    _on_second(state, ended)
     m[M_SEC_PREV_MID] = m[M_SEC_MID]
     m[M_SEC_PREV_LAST] = m[M_SEC_LAST]
     m[M_SEC_REF_PREV_MID] = m[M_SEC_REF_MID]
@@ -238,19 +239,12 @@ def _end_seconds(state: Floats, c: Ints, second: int) -> None:
     c[C_SECOND] = second
 
 
-@kernel
-def _on_active_second(state: Floats, sec: int) -> None:
+@inlined
+def _on_second(state: Floats, sec: int) -> None:
     m = state[M0:BOOK0]
     flow.on_second(state[FLOW0:VOL0], sec, m)
     liq.on_second(state[LIQ0:CPLX0], sec, m)
     cross.on_second(state[CROSS0:DQ0], sec, m)
-    _on_second_alone(state, sec)
-
-
-@kernel
-def _on_second_alone(state: Floats, sec: int) -> None:
-    """The families without on_silence."""
-    m = state[M0:BOOK0]
     vol.on_second(state[VOL0:LIQ0], sec, m)
     cplx.on_second(state[CPLX0:TA0], sec, m)
     ta.on_second(state[TA0:BAR0], sec, m)
@@ -258,18 +252,21 @@ def _on_second_alone(state: Floats, sec: int) -> None:
     level.on_second(state[LEVEL0:CROSS0], sec, m)
 
 
-@kernel
+@inlined
 def _on_silence(state: Floats, sec: int, n: int) -> None:
     m = state[M0:BOOK0]
-    for k in range(n):
-        m[M_NOW] = sec + k + 1 - m[M_ORIGIN]
-        _on_second_alone(state, sec + k)
+    m[M_NOW] = sec + n - m[M_ORIGIN]
+    vol.on_silence(state[VOL0:LIQ0], sec, n, m)
+    cplx.on_silence(state[CPLX0:TA0], sec, n, m)
+    ta.on_silence(state[TA0:BAR0], sec, n, m)
+    bar.on_silence(state[BAR0:LEVEL0], sec, n, m)
+    level.on_silence(state[LEVEL0:CROSS0], sec, n, m)
     flow.on_silence(state[FLOW0:VOL0], sec, n, m)
     liq.on_silence(state[LIQ0:CPLX0], sec, n, m)
     cross.on_silence(state[CROSS0:DQ0], sec, n, m)
 
 
-@kernel
+@inlined
 def _on_gap(state: Floats) -> None:
     m = state[M0:BOOK0]
     l1_state.on_gap(state[L10:DEPTH0], m)
@@ -284,7 +281,7 @@ def _on_gap(state: Floats) -> None:
     cross.on_gap(state[CROSS0:DQ0], m)
 
 
-@kernel
+@inlined
 def _on_day(state: Floats, cal: Ints, row: int) -> None:
     m = state[M0:BOOK0]
     flow.on_day(state[FLOW0:VOL0], m, cal, row)
@@ -298,7 +295,7 @@ def _on_day(state: Floats, cal: Ints, row: int) -> None:
 # -------------------------------------------------------------------------------------------------------------- events
 
 
-@kernel
+@inlined
 def _apply(state: Floats, cal: Ints, c: Ints, t: int, e: Any) -> bool:
     """One event of the traded symbol; False if it was left out for its impossible numbers."""
     m = state[M0:BOOK0]
@@ -314,7 +311,7 @@ def _apply(state: Floats, cal: Ints, c: Ints, t: int, e: Any) -> bool:
     if e.kind == _TRADE:
         return _apply_trade(state, cal, c[C_ROW], t, e)
     if e.kind == _QUOTE:
-        taken = touch.tell_touch(m, e.bid, e.ask, e.bid_size, e.ask_size, QUOTES)
+        taken = touch.tell_touch(m, e.bid, e.ask, np.float64(e.bid_size), np.float64(e.ask_size), QUOTES)
         if taken:
             _on_quote(state, t)
         return taken or m[M_CROSSED] > 0.0
@@ -327,10 +324,13 @@ def _apply(state: Floats, cal: Ints, c: Ints, t: int, e: Any) -> bool:
     return e.kind in (_TIMER, _STATUS)
 
 
-@kernel
+@inlined
 def _apply_trade(state: Floats, cal: Ints, row: int, t: int, e: Any) -> bool:
     m = state[M0:BOOK0]
-    if touch.tell_touch(m, e.bid, e.ask, e.bid_size, e.ask_size, TRADES) and m[M_QUOTE_CHANGED] > 0.0:
+    if (
+        touch.tell_touch(m, e.bid, e.ask, np.float64(e.bid_size), np.float64(e.ask_size), TRADES)
+        and m[M_QUOTE_CHANGED] > 0.0
+    ):
         _on_quote(state, t)
     if not (touch.is_price(e.price, m[M_TICK]) and 0.0 < e.size <= MAX_SIZE):
         return False
@@ -369,7 +369,7 @@ def _on_quote(state: Floats, t: int) -> None:
     liq.on_quote(state[LIQ0:CPLX0], t, m)
 
 
-@kernel
+@inlined
 def _apply_depth(state: Floats, t: int, e: Any) -> bool:
     """Change the book; once it is consistent again, tell what has become of it."""
     m = state[M0:BOOK0]
@@ -392,24 +392,24 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
         depth.on_depth(state[DEPTH0:OFI0], t, m, levels)
         ofi.on_depth(state[OFI0:FLOW0], t, m, levels)
         liq.on_depth(state[LIQ0:CPLX0], t, m, levels)
-    return sane or (e.flags & _CLEAR) != 0
+    return bool(sane or e.flags & _CLEAR)
 
 
-@kernel
+@inlined
 def _apply_reference(state: Floats, t: int, e: Any) -> None:
     m = state[M0:BOOK0]
     if e.kind not in (_TRADE, _QUOTE):
         return
     m[M_REF_SEEN] = m[M_NOW]
     last = e.price if e.kind == _TRADE else np.nan
-    if touch.tell_reference(m, e.bid, e.ask, e.bid_size, e.ask_size, last):
+    if touch.tell_reference(m, e.bid, e.ask, np.float64(e.bid_size), np.float64(e.ask_size), last):
         cross.on_reference(state[CROSS0:DQ0], t, m)
 
 
 # ------------------------------------------------------------------------------------------------------------ decisions
 
 
-@kernel
+@inlined
 def _emit(state: Floats, cal: Ints, c: Ints, t: int, out: Any) -> None:
     m = state[M0:BOOK0]
     row = c[C_ROW]
@@ -433,7 +433,7 @@ def _emit(state: Floats, cal: Ints, c: Ints, t: int, out: Any) -> None:
     c[C_QUALITY] = _quality(m, cal, c, t)
 
 
-@kernel
+@inlined
 def _quality(m: Floats, cal: Ints, c: Ints, t: int) -> int:
     """The bits of catalogue.Quality."""
     now = m[M_NOW]

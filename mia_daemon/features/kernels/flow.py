@@ -169,8 +169,7 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
     for j in range(3):
         d = SLOPE_DECAYS[j]
-        for _ in range(n):
-            _slope_step(s, _SLOPE + 5 * j, d, 0.0)
+        _slope_still(s, _SLOPE + 5 * j, d, n)
         i = _DIV + 5 * j
         d = math.exp(-n / SLOPE_HORIZONS[j])
         s[i] = s[i] * d + (1.0 - d) / (1.0 - SLOPE_DECAYS[j])
@@ -189,6 +188,33 @@ def _slope_step(s: Floats, i: int, d: float, delta: float) -> None:
     s[i + 4] = d * (s[i + 4] - y - delta * (x - w))
     s[i + 2] = d * (s[i + 2] - 2.0 * x + w)
     s[i + 3] = d * (y - delta * w)
+
+
+@kernel
+def _slope_still(s: Floats, i: int, d: float, n: int) -> None:
+    """`n` times `_slope_step` with delta 0, by doubling: `steps` of them as one, for each bit of `n`.
+
+    g_k is the sum of age**k d**age over the ages 0 … steps - 1 of the points that they add; nothing cancels.
+    """
+    steps = 1
+    decay = d
+    g_0 = 1.0
+    g_1 = 0.0
+    g_2 = 0.0
+    while steps <= n:
+        if n & steps:
+            w = s[i]
+            x = s[i + 1]
+            s[i] = decay * w + g_0
+            s[i + 1] = decay * (x - steps * w) - g_1
+            s[i + 4] = decay * (s[i + 4] - steps * s[i + 3])
+            s[i + 2] = decay * (s[i + 2] - 2.0 * steps * x + steps * steps * w) + g_2
+            s[i + 3] = decay * s[i + 3]
+        g_2 += decay * (g_2 + 2.0 * steps * g_1 + steps * steps * g_0)
+        g_1 += decay * (g_1 + steps * g_0)
+        g_0 += decay * g_0
+        decay *= decay
+        steps *= 2
 
 
 @kernel

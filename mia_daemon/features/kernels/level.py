@@ -266,6 +266,19 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 
 
 @kernel
+def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
+    if not s[_DAY + 1] > 0.0:
+        return
+    first = int(s[_SECONDS])
+    vwap = _vwap(s, _DAY)
+    for k in range(first + max(n - _SLOPE_S - 1, 0), first + n):
+        s[_VWAPS + k % (_SLOPE_S + 1)] = vwap
+    for k in range(first + max(n - _MIGRATION_S - 1, 0), first + n):
+        s[_POCS + k % (_MIGRATION_S + 1)] = s[_POC]
+    s[_SECONDS] = first + n
+
+
+@kernel
 def on_gap(s: Floats, m: Floats) -> None:
     s[_SECONDS] = 0.0
 

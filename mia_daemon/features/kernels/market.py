@@ -6,7 +6,7 @@ A family is a module with a flat float64 state `s` and those of these hooks that
     make_state(tick_size) -> float64 array                 plain Python, once
     on_trade(s, t, m)      on_quote(s, t, m)      on_depth(s, t, m, book)
     on_second(s, sec, m)   on_gap(s, m)           on_day(s, m, cal, row)
-    on_silence(s, sec, n, m)                               optional, see below
+    on_silence(s, sec, n, m)                               see below
     emit(s, t, m, out)                                     writes out[FIRST : FIRST + COUNT], always finite
 
 Families that need the calendar have `cal, row` as last arguments of on_trade and emit; row is -1 before the first
@@ -16,24 +16,46 @@ trading day.
 family keeps in its float64 state are `m[M_NOW]`: seconds since `m[M_ORIGIN]`, exact to 2 ns over 100 days, where
 float64 epoch nanoseconds would be coarse to 256 ns.
 
+`on_silence` stands for `n` calls of on_second, for the seconds sec … sec + n - 1, in which nothing traded and no mid
+moved (`m[M_SEC_PREV_MID] == m[M_SEC_MID]`, no volume, `m[M_NOW]` the end of the last): sums of zeros decay in one
+step. A thin contract's file is 99 % silence. A family that has on_second has on_silence too.
+
 The order within one event: seconds that have ended (`on_second`, silent ones too; `on_gap` after a long silence),
 `on_day`, then `m` is brought up to date, then `on_quote` if the touch came or changed, `on_trade`, `on_depth`.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
-kernel: Callable[[F], F] = njit(cache=True, error_model="numpy")  # type: ignore[assignment]  # keeps the signature
-"""The decorator of every kernel. No fastmath: bits must not depend on the machine. Division by 0 gives inf or NaN,
-which the kernel guards against, and never an exception."""
+
+def kernel(function: F) -> F:
+    """The decorator of every kernel.
+
+    No fastmath: bits must not depend on the machine. Division by 0 gives inf or NaN, which the kernel guards against,
+    and never an exception. One compiled version serves all constants: numba would make one for each literal argument.
+    """
+    dispatcher = njit(cache=True, error_model="numpy")(function)
+    resolve = dispatcher.get_call_template
+    unliteral: Callable[[Any], Any] = types.unliteral
+    dispatcher.get_call_template = lambda args, kws: resolve(tuple(map(unliteral, args)), kws)  # type: ignore[method-assign]
+    return cast("F", dispatcher)
+
+
+def inlined(function: F) -> F:
+    """The decorator of a part of a kernel that is written apart for the reader: numba pastes it into its caller.
+
+    For what has one caller: a big function compiled by itself and again within its caller takes twice the time.
+    """
+    return cast("F", njit(inline="always", error_model="numpy")(function))
+
 
 NS = 1_000_000_000
 

@@ -93,6 +93,15 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 
 
 @kernel
+def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
+    for k in range(3):
+        if bars.ends_within(s, k * _BLOCK, sec, n, _PERIODS[k]):
+            _close_bar(s, k * _BLOCK, m[M_TICK])
+            if k == 0:
+                m[M_ATR] = s[_OUT + _ATR]
+
+
+@kernel
 def on_gap(s: Floats, m: Floats) -> None:
     for k in range(3):
         if s[k * _BLOCK + TRADES] > 0.0:

@@ -5,7 +5,8 @@ Based on mids at the end of whole seconds, carried forward through silent ones, 
 - ret_h: ln(mid now / mid at the end of the second that lies h seconds before the last ended one); 0 until known.
 - Realised measures are scaled to the horizon: h times the mean of r_i^2 (|r_i r_{i-1}|, r_i^2 [r_i > 0] …) with
   weights exp(-age/h), so that the mean age is h and a short history is not mistaken for calm. rv is the root;
-  skewness and kurtosis become ratios of weighted moments, in which the number of returns cancels.
+  skewness and kurtosis become ratios of weighted moments, in which the number of returns cancels; as with that
+  number n of equal weights, they are kept within the root of the sum of weights and within that sum.
 - Parkinson and Garman-Klass: of closed 1, 5 and 15 minute bars, weights exp(-age in bars); Parkinson as standard
   deviation, Garman-Klass as variance, as their formulas stand.
 - vol_ratio: ln of standard deviations per square root of time, so 0 when both horizons are equally lively; the day is
@@ -118,6 +119,31 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
 
 
 @kernel
+def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
+    on_second(s, sec, m)  # after which the last return is zero
+    rest = n - 1
+    for k in range(3):
+        if bars.ends_within(s, _BARS + k * _PER_BAR, sec + 1, rest, _PERIODS[k]):
+            _close_bar(s, _BARS + k * _PER_BAR)
+    if rest == 0 or not 0.0 < m[M_SEC_MID] < bars.PRICE_LIMIT:
+        return
+    first = int(s[_N])
+    log_mid = s[_LOGS + (first - 1) % _RING]
+    for i in range(first + max(rest - _RING, 0), first + rest):
+        s[_LOGS + i % _RING] = log_mid
+    s[_N] = first + rest
+    for k in range(_NH):
+        o = _SUMS + k * _PER
+        decay = math.exp(-rest / _HORIZONS[k])
+        weight = (1.0 - decay) / (1.0 - s[o])
+        for j in range(1, _PER):
+            s[o + j] *= decay
+        s[o + 1] += weight
+        s[o + 8] += weight
+    s[_DAY_N] += rest
+
+
+@kernel
 def on_gap(s: Floats, m: Floats) -> None:
     for k in range(3):
         if s[_BARS + k * _PER_BAR + TRADES] > 0.0:
@@ -181,8 +207,10 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
             out[FIRST + 26 + j] = max(0.0, rv - bpv) / rv
             if j > 0:
                 m2 = s[o + 2] / s[o + 1]
-                out[FIRST + 29 + j] = s[o + 6] / s[o + 1] / (m2 * math.sqrt(m2))
-                out[FIRST + 32 + j] = s[o + 7] / s[o + 1] / (m2 * m2)
+                skew = s[o + 6] / s[o + 1] / (m2 * math.sqrt(m2))
+                bound = math.sqrt(s[o + 1])
+                out[FIRST + 29 + j] = min(max(skew, -bound), bound)
+                out[FIRST + 32 + j] = min(s[o + 7] / s[o + 1] / (m2 * m2), s[o + 1])
     out[FIRST + 42] = _log_ratio(_mean_square(s, 1), _mean_square(s, 3))
     out[FIRST + 43] = _log_ratio(_mean_square(s, 2), _mean_square(s, 5))
     day = s[_DAY_SUM] / s[_DAY_N] if s[_DAY_SUM] > _STILL else 0.0

@@ -1,0 +1,64 @@
+"""Compiled kernels are found again by the next process, and never those of another source."""
+
+import json
+import subprocess
+import sys
+
+import numba
+import pytest
+
+from mia_daemon.features import cache
+
+LOAD = """
+import json, time
+from mia_daemon.features import cache
+said = []
+cache.prepare(said.append, time.perf_counter)
+from mia_daemon.features.kernels import engine
+stats = engine.run.stats
+print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def restore(monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", numba.config.CACHE_DIR)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+
+
+def test_another_process_loads_what_this_one_compiled(monkeypatch):
+    monkeypatch.undo()
+    cache.prepare(lambda _line: None, lambda: 0.0)
+    answer = subprocess.run([sys.executable, "-c", LOAD], check=True, capture_output=True, text=True)
+    said, hits, misses = json.loads(answer.stdout)
+    assert said == []  # nothing to wait for, nothing to say
+    assert (hits, misses) == (1, 0)
+
+
+def test_a_base_given_stays_for_kernels_imported_later(tmp_path, monkeypatch):
+    directory = cache.use_cache(tmp_path)
+    assert directory.parent == tmp_path
+    assert cache.use_cache() == directory
+    assert str(directory) == numba.config.CACHE_DIR
+
+
+def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "env"))
+    assert cache.use_cache().parent == tmp_path / "env"
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.use_cache().parent == tmp_path / ".cache" / "mia-daemon" / "numba"
+
+
+def test_another_source_has_another_directory(tmp_path, monkeypatch):
+    before = cache.source_hash()
+    (tmp_path / "kernels").mkdir()
+    kernel = tmp_path / "kernels" / "flow.py"
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    hashes = [before]
+    for text in ("a = 1", "a = 2"):
+        kernel.write_text(text, encoding="utf-8")
+        hashes.append(cache.source_hash())
+    kernel.rename(tmp_path / "kernels" / "ofi.py")
+    hashes.append(cache.source_hash())
+    assert len(set(hashes)) == 4
