@@ -7,10 +7,11 @@ from mia_daemon.config import Mode, Settings
 from mia_daemon.instruments import Instrument
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink
+from mia_daemon.trading.bookkeeper import Notices
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.ledger import Ledger
-from mia_daemon.trading.trade_executor import Notices, TradeExecutor
+from mia_daemon.trading.trade_executor import TradeExecutor
 from mia_daemon.trading_calendar import TradingCalendar
 
 

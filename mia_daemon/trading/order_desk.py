@@ -4,19 +4,37 @@ The order of these steps is the point. An intent is on disk before its bytes are
 leaves at worst an order in the journal that the server never saw, and never the other way round.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from mia_daemon.errors import JournalError
 from mia_daemon.instruments import Instrument
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Priority, Side, TimeInForce
+from mia_daemon.records import (
+    Bracket,
+    Fill,
+    Order,
+    OrderRole,
+    OrderType,
+    OrderUpdate,
+    PositionReport,
+    Priority,
+    Side,
+    TimeInForce,
+)
 from mia_daemon.risk.risk_controller import RiskController, RiskFacts
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal import Journal, RequestKind
-from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
+from mia_daemon.trading.journal import Journal, OpenOrder, RequestKind
+from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
 
 Warn = Callable[[str, Priority, str, dict[str, Any]], None]
 """Raise an alert: code, priority, sentence, context."""
+
+
+class TellFacts(Protocol):
+    """What risk goes by, now."""
+
+    def __call__(self, inference_ms: float = 0.0) -> RiskFacts: ...
+
 
 _PROTECTIVE = frozenset({OrderRole.STOP, OrderRole.TARGET})
 _LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
@@ -40,7 +58,7 @@ class OrderDesk:
         account: str,
         run_id: str,
         risk: RiskController,
-        facts: Callable[[], RiskFacts],
+        facts: TellFacts,
         warn: Warn,
         on_journal_failure: Callable[[JournalError], None],
     ) -> None:
@@ -51,7 +69,7 @@ class OrderDesk:
         self._sent_before = broker.orders_sent
         self._journal = journal
         self._instrument = instrument
-        self._account = account
+        self.account = account
         self.run_id = run_id
         self._risk = risk
         self._facts = facts
@@ -63,6 +81,31 @@ class OrderDesk:
     def sent_too_many(self) -> int:
         """Orders that left without having been approved: more than 0 means something else sends orders."""
         return self._broker.orders_sent - self._sent_before - self.approved
+
+    def concerns(self, what: OrderUpdate | Fill | PositionReport) -> bool:
+        """Whether it is about our symbol in our account."""
+        return what.symbol == self._instrument.symbol and what.account == self.account
+
+    def reason(self, order: Order) -> str:
+        """Why what this order closes is closed."""
+        return self.reasons.get(order.client_order_id, order.role.value)
+
+    def restore(self, orders: Iterable[OpenOrder]) -> None:
+        """Orders of earlier runs that are not known to be done: their fate is unknown until the server tells."""
+        for order in orders:
+            self.working.restore(
+                WorkingOrder(
+                    order=order.order,
+                    state=OrderState.UNKNOWN,
+                    quantity=order.quantity,
+                    price=order.price,
+                    server_order_id=order.server_order_id,
+                    booked=order.booked,
+                    reported=order.reported,
+                    sent_ns=order.intended_ns,
+                    executions=set(order.executions),
+                )
+            )
 
     # Making orders.
 
@@ -92,7 +135,7 @@ class OrderDesk:
         return Order(
             client_order_id=f"{self.run_id}-{self._number}{_LETTERS[role]}",
             symbol=self._instrument.symbol,
-            account=self._account,
+            account=self.account,
             side=side,
             quantity=quantity,
             type=type_,

@@ -11,8 +11,10 @@ still is not done after `escalate_ns` gives way to the server's own flatten, aft
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import Settings
 from mia_daemon.instruments import Instrument
 from mia_daemon.records import OrderRole, OrderType, Priority, Side
 from mia_daemon.trading.order_desk import OrderDesk, Warn
@@ -34,6 +36,19 @@ class KeeperPolicy:
     escalate_ns: int = 10 * NS_PER_S
     flatten_unprotected: bool = False  # False: send a new stop
     protection_attempts: int = 2  # new stops before the position is closed instead
+
+    @classmethod
+    def of(cls, settings: Settings, stretch: float, *, flatten_unprotected: bool) -> Self:
+        """As configured; what waits for an answer waits `stretch` times longer than in real time."""
+        return cls(
+            stop_ticks=settings.decision.stop_ticks,
+            slippage_ticks=settings.decision.max_slippage_ticks,
+            entry_timeout_ns=round(settings.broker.entry_timeout_s * NS_PER_S),
+            chase_ns=round(NS_PER_S * stretch),
+            grace_ns=round(NS_PER_S * stretch),
+            escalate_ns=round(10 * NS_PER_S * stretch),
+            flatten_unprotected=flatten_unprotected,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,3 +44,23 @@ def last_touch(events: EventArray) -> Touch | None:
         return touch
     telling = np.flatnonzero((events["symbol"] == 0) & (events["bid"] <= events["ask"]))
     return touch_of(events[telling[-1]]) if len(telling) else None
+
+
+class Market:
+    """How far the market has been seen.
+
+    Attributes:
+        now_ns: the newest event time; 0 before the first event.
+        touch: the last one told of the traded instrument.
+    """
+
+    __slots__ = ("now_ns", "touch")
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.touch = Touch()
+
+    def see(self, events: EventArray) -> None:
+        """Take in the next events; at least one."""
+        self.now_ns = max(self.now_ns, int(events["ts_ns"].max()))
+        self.touch = last_touch(events) or self.touch

@@ -1,0 +1,157 @@
+"""The account's side of trading: fills into ledger and journal, round trips out, its value along the way."""
+
+from typing import Protocol
+
+from mia_daemon.errors import JournalError
+from mia_daemon.records import AccountState, Fill, Order, Trade
+from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.trading.breakers import Breakers
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
+from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
+from mia_daemon.trading.position_keeper import NEVER, Held
+from mia_daemon.trading.touch import Market
+from mia_daemon.trading_calendar import TradingCalendar
+
+
+class Notices(Protocol):
+    """Who is shown what happens; called after the order was sent, never before."""
+
+    def order(self, ts_ns: int, order: Order, what: str) -> None: ...
+
+    def fill(self, fill: Fill) -> None: ...
+
+    def trade(self, trade: Trade) -> None: ...
+
+
+class Bookkeeper:
+    """Books each execution once, and knows what the account is worth.
+
+    Attributes:
+        origins: what asked for the entries on their way, by decision.
+        last_fill_ns: exchange time of the newest fill; 0 when there is none.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        working: WorkingOrders,
+        risk: RiskController,
+        breakers: Breakers,
+        *,
+        market: Market,
+        calendar: TradingCalendar,
+        notices: Notices,
+    ) -> None:
+        self.origins: dict[str, Origin] = {}
+        self.last_fill_ns = 0
+        self._ledger = ledger
+        self._journal = journal
+        self._working = working
+        self._risk = risk
+        self._breakers = breakers
+        self._market = market
+        self._calendar = calendar
+        self._notices = notices
+        self._day_ends_ns = 0
+
+    # Fills.
+
+    def book(self, fill: Fill, entry: WorkingOrder, reason: str) -> bool:
+        """Position, order, journal and round trip move together: all on file in one commit.
+
+        Args:
+            fill: an execution.
+            entry: its order.
+            reason: what the round trip will say, if this fill closes one.
+
+        Returns:
+            False when the journal knows the execution already: nothing was booked.
+        """
+        self.to_day(fill.ts_ns)
+        origin = self.origins.get(entry.order.decision_id) or self._ledger.origin or FOREIGN
+        trades = self._on_file(fill, origin, reason)
+        if trades is None:
+            return False
+        self._working.fill(fill)
+        self.last_fill_ns = max(self.last_fill_ns, fill.ts_ns)
+        self._notices.fill(fill)
+        self._closed(trades)
+        return True
+
+    def book_foreign(self, fill: Fill, reason: str) -> None:
+        """A change of the position that no order of ours explains."""
+        self._closed(self._on_file(fill, FOREIGN, reason) or [])
+
+    def _on_file(self, fill: Fill, origin: Origin, reason: str) -> list[Trade] | None:
+        """None when the journal knows the execution already. A dead journal doesn't keep a fill out of the position."""
+        trades = None
+        try:
+            with self._journal.booking():
+                if not self._journal.record_fill(fill):
+                    return None
+                trades = self._ledger.apply(fill, origin, reason)
+                for trade in trades:
+                    self._journal.record_trade(trade)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+        return self._ledger.apply(fill, origin, reason) if trades is None else trades
+
+    def _closed(self, trades: list[Trade]) -> None:
+        for trade in trades:
+            self._notices.trade(trade)
+            self._breakers.trip(self._risk.on_trade(trade))
+
+    # Value.
+
+    def to_day(self, ts_ns: int) -> None:
+        """The result of the day counts from the exchange's opening."""
+        if ts_ns >= self._day_ends_ns:
+            if self._day_ends_ns:
+                self._ledger.start_day()
+            self._day_ends_ns = self._calendar.next_open_ns(ts_ns) or NEVER
+
+    def mark(self) -> None:
+        """Value the position at the touch."""
+        touch = self._market.touch
+        if touch.known:
+            self._ledger.mark(touch.bid, touch.ask)
+
+    def state(self, seq: int, ts_ns: int) -> AccountState:
+        """The account as of the events seen so far, marked at the touch."""
+        ledger = self._ledger
+        self.mark()
+        return AccountState(
+            seq=seq,
+            ts_ns=ts_ns,
+            position=ledger.position,
+            average_price=ledger.average_price,
+            unrealized=ledger.unrealized,
+            realized_today=ledger.realized_today,
+            opened_ns=ledger.opened_ns,
+            equity=ledger.equity,
+            drawdown=ledger.drawdown,
+        )
+
+    def held(self) -> Held:
+        """The position as it is now."""
+        origin = self._ledger.origin
+        return Held(self._ledger.position, self._ledger.average_price, origin.decision_id if origin else "")
+
+    def checkpoint(self) -> None:
+        """Put on file what the journal has buffered, and a point of the equity curve."""
+        ledger = self._ledger
+
+        def write() -> None:
+            self._journal.record_equity(
+                self._market.now_ns,
+                ledger.equity,
+                ledger.peak_equity,
+                ledger.position,
+                ledger.unrealized,
+                ledger.realized_today,
+            )
+            self._journal.commit()
+
+        self._breakers.write(write)

@@ -1,0 +1,104 @@
+"""Brings the position toward a decision's target, as far as that means opening; closing is the keeper's."""
+
+from mia_daemon.config import DecisionSettings
+from mia_daemon.errors import JournalError
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import Action, Bracket, Decision, OrderRole, Priority, Side
+from mia_daemon.risk.codes import ALLOWED, Verdict
+from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.trading.bookkeeper import Bookkeeper
+from mia_daemon.trading.breakers import Breakers
+from mia_daemon.trading.ledger import Ledger, Origin
+from mia_daemon.trading.order_desk import OrderDesk, TellFacts, Warn
+from mia_daemon.trading.position_keeper import PositionKeeper
+from mia_daemon.trading.touch import Market
+
+Outcome = tuple[Bracket | None, Verdict]
+"""The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was."""
+
+
+class PositionOpener:
+    """Sends entries as brackets, when risk allows them.
+
+    A target on the other side closes first and leaves the entry to a later decision; a smaller target on the same side
+    waits for flat too, since a bracket is closed as a whole. While a position is being closed nothing is entered.
+    """
+
+    def __init__(
+        self,
+        desk: OrderDesk,
+        keeper: PositionKeeper,
+        bookkeeper: Bookkeeper,
+        ledger: Ledger,
+        risk: RiskController,
+        breakers: Breakers,
+        market: Market,
+        instrument: Instrument,
+        *,
+        settings: DecisionSettings,
+        facts: TellFacts,
+        warn: Warn,
+    ) -> None:
+        self._desk = desk
+        self._working = desk.working
+        self._keeper = keeper
+        self._bookkeeper = bookkeeper
+        self._ledger = ledger
+        self._risk = risk
+        self._breakers = breakers
+        self._market = market
+        self._facts = facts
+        self._warn = warn
+        tick = instrument.tick_size
+        self._slippage = settings.max_slippage_ticks * tick
+        self._stop_distance = settings.stop_ticks * tick
+        self._target_distance = settings.target_ticks * tick
+
+    def toward(self, decision: Decision, inference_ms: float) -> Outcome:
+        """Do what brings the position toward the decision's target now."""
+        if decision.action is Action.HOLD or self._keeper.goal:
+            return None, ALLOWED
+        if self._working.missing_fills():  # the position is about to change by what has filled already
+            return None, self._risk.check_new_risk(decision.prediction, self._facts(inference_ms))
+        position, target = self._ledger.position, decision.target
+        if position and target * position <= 0:
+            self._keeper.want_flat(decision.reason, self._market.now_ns)
+            return None, ALLOWED
+        entries = [entry for entry in self._working.with_role(OrderRole.ENTRY) if entry.live]
+        stale = [entry for entry in entries if entry.order.side * target <= 0]
+        for entry in stale:
+            self._desk.cancel(entry, self._market.now_ns)
+        coming = sum(entry.order.side * entry.open_quantity for entry in entries)
+        missing = target - position - coming
+        if stale or missing * target <= 0:
+            return None, ALLOWED
+        return self._enter(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), inference_ms)
+
+    def _enter(self, decision: Decision, side: Side, quantity: int, inference_ms: float) -> Outcome:
+        facts = self._facts(inference_ms)
+        if not self._market.touch.known:
+            return None, self._risk.check_new_risk(decision.prediction, facts)
+        bracket = self._bracket(side, quantity, decision.decision_id)
+        verdict = self._risk.check_entry(bracket, decision.prediction, facts)
+        if not verdict.allowed:
+            self._warn(f"denied_{verdict.code.value}", Priority.INFO, f"an entry was refused: {verdict}", {})
+            return None, verdict
+        self._bookkeeper.origins[decision.decision_id] = Origin(decision.decision_id, decision.prediction.regime_probs)
+        try:
+            self._desk.send_bracket(bracket, self._market.now_ns)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+            return None, self._risk.check_new_risk(decision.prediction, facts)
+        return bracket, verdict
+
+    def _bracket(self, side: Side, quantity: int, decision_id: str) -> Bracket:
+        """A marketable limit with maximum slippage, its stop and target measured from the touch."""
+        touch = self._market.touch.take(side)
+        return self._desk.make_bracket(
+            side,
+            quantity,
+            price=touch + side * self._slippage,
+            stop=touch - side * self._stop_distance,
+            target=touch + side * self._target_distance,
+            decision_id=decision_id,
+        )

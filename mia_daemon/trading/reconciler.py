@@ -1,0 +1,225 @@
+"""Comparing books with the server: when to ask, what its answer changes, and what is done about a difference.
+
+`reconcile.py` finds what differs; here it is asked for and acted upon.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.errors import PeerError
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import BookOfRecord, Fill, Priority, Side
+from mia_daemon.trading.bookkeeper import Bookkeeper
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.ledger import Ledger
+from mia_daemon.trading.order_desk import OrderDesk, Warn
+from mia_daemon.trading.order_news import OrderNews
+from mia_daemon.trading.position_keeper import NEVER
+from mia_daemon.trading.reconcile import Reconciliation, reconcile
+from mia_daemon.trading.server_view import ServerView
+from mia_daemon.trading.touch import Market
+
+FILLS_SLACK_NS: Final = 5 * NS_PER_S
+"""Fills are asked for from a little before the oldest order: servers tell their time in whole seconds."""
+
+
+class Reconciler:
+    """Notices what is in doubt, asks the server for its books and brings ours into agreement.
+
+    Args:
+        answer_ns: event time in which an answer is due.
+        every_ns: event time between two comparisons when nothing is in doubt.
+        adopt_drift: what to do when the server's position, looked at twice, is not ours: take it over (True) or halt.
+        halt: stop trading; told by whom.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        desk: OrderDesk,
+        news: OrderNews,
+        bookkeeper: Bookkeeper,
+        ledger: Ledger,
+        server: ServerView,
+        market: Market,
+        instrument: Instrument,
+        *,
+        answer_ns: int,
+        every_ns: int,
+        adopt_drift: bool,
+        warn: Warn,
+        halt: Callable[[str], None],
+    ) -> None:
+        self._broker = broker
+        self._desk = desk
+        self._working = desk.working
+        self._news = news
+        self._bookkeeper = bookkeeper
+        self._ledger = ledger
+        self._server = server
+        self._market = market
+        self._instrument = instrument
+        self._answer_ns = answer_ns
+        self._every_ns = every_ns
+        self._adopt_drift = adopt_drift
+        self._warn = warn
+        self._halt = halt
+        self._asking = False
+        self._asked_at_ns = 0
+        self._drift_seen = 0
+        self._differs_since_ns = 0
+
+    # What is in doubt. Both return the event time at which to look again, NEVER when nothing is awaited.
+
+    def watch_answers(self, *, closing: bool) -> int:
+        """A request without an answer leaves its order's fate unknown; a fill told of but not shown is asked for.
+
+        The latter in time, or at once while the position is being closed.
+        """
+        late_ns = self._market.now_ns - self._answer_ns
+        if self._server.link_up:
+            for entry in self._working.unanswered(late_ns):
+                self._working.lose(entry)
+                self._warn(
+                    "order_unknown",
+                    Priority.ERROR,
+                    f"no answer about order {entry.client_order_id} in time: its fate is unknown and is asked about",
+                    {"order": entry.client_order_id, "state": entry.state.value},
+                )
+                self._server.ask("an order was not answered")
+        missing = self._working.missing_fills()
+        if missing and (closing or any(entry.updated_ns <= late_ns for entry in missing)):
+            self._server.ask("a fill was reported but not shown")
+        return min((entry.asked_ns + self._answer_ns for entry in self._working if entry.asked_ns), default=NEVER)
+
+    def watch_position(self) -> int:
+        """What the server last said of the position must become true of ours, or is asked about."""
+        now_ns = self._market.now_ns
+        if self._server.position in {None, self._ledger.position}:
+            self._differs_since_ns = 0
+            return NEVER
+        if not self._differs_since_ns:
+            self._differs_since_ns = now_ns
+        due_ns = self._differs_since_ns + self._answer_ns
+        if now_ns >= due_ns:
+            self._differs_since_ns = now_ns
+            self._server.ask("the server's position is not ours")
+        return due_ns
+
+    # Asking.
+
+    @property
+    def due(self) -> bool:
+        """Whether `compare` should be called now: something is unknown, or it is time."""
+        if self._asking or not self._server.link_up:
+            return False
+        return bool(self._server.question) or self._market.now_ns >= self._asked_at_ns + self._every_ns
+
+    async def compare(self) -> bool | None:
+        """Ask for the server's books and take them over; whether they agree, None when there was no answer.
+
+        Without an answer nothing changes, and it stays due.
+        """
+        if self._asking:
+            return None
+        self._asking = True
+        why, self._server.question = self._server.question, ""
+        mark, position = self._working.mark, self._ledger.position
+        try:
+            book = await self._broker.book_of_record(self._fills_since())
+        except PeerError as error:
+            self._server.question = why or "the last question had no answer"
+            self._warn(
+                "reconcile_failed",
+                Priority.ERROR,
+                f"the server's books could not be read ({error}): it is asked again",
+                {"why": why},
+            )
+            return None
+        finally:
+            self._asking = False
+            self._asked_at_ns = self._market.now_ns
+        undisturbed = mark == self._working.mark and position == self._ledger.position
+        return self._take_over(book, mark, undisturbed=undisturbed)
+
+    def _fills_since(self) -> int:
+        """Early enough that no fill of an order not done can be missing."""
+        oldest = min((entry.sent_ns for entry in self._working), default=self._market.now_ns)
+        return max(min(oldest, self._bookkeeper.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
+
+    # The answer.
+
+    def _take_over(self, book: BookOfRecord, mark: int, *, undisturbed: bool) -> bool:
+        found = reconcile(
+            self._working,
+            book,
+            position=self._ledger.position,
+            symbol=self._instrument.symbol,
+            account=self._desk.account,
+            as_of=mark,
+        )
+        for fill in found.fills:
+            self._missed(fill, guessed=fill in found.guessed)
+        for update in found.updates:
+            self._news.update(update)
+        for order in found.foreign_orders:
+            self._news.foreign(order)
+        if undisturbed:
+            self._server.position = found.server_position
+            self._on_drift(found)
+        agree = undisturbed and not (found.drift or self._working.unknown() or self._working.missing_fills())
+        if agree:
+            self._server.agreed = True
+        else:
+            self._server.ask("the books did not agree yet")
+        return agree
+
+    def _missed(self, fill: Fill, *, guessed: bool) -> None:
+        self._warn(
+            "fill_missed",
+            Priority.WARNING,
+            f"execution {fill.execution_id} of order {fill.client_order_id} was found by asking"
+            + (": its order was found by side, price and time" if guessed else ""),
+            {"order": fill.client_order_id, "quantity": fill.quantity, "price": fill.price},
+        )
+        self._news.fill(fill)
+
+    def _on_drift(self, found: Reconciliation) -> None:
+        """A difference seen twice in a row is real: take over the server's position, or halt."""
+        if not found.drift or found.drift != self._drift_seen:
+            self._drift_seen = found.drift
+            return
+        self._drift_seen = 0
+        self._warn(
+            "position_drift",
+            Priority.URGENT,
+            f"the server's position is {found.server_position:+d}, ours was {self._ledger.position:+d}: "
+            + ("the server's was taken over" if self._adopt_drift else "trading is halted; compare, then resume"),
+            {"server": found.server_position, "ours": self._ledger.position},
+        )
+        if self._adopt_drift:
+            self._adopt(found)
+        else:
+            self._halt("position_drift")
+
+    def _adopt(self, found: Reconciliation) -> None:
+        """Book the difference as one execution of nobody's order, at the server's average price or the touch."""
+        now_ns, touch = self._market.now_ns, self._market.touch
+        side = Side.BUY if found.drift > 0 else Side.SELL
+        opening = found.server_position and abs(found.server_position) > abs(self._ledger.position)
+        price = found.server_average_price if opening else 0.0
+        if not price > 0:
+            price = touch.take(side) if touch.known else self._ledger.average_price
+        fill = Fill(
+            ts_ns=now_ns,
+            execution_id=f"drift-{self._desk.run_id}-{now_ns}",
+            client_order_id="",
+            server_order_id="",
+            symbol=self._instrument.symbol,
+            account=self._desk.account,
+            side=side,
+            quantity=abs(found.drift),
+            price=self._instrument.round_to_tick(price),
+        )
+        self._bookkeeper.book_foreign(fill, "drift")
