@@ -1,7 +1,7 @@
-"""The chance that a trade in the action's direction succeeds: a graph's output, calibrated, shifted by the regime.
+"""The alpha score: the chance that a trade in the action's direction succeeds.
 
-The shift is a bounded number of logits for each regime, weighted by the regime's probability: the result stays a
-probability. (A probability multiplied by a regime's probability would not be one.)
+It is a graph's output, calibrated, then shifted by the regime: a bounded number of logits for each regime, weighted by
+the regime's probability, so the result stays a probability. (A probability multiplied by a regime's probability would not be one.)
 """
 
 import math
@@ -53,8 +53,3 @@ def calibrated(raw: float, calibration: Calibration, regime: RegimeProbs) -> flo
         return 1.0 / (1.0 + math.exp(-logit))
     weight = math.exp(logit)  # logits of a slope beyond 40 would overflow the other way round
     return weight / (1.0 + weight)
-
-
-def alpha_score(action: float, probability: float) -> float:
-    """Conviction times the chance to be right, -1 … 1: the sign is the direction."""
-    return action * probability

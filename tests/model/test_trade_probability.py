@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mia_daemon.model.trade_probability import MAX_OFFSET, Calibration, RegimeOffsets, alpha_score, calibrated
+from mia_daemon.model.trade_probability import MAX_OFFSET, Calibration, RegimeOffsets, calibrated
 from mia_daemon.records import RegimeProbs
 
 EVEN = RegimeProbs(1 / 3, 1 / 3, 1 / 3)
@@ -59,8 +59,3 @@ def test_an_offset_beyond_the_bound_is_refused(offset):
 def test_a_slope_that_turns_probabilities_round_is_refused(slope):
     with pytest.raises(ValueError, match="slope"):
         Calibration(slope=slope)
-
-
-def test_the_alpha_score_is_conviction_times_chance():
-    assert alpha_score(-0.5, 0.6) == pytest.approx(-0.3)
-    assert alpha_score(0.0, 1.0) == 0.0
