@@ -186,9 +186,7 @@ class RiskController:
             return _deny(RiskCode.UNKNOWN_SYMBOL, symbol=order.symbol, configured=self._instrument.symbol)
         if order.account != self._account:
             return _deny(RiskCode.UNKNOWN_ACCOUNT, account=order.account, configured=self._account)
-        prices = {OrderType.MARKET: (), OrderType.STOP_LIMIT: (order.price, order.limit_price)}
-        needed = prices.get(order.type, (order.price,))
-        if order.quantity < 1 or not order.client_order_id or not all(map(self._is_valid_price, needed)):
+        if order.quantity < 1 or not order.client_order_id or not self._is_priced(order):
             return _deny(
                 RiskCode.ORDER_INVALID, id=order.client_order_id, quantity=order.quantity, type=order.type.name,
                 price=order.price, limit_price=order.limit_price,
@@ -197,6 +195,12 @@ class RiskController:
             return _deny(RiskCode.DUPLICATE_ORDER, id=order.client_order_id)
         return None
 
+    def _is_priced(self, order: Order) -> bool:
+        if order.type is OrderType.MARKET:
+            return True
+        limit_fits = order.type is not OrderType.STOP_LIMIT or self._is_valid_price(order.limit_price)
+        return limit_fits and self._is_valid_price(order.price)
+
     def _is_valid_price(self, price: float) -> bool:
         ticks = price / self._instrument.tick_size
         return price > 0.0 and abs(ticks - round(ticks)) < 1e-6
@@ -204,6 +208,7 @@ class RiskController:
     def _check_protection(self, bracket: Bracket) -> Verdict | None:
         """Stop and target close exactly what the entry opens, on the right sides of its price."""
         entry, stop, target = bracket.entry, bracket.stop, bracket.target
+        close = entry.side.opposite
         if entry.role is not OrderRole.ENTRY or entry.type is OrderType.MARKET:
             code = RiskCode.MARKET_ORDER if entry.role is OrderRole.ENTRY else RiskCode.ORDER_INVALID
             return _deny(code, role=entry.role, type=entry.type.name)
@@ -212,7 +217,7 @@ class RiskController:
             if denied is not None:
                 return denied
             beyond = (order.price - entry.price) * entry.side * (1 if role is OrderRole.TARGET else -1)
-            fits = order.side is entry.side.opposite and order.quantity == entry.quantity
+            fits = order.side is close and order.quantity == entry.quantity
             if order.role is not role or order.type is not kind or not fits or beyond <= 0:
                 return _deny(
                     RiskCode.UNPROTECTED, leg=role, role=order.role, type=order.type.name, side=order.side.name,

@@ -60,7 +60,8 @@ class Ledger:
     """
 
     def __init__(self, instrument: Instrument, cash: float) -> None:
-        self._instrument = instrument
+        self._point_value = instrument.point_value
+        self._cost_per_side = instrument.cost_per_side
         self._start_cash = cash
         self._cash = 0.0  # points by contracts
         self._contracts = 0
@@ -102,12 +103,12 @@ class Ledger:
     @property
     def costs(self) -> float:
         """Commission and fees of all fills, account currency."""
-        return self._contracts * self._instrument.cost_per_side
+        return self._contracts * self._cost_per_side
 
     @property
     def realized(self) -> float:
         """By all fills so far, after costs, account currency."""
-        return (self._cash + self._position * self._average) * self._instrument.point_value - self.costs
+        return (self._cash + self._position * self._average) * self._point_value - self.costs
 
     @property
     def realized_today(self) -> float:
@@ -120,7 +121,7 @@ class Ledger:
         price = self._bid if self._position > 0 else self._ask
         if not self._position or math.isnan(price):
             return 0.0
-        return self._position * (price - self._average) * self._instrument.point_value
+        return self._position * (price - self._average) * self._point_value
 
     @property
     def equity(self) -> float:
@@ -236,8 +237,8 @@ class Ledger:
             exit_ns=fill.ts_ns,
             entry_price=trip.entry_value / trip.entered,
             exit_price=trip.exit_value / trip.entered,
-            gross=trip.cash * self._instrument.point_value,
-            costs=trip.contracts * self._instrument.cost_per_side,
+            gross=trip.cash * self._point_value,
+            costs=trip.contracts * self._cost_per_side,
             regime_probs=trip.origin.regime_probs,
             decision_id=trip.origin.decision_id,
             exit_reason=exit_reason,

@@ -6,7 +6,7 @@ that is decided here depends on event time and on what the broker said, never on
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import Settings
@@ -40,6 +40,9 @@ from mia_daemon.trading.server_view import ServerView
 from mia_daemon.trading.touch import Market, Touch
 from mia_daemon.trading.trading_loop import Situation
 from mia_daemon.trading_calendar import TradingCalendar
+
+SHUTDOWN: Final = "shutdown"
+"""Why a position is closed when the daemon ends; a round trip's "stop" is always its protective stop."""
 
 
 class TradeExecutor:
@@ -196,7 +199,7 @@ class TradeExecutor:
             bid=touch.bid,
             ask=touch.ask,
             pending=not self.settled,
-            must_exit="stop" if self._stopping else "",
+            must_exit=SHUTDOWN if self._stopping else "",
             entries=entries if not entries.allowed else window,
         )
 
@@ -385,7 +388,7 @@ class TradeExecutor:
         self._stopping = True
         self.cancel_all()
         if flatten and self._ledger.position:
-            self.flatten("stop")
+            self.flatten(SHUTDOWN)
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until what `stop` asked for is done; False when time ran out."""

@@ -335,7 +335,7 @@ async def test_stop_flattens_and_drains(rig):
     assert not await rig.executor.drain(0.01)
     rig.play((10, 100.0), (10, 100.0))
     assert await rig.executor.drain(0.01)
-    assert rig.notices.trades[0].exit_reason == "stop"
+    assert rig.notices.trades[0].exit_reason == "shutdown"
 
 
 async def test_stop_may_keep_the_protected_position(rig):
