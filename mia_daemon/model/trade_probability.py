@@ -1,7 +1,8 @@
 """The alpha score: the chance that a trade in the action's direction succeeds.
 
 It is a graph's output, calibrated, then shifted by the regime: a bounded number of logits for each regime, weighted by
-the regime's probability, so the result stays a probability. (A probability multiplied by a regime's probability would not be one.)
+the regime's probability, so the result stays a probability. (Multiplied by a regime's probability it would not be one
+of anything.)
 """
 
 import math
