@@ -41,7 +41,7 @@ def configuration(directory: Path, port: int) -> Path:
     document = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     document["feed"].update(source="dtc", max_event_age_s=0.0)
     document["dtc"]["port"] = port
-    document["features"].update(decision_interval_s=0.5, warmup_s=0.0)
+    document["features"].update(decision_interval_s=0.01, warmup_s=0.0)
     document["model"].update(bundle=str(directory / "bundle"), max_out_of_range_share=1.0)
     document["decision"].update(min_hold_s=0.0, defensive_blocks_above=1.0)
     document["risk"].update(

@@ -29,6 +29,7 @@ from mia_daemon.dtc.stream import FrameReader
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 BID, ASK = 6000.00, 6000.25
 START_S = 1_795_446_000.0  # Monday 2026-11-23, 09:00 in Chicago
+STEP_S = 0.02  # of exchange time a trade: about as fast as real time passes, which deadlines go by
 SETTLE_S = 1.0
 MEAN_GAP_S = 0.008
 ANSWER_TIMEOUT_S = 1.0
@@ -63,7 +64,7 @@ class Server:
         for _ in range(self._pulses):
             # Random phase: the client must be caught idle, as a market catches it.
             await asyncio.sleep(0.001 + self._random.expovariate(1 / MEAN_GAP_S))
-            self._exchange_s += 1.0
+            self._exchange_s += STEP_S
             data = encode(self._trade())
             self._answered.clear()
             self._sent_ns = time.perf_counter_ns()
