@@ -682,3 +682,69 @@ def warmed():
     second = int(made._clock[engine.C_SECOND])
     m[market.M_NOW] = second + 1 - m[market.M_ORIGIN]
     return state, m, second
+
+
+# ------------------------------------------------------------------------------------------------------------ by hand
+
+
+def rows_of(*rows):
+    """Events from (seconds, kind, fields)."""
+    events = empty_events(len(rows))
+    for event, (second, kind, fields) in zip(events, rows, strict=True):
+        event["ts_ns"] = event["recv_ns"] = START + round(second * S)
+        event["kind"] = kind
+        for name, value in fields.items():
+            event[name] = value
+    return events
+
+
+def after(*rows):
+    """The values at a TIMER one microsecond after the last of these events."""
+    made = FeaturePipeline(instrument("ESZ26_FUT_CME"), 1e-6, None, 0.0)
+    timer = (rows[-1][0] + 1e-6, EventKind.TIMER, {})
+    return Decided(0, 0, [w for w in made.push(rows_of(*rows, timer), 0) if w.due][-1].values)
+
+
+def buy(second, price, flags=0, **touch):
+    return second, EventKind.TRADE, {"price": price, "size": 1, "side": 1, "flags": flags, **touch}
+
+
+@pytest.mark.parametrize(
+    ("trades", "sweeps"),
+    [
+        ([buy(1, 100.0), buy(1, 100.25)], 1),
+        ([buy(1, 100.0), buy(1.0009, 100.25), buy(1.0018, 100.5)], 1),
+        ([buy(1, 100.0), buy(1.002, 100.25)], 0),  # too late to be one order
+        ([buy(1, 100.0), buy(1, 100.0)], 0),  # one level
+        ([buy(1, 100.25), buy(1, 100.0)], 0),
+        ([buy(1, 100.25), buy(1, 100.0), buy(1, 100.25)], 1),  # a new order begins at the lower price
+        ([buy(1, 100.25), buy(1, 100.0), buy(1, 100.0)], 0),
+        ([buy(1, 100.0), buy(1, 100.25), buy(1, 100.0), buy(1, 100.25)], 2),
+        ([buy(1, 100.0), buy(1, 100.25, EventFlag.FIRST_SUBTRADE)], 0),
+        ([buy(1, 100.0, EventFlag.FIRST_SUBTRADE), buy(1, 100.25), buy(1, 100.5, EventFlag.LAST_SUBTRADE)], 1),
+    ],
+)
+def test_what_a_sweep_is(trades, sweeps):
+    got = after(*trades)
+    near(got["sweep_buy_10s"], sweeps, rtol=1e-3)  # decays while the order runs
+    assert got["sweep_sell_10s"] == 0
+
+
+def test_a_spread_is_realised_at_the_mid_before_the_event_that_is_too_late():
+    first = buy(1.0, 100.25, bid=100.0, ask=100.25)
+    moving = buy(6.5, 101.25, bid=101.0, ask=101.25)  # its own touch comes after the 5 s are over
+    got = after(first, moving)
+    near(got["impact5s_1m"], 0.0)
+    near(got["realised_spread5s_1m"], 1.0)
+    in_time = (5.5, EventKind.QUOTE, {"bid": 100.5, "ask": 100.75})
+    near(after(first, in_time, moving)["impact5s_1m"], 4.0)
+
+
+def test_what_the_book_cannot_fill_costs_its_last_level():
+    levels = [(1, 100.0, 4), (1, 99.0, 2), (-1, 100.25, 3), (-1, 101.25, 4)]
+    rows = [(1.0, EventKind.DEPTH, {"side": s, "price": p, "size": q}) for s, p, q in levels]
+    rows[-1][2]["flags"] = EventFlag.BATCH_END
+    got = after(*rows)
+    near(got["cost_buy_10"], (3 * 0.5 + 7 * 4.5) / 10)
+    near(got["cost_sell_50"], (4 * 0.5 + 46 * 4.5) / 50)
+    assert got["slope_bid"] == 0  # two levels make no slope
