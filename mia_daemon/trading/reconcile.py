@@ -1,11 +1,11 @@
 """What our books say against what the server says: findings as values, nothing done.
 
 The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
-is dead. Three limits to that. The answer says nothing of an order to which
-something happened after it was asked for. Fills are told by the
-server's order number, which is not known for an order whose first answer was lost: such a fill is given to the one
-unknown order it can belong to, and to none when there are several. And position, orders and fills are three answers:
-what is on its way between them can look like a difference, so a drift counts only when a second look confirms it.
+is dead. Three limits to that. The answer says nothing of an order to which something happened after it was asked for.
+Fills are told by the server's order number, which is not known for an order whose first answer was lost: such a fill is
+given to the one unknown order it can belong to, and to none when there are several. And position, orders and fills are
+three answers: what is on its way between them can look like a difference, so a drift counts only when a second look
+confirms it.
 """
 
 from collections.abc import Iterable
@@ -29,7 +29,8 @@ class Reconciliation:
         guessed: fills (also among `fills`) whose order was found by what it could belong to, not by its number.
         foreign_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
         foreign_fills: executions in our account and symbol that belong to no order of ours.
-        unresolved: client order ids that this answer says nothing about.
+        ambiguous: client order ids of those that are not open and may or may not have filled.
+        unresolved: client order ids that this answer says nothing certain about.
         server_position: contracts, signed.
         drift: server's position less ours after `fills`: 0 when all is explained.
     """
@@ -39,6 +40,7 @@ class Reconciliation:
     guessed: tuple[Fill, ...]
     foreign_orders: tuple[OrderUpdate, ...]
     foreign_fills: tuple[Fill, ...]
+    ambiguous: tuple[str, ...]
     unresolved: tuple[str, ...]
     server_position: int
     server_average_price: float
@@ -71,15 +73,16 @@ def reconcile(
     told = [fill for fill in book.fills if (fill.symbol, fill.account) == (symbol, account)]
     named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
     guessed, foreign, ambiguous = _attribute(nameless, absent)
-    fills = sorted((*named, *guessed), key=lambda fill: fill.ts_ns)
+    rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
+    fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
 
-    gone = [entry for entry in absent if entry.client_order_id not in ambiguous]
+    lost = [entry for entry in absent if entry.client_order_id not in ambiguous]
     updates = [
         replace(update, client_order_id=entry.client_order_id)
         for entry, update in known
         if entry is not None and entry.news <= as_of
     ]
-    updates += [_gone(entry, book.ts_ns) for entry in gone]
+    updates += [gone(entry, book.ts_ns) for entry in lost]
     held = [one for one in book.positions if (one.symbol, one.account) == (symbol, account)]
     server_position = sum(one.quantity for one in held)
     explained = position + sum(fill.side * fill.quantity for fill in fills)
@@ -89,6 +92,7 @@ def reconcile(
         guessed=tuple(guessed),
         foreign_orders=tuple(update for entry, update in known if entry is None),
         foreign_fills=tuple(foreign),
+        ambiguous=tuple(sorted(ambiguous)),
         unresolved=tuple(
             entry.client_order_id
             for entry in orders
@@ -132,6 +136,8 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
     for fills in by_number.values():
         possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
         possible = [entry for entry in possible if sum(fill.quantity for fill in fills) <= entry.open_quantity]
+        if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
+            possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
         if len(possible) == 1:
             candidates.remove(possible[0])
             given += [replace(fill, client_order_id=possible[0].client_order_id) for fill in fills]
@@ -147,7 +153,13 @@ def _fits(entry: WorkingOrder, fill: Fill) -> bool:
     return fill.side is order.side and within_limit and fill.ts_ns >= entry.sent_ns - TIME_SLACK_NS
 
 
-def _gone(entry: WorkingOrder, ts_ns: int) -> OrderUpdate:
+def _triggered(entry: WorkingOrder, fill: Fill) -> bool:
+    """Whether a stop's fill is at its price or beyond, as it nearly always is; True for other orders."""
+    return entry.order.type is not OrderType.STOP or (fill.price - entry.price) * fill.side >= 0
+
+
+def gone(entry: WorkingOrder, ts_ns: int) -> OrderUpdate:
+    """What a complete answer without the order says of it."""
     return OrderUpdate(
         ts_ns=ts_ns,
         client_order_id=entry.client_order_id,

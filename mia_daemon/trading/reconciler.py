@@ -16,12 +16,15 @@ from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.order_desk import OrderDesk, Warn
 from mia_daemon.trading.order_news import OrderNews
 from mia_daemon.trading.position_keeper import NEVER
-from mia_daemon.trading.reconcile import Reconciliation, reconcile
+from mia_daemon.trading.reconcile import Reconciliation, gone, reconcile
 from mia_daemon.trading.server_view import ServerView
 from mia_daemon.trading.touch import Market
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
 """Fills are asked for from a little before the oldest order: servers tell their time in whole seconds."""
+
+_ALL_WELL: Final[tuple[int, tuple[str, ...]]] = (0, ())
+"""No drift, and no order that may or may not have filled."""
 
 
 class Reconciler:
@@ -67,7 +70,7 @@ class Reconciler:
         self._halt = halt
         self._asking = False
         self._asked_at_ns = 0
-        self._drift_seen = 0
+        self._seen = _ALL_WELL
         self._differs_since_ns = 0
 
     # What is in doubt. Both return the event time at which to look again, NEVER when nothing is awaited.
@@ -186,27 +189,42 @@ class Reconciler:
         self._news.fill(fill)
 
     def _on_drift(self, found: Reconciliation) -> None:
-        """A difference seen twice in a row is real: take over the server's position, or halt."""
-        if not found.drift or found.drift != self._drift_seen:
-            self._drift_seen = found.drift
+        """A difference seen twice in a row is real: take over the server's position, or halt.
+
+        Orders that may have filled, but not which, are looked at twice in the same way, then given up.
+        """
+        seen = (found.drift, found.ambiguous)
+        if seen != self._seen or seen == _ALL_WELL:
+            self._seen = seen
             return
-        self._drift_seen = 0
-        self._warn(
-            "position_drift",
-            Priority.URGENT,
-            f"the server's position is {found.server_position:+d}, ours was {self._ledger.position:+d}: "
-            + ("the server's was taken over" if self._adopt_drift else "trading is halted; compare, then resume"),
-            {"server": found.server_position, "ours": self._ledger.position},
-        )
-        if self._adopt_drift:
-            self._adopt(found)
-        else:
+        self._seen = _ALL_WELL
+        if found.drift:
+            self._warn(
+                "position_drift",
+                Priority.URGENT,
+                f"the server's position is {found.server_position:+d}, ours was {self._ledger.position:+d}: "
+                + ("the server's was taken over" if self._adopt_drift else "trading is halted; compare, then resume"),
+                {"server": found.server_position, "ours": self._ledger.position},
+            )
+        if found.drift and not self._adopt_drift:
             self._halt("position_drift")
+            return
+        self._adopt(found)
+        self._give_up(found)
 
     def _adopt(self, found: Reconciliation) -> None:
-        """Book the difference as one execution of nobody's order, at the server's average price or the touch."""
+        """Book the server's executions that explain the difference, or else one of nobody's order.
+
+        The latter is at the server's average price, where that is of the difference alone, else at the touch.
+        """
+        if found.drift and sum(fill.side * fill.quantity for fill in found.foreign_fills) == found.drift:
+            for fill in found.foreign_fills:
+                self._bookkeeper.book_foreign(fill, "drift")
+        drift = found.server_position - self._ledger.position
+        if not drift:
+            return
         now_ns, touch = self._market.now_ns, self._market.touch
-        side = Side.BUY if found.drift > 0 else Side.SELL
+        side = Side.BUY if drift > 0 else Side.SELL
         opening = found.server_position and abs(found.server_position) > abs(self._ledger.position)
         price = found.server_average_price if opening else 0.0
         if not price > 0:
@@ -219,7 +237,21 @@ class Reconciler:
             symbol=self._instrument.symbol,
             account=self._desk.account,
             side=side,
-            quantity=abs(found.drift),
+            quantity=abs(drift),
             price=self._instrument.round_to_tick(price),
         )
         self._bookkeeper.book_foreign(fill, "drift")
+
+    def _give_up(self, found: Reconciliation) -> None:
+        """The position has what these orders did, whichever it was, and none of them is open any more."""
+        for name in found.ambiguous:
+            entry = self._working.get(name)
+            if entry is None or not entry.live:
+                continue
+            self._warn(
+                "order_given_up",
+                Priority.WARNING,
+                f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
+                {"order": name},
+            )
+            self._news.update(gone(entry, self._market.now_ns))

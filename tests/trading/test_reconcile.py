@@ -132,6 +132,32 @@ def test_a_fill_that_fits_two_orders_leaves_both_open(working):
     assert not found.clean
 
 
+@pytest.mark.parametrize(("price", "name"), [(101.0, "T"), (101.25, "T"), (99.0, "S"), (98.5, "S")])
+def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
+    """Killed between the bracket's sending and its answer: neither number is known."""
+    working = WorkingOrders()
+    for each in (
+        order("S", Side.SELL, price=99.0, kind=OrderType.STOP, role=OrderRole.STOP),
+        order("T", Side.SELL, price=101.0, role=OrderRole.TARGET),
+    ):
+        working.sent(working.add(each), 10 * S)
+        working.lose(working.get(each.client_order_id))
+    found = compare(working, book(fills=[fill(server="S77", side=Side.SELL, price=price)]), position=1)
+    assert [f.client_order_id for f in found.fills] == [name]
+    assert found.clean
+
+
+def test_fills_of_one_second_stay_in_the_servers_order(working):
+    exit_order = working.add(order("X", Side.SELL, price=101.0))
+    working.sent(exit_order, 11 * S)
+    working.update(said("X", server="S2", side=Side.SELL, unsolicited=True))
+    working.lose(exit_order)
+    entry, leave = fill("x1", "S1"), fill("x2", "S2", side=Side.SELL, price=101.0)
+    found = compare(working, book(fills=[entry, leave]))
+    assert [f.execution_id for f in found.fills] == ["x1", "x2"]
+    assert [f.execution_id for f in found.guessed] == ["x1"]
+
+
 def test_what_happened_after_the_question_is_not_judged_by_its_answer(working):
     as_of = working.mark
     late = working.add(order("F"))
@@ -154,6 +180,45 @@ def test_other_symbols_and_accounts_do_not_count(working):
     elsewhere = (said("q", symbol="NQZ26_FUT_CME"), said("z", account="Sim2"))
     found = compare(working, book([said("E"), *elsewhere], [fill("y", "S9", account="Sim2")], 3, account="Sim2"))
     assert (found.foreign_orders, found.foreign_fills, found.drift) == ((), (), 0)
+
+
+# What is done about it.
+
+
+def answering(monkeypatch, rig, fills, position):
+    """The server's books from now on: no open orders."""
+
+    async def book_of_record(_since_ns):
+        return book(fills=fills, position=position)
+
+    monkeypatch.setattr(rig.broker, "book_of_record", book_of_record)
+
+
+async def test_executions_that_explain_the_drift_are_booked_as_they_are(rig, monkeypatch):
+    executions = [fill("h1", "H1", 2, 99.0, ts=rig.ts_ns), fill("h2", "H1", 1, 99.25, ts=rig.ts_ns)]
+    answering(monkeypatch, rig, executions, 3)
+    for _ in range(3):
+        await rig.executor.reconcile()
+    assert rig.executor.position == 3
+    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
+    on_file = [(one.execution_id, one.quantity, one.price) for one in booked]
+    assert on_file == [("h1", 2, 99.0), ("h2", 1, 99.25)]
+    assert rig.alert_codes.count("position_drift") == 1
+
+
+async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monkeypatch):
+    """Two entries of killed runs and one execution that fits both: the position is right, trading goes on."""
+    rig = make_rig()
+    rig.journal.record_intent([order("K1"), order("K2")], rig.ts_ns)
+    rig = make_rig()
+    rig.play((1, 100.0))
+    answering(monkeypatch, rig, [fill("x", "S77", ts=rig.ts_ns)], 1)
+    assert [await rig.executor.reconcile() for _ in range(3)] == [False, False, True]
+    assert rig.executor.position == 1
+    assert rig.alert_codes.count("order_given_up") == 2
+    (booked,) = rig.journal.recover(SYMBOL, ACCOUNT, 0).fills
+    assert booked.fill.execution_id == "x"
+    assert rig.journal.recover(SYMBOL, ACCOUNT, 0).orders == ()
 
 
 # The storm.
