@@ -28,7 +28,8 @@ from mia_daemon.stage import AlertSink, LatencyBuckets
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
 from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal import Journal, OpenOrder
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_reading import OpenOrder
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.order_desk import OrderDesk
 from mia_daemon.trading.order_news import OrderNews

@@ -32,7 +32,7 @@ from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.run import open_server
 from mia_daemon.trading.brokers import sierra
 from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.journal import OpenOrder
+from mia_daemon.trading.journal_reading import OpenOrder
 from mia_daemon.trading_calendar import TradingCalendar
 
 ES = instrument("ESZ26_FUT_CME")
