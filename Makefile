@@ -5,8 +5,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
-# Compiled kernels and everything the daemon writes stay below var/.
-export NUMBA_CACHE_DIR := $(CURDIR)/var/cache/numba
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test setup-train paper test check format docs bench lock clean
@@ -14,8 +12,8 @@ export NUMBA_CACHE_DIR := $(CURDIR)/var/cache/numba
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.run ## build .venv with what the daemon needs to run
-setup-test: $(VENV)/.test ## the same, and what tests and checks need
+setup: $(VENV)/.kernels ## build .venv with what the daemon needs to run
+setup-test: $(VENV)/.kernels $(VENV)/.test ## the same, and what tests and checks need
 setup-train: $(VENV)/.train ## the same, and what training needs (large)
 
 paper: setup ## trade on the embedded simulator (Ctrl-C stops)
@@ -61,6 +59,11 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VEN
 	@echo "installing what the daemon needs into $(VENV) ..."
 	@$(PIP) -r requirements/build.txt -r requirements/run.txt
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Compiled once, found by every later start (in $$NUMBA_CACHE_DIR, else ~/.cache/mia-daemon/numba).
+$(VENV)/.kernels: $(wildcard mia_daemon/features/kernels/*.py) $(VENV)/.run
+	@$(BIN)/mia-daemon prepare
 	@touch $@
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run

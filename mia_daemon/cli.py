@@ -5,7 +5,6 @@ Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command
 
 import argparse
 import json
-import os
 import re
 import signal
 import sys
@@ -59,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_simulator(commands)
     _add_check(commands)
+    _add_prepare(commands)
     for word, about in (
         ("status", "what a running daemon is doing"),
         ("halt", "no new orders from now on; what works is cancelled, the position keeps its stop"),
@@ -124,6 +124,12 @@ def _add_check(commands: Any) -> None:
     parser.set_defaults(command=_check)
 
 
+def _add_prepare(commands: Any) -> None:
+    parser = commands.add_parser("prepare", help="compile the feature kernels now, so that the first start needn't")
+    _common(parser)
+    parser.set_defaults(command=_prepare)
+
+
 def _add_control(commands: Any, word: str, about: str) -> None:
     parser = commands.add_parser(word, help=about)
     _common(parser)
@@ -168,14 +174,12 @@ def _settings(options: argparse.Namespace, **overrides: Any) -> Settings:
     return load(_config(options), given)
 
 
-def _use_kernel_cache(settings: Settings, paths: VarPaths) -> None:
-    """Kernels look for their compiled form when they are imported, so this comes before that.
+def _use_kernel_cache(settings: Settings) -> None:
+    """Kernels look for their compiled form when they are imported, so this comes before that."""
+    if settings.features.cache_dir is not None:
+        from mia_daemon.features import cache
 
-    $NUMBA_CACHE_DIR lets several directories share one cache, as `make` does.
-    """
-    from mia_daemon.features import cache
-
-    cache.use_cache(settings.features.cache_dir or (None if "NUMBA_CACHE_DIR" in os.environ else paths.kernel_cache))
+        cache.use_cache(settings.features.cache_dir)
 
 
 def _paths(options: argparse.Namespace, default: str = "var") -> VarPaths:
@@ -189,7 +193,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
     if options.mode is None:
         raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
     settings = _settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
-    _use_kernel_cache(settings, _paths(options))
+    _use_kernel_cache(settings)
     from mia_daemon.daemon import run
 
     return run(
@@ -207,14 +211,13 @@ def _replay(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
     settings = _settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
-    paths = _paths(options, "var/replay")
-    _use_kernel_cache(settings, paths)
+    _use_kernel_cache(settings)
     from mia_daemon.replay import replay
 
     summary = replay(
         settings,
         options.file,
-        paths,
+        _paths(options, "var/replay"),
         depth=options.depth,
         symbol=options.symbol,
         on_progress=_say,
@@ -252,6 +255,16 @@ def _check(options: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 0 if all(finding.fit for finding in findings) else 1
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    _use_kernel_cache(_settings(options))
+    from mia_daemon.clock import NS_PER_S, WallClock
+    from mia_daemon.features import cache
+
+    clock = WallClock()
+    cache.prepare(_say, lambda: clock.monotonic_ns() / NS_PER_S)
+    return 0
 
 
 def _control(options: argparse.Namespace) -> int:

@@ -98,7 +98,7 @@ class FeatureSettings(Section):
 
     decision_interval_s: Positive = 5.0
     warmup_s: NonNegative = 300.0
-    cache_dir: Path | None = None  # of compiled kernels; the default is var/cache/numba
+    cache_dir: Path | None = None  # of compiled kernels; default: $NUMBA_CACHE_DIR, else ~/.cache/mia-daemon
 
 
 class ModelSettings(Section):
@@ -334,10 +334,6 @@ class VarPaths:
     @property
     def recordings(self) -> Path:
         return self.root / "recordings"
-
-    @property
-    def kernel_cache(self) -> Path:
-        return self.root / "cache" / "numba"
 
     @property
     def calendar_cache(self) -> Path:
