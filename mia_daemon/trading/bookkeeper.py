@@ -80,6 +80,14 @@ class Bookkeeper:
         self._closed(trades)
         return True
 
+    def knows(self, fill: Fill) -> bool:
+        """Whether the execution is booked, also by an earlier run; False when the journal can't say."""
+        try:
+            return self._journal.has_fill(fill.execution_id)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+            return False
+
     def book_foreign(self, fill: Fill, reason: str) -> None:
         """A change of the position that no order of ours explains."""
         self._closed(self._on_file(fill, FOREIGN, reason) or [])

@@ -84,6 +84,10 @@ class JournalReader:
         self.path = path
         self._db = db
 
+    def has_fill(self, execution_id: str) -> bool:
+        """Whether this execution is on file, of whichever order and run."""
+        return self._query("SELECT 1 FROM fills WHERE execution_id = ?", (execution_id,)).fetchone() is not None
+
     def latches(self) -> tuple[Latch, ...]:
         """Those set, oldest first."""
         rows = self._query("SELECT code, ts_ns, context FROM latches WHERE cleared_ns IS NULL ORDER BY number")

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from mia_daemon.clock import NS_PER_S
@@ -154,9 +155,11 @@ class Reconciler:
     # The answer.
 
     def _take_over(self, book: BookOfRecord, mark: int, *, undisturbed: bool) -> bool:
+        # What is booked is no news, and of an order that was done before this run it would be given to another.
+        news = tuple(fill for fill in book.fills if not self._bookkeeper.knows(fill))
         found = reconcile(
             self._working,
-            book,
+            replace(book, fills=news),
             position=self._ledger.position,
             symbol=self._instrument.symbol,
             account=self._desk.account,

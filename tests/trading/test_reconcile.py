@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -204,6 +205,20 @@ async def test_executions_that_explain_the_drift_are_booked_as_they_are(rig, mon
     on_file = [(one.execution_id, one.quantity, one.price) for one in booked]
     assert on_file == [("h1", 2, 99.0), ("h2", 1, 99.25)]
     assert rig.alert_codes.count("position_drift") == 1
+
+
+async def test_an_execution_booked_by_an_earlier_run_is_given_to_no_other_order(make_rig, monkeypatch):
+    """It is among the fills asked for again, but its order, long done, is not known to this run any more."""
+    rig = make_rig()
+    rig.journal.record_intent([order("K1"), order("K2")], rig.ts_ns)
+    rig.journal.record_fill(replace(fill("x1", "S1", ts=rig.ts_ns), client_order_id="K1"))
+    rig = make_rig()
+    rig.play((1, 100.0))
+    answering(monkeypatch, rig, [fill("x1", "S1", ts=rig.ts_ns), fill("x2", "S2", ts=rig.ts_ns)], 2)
+    assert await rig.executor.reconcile()
+    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
+    assert [(one.execution_id, one.client_order_id) for one in booked] == [("x1", "K1"), ("x2", "K2")]
+    assert "execution_known" not in rig.alert_codes
 
 
 async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monkeypatch):
