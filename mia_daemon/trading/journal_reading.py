@@ -32,6 +32,7 @@ class OpenOrder:
         quantity, price: as last confirmed by the server, else as intended.
         reported: contracts the server said had filled; more than `booked` while a fill is missing.
         booked: contracts of the fills on file, told by `executions`.
+        origin: what asked for it.
     """
 
     order: Order
@@ -43,6 +44,7 @@ class OpenOrder:
     reported: int
     booked: int
     executions: frozenset[str]
+    origin: Origin = FOREIGN
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,7 @@ class JournalReader:
         rows = self._query(_SELECT_FILLS, (base, symbol, account))
         for row in rows:
             decision_id, role, reason, *probabilities = row[9:]
-            origin = Origin(decision_id, _regime_probs(probabilities)) if decision_id else FOREIGN
-            yield BookedFill(_fill(row), origin, reason or role or "foreign")
+            yield BookedFill(_fill(row), _origin(decision_id, probabilities), reason or role or "foreign")
 
     def _open_orders(self) -> Iterator[OpenOrder]:
         for row in self._query(_SELECT_OPEN_ORDERS).fetchall():
@@ -158,6 +159,7 @@ class JournalReader:
                 reported=row[17],
                 booked=row[18],
                 executions=frozenset(name for (name,) in executions),
+                origin=_origin(row[7], row[19:]),
             )
 
     def _consecutive_losses(self) -> int:
@@ -182,12 +184,15 @@ class JournalReader:
 
 
 # Done: all contracts booked, or ended with every reported fill booked. A rejection after the order has worked
-# contradicts itself, so such an order is still open.
+# contradicts itself, so such an order is still open. So is one that filled as far as the server last said, but not as
+# far as was asked for: a bracket's quantity grows with its parent's fills.
 _SELECT_OPEN_ORDERS: Final = """\
-SELECT client_order_id, symbol, account, side, quantity, type, role, decision_id, price, limit_price, time_in_force,
-    parent_id, ts_ns, status, server_order_id, last_quantity, last_price, reported, booked
-FROM intents
-WHERE booked < last_quantity
+SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_id, price, limit_price, time_in_force,
+    parent_id, i.ts_ns, status, server_order_id, last_quantity, last_price, reported, booked,
+    d.p_range, d.p_trend, d.p_defensive
+FROM intents i
+LEFT JOIN decisions d ON d.decision_id = i.decision_id
+WHERE booked < MAX(quantity, last_quantity)
     AND NOT (booked >= reported
         AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))
 ORDER BY number"""
@@ -258,6 +263,10 @@ def _trade(row: tuple[Any, ...]) -> Trade:
         exit_reason=row[11],
         regime_probs=RegimeProbs(*row[12:15]),
     )
+
+
+def _origin(decision_id: str | None, probabilities: Sequence[float | None]) -> Origin:
+    return Origin(decision_id, _regime_probs(probabilities)) if decision_id else FOREIGN
 
 
 def _regime_probs(values: Sequence[float | None]) -> RegimeProbs:

@@ -137,6 +137,9 @@ class TradeExecutor:
         """
         ledger, orders = self._ledger, tuple(orders)
         self._bookkeeper.last_fill_ns = last_fill_ns
+        self._bookkeeper.origins |= {
+            order.order.decision_id: order.origin for order in orders if order.order.decision_id
+        }
         self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
         self._desk.restore(orders)
         self._deadline_ns = 0

@@ -23,6 +23,7 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.orders import WorkingOrders
 from mia_daemon.trading.reconcile import reconcile
 
@@ -219,6 +220,26 @@ async def test_an_execution_booked_by_an_earlier_run_is_given_to_no_other_order(
     booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
     assert [(one.execution_id, one.client_order_id) for one in booked] == [("x1", "K1"), ("x2", "K2")]
     assert "execution_known" not in rig.alert_codes
+
+
+async def test_a_fill_found_after_a_kill_makes_the_trade_its_decision_wanted(make_rig, monkeypatch):
+    """The same under the same name at every restart: what is derived from the fills again is no second round trip."""
+    rig = make_rig()
+    rig.decide("hold")
+    made = f"{rig.run_id}-1"
+    rig.journal.record_intent([replace(order("K1"), decision_id=made)], rig.ts_ns)
+    exit_order = replace(order("K2", Side.SELL, price=101.0, role=OrderRole.TARGET), decision_id=made)
+    rig.journal.record_intent([exit_order], rig.ts_ns)
+    rig = make_rig()
+    rig.play((1, 100.0))
+    leave = fill("x2", "S2", side=Side.SELL, price=101.0, ts=rig.ts_ns)
+    answering(monkeypatch, rig, [fill("x1", ts=rig.ts_ns), leave], 0)
+    assert await rig.executor.reconcile()
+    (trade,) = rig.notices.trades
+    assert (trade.trade_id, trade.regime_probs.range) == (made, 0.7)
+    rig = make_rig()
+    again = Ledger(rig.instrument, 0.0).restore(rig.recovered.fills, day_start_ns=0, peak_equity=0.0)
+    assert [one.trade_id for one in again] == [one.trade_id for one in rig.journal.trades()] == [made]
 
 
 async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monkeypatch):
