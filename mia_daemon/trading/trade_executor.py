@@ -92,7 +92,7 @@ class TradeExecutor:
         self._equity_due_ns = NEVER  # when an open position is valued next
         self._deadline_ns = NEVER  # when something else falls due
         self._dirty = self._acting = self._in_market = False
-        self._stopping = self._miscounted = False
+        self._stopping = self._ending_flat = self._miscounted = False
         self._settled = asyncio.Event()
 
         warn = self._warn
@@ -288,6 +288,8 @@ class TradeExecutor:
 
     def _react(self) -> None:
         held = self._held()
+        if self._ending_flat and held.quantity:  # also what an entry brought in while its cancel was on its way
+            self._keeper.want_flat(SHUTDOWN, self._market.now_ns)
         self._deadline_ns = self._equity_due_ns = NEVER
         agreed = self._server.position in {None, held.quantity}
         if agreed and not (held.quantity or len(self._working) or self._keeper.goal):
@@ -389,10 +391,8 @@ class TradeExecutor:
 
     def stop(self, *, flatten: bool) -> None:
         """The daemon is about to end: enter nothing more; close the position or leave it to its stop at the server."""
-        self._stopping = True
+        self._stopping, self._ending_flat = True, flatten
         self.cancel_all()
-        if flatten and self._ledger.position:
-            self.flatten(SHUTDOWN)
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until what `stop` asked for is done; False when time ran out."""

@@ -338,6 +338,20 @@ async def test_stop_flattens_and_drains(rig):
     assert rig.notices.trades[0].exit_reason == "shutdown"
 
 
+async def test_what_fills_while_stopping_is_closed_too(make_rig):
+    """The entry was on its way and its cancel came too late."""
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 15}})
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    assert rig.decide("buy", 1).allowed
+    rig.executor.stop(flatten=True)
+    assert not await rig.executor.drain(0.01)
+    rig.play(*[(20, 100.0)] * 200)
+    assert await rig.executor.drain(0.01)
+    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert [trade.exit_reason for trade in rig.notices.trades] == ["shutdown"]
+
+
 async def test_stop_may_keep_the_protected_position(rig):
     enter(rig)
     rig.executor.stop(flatten=False)
