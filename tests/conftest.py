@@ -1,6 +1,7 @@
 """What every test may use: the real market data beside the project (skipped where absent), compiled kernels' cache."""
 
-import os
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,43 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
-# Kernels compiled by one test run serve the next.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(PROJECT / "var" / "cache" / "numba"))
+# Tests are no package, so what they share is imported by its path.
+_spec = importlib.util.spec_from_file_location("daemon_process", Path(__file__).with_name("daemon_process.py"))
+assert _spec is not None
+assert _spec.loader is not None
+daemon_process = importlib.util.module_from_spec(_spec)
+sys.modules["daemon_process"] = daemon_process
+_spec.loader.exec_module(daemon_process)
+
+_FORK_SERVER = pytest.StashKey[daemon_process.ForkServer]()
+
+
+def pytest_collection_finish(session):
+    """Compile or load the kernels once, before the first test and outside the time any test has."""
+    if session.config.option.collectonly or not any("fork_server" in item.fixturenames for item in session.items):
+        return
+    session.config.stash[_FORK_SERVER] = server = daemon_process.ForkServer()
+    server.prepare()
+
+
+def pytest_unconfigure(config):
+    if (server := config.stash.get(_FORK_SERVER, None)) is not None:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def fork_server(request):
+    """A process that has all imported and the kernels loaded, to fork daemons from."""
+    server = request.config.stash[_FORK_SERVER]
+    assert server.prepared, "the kernels can't be compiled or loaded: run tests/daemon_process.py to see why"
+    return server
+
+
+@pytest.fixture
+def daemons(tmp_path, fork_server):
+    """Starts daemons that write below `tmp_path`; none outlives the test."""
+    with daemon_process.daemons_in(tmp_path, fork_server) as started:
+        yield started
 
 
 def shared_file(*parts: str) -> Path:
