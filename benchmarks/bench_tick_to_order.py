@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import alternating_bundle
 
-PULSES = 2000
+PULSES = 1500
 WARM_UP = 200  # first answers pay for caches and are left out
 SHIPPED = Path(__file__).resolve().parent.parent / "etc" / "mia.toml"
 
@@ -41,7 +41,7 @@ def configuration(directory: Path, port: int) -> Path:
     document = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     document["feed"].update(source="dtc", max_event_age_s=0.0)
     document["dtc"]["port"] = port
-    document["features"].update(decision_interval_s=0.01, warmup_s=0.0)
+    document["features"].update(decision_interval_s=0.001, warmup_s=0.0)
     document["model"].update(bundle=str(directory / "bundle"), max_out_of_range_share=1.0)
     document["decision"].update(min_hold_s=0.0, defensive_blocks_above=1.0)
     document["risk"].update(

@@ -1,10 +1,10 @@
-"""Plays the DTC server for the tick-to-order benchmark: one trade at a random moment, then the wait for an order.
+"""Plays the DTC server for the tick-to-order benchmark: one tick at a random moment, then the wait for an order.
 
     python -m benchmarks.tick_server dtc  N SEED      speaks DTC: logon, market data, and fills whatever is ordered
     python -m benchmarks.tick_server echo N SEED      sends the same bytes to a peer that returns them
 
 It prints its port as a JSON line, and at the end the latencies in microseconds as another. Both times of a latency are
-read in this process: right before the trade is written, and when the answer's first bytes have arrived.
+read in this process: right before the tick is written, and when the answer's first bytes have arrived.
 """
 
 import asyncio
@@ -29,9 +29,8 @@ from mia_daemon.dtc.stream import FrameReader
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 BID, ASK = 6000.00, 6000.25
 START_S = 1_795_446_000.0  # Monday 2026-11-23, 09:00 in Chicago
-STEP_S = 0.02  # of exchange time a trade: about as fast as real time passes, which deadlines go by
 SETTLE_S = 1.0
-MEAN_GAP_S = 0.008
+MIN_GAP_S, MEAN_GAP_S = 0.002, 0.008
 ANSWER_TIMEOUT_S = 1.0
 
 
@@ -47,7 +46,10 @@ class Server:
         self._answered = asyncio.Event()
         self._sent_ns = 0
         self._exchange_s = START_S
+        self._began_ns = time.perf_counter_ns()  # exchange time passes as real time does
         self._ids = 0
+        self._ticks = 0
+        self._up = 0.0
         self._orders: dict[str, dtc.OrderUpdate] = {}
         self._feed: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
@@ -63,9 +65,9 @@ class Server:
         await asyncio.sleep(SETTLE_S)
         for _ in range(self._pulses):
             # Random phase: the client must be caught idle, as a market catches it.
-            await asyncio.sleep(0.001 + self._random.expovariate(1 / MEAN_GAP_S))
-            self._exchange_s += STEP_S
-            data = encode(self._trade())
+            await asyncio.sleep(MIN_GAP_S + self._random.expovariate(1 / MEAN_GAP_S))
+            self._exchange_s = START_S + (time.perf_counter_ns() - self._began_ns) / 1e9
+            data = b"".join(map(encode, self._tick()))
             self._answered.clear()
             self._sent_ns = time.perf_counter_ns()
             self._feed.write(data)
@@ -76,10 +78,26 @@ class Server:
                 self.unanswered += 1
         self.done.set()
 
-    def _trade(self) -> dtc.Message:
-        return dtc.MarketDataUpdateTrade(
-            SymbolID=1, AtBidOrAsk=AtBidOrAskEnum.AT_ASK, Price=ASK, Volume=1.0, DateTime=self._exchange_s
+    def _tick(self) -> tuple[dtc.Message, ...]:
+        """A new touch and a trade at it. The touch moves between entries, or risk would take them for repetitions."""
+        self._ticks += 1
+        self._up = 0.25 * (self._ticks // 2 % 2)
+        quote = dtc.MarketDataUpdateBidAskFloatWithMicroseconds(
+            SymbolID=1, BidPrice=self._bid, AskPrice=self._ask, BidQuantity=50.0, AskQuantity=50.0,
+            DateTime=round(self._exchange_s * 1e6),
+        )  # fmt: skip
+        trade = dtc.MarketDataUpdateTrade(
+            SymbolID=1, AtBidOrAsk=AtBidOrAskEnum.AT_ASK, Price=self._ask, Volume=1.0, DateTime=self._exchange_s
         )
+        return quote, trade
+
+    @property
+    def _bid(self) -> float:
+        return BID + self._up
+
+    @property
+    def _ask(self) -> float:
+        return ASK + self._up
 
     def answered(self) -> None:
         """The first bytes of an answer are here."""
@@ -103,7 +121,7 @@ class Server:
 
     def _entry(self, m: dtc.SubmitNewSingleOrder) -> list[dtc.Message]:
         accepted = self._new(m.ClientOrderID, m.OrderType, m.BuySell, m.Price1, m.Quantity)
-        return [accepted, self._filled(accepted, ASK if m.BuySell == BuySellEnum.BUY else BID)]
+        return [accepted, self._filled(accepted, self._ask if m.BuySell == BuySellEnum.BUY else self._bid)]
 
     def _children(self, m: dtc.SubmitNewOCOOrder) -> list[dtc.Message]:
         return [
@@ -113,7 +131,7 @@ class Server:
 
     def _exit(self, m: dtc.CancelReplaceOrder) -> list[dtc.Message]:
         target = self._orders.pop(m.ClientOrderID)
-        filled = self._filled(target, BID if target.BuySell == BuySellEnum.SELL else ASK)
+        filled = self._filled(target, self._bid if target.BuySell == BuySellEnum.SELL else self._ask)
         stops = [self._canceled(order) for order in self._orders.values()]
         self._orders.clear()
         return [filled, *stops]
@@ -177,6 +195,8 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, message: dtc.Message) -> list[dtc.Message]:  # noqa: C901, PLR0911  one table, one row a message
         match message:
+            case dtc.Heartbeat():
+                return [dtc.Heartbeat()]
             case dtc.EncodingRequest():
                 return [dtc.EncodingResponse()]
             case dtc.LogonRequest():
