@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -226,6 +227,9 @@ class Daemon:
             await asyncio.gather(tasks, asked, *helpers, return_exceptions=True)
 
     def _ready(self, run: Run, books: Books) -> None:
+        # What is loaded stays: the collector needn't walk it again, which would take 40 to 130 ms each time.
+        gc.collect()
+        gc.freeze()
         seconds = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
         run.log.info("ready", seconds=round(seconds, 3), position=books.executor.position)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")

@@ -48,7 +48,7 @@ class Reporter:
         self._books: Books | None = None
         self._trade_fills: list[dict[str, Any]] = []
         self._entry_values: dict[str, NDArray[np.float32]] = {}  # by decision, until its round trip is closed
-        self._to_remember: list[tuple[Trade, dict[str, float]]] = []
+        self._to_remember: list[tuple[Trade, dict[str, float], dict[str, Any]]] = []
         self._latches: tuple[Latch, ...] = ()
 
     def follow(self, books: Books) -> None:
@@ -132,8 +132,8 @@ class Reporter:
             "bundle_sha256": self._bundle.sha256,
             "features": {name: features[name] for name in self._bundle.selected[:SHOWN] if name in features},
         }
-        self._trade_log.trade(trade, details)
-        self._to_remember.append((trade, features))
+        self._trade_log.trade(trade)
+        self._to_remember.append((trade, features, details))
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
             self._console.trade(trade)
@@ -144,9 +144,14 @@ class Reporter:
         return {feature.name: float(value) for feature, value in zip(catalogue.FEATURES, values, strict=True)}
 
     def remember(self) -> str:
-        """Put closed round trips into the market memory, off the hot path; what went wrong, or ""."""
+        """Snapshot closed round trips and put them into the market memory, off the hot path; what went wrong, or "".
+
+        A kill before that loses nothing: the next start writes the snapshots that are missing.
+        """
         trades, self._to_remember = self._to_remember, []
-        return " ".join(filter(None, (self._memory.remember(trade, features) for trade, features in trades)))
+        for trade, _, details in trades:
+            self._trade_log.snapshot(trade, details)
+        return " ".join(filter(None, (self._memory.remember(trade, features) for trade, features, _ in trades)))
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""

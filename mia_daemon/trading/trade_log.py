@@ -75,14 +75,17 @@ class TradeLog:
             self._stamp_of_second = iso_utc(second * NS_PER_S)[:20]
         return f"{self._stamp_of_second}{rest // NS_PER_US:06d}Z"
 
-    def trade(self, trade: Trade, details: dict[str, Any] | None = None) -> None:
-        """A row in the trades file, and trade_snapshots/trade_<id>.json with all that is known of the round trip.
+    def trade(self, trade: Trade) -> None:
+        """A row in the trades file; the journal has the trade on file already."""
+        _append(self._trades, _trade_row(trade))
+
+    def snapshot(self, trade: Trade, details: dict[str, Any] | None = None) -> None:
+        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip: half a millisecond.
 
         Args:
-            trade: which the journal has on file already.
-            details: further keys of the snapshot: orders, fills, features, hashes.
+            trade: a closed one.
+            details: further keys: fills, features, hashes.
         """
-        _append(self._trades, _trade_row(trade))
         self._snapshot(trade, details or {})
 
     def penalty(self, ts_ns: int, score: float, *, active: bool) -> None:

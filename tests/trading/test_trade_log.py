@@ -99,7 +99,8 @@ def test_what_is_no_number_stays_readable(log, tmp_path):
 
 
 def test_a_round_trip_is_a_row_and_a_snapshot(log, tmp_path):
-    log.trade(trade(), {"policy": "baseline", "profit": "a detail can't overwrite what is known"})
+    log.trade(trade())
+    log.snapshot(trade(), {"policy": "baseline", "profit": "a detail can't overwrite what is known"})
     assert read(tmp_path / "trades/trades_simulated.csv") == [
         {"trade_id": "r-1", "timestamp": "2026-09-21T14:13:20.123456Z", "entry_price": "6000.25", "profit": "146.00",
          "regime_probs": '{"range": 0.7, "trend": 0.2, "defensive": 0.1}'}
@@ -131,7 +132,8 @@ def test_a_risk_snapshot_is_a_file_of_its_own(log, tmp_path):
 
 def test_rows_lost_with_a_killed_process_are_written_at_the_next_start(tmp_path):
     first = TradeLog(tmp_path, simulated=True)
-    first.trade(trade("a"), {"policy": "p"})
+    first.trade(trade("a"))
+    first.snapshot(trade("a"), {"policy": "p"})
     first.close()
     with (tmp_path / "trades/trades_simulated.csv").open("a") as file:
         file.write("b,2026-09-2")  # torn by a power cut
@@ -140,6 +142,7 @@ def test_rows_lost_with_a_killed_process_are_written_at_the_next_start(tmp_path)
     assert second.reconcile(known) == 2
     assert second.reconcile(known) == 0
     second.trade(trade("d"))
+    second.snapshot(trade("d"))
     second.close()
     rows = read(tmp_path / "trades/trades_simulated.csv")
     assert [row["trade_id"] for row in rows] == ["a", "b", "c", "d"]
@@ -166,6 +169,7 @@ def test_a_full_disk_is_an_error_in_words(log, monkeypatch):
 
 def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it(log, tmp_path):
     (tmp_path / "trade_snapshots").write_text("in the way")
+    log.trade(trade())
     with pytest.raises(JournalError, match="can't be written"):
-        log.trade(trade())
+        log.snapshot(trade())
     assert len(read(tmp_path / "trades/trades_simulated.csv")) == 1
