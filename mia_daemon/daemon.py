@@ -15,7 +15,7 @@ import uvloop
 
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.errors import StartError, UsageError
+from mia_daemon.errors import MiaError, StartError, UsageError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
@@ -41,6 +41,9 @@ RECONCILE_PAUSE_S = 0.2
 """Between two looks at whether the books should be compared: a look costs nothing."""
 
 RISK_SNAPSHOT_EVERY_S = 60.0
+FEED_END_S = 0.5
+"""For a feed to log off and for the tasks to work off what it brought."""
+
 KERNEL_TIMEOUT_S = 300.0
 """What the service manager is asked to wait while kernels compile."""
 
@@ -116,6 +119,9 @@ class Daemon:
                 books = run.open_books(broker, cash, self._speed)
                 try:
                     return await self._connect_and_trade(run, books, feed, broker)
+                except MiaError as error:
+                    run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
+                    raise
                 finally:
                     self._say_summary(run)
 
@@ -196,16 +202,31 @@ class Daemon:
             await control.start()
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
-            await broker.connect()
-            await self._first_reconciliation(run, books)
-            return await self._trade(run, books, session)
+            if await self._reach(run, books, broker):
+                return await self._trade(run, books, session, feed)
+            return await self._end(run, books, None)
 
-    async def _first_reconciliation(self, run: Run, books: Books) -> None:
-        """Compare the books before the first decision. Failing that, the daemon stays up and does not trade."""
+    async def _reach(self, run: Run, books: Books, broker: Broker) -> bool:
+        """Connect for orders and compare books; False when asked to stop before that was done."""
+        reached = asyncio.create_task(self._connect(run, books, broker), name="connect")
+        asked = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait([reached, asked], return_when=asyncio.FIRST_COMPLETED)
+            if reached.done():
+                await reached
+            return reached.done()
+        finally:
+            for task in (reached, asked):
+                task.cancel()
+            await asyncio.gather(reached, asked, return_exceptions=True)
+
+    async def _connect(self, run: Run, books: Books, broker: Broker) -> None:
+        """Books that can't be compared yet don't keep the daemon from starting: it stays up and does not trade."""
+        await broker.connect()
         if await books.executor.reconcile():
             run.log.info("reconciled", position=books.executor.position, working=len(books.executor.working))
 
-    async def _trade(self, run: Run, books: Books, session: TradingSession) -> int:
+    async def _trade(self, run: Run, books: Books, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
@@ -222,6 +243,8 @@ class Daemon:
         try:
             return await self._end(run, books, failure)
         finally:
+            feed.close()
+            await asyncio.wait([tasks], timeout=FEED_END_S)
             for task in (tasks, asked, *helpers):
                 task.cancel()
             await asyncio.gather(tasks, asked, *helpers, return_exceptions=True)

@@ -1,0 +1,376 @@
+"""The daemon as a process, against its own embedded simulator: what it does and leaves, how it is asked and ends."""
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+from daemon_process import PROJECT, daemons_in, status_of, until
+
+pytestmark = pytest.mark.timeout(300)
+
+STOP_S = 5.0
+
+EAGER = {
+    "enter_above": 0.001,
+    "exit_below": 0.0005,
+    "min_probability": 0.0,
+    "defensive_blocks_above": 1.0,
+    "min_hold_s": 0.0,
+    "max_hold_s": 30.0,
+}
+"""Trades all the time."""
+
+CLINGING = {**EAGER, "min_hold_s": 1e6, "max_hold_s": 1e7, "stop_ticks": 1000, "target_ticks": 1000}
+"""Enters once and keeps the position."""
+
+
+def tables(decision, **more):
+    return {
+        "simulator": {"speed": 20.0},
+        "features": {"warmup_s": 0.0, "decision_interval_s": 2.0},
+        "model": {"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
+        "decision": decision,
+        "windows": {"no_entry_before_close_s": 0.0},
+        **more,
+    }
+
+
+@pytest.fixture
+def var(tmp_path):
+    return tmp_path / "var"
+
+
+@pytest.fixture
+def paper(daemons, var):
+    """Start a paper session that trades all the time, on `var`; several in turn carry on from one another."""
+
+    def start(decision=EAGER, **more):
+        config = daemons.config(**tables(decision, **more))
+        return daemons.start("--mode", "paper", "--config", config, "--var", var).ready()
+
+    return start
+
+
+@pytest.fixture
+def tell(daemons, var):
+    """Give the running daemon a command, through the command line; what that said."""
+
+    def command(*words):
+        return daemons.run(*words, "--config", daemons.directory / "mia.toml", "--var", var)
+
+    return command
+
+
+def rows(path, query):
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+def journal(var, query):
+    return rows(var / "journal" / "paper.db", query)
+
+
+def log_of(var, event):
+    lines = (json.loads(line) for line in (var / "logs" / "live_trading.log").read_text().splitlines())
+    return [line for line in lines if line["event"] == event]
+
+
+def status_when(var, wanted, what):
+    """The first status that `wanted` holds of."""
+    return until(lambda: (status := status_of(var)) and wanted(status) and status, what)
+
+
+def stop_in_time(daemon, number=signal.SIGINT):
+    began = time.monotonic()
+    daemon.signal(number)
+    ended = daemon.wait(3 * STOP_S)
+    assert time.monotonic() - began <= STOP_S
+    return ended
+
+
+def left_at_exchange(var):
+    """The simulator's memory once it has stopped: position, and the orders still alive by their last letter."""
+    ((account,),) = rows(var / "simulator" / "simulator.db", "SELECT value FROM meta WHERE key = 'account'")
+    orders = [json.loads(data) for (data,) in rows(var / "simulator" / "simulator.db", "SELECT data FROM orders")]
+    return json.loads(account)["position"], sorted(o["client_id"][-1] for o in orders if o["status"] not in {7, 8, 9})
+
+
+# --------------------------------------------------------------------------------------------- the README's own session
+
+
+@pytest.fixture(scope="module")
+def session(fork_server, tmp_path_factory):
+    """`mia-daemon --mode paper --for 20s --speed 60 --var DIR`, with the configuration as shipped."""
+    directory = tmp_path_factory.mktemp("session")
+    with daemons_in(directory, fork_server) as daemons:
+        config = PROJECT / "etc" / "mia.toml"
+        words = ("--mode", "paper", "--config", config, "--for", "20s", "--speed", 60, "--var", directory / "var")
+        return directory / "var", daemons.run(*words, quick=False)
+
+
+def test_a_bounded_session_ends_by_itself_with_trades_and_a_summary(session):
+    var, ended = session
+    assert (ended.status, ended.err) == (0, "")
+    summary = ended.out.splitlines()[-1]
+    told = re.fullmatch(
+        r"time is up after \d+ s: (\d+) orders, (\d+) fills, (\d+) round trips, profit [+-]\d+\.\d\d after costs, "
+        r"position \+0; everything is in (.*)",
+        summary,
+    )
+    assert told is not None, summary
+    assert Path(told[4]) == var
+    counted = [journal(var, f"SELECT COUNT(*) FROM {table}")[0][0] for table in ("intents", "fills", "trades")]
+    assert [int(number) for number in told.groups()[:3]] == counted
+    assert counted[2] >= 1
+    assert left_at_exchange(var) == (0, [])
+
+
+def test_the_first_fill_comes_within_a_minute_of_the_start(session):
+    var, _ = session
+    began, filled = (datetime.fromisoformat(log_of(var, event)[0]["ts"]) for event in ("run_started", "fill"))
+    assert (filled - began).total_seconds() <= 60
+
+
+NUMBERS = {"entry_price", "profit", "alpha_score", "signal_score", "latency", "memory_usage_mb", "cpu_percent"}
+PERFORMANCE = ("timestamp", "operation", "latency", "success", "memory_usage_mb", "cpu_percent")
+FILES = {
+    "trades/trades_simulated.csv": ("trade_id", "timestamp", "entry_price", "profit", "regime_probs"),
+    "logs/trading/alpha_scores.csv": ("timestamp", "alpha_score", "regime_probs"),
+    "logs/trading/decision_log.csv": ("timestamp", "trade_id", "decision", "signal_score", "regime_probs"),
+    "logs/trading/penalty_log.csv": ("timestamp", "penalty_active", "overtrade_risk_score"),
+    "logs/trade_executor_performance.csv": PERFORMANCE,
+    "logs/trading_loop_performance.csv": PERFORMANCE,
+    "logs/inference_performance.csv": PERFORMANCE,
+    "logs/trade_probability_performance.csv": PERFORMANCE,
+    "logs/risk_performance.csv": PERFORMANCE,
+    "logs/trade_window_filter_performance.csv": PERFORMANCE,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_has_exactly_its_columns_and_whole_rows(session, name):
+    var, _ = session
+    content = (var / name).read_bytes()
+    assert content.endswith(b"\n")
+    header, *body = csv.reader(content.decode().splitlines(), strict=True)
+    assert tuple(header) == FILES[name]
+    assert body
+    for row in body:
+        assert len(row) == len(header)
+        fields = dict(zip(header, row, strict=True))
+        assert fields["timestamp"].endswith("Z")
+        datetime.fromisoformat(fields["timestamp"])
+        if "regime_probs" in fields:
+            probabilities = json.loads(fields["regime_probs"])
+            assert list(probabilities) == ["range", "trend", "defensive"]
+            assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+        for number in {"entry_price", "profit", "alpha_score", "signal_score", "latency", "memory_usage_mb"} & set(
+            fields
+        ):
+            float(fields[number])
+
+
+def test_trades_are_told_as_journaled_each_with_its_snapshot(session):
+    var, _ = session
+    with (var / "trades" / "trades_simulated.csv").open(newline="") as file:
+        told = {row["trade_id"]: (float(row["entry_price"]), float(row["profit"])) for row in csv.DictReader(file)}
+    known = journal(var, "SELECT trade_id, entry_price, gross - costs FROM trades")
+    assert told == {trade_id: (price, pytest.approx(profit, abs=0.005)) for trade_id, price, profit in known}
+    for trade_id, (price, profit) in told.items():
+        snapshot = json.loads((var / "trade_snapshots" / f"trade_{trade_id}.json").read_text())
+        assert (snapshot["trade_id"], snapshot["entry_price"]) == (trade_id, price)
+        assert snapshot["profit"] == pytest.approx(profit, abs=0.005)
+        assert snapshot["timestamp"].endswith("Z")
+        assert {fill["quantity"] for fill in snapshot["fills"]} == {1}
+
+
+def test_risk_snapshots_are_whole(session):
+    var, _ = session
+    snapshots = list((var / "risk_snapshots").glob("risk_*.json"))
+    assert snapshots
+    for path in snapshots:
+        assert {"timestamp", "drawdown", "overtrade_risk_score", "penalty_active"} <= set(json.loads(path.read_text()))
+
+
+def test_a_clean_session_raises_no_alarm(session):
+    """Links that are closed on purpose are no trouble."""
+    var, _ = session
+    assert [line for line in log_of(var, "alert") if line["priority"] > 1] == []
+    assert journal(var, "SELECT how FROM runs") == [("time is up",)]
+
+
+def test_the_log_says_what_ran(session):
+    (started,) = log_of(session[0], "run_started")
+    assert started["bundle"].startswith("baseline")
+    assert re.fullmatch(r"[0-9a-f]{64}", started["config_sha256"])
+    assert started["config"]["simulator"]["speed"] == 60.0
+
+
+# --------------------------------------------------------------------------------------------- stopping and carrying on
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_time_flat_and_with_a_summary(paper, var, number):
+    daemon = paper()
+    status_when(var, lambda status: status["position"] and status["round_trips"], "a position")
+    ended = stop_in_time(daemon, number)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1].startswith(f"{number.name} after ")
+    assert "position +0" in ended.out.splitlines()[-1]
+    assert left_at_exchange(var) == (0, [])
+    assert journal(var, "SELECT how FROM runs") == [(number.name,)]
+
+
+def test_a_position_may_be_kept_with_its_stop_and_is_carried_on(paper, var, tell):
+    keeping = {"stop": {"on_stop": "keep"}}
+    first = paper(CLINGING, **keeping)
+    held = status_when(var, lambda status: status["position"], "a position")["position"]
+    assert stop_in_time(first).status == 0
+    assert left_at_exchange(var) == (held, ["S", "T"])
+    second = paper(CLINGING, **keeping)
+    found = status_when(var, lambda status: status["reconciled"], "the books agree")
+    assert (found["position"], found["working_orders"], found["orders"]) == (held, 2, 0)
+    assert tell("flatten").status == 0
+    status_when(var, lambda status: status["position"] == 0 and not status["working_orders"], "flat")
+    assert stop_in_time(second).status == 0
+    assert left_at_exchange(var) == (0, [])
+    ((opened, closed),) = journal(var, "SELECT side * quantity, exit_reason FROM trades")
+    assert (opened, closed) == (held, "operator")
+
+
+def test_it_can_be_stopped_while_it_still_waits_for_its_server(daemons, var):
+    """A server that takes the connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dtc = {"port": silent.getsockname()[1], "connect_timeout_s": 60.0}
+        config = daemons.config(**tables(EAGER, feed={"source": "dtc"}, dtc=dtc))
+        daemon = daemons.start("--mode", "paper", "--config", config, "--var", var)
+        until((var / "run" / "control.sock").exists, "the control socket")
+        assert stop_in_time(daemon).status == 0
+
+
+def test_the_simulator_does_not_outlive_a_killed_daemon(paper, var):
+    daemon = paper()
+    (simulator,) = psutil.Process(daemon.pid).children()
+    assert "simulator" in simulator.cmdline()
+    status_when(var, lambda status: status["fills"], "a fill")
+    daemon.kill()
+    simulator_gone = until(lambda: not simulator.is_running(), "the simulator ends", STOP_S)
+    assert simulator_gone
+    again = paper()
+    status_when(var, lambda status: status["reconciled"] and status["fills"], "trading goes on")
+    assert stop_in_time(again).status == 0
+    assert left_at_exchange(var) == (0, [])
+    assert [how for (how,) in journal(var, "SELECT how FROM runs")] == ["killed", "SIGINT"]
+
+
+def test_a_lost_server_is_waited_for_and_trading_goes_on(daemons, var, tmp_path):
+    """Only the orders and prices links know of it: the daemon lives on."""
+    speed, place = 20, tmp_path / "exchange"
+    more = {"feed": {"source": "dtc", "max_event_age_s": 0}, "broker": {"ack_timeout_s": 30.0}}
+    server_config = daemons.config("exchange.toml", **tables(EAGER, **more))
+    exchange, port = daemons.simulator(server_config, place, speed=speed)
+    dtc = {"port": port, "reconnect_first_delay_s": 0.1, "reconnect_max_delay_s": 0.5}
+    config = daemons.config(**tables(EAGER, **more, dtc=dtc))
+    daemon = daemons.start("--mode", "paper", "--config", config, "--var", var).ready()
+    before = status_when(var, lambda status: status["fills"], "a fill")["fills"]
+    exchange.kill()
+    status_when(var, lambda status: not status["reconciled"], "the loss is noticed")
+    words = ("simulator", "--config", server_config, "--port", port, "--state", place, "--speed", speed)
+    again = daemons.start(*words)
+    status_when(var, lambda status: status["reconciled"] and status["fills"] > before + 1, "trading goes on")
+    assert stop_in_time(daemon).status == 0
+    again.signal(signal.SIGTERM)
+    assert again.wait().status == 0
+    at_server = {line["ExecutionID"] for line in map(json.loads, (place / "orders.jsonl").read_text().splitlines())
+                 if line["kind"] == "fill"}  # fmt: skip
+    assert {name for (name,) in journal(var, "SELECT execution_id FROM fills")} == at_server
+
+
+# --------------------------------------------------------------------------------------------- operators
+
+
+def test_operators_are_heard(paper, tell, var):
+    """status, halt (which outlives a restart), resume, flatten and stop, as anyone would type them."""
+    daemon = paper()
+    path = var / "run" / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    status_when(var, lambda status: status["fills"], "a fill")
+
+    snapshot = json.loads(tell("status", "--json").out)
+    assert {"state", "position", "decisions", "orders", "fills", "stages", "process"} <= set(snapshot)
+    assert set(snapshot["stages"]) == {"feed", "features", "inference", "executor"}
+    assert re.match(r"paper ESZ26_FUT_CME \d+\.\d\d/\d+\.\d\d, active\n", tell("status").out)
+
+    halted = tell("halt")
+    assert (halted.status, halted.out.startswith("halted"), halted.err) == (0, True, "")
+    status_when(var, lambda status: status["state"] == "halted" and not status["working_orders"], "halted")
+    (asked,) = log_of(var, "control_command")
+    assert (asked["command"], asked["uid"]) == ("halt", os.getuid())
+    ((command, by),) = journal(var, "SELECT command, by FROM commands")
+    assert (command, by.split()[:2]) == ("halt", ["uid", str(os.getuid())])
+
+    assert tell("stop").status == 0
+    ended = daemon.wait(STOP_S)
+    assert ended.status == 0
+    assert ended.out.splitlines()[-1].startswith("stop by uid")
+
+    daemon = paper()
+    still = status_when(var, lambda status: status["reconciled"] and status["decisions"] > 5, "decisions")
+    assert (still["state"], still["latches"], still["orders"]) == ("halted", ["halted"], 0)
+    assert tell("resume").status == 0
+    status_when(var, lambda status: status["state"] == "active" and status["fills"], "trading goes on")
+    assert tell("flatten").status == 0
+    status_when(var, lambda status: status["state"] == "halted" and status["position"] == 0, "flat and halted")
+    assert tell("stop").status == 0
+    assert daemon.wait(STOP_S).status == 0
+
+    gone = tell("status")
+    assert (gone.status, gone.out) == (1, "")
+    assert "no daemon answers" in gone.sentence
+
+
+def test_a_second_daemon_on_the_same_directory_is_refused(paper, daemons, var):
+    first = paper()
+    refused = daemons.run("--mode", "paper", "--config", daemons.directory / "mia.toml", "--var", var)
+    assert (refused.status, refused.out) == (1, "")
+    assert "in use by process" in refused.sentence
+    assert str(first.pid) in refused.sentence
+    status_when(var, lambda status: status["decisions"], "the first trades on")
+    assert stop_in_time(first).status == 0
+    assert len(journal(var, "SELECT 1 FROM runs")) == 1
+
+
+def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons, var, tmp_path):
+    feed = {"source": "dtc", "max_event_age_s": 0}
+    _, port = daemons.simulator(daemons.config("exchange.toml", **tables(EAGER)), tmp_path / "exchange")
+    config = daemons.config(
+        **tables(EAGER, feed=feed, dtc={"port": port}, instrument={"symbol": "NQZ26_FUT_CME"}, broker={"kind": "paper"})
+    )
+    ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
+    assert ended.status == 1
+    assert "NQZ26_FUT_CME" in ended.sentence
+    assert 'feed.source = "scid"' in ended.sentence
+    assert "Traceback" not in ended.out
+
+
+def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemons, var, tmp_path):
+    more = {"feed": {"source": "dtc", "max_event_age_s": 0}, "instrument": {"trade_account": "Real7"}}
+    _, port = daemons.simulator(daemons.config("exchange.toml", **tables(EAGER)), tmp_path / "exchange")
+    config = daemons.config(**tables(EAGER, **more, dtc={"port": port}))
+    ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
+    assert ended.status == 1
+    assert "Real7" in ended.sentence
+    ((how,),) = journal(var, "SELECT how FROM runs")
+    assert how.startswith("failed: ")
+    assert "Real7" in how
