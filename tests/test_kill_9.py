@@ -188,6 +188,7 @@ def test_the_kills_came_at_all_kinds_of_moments(aftermath):
     assert len(aftermath.positions) == KILLS
     assert fills >= 2 * KILLS
     assert held >= KILLS // 5
+    assert rows(aftermath.journal, "SELECT 1 FROM alerts WHERE code = 'fill_missed'")  # filled while none was there
 
 
 def test_no_order_was_sent_twice(aftermath):
