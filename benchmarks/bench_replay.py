@@ -19,7 +19,7 @@ from mia_daemon.records import EventKind, empty_events
 TRADES = 1_000_000
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "scid" / "MNQU21-CME.scid"
 START_NS = 1_795_446_000 * 10**9  # Monday 2026-11-23, 09:00 in Chicago
-ROUNDS = 3
+ROUNDS = 2
 
 
 def write_random_walk(path: Path, trades: int = TRADES, seed: int = 3) -> None:
