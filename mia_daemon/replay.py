@@ -13,6 +13,7 @@ from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import MiaError, UsageError
 from mia_daemon.features import cache
+from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
@@ -87,12 +88,14 @@ def replay(
 
 
 def recorded_symbol(path: Path) -> str:
-    """The contract a file is named after: `MNQU21-CME.scid` holds MNQU21-CME.
+    """The contract a file is about: a recording says so, `MNQU21-CME.scid` is named after it.
 
     Raises:
         UsageError: the name begins with no contract known here.
     """
-    name = path.stem if path.is_file() else path.name
+    if is_recording(path):
+        return recording_symbol(path)
+    name = path.stem
     if _CONTRACT.match(name) is None:
         raise UsageError(f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME")
     return name

@@ -130,6 +130,16 @@ def read_recording(path: Path) -> EventArray:
     return np.memmap(file_path, MARKET_EVENT, mode="r", offset=HEADER_SIZE, shape=(count,)).view(np.ndarray)
 
 
+def recording_symbol(path: Path) -> str:
+    """Whose events a recording holds; `path` is the file or its directory. Raises FileFormatError."""
+    file_path = path / FILE_NAME if path.is_dir() else path
+    try:
+        with file_path.open("rb") as file:
+            return str(parse_header(file.read(HEADER_SIZE), file_path)["symbol"])
+    except OSError as error:
+        raise FileFormatError(f"{file_path} can't be read: {error.strerror}; check the name") from error
+
+
 def is_recording(path: Path) -> bool:
     """Whether `path` is a recording or the directory of one, by its first bytes."""
     file_path = path / FILE_NAME if path.is_dir() else path

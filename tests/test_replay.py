@@ -1,0 +1,278 @@
+"""`mia-daemon replay` as typed: the same decisions on every run and however the file is cut; bad files are refused."""
+
+import csv
+import json
+import os
+import re
+import sqlite3
+import struct
+from contextlib import closing
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from daemon_process import daemons_in
+
+from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
+from mia_daemon.records import EventKind, empty_events
+
+pytestmark = pytest.mark.timeout(300)
+
+KEYS = ["events", "trades_in", "decisions", "orders", "fills", "round_trips", "profit", "seconds", "events_per_s",
+        "decisions_sha256", "first_ts", "last_ts"]  # fmt: skip
+MEASURED = {"seconds", "events_per_s"}
+
+CONFIG = {
+    "features": {"warmup_s": 60.0},
+    "model": {"max_out_of_range_share": 1.0},
+    "decision": {
+        "enter_above": 0.01,
+        "exit_below": 0.005,
+        "min_probability": 0.0,
+        "defensive_blocks_above": 1.0,
+        "max_hold_s": 120.0,
+    },
+}
+TRADES = 4_000
+START = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)  # a Tuesday, 09:00 in Chicago
+
+
+def walk(count=TRADES, seed=5):
+    """Trades about a third of a second apart, at the bid or at the ask of a price that wanders by ticks."""
+    chance = np.random.default_rng(seed)
+    events = empty_events(count)
+    events["ts_ns"] = (
+        int(START.timestamp()) * 10**9 + np.cumsum(chance.integers(10**6, 600 * 10**6, count)) // 1000 * 1000
+    )
+    events["kind"] = EventKind.TRADE
+    events["side"] = chance.choice([-1, 1], count)
+    events["bid"] = 6000.0 + 0.25 * np.cumsum(chance.choice([-1, 0, 0, 0, 1], count))
+    events["ask"] = events["bid"] + 0.25
+    events["price"] = np.where(events["side"] > 0, events["ask"], events["bid"])
+    events["size"] = chance.integers(1, 9, count)
+    events["count"] = 1
+    return events
+
+
+def write_scid(path, events):
+    writer = RecordWriter(path, SCID)
+    writer.append(events_to_scid(events))
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def workshop(fork_server, tmp_path_factory):
+    with daemons_in(tmp_path_factory.mktemp("replay"), fork_server) as daemons:
+        yield daemons
+
+
+@pytest.fixture(scope="module")
+def recorded(workshop):
+    return write_scid(workshop.directory / "ESZ26_FUT_CME.scid", walk())
+
+
+@pytest.fixture(scope="module")
+def replay(workshop):
+    """Replay a file; what `--json` printed, and where it wrote."""
+    config = workshop.config(**CONFIG)
+    numbers = iter(range(1000))
+
+    def run(path, *words, config=config):
+        var = workshop.directory / f"var{next(numbers)}"
+        ended = workshop.run("replay", path, "--var", var, "--config", config, "--json", *words)
+        assert ended.status == 0, ended.err
+        (line,) = ended.out.splitlines()
+        return json.loads(line), var
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(replay, recorded):
+    return replay(recorded)
+
+
+def without_stopwatch(summary):
+    return {key: value for key, value in summary.items() if key not in MEASURED}
+
+
+def rows(path, query):
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+# --------------------------------------------------------------------------------------------- what it says and writes
+
+
+def test_the_summary_has_exactly_these_keys_and_is_true(first):
+    summary, _ = first
+    assert list(summary) == KEYS
+    events = walk()
+    assert summary["events"] == summary["trades_in"] == TRADES
+    seen = np.unique(events["ts_ns"] // (5 * 10**9))  # of the 5 s in which a trade came, the first only sets the mark
+    assert summary["decisions"] == len(seen) - 1
+    assert summary["fills"] >= 2 * summary["round_trips"] > 10
+    assert summary["orders"] >= 3 * summary["round_trips"]
+    assert re.fullmatch(r"[0-9a-f]{64}", summary["decisions_sha256"])
+    times = [datetime.fromisoformat(summary[key]).timestamp() for key in ("first_ts", "last_ts")]
+    assert times == pytest.approx([events["ts_ns"][0] / 1e9, events["ts_ns"][-1] / 1e9], abs=1e-6)
+    assert summary["first_ts"].endswith("Z")
+    assert summary["events_per_s"] == pytest.approx(summary["events"] / summary["seconds"], rel=0.05)
+
+
+def test_it_leaves_the_same_files_as_a_session(first):
+    summary, var = first
+    journal = var / "journal" / "replay.db"
+    ((decisions,),) = rows(journal, "SELECT COUNT(*) FROM decisions")
+    ((trades, profit),) = rows(journal, "SELECT COUNT(*), SUM(gross - costs) FROM trades")
+    assert (decisions, trades) == (summary["decisions"], summary["round_trips"])
+    assert summary["profit"] == pytest.approx(profit, abs=0.005)
+    for name, lines in (
+        ("logs/trading/decision_log.csv", decisions),
+        ("logs/trading/alpha_scores.csv", decisions),
+        ("trades/trades_simulated.csv", trades),
+    ):
+        with (var / name).open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == lines
+    assert rows(journal, "SELECT mode, how FROM runs") == [("replay", "feed ended")]
+
+
+def test_the_log_tells_the_recordings_time(first):
+    """So that it can be laid beside the live one."""
+    summary, var = first
+    stamps = [json.loads(line)["ts"] for line in (var / "logs" / "live_trading.log").read_text().splitlines()]
+    assert max(stamps) <= summary["last_ts"]
+    assert stamps[1:] == sorted(stamps[1:])
+
+
+def test_people_get_the_figures_too(workshop, recorded):
+    ended = workshop.run(
+        "replay", recorded, "--var", workshop.directory / "people", "--config", workshop.config(**CONFIG)
+    )
+    assert ended.status == 0
+    assert f"{TRADES:,} events" in ended.out
+    assert re.search(r"\d+ round trips", ended.out)
+
+
+# --------------------------------------------------------------------------------------------- the same every time
+
+
+@pytest.mark.parametrize("batch", [1, 7, 4096, TRADES])
+def test_decisions_do_not_depend_on_how_the_file_is_cut(replay, recorded, first, batch):
+    again, _ = replay(recorded, "--batch", batch)
+    assert without_stopwatch(again) == without_stopwatch(first[0])
+
+
+def test_the_hash_sees_a_decision_change(replay, recorded, workshop, first):
+    decision = {**CONFIG["decision"], "max_hold_s": 119.0}
+    other, _ = replay(recorded, config=workshop.config("other.toml", **{**CONFIG, "decision": decision}))
+    assert other["decisions"] == first[0]["decisions"]
+    assert other["decisions_sha256"] != first[0]["decisions_sha256"]
+
+
+def test_a_second_replay_in_the_same_place_begins_anew(workshop, recorded, first):
+    """Flat, whatever the replay before left there."""
+    summary, var = first
+    ended = workshop.run("replay", recorded, "--var", var, "--config", workshop.directory / "mia.toml", "--json")
+    assert without_stopwatch(json.loads(ended.out)) == without_stopwatch(summary)
+
+
+def test_a_file_that_sierra_chart_wrote(replay, mnq_scid, workshop):
+    records = 1_000
+    head = workshop.directory / mnq_scid.name
+    head.write_bytes(mnq_scid.read_bytes()[: SCID.header_size + records * SCID.record.itemsize])
+    whole, _ = replay(head)
+    cut, _ = replay(head, "--batch", 7)
+    assert whole["events"] == whole["trades_in"] == records
+    assert without_stopwatch(cut) == without_stopwatch(whole)
+    assert whole["first_ts"] == "2020-11-25T01:21:41.954000Z"
+
+
+def test_a_paper_sessions_recording_repeats_what_the_session_saw(workshop, replay, tmp_path):
+    """The same decisions fall due at the same events, on the same touch, with the same regimes to the last bit."""
+    tables = {**CONFIG, "simulator": {"speed": 30.0}, "features": {"warmup_s": 20.0}}
+    config = workshop.config("paper.toml", **tables)
+    session = workshop.start("--mode", "paper", "--config", config, "--var", tmp_path, "--for", "6s")
+    assert session.wait().status == 0
+    (recording,) = (tmp_path / "recordings").iterdir()
+    query = "SELECT seq, ts_ns, bid, ask, p_range, p_trend, p_defensive FROM decisions ORDER BY seq"
+    live = rows(tmp_path / "journal" / "paper.db", query)
+    summary, var = replay(recording, config=config)
+    again = rows(var / "journal" / "replay.db", query)
+    assert len(live) > 20
+    assert again[: len(live)] == live
+    assert summary["fills"] > 0
+    repeated, _ = replay(recording, "--batch", 7, config=config)
+    assert without_stopwatch(repeated) == without_stopwatch(summary)
+
+
+# --------------------------------------------------------------------------------------------- what it refuses
+
+
+@pytest.fixture
+def refused(workshop, tmp_path):
+    """Replay what can't be; the sentence, once it is sure that nothing else was said, and nothing written."""
+
+    def run(status, *words):
+        var = tmp_path / "var"
+        ended = workshop.run("replay", *words, "--var", var, "--config", workshop.config(**CONFIG), "--json")
+        assert (ended.status, ended.out) == (status, "")
+        assert ended.sentence.startswith("mia-daemon: ")
+        assert not var.exists()
+        return ended.sentence
+
+    return run
+
+
+def damaged(recorded, path, change):
+    path.write_bytes(change(bytearray(recorded.read_bytes())))
+    return path
+
+
+def bar(content):
+    """Record 100 gets a price in its Open: it is no single trade."""
+    content[SCID.header_size + 100 * 40 + 8 : SCID.header_size + 100 * 40 + 12] = struct.pack("<f", 6000.0)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda content: content[:-3], "cut off inside its last record"),
+        (lambda content: content[:20], "cut off inside its header"),
+        (lambda content: content[:0], "is empty"),
+        (lambda content: content[:56], "no records"),
+        (lambda _: b"time,price\n1,2\n" * 20, "is not a .scid file"),
+        (lambda _: os.urandom(4096), "is not a .scid file"),
+        (bar, "record 100"),
+    ],
+    ids=["cut record", "cut header", "empty", "header only", "text", "noise", "bars"],
+)
+def test_a_file_that_is_none_is_refused_in_one_sentence(refused, recorded, tmp_path, change, says):
+    path = damaged(recorded, tmp_path / "ESZ26_FUT_CME.scid", change)
+    sentence = refused(1, path)
+    assert says in sentence
+    assert str(path) in sentence
+
+
+def test_a_contract_that_is_not_traded_is_refused(refused, recorded, tmp_path):
+    other = tmp_path / "CLF27.scid"
+    other.write_bytes(recorded.read_bytes())
+    assert "--symbol" in refused(2, other)
+    assert "CLF27" in refused(2, recorded, "--symbol", "CLF27")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["missing.scid"], 2, "missing.scid does not exist"),
+        (["."], 1, "."),
+        (["ESZ26_FUT_CME.scid", "--batch", "0"], 2, "batch_events"),
+        (["ESZ26_FUT_CME.scid", "--depth", "missing.depth"], 1, "missing.depth"),
+        (["ESZ26_FUT_CME.scid", "--depth", "ESZ26_FUT_CME.scid"], 1, "is not a .depth file"),
+    ],
+    ids=["no file", "a directory", "no batch", "no depth file", "a wrong depth file"],
+)
+def test_wrong_words_are_refused(refused, recorded, words, status, says):
+    assert says in refused(status, *words)
