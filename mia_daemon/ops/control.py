@@ -7,6 +7,7 @@ log keeps it. A request is bounded in size and time, and a slow client can't hol
 """
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -216,7 +217,9 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: Any) 
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
             connection.connect(os.fspath(path))
-            connection.sendall(request)
+            # A daemon that serves too many answers and closes before it was asked: its answer is there all the same.
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(request)
             line = _read_line(connection)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise StartError(f"no daemon answers at {path}: start one, or name its directory with --var") from error
