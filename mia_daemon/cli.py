@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mia_daemon import __version__
 from mia_daemon.config import Mode, Settings, VarPaths, load
@@ -22,8 +22,8 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named on the command line; its exit status."""
-    options = _parser().parse_args(argv)
     try:
+        options = _parser().parse_args(argv)
         return int(options.command(options))
     except UsageError as error:
         return _fail(error, 2)
@@ -45,14 +45,20 @@ def _fail(error: MiaError, status: int) -> int:
 # ------------------------------------------------------------------------------------------------------------ options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as all of the daemon does, instead of behind its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` lists what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mia-daemon",
         description="Trades index futures with Sierra Chart; --mode paper is the dry run.",
         epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use",
     )
     parser.add_argument("--version", action="version", version=f"mia-daemon {__version__}")
-    parser.set_defaults(command=lambda _options: _no_command(parser))
     _daemon_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_replay(commands)
@@ -68,11 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     ):
         _add_control(commands, word, about)
     return parser
-
-
-def _no_command(parser: argparse.ArgumentParser) -> int:
-    parser.print_usage(sys.stderr)
-    raise UsageError("say what to do: --mode paper, --mode live, or a command")
 
 
 def _common(parser: argparse.ArgumentParser, var: str = "var", absent: Any = argparse.SUPPRESS) -> None:
@@ -107,7 +108,7 @@ def _add_replay(commands: Any) -> None:
 
 def _add_simulator(commands: Any) -> None:
     parser = commands.add_parser("simulator", help="a stand-in for Sierra Chart's DTC server")
-    parser.add_argument("--port", type=int, default=11099, help="0 takes a free one (default: 11099)")
+    parser.add_argument("--port", type=port, default=11099, help="0 takes a free one (default: 11099)")
     parser.add_argument("--symbol", help="default: instrument.symbol")
     parser.add_argument("--speed", type=positive, metavar="N", help="exchange seconds per second")
     parser.add_argument("--seed", type=int, metavar="N")
@@ -158,6 +159,13 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 stands for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 to 65535")
+    return int(text)
 
 
 def _config(options: argparse.Namespace) -> Path:

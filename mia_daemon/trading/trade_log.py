@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S, NS_PER_US, iso_utc
-from mia_daemon.errors import JournalError
+from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.row_file import RowFile
 
@@ -32,7 +32,7 @@ class TradeLog:
         simulated: round trips go to trades_simulated.csv (paper, replay), else to trades_real.csv (live).
 
     Raises:
-        StartError: a file can't be made or carries another header.
+        StartError: a file or a directory can't be made, or a file carries another header.
         JournalError: in every method that writes: the disk is full or the file is gone.
     """
 
@@ -41,6 +41,8 @@ class TradeLog:
         trades = "trades_simulated.csv" if simulated else "trades_real.csv"
         self._snapshots = var / "trade_snapshots"
         self._risk_snapshots = var / "risk_snapshots"
+        for directory in (self._snapshots, self._risk_snapshots):
+            _make(directory)
         self._trades = RowFile(var / "trades" / trades, TRADES)
         self._alpha = RowFile(logs / "alpha_scores.csv", ALPHA_SCORES)
         self._decisions = RowFile(logs / "decision_log.csv", DECISION_LOG)
@@ -167,6 +169,16 @@ def _number(value: float) -> str:
 def _file_stamp(ts_ns: int) -> str:
     """A time that sorts and holds no character that a file system refuses: 20261122T140000_000123Z."""
     return iso_utc(ts_ns).replace("-", "").replace(":", "").replace(".", "_")
+
+
+def _make(directory: Path) -> None:
+    """Now: that snapshots can't be written is not to be found out at the first trade."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(
+            f"{directory} can't be written: {error.strerror}; check the directory and its owner"
+        ) from error
 
 
 def _append(file: RowFile, row: tuple[object, ...]) -> None:

@@ -168,8 +168,17 @@ def test_a_full_disk_is_an_error_in_words(log, monkeypatch):
 
 
 def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it(log, tmp_path):
-    (tmp_path / "trade_snapshots").write_text("in the way")
+    snapshot = tmp_path / "trade_snapshots" / f"trade_{trade().trade_id}.json"
+    snapshot.mkdir()  # in the way
     log.trade(trade())
     with pytest.raises(JournalError, match="can't be written"):
         log.snapshot(trade())
+    assert list(snapshot.parent.iterdir()) == [snapshot]
     assert len(read(tmp_path / "trades/trades_simulated.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["trade_snapshots", "risk_snapshots"])
+def test_a_directory_that_cannot_be_made_is_found_out_before_the_first_trade(tmp_path, name):
+    (tmp_path / name).write_text("in the way")
+    with pytest.raises(StartError, match=f"{name} can't be written"):
+        TradeLog(tmp_path, simulated=True)
