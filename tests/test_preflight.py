@@ -1,0 +1,155 @@
+"""What is looked at before a start, what is said of it, and that looking changes nothing."""
+
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from mia_daemon import config, preflight
+from mia_daemon.config import Mode, VarPaths
+from mia_daemon.errors import ConfigError
+from mia_daemon.feed.sierra_files import SCID
+from mia_daemon.model import bundle
+from mia_daemon.preflight import broker_kind, unfit
+
+LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
+
+
+def settings(**tables):
+    return config.parse({"risk": LIMITS, **tables}, "test", environ={})
+
+
+@pytest.fixture
+def look(tmp_path):
+    """The findings by subject."""
+
+    def run(mode=Mode.PAPER, var=tmp_path / "var", **tables):
+        findings = preflight.preflight(settings(**tables), mode, VarPaths(var))
+        return {finding.subject: finding for finding in findings}
+
+    return run
+
+
+@pytest.fixture
+def listening():
+    """A server that answers; its settings."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"port": server.getsockname()[1]}
+
+
+@pytest.fixture
+def approved(tmp_path):
+    """The shipped bundle, as if it had been approved for live."""
+    path = Path(shutil.copytree(bundle.shipped(), tmp_path / "approved"))
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "research_only": False}))
+    return {"bundle": str(path)}
+
+
+def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
+    found = look()
+    assert list(found) == ["instrument", "bundle", "directories", "macro events", "feed", "orders"]
+    assert list(unfit(list(found.values()))) == []
+    assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
+    assert "research only" in found["bundle"].text
+    assert not (tmp_path / "var").exists()
+
+
+def test_a_finding_is_one_line_to_read(look):
+    found = look(instrument={"symbol": "CLF27"})
+    assert str(found["feed"]).startswith("ok    feed           embedded simulator, seed 7, 20 times as fast")
+    assert str(found["instrument"]).startswith("FAIL  instrument     symbol 'CLF27'")
+    assert list(unfit(list(found.values()))) == [f"instrument: {found['instrument'].text}"]
+    assert all("\n" not in str(finding) for finding in found.values())
+
+
+def test_a_server_that_is_not_there(look, listening):
+    found = look(feed={"source": "dtc"}, dtc=listening)
+    assert found["feed"].fit
+    assert found["orders"].fit
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = {"port": server.getsockname()[1]}
+    found = look(feed={"source": "dtc"}, dtc=free)
+    assert not found["feed"].fit
+    assert not found["orders"].fit
+    assert f"127.0.0.1:{free['port']} (Connection refused)" in found["feed"].text
+    assert "Enable DTC Protocol Server" in found["feed"].text
+
+
+def test_a_file_to_read_prices_from(look, tmp_path):
+    path = tmp_path / "ESZ26_FUT_CME.scid"
+    feed = {"source": "scid", "scid_path": str(path)}
+    assert "No such file" in look(feed=feed)["feed"].text
+    path.write_bytes(SCID.header() + b"\0" * 39)
+    assert "cut off" in look(feed=feed)["feed"].text
+    path.write_bytes(b"time,price\n" * 10)
+    assert "is not a .scid file" in look(feed=feed)["feed"].text
+    assert look(feed=feed)["orders"].text == "filled here by the paper broker"
+
+
+def test_a_real_file_is_counted(look, mnq_scid):
+    assert look(feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"].text == f"{mnq_scid}: 48,737 records"
+
+
+def test_directories(look, tmp_path, monkeypatch):
+    deep = tmp_path / "a" / "b" / "c"
+    assert look(var=deep)["directories"].fit  # it will be made
+    (tmp_path / "file").write_text("")
+    assert "is a file where a directory is needed" in look(var=tmp_path / "file" / "var")["directories"].text
+    monkeypatch.setattr(preflight.os, "access", lambda *_: False)
+    assert "can't be written by this user" in look(var=deep)["directories"].text
+    monkeypatch.undo()
+    usage = shutil.disk_usage(tmp_path)._replace(free=preflight.MIN_FREE_BYTES - 1)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage)
+    assert "has 499 MB left, 500 are needed" in look(var=deep)["directories"].text
+
+
+def test_announcements(look, tmp_path):
+    path = tmp_path / "macro.csv"
+    windows = {"macro_events_csv": str(path)}
+    assert str(path) in look(windows=windows)["macro events"].text
+    path.write_text("start_time,type,impact,cluster_id\n2026-12-09T19:00:00Z,FOMC,0.9,1\n")
+    found = look(windows=windows)["macro events"]
+    assert (found.fit, found.text) == (True, f"1 in {path}")
+    path.write_text("start_time,type,impact,cluster_id\nsoon,FOMC,0.9,1\n")
+    assert not look(windows=windows)["macro events"].fit
+
+
+def test_a_bundle_that_is_not_there(look, tmp_path):
+    assert str(tmp_path / "none") in look(model={"bundle": str(tmp_path / "none")})["bundle"].text
+
+
+def test_live_wants_a_market_and_an_approved_bundle(look, listening, approved):
+    found = look(Mode.LIVE)
+    assert "research-only" in found["bundle"].text
+    assert "no market to trade live on" in found["feed"].text
+    found = look(Mode.LIVE, feed={"source": "dtc"}, dtc=listening, model=approved)
+    assert list(unfit(list(found.values()))) == []
+    assert "approved for live" in found["bundle"].text
+    found = look(Mode.LIVE, feed={"source": "dtc"}, dtc=listening, model=approved, broker={"kind": "paper"})
+    assert "sends no orders" in found["orders"].text
+
+
+@pytest.mark.parametrize(
+    ("mode", "source", "kind", "expected"),
+    [
+        (Mode.PAPER, "simulator", "auto", "dtc"),
+        (Mode.PAPER, "dtc", "auto", "dtc"),
+        (Mode.PAPER, "scid", "auto", "paper"),
+        (Mode.PAPER, "scid", "dtc", "dtc"),
+        (Mode.PAPER, "simulator", "paper", "paper"),
+        (Mode.LIVE, "scid", "auto", "dtc"),
+        (Mode.LIVE, "dtc", "dtc", "dtc"),
+        (Mode.REPLAY, "dtc", "dtc", "paper"),
+    ],
+)
+def test_who_takes_the_orders(mode, source, kind, expected):
+    chosen = settings(feed={"source": source, "scid_path": "x.scid"}, broker={"kind": kind})
+    assert broker_kind(chosen, mode) == expected
+
+
+def test_live_never_fills_its_own_orders():
+    with pytest.raises(ConfigError, match="sends no orders"):
+        broker_kind(settings(feed={"source": "dtc"}, broker={"kind": "paper"}), Mode.LIVE)

@@ -1,0 +1,223 @@
+"""Who is told of decisions, orders, fills and trades: the log, the files, the terminal and the market memory."""
+
+import csv
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mia_daemon.features import catalogue
+from mia_daemon.model import bundle
+from mia_daemon.ops.console import Console
+from mia_daemon.records import (
+    Action,
+    Decision,
+    Fill,
+    Order,
+    OrderRole,
+    OrderType,
+    Prediction,
+    RegimeProbs,
+    Side,
+    Trade,
+)
+from mia_daemon.reporter import SHOWN, Reporter
+from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
+from mia_daemon.trading.trade_log import TradeLog
+
+TS = 1_795_532_400_000_000_000  # 2026-11-24T15:00:00Z
+VALUES = np.arange(350, dtype=np.float32)
+SAID = Prediction(RegimeProbs(0.7, 0.2, 0.1), 0.61, 0.57, "baseline", 0.0, "0" * 16)
+BUY = Decision("R-1", 1, TS, Action.BUY, 1, "signal", SAID, 5999.75, 6000.0, {"position": 0})
+ORDER = Order("R-1E", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, OrderType.LIMIT, OrderRole.ENTRY, "R-1", 6001.0)
+FILL = Fill(TS, "x1", "R-1E", "S1", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0)
+TRADE = Trade(
+    trade_id="R-1",
+    symbol="ESZ26_FUT_CME",
+    side=Side.BUY,
+    quantity=1,
+    entry_ns=TS,
+    exit_ns=TS + 10**10,
+    entry_price=6000.0,
+    exit_price=6001.0,
+    gross=50.0,
+    costs=2.0,
+    regime_probs=SAID.regime_probs,
+    decision_id="R-1",
+    exit_reason="target",
+)
+
+
+class Log:
+    def __init__(self):
+        self.lines = []
+
+    def info(self, event, **facts):
+        self.lines.append((event, facts))
+
+    warning = info
+
+
+class Memory:
+    def __init__(self):
+        self.trades = []
+        self.trouble = ""
+
+    def remember(self, trade, features):
+        self.trades.append((trade.trade_id, features))
+        return self.trouble
+
+
+@dataclass
+class Risk:
+    """Of the books, as far as the reporter looks at it."""
+
+    latches: tuple = ()
+    penalty: bool = False
+
+    def overtrade_risk_score(self, _ts_ns):
+        return 0.25
+
+    def penalty_active(self, _ts_ns):
+        return self.penalty
+
+    def snapshot(self, facts):
+        return {"timestamp": str(facts.ts_ns), "drawdown": 0.0, "overtrade_risk_score": 0.25, "penalty_active": False}
+
+
+class Books:
+    def __init__(self):
+        self.risk = Risk()
+        self.ledger = type("Ledger", (), {"trade_id": "R-1"})()
+        facts = type("Facts", (), {"ts_ns": TS})()
+        self.executor = type("Executor", (), {"facts": lambda _self: facts})()
+
+
+@dataclass
+class Told:
+    """A reporter and all whom it tells."""
+
+    reporter: Reporter
+    log: Log
+    memory: Memory
+    screen: Path
+    var: Path
+
+    def rows(self, name):
+        with (self.var / name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def events(self):
+        return [event for event, _ in self.log.lines]
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return bundle.load(bundle.shipped())
+
+
+@pytest.fixture
+def told(tmp_path, shipped):
+    log, memory, screen = Log(), Memory(), tmp_path / "screen"
+    trade_log = TradeLog(tmp_path, simulated=True)
+    with screen.open("w") as stream:
+        yield Told(Reporter(log, trade_log, memory, shipped, Console(stream)), log, memory, screen, tmp_path)
+    trade_log.close()
+
+
+def test_a_decision_goes_to_the_files_the_log_and_the_terminal(told):
+    told.reporter.decision(BUY, ALLOWED, VALUES)
+    assert told.events == ["decision"]
+    assert told.log.lines[0][1] == {
+        "decision": "R-1", "action": "buy", "target": 1, "reason": "signal", "signal": 0.61, "probability": 0.57,
+    }  # fmt: skip
+    (row,) = told.rows("logs/trading/decision_log.csv")
+    assert (row["decision"], row["signal_score"], row["trade_id"]) == ("buy", "0.61", "")
+    (row,) = told.rows("logs/trading/alpha_scores.csv")
+    assert row["alpha_score"] == "0.57"
+    assert "buy" in told.screen.read_text()
+    assert (told.reporter.regime_probs, told.reporter.last_reason) == (SAID.regime_probs, "signal")
+
+
+def test_a_decision_to_do_nothing_is_a_row_and_no_noise(told):
+    told.reporter.decision(replace(BUY, action=Action.HOLD, target=0, reason="weak_signal"), ALLOWED, VALUES)
+    assert (told.events, told.screen.read_text()) == ([], "")
+    assert len(told.rows("logs/trading/decision_log.csv")) == 1
+    assert told.reporter.last_reason == "weak_signal"
+
+
+def test_a_denial_is_told_with_its_code_and_facts(told):
+    denied = Verdict(RiskCode.STALE_PRICE, {"age_s": 9.0})
+    told.reporter.decision(BUY, denied, VALUES)
+    assert told.events == ["denied", "decision"]
+    assert told.log.lines[0][1] == {"decision": "R-1", "code": RiskCode.STALE_PRICE, "age_s": 9.0}
+    assert "denied buy" in told.screen.read_text()
+
+
+def test_with_books_the_rows_name_the_open_trade_and_the_penalty_when_it_changes(told):
+    books = Books()
+    told.reporter.follow(books)
+    for penalty in (False, False, True):
+        books.risk.penalty = penalty
+        told.reporter.decision(BUY, ALLOWED, VALUES)
+    assert {row["trade_id"] for row in told.rows("logs/trading/decision_log.csv")} == {"R-1"}
+    assert [row["penalty_active"] for row in told.rows("logs/trading/penalty_log.csv")] == ["false", "true"]
+
+
+def test_orders_fills_and_trades_are_counted_and_told(told):
+    told.reporter.order(TS, ORDER, "sent")
+    told.reporter.order(TS, ORDER, "working")
+    told.reporter.fill(FILL)
+    told.reporter.trade(TRADE)
+    told.reporter.trade(replace(TRADE, trade_id="R-2", gross=-150.0))
+    reporter = told.reporter
+    assert (reporter.orders, reporter.fills, reporter.round_trips, reporter.profit) == (1, 1, 2, 48.0 - 152.0)
+    assert told.events == ["order", "order", "fill", "trade", "trade"]
+    assert [row["trade_id"] for row in told.rows("trades/trades_simulated.csv")] == ["R-1", "R-2"]
+    assert len(told.screen.read_text().splitlines()) == 5
+
+
+def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
+    """Written when there is time for it, with the values of the decision that opened it, not of a later one."""
+    reporter = told.reporter
+    reporter.decision(BUY, ALLOWED, VALUES)
+    reporter.decision(replace(BUY, decision_id="R-2", action=Action.HOLD), ALLOWED, VALUES + 1)
+    reporter.decision(replace(BUY, decision_id="R-3"), Verdict(RiskCode.ORDER_RATE), VALUES + 2)
+    reporter.fill(FILL)
+    reporter.trade(TRADE)
+    path = told.var / "trade_snapshots" / "trade_R-1.json"
+    assert not path.exists()
+    assert reporter.remember() == ""
+    snapshot = json.loads(path.read_text())
+    assert snapshot["bundle"] == shipped.name
+    assert [one["execution_id"] for one in snapshot["fills"]] == ["x1"]
+    assert len(snapshot["features"]) == SHOWN
+    assert snapshot["features"] == {name: float(catalogue.index(name)) for name in shipped.selected[:SHOWN]}
+    ((trade_id, features),) = told.memory.trades
+    assert (trade_id, len(features)) == ("R-1", 350)
+    assert reporter.remember() == ""
+    assert len(told.memory.trades) == 1
+
+
+def test_a_trade_that_an_earlier_run_opened_has_no_values_to_show(told):
+    told.reporter.trade(TRADE)
+    told.memory.trouble = "the memory is full"
+    assert told.reporter.remember() == "the memory is full"
+    assert told.memory.trades == [("R-1", {})]
+    assert json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())["features"] == {}
+
+
+def test_risk_is_snapshot_as_it_is_and_changed_latches_are_noticed(told):
+    books = Books()
+    told.reporter.risk_snapshot()  # nothing to tell of yet
+    told.reporter.follow(books)
+    assert not told.reporter.latches_changed()
+    books.risk.latches = (Latch(RiskCode.HALTED, TS, {}),)
+    assert told.reporter.latches_changed()
+    assert not told.reporter.latches_changed()
+    told.reporter.risk_snapshot()
+    (path,) = (told.var / "risk_snapshots").iterdir()
+    assert json.loads(path.read_text())["overtrade_risk_score"] == 0.25
