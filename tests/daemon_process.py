@@ -41,12 +41,12 @@ LIMITS = {
 """Risk that stands in nobody's way."""
 
 
-def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.01) -> Any:
     """Ask again and again until the answer is true, and return it; AssertionError when it never is."""
     deadline = time.monotonic() + patience_s
     while not (answer := found()):
         assert time.monotonic() < deadline, f"{what}: not within {patience_s:g} s"
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return answer
 
 

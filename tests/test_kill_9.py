@@ -75,11 +75,14 @@ def aftermath(fork_server, tmp_path_factory):
         chance = random.Random(9)
         for number in range(KILLS):
             daemon = daemons.start(*command, quick=number % 10 != 0)
-            if number % 5 == 4:
-                time.sleep(chance.uniform(0.0, 0.4))  # somewhere in its start
-            else:
+            if number % 5 == 4:  # somewhere in its start
+                time.sleep(chance.uniform(0.0, 0.4))
+            elif number % 2:  # some time after it
                 daemon.ready()
                 time.sleep(chance.uniform(0.0, 0.6))
+            else:  # right after something has happened at the server
+                more = lines_in(left.record) + chance.randint(1, 12)
+                until(lambda more=more: lines_in(left.record) >= more, "it trades", pause_s=0.0005)
             daemon.kill()
             look_around(left)
         last = daemons.start(*command).ready()
@@ -118,6 +121,10 @@ def sent(lines):
         elif line["kind"] == "received" and line["type"] == "SubmitNewOCOOrder":
             yield line["ClientOrderID_1"]
             yield line["ClientOrderID_2"]
+
+
+def lines_in(path):
+    return path.read_bytes().count(b"\n")
 
 
 def rows(path, query):
