@@ -27,7 +27,6 @@ STARTING_CASH = 100_000.0
 
 CONFIG = {
     "feed": {"source": "dtc", "max_event_age_s": 0},
-    "simulator": {"starting_cash": STARTING_CASH},
     "features": {"decision_interval_s": 0.5, "warmup_s": 0.0},
     "model": {"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
     "decision": {
@@ -62,14 +61,17 @@ class Aftermath:
         return self.var / "journal" / "paper.db"
 
 
-@pytest.fixture(scope="module")
-def aftermath(fork_server, tmp_path_factory):
+@pytest.fixture(scope="module", params=[False, True], ids=["numbers stay", "numbers change"])
+def aftermath(request, fork_server, tmp_path_factory):
+    """Of a server that keeps an order's number when the order is replaced, and of one that gives it a new one."""
+    settings = {"starting_cash": STARTING_CASH, "new_order_id_on_replace": request.param}
     directory = tmp_path_factory.mktemp("kill")
     with daemons_in(directory, fork_server) as daemons:
         left = Aftermath(
             directory / "exchange" / "orders.jsonl", directory / "exchange" / "simulator.db", directory / "var"
         )
-        exchange, port = daemons.simulator(daemons.config("exchange.toml", **CONFIG), left.record.parent, speed=20)
+        exchange_config = daemons.config("exchange.toml", **CONFIG, simulator=settings)
+        exchange, port = daemons.simulator(exchange_config, left.record.parent, speed=20)
         config = daemons.config(**CONFIG, dtc={"port": port})
         command = ("--mode", "paper", "--config", config, "--var", left.var, "--quiet")
         chance = random.Random(9)

@@ -30,6 +30,7 @@ class OpenOrder:
     Attributes:
         status: the last the server said of the order itself; None when it was never heard of.
         quantity, price: as last confirmed by the server, else as intended.
+        asked_price: of the last replace asked for, confirmed or not; 0 when none was.
         reported: contracts the server said had filled; more than `booked` while a fill is missing.
         booked: contracts of the fills on file, told by `executions`.
         origin: what asked for it.
@@ -45,6 +46,7 @@ class OpenOrder:
     booked: int
     executions: frozenset[str]
     origin: Origin = FOREIGN
+    asked_price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,8 @@ class JournalReader:
                 reported=row[17],
                 booked=row[18],
                 executions=frozenset(name for (name,) in executions),
-                origin=_origin(row[7], row[19:]),
+                origin=_origin(row[7], row[20:]),
+                asked_price=row[19] or 0.0,
             )
 
     def _consecutive_losses(self) -> int:
@@ -189,6 +192,8 @@ class JournalReader:
 _SELECT_OPEN_ORDERS: Final = """\
 SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_id, price, limit_price, time_in_force,
     parent_id, i.ts_ns, status, server_order_id, last_quantity, last_price, reported, booked,
+    (SELECT r.price FROM requests r WHERE r.client_order_id = i.client_order_id AND r.kind = 'replace'
+        ORDER BY r.number DESC LIMIT 1),
     d.p_range, d.p_trend, d.p_defensive
 FROM intents i
 LEFT JOIN decisions d ON d.decision_id = i.decision_id

@@ -105,6 +105,7 @@ class OrderDesk:
                     reported=order.reported,
                     sent_ns=order.intended_ns,
                     executions=set(order.executions),
+                    asked_price=order.asked_price,
                 )
             )
 
@@ -217,7 +218,7 @@ class OrderDesk:
             )
 
         self._write_if_possible(write)
-        self.working.replace_sent(entry, ts_ns)
+        self.working.replace_sent(entry, ts_ns, price)
         self.reasons[name] = reason
         self._risk.count_message(ts_ns)
         self._broker.replace(name, price, quantity)

@@ -115,6 +115,8 @@ class WorkingOrder:
         booked: contracts of fills booked.
         reported: cumulative filled quantity the server has told of; more than `booked` while a fill is on its way.
         price: limit or trigger as the server last said it.
+        asked_price: of the last replace asked for, confirmed or not; 0 when none was. A server may give an order
+            another number with each replace.
         news: number of the last thing that happened to it, by us or by the server: the answer to a query asked before
             that may be older than what is known already.
         sent_ns: when it was sent first; 0 before.
@@ -137,6 +139,7 @@ class WorkingOrder:
     updated_ns: int = 0
     text: str = ""
     executions: set[str] = field(default_factory=set)
+    asked_price: float = 0.0
 
     @property
     def client_order_id(self) -> str:
@@ -223,8 +226,9 @@ class WorkingOrders:
         self._ask(entry, ts_ns)
         entry.cancel_pending = True
 
-    def replace_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
+    def replace_sent(self, entry: WorkingOrder, ts_ns: int, price: float) -> None:
         self._ask(entry, ts_ns)
+        entry.asked_price = price
         entry.replace_pending = True
 
     def lose(self, entry: WorkingOrder) -> None:
@@ -268,6 +272,8 @@ class WorkingOrders:
         if entry is None or fill.execution_id in entry.executions:
             return entry
         self._happened(entry)
+        if fill.server_order_id:
+            self._by_server[fill.server_order_id] = entry.client_order_id
         entry.executions.add(fill.execution_id)
         entry.booked += fill.quantity
         entry.reported = max(entry.reported, entry.booked)

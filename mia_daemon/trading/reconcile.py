@@ -2,8 +2,9 @@
 
 The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
 is dead. Three limits to that. The answer says nothing of an order to which something happened after it was asked for.
-Fills are told by the server's order number, which is not known for an order whose first answer was lost: such a fill is
-given to the one unknown order it can belong to, and to none when there are several. And position, orders and fills are
+Fills are told by the server's order number, which is not known for an order whose first answer was lost, and which may
+have changed with a replace whose answer was lost: such a fill is given to the one unknown order it can belong to, and
+to none when there are several. And position, orders and fills are
 three answers: what is on its way between them can look like a difference, so a drift counts only when a second look
 confirms it.
 """
@@ -126,7 +127,8 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
         the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
         not have filled.
     """
-    candidates = [entry for entry in absent if not entry.server_order_id and entry.state is OrderState.UNKNOWN]
+    nameless_orders = (entry for entry in absent if not entry.server_order_id or entry.asked_price)
+    candidates = [entry for entry in nameless_orders if entry.state is OrderState.UNKNOWN]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
         by_number.setdefault(fill.server_order_id, []).append(fill)
@@ -149,7 +151,8 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
 
 def _fits(entry: WorkingOrder, fill: Fill) -> bool:
     order = entry.order
-    within_limit = order.type is not OrderType.LIMIT or (fill.price - entry.price) * order.side <= 0
+    limits = (entry.price, entry.asked_price or entry.price)
+    within_limit = order.type is not OrderType.LIMIT or any((fill.price - limit) * order.side <= 0 for limit in limits)
     return fill.side is order.side and within_limit and fill.ts_ns >= entry.sent_ns - TIME_SLACK_NS
 
 

@@ -63,7 +63,7 @@ def test_a_refused_request_leaves_the_order_as_it_was(state, status):
 def test_rejected_replace_of_a_working_order_keeps_it_alive_at_its_price():
     book = WorkingOrders()
     entry = working(book, price=100.0, quantity=2)
-    book.replace_sent(entry, 2)
+    book.replace_sent(entry, 2, 101.0)
     book.update(update("r-1E", "replace_rejected", ts=3, price=105.0))
     assert (entry.state, entry.price, entry.replace_pending) == (OrderState.WORKING, 100.0, False)
 
@@ -71,7 +71,7 @@ def test_rejected_replace_of_a_working_order_keeps_it_alive_at_its_price():
 def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
     book = WorkingOrders()
     entry = working(book)
-    book.replace_sent(entry, 2)
+    book.replace_sent(entry, 2, 101.0)
     book.update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2))
     assert (entry.server_order_id, entry.price, entry.asked_ns) == ("S2", 101.0, 0)
     assert book.find("", "S1") is entry

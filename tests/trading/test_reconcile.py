@@ -149,6 +149,21 @@ def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
     assert found.clean
 
 
+@pytest.mark.parametrize(("asked", "price", "found_by"), [(98.0, 98.5, "T"), (0.0, 101.0, ""), (98.0, 97.75, "")])
+def test_a_replaced_order_may_have_filled_under_another_number_and_at_the_price_asked_for(asked, price, found_by):
+    """Killed between the replace and its answer; the server gives replaced orders new numbers."""
+    working = WorkingOrders()
+    target = working.add(order("T", Side.SELL, price=101.0, role=OrderRole.TARGET))
+    working.sent(target, 10 * S)
+    working.update(said("T", server="S2", side=Side.SELL, price=101.0, unsolicited=True))
+    if asked:
+        working.replace_sent(target, 11 * S, asked)
+    working.lose(target)
+    found = compare(working, book(fills=[fill(server="S3", side=Side.SELL, price=price)]), position=1)
+    assert [f.client_order_id for f in found.fills] == ([found_by] if found_by else [])
+    assert found.clean is bool(found_by)
+
+
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)
