@@ -15,7 +15,7 @@ import pytest
 from daemon_process import PROJECT, until
 
 from mia_daemon import __version__
-from mia_daemon.cli import duration_s, port, positive
+from mia_daemon.cli.options import duration_s, port, positive
 from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)

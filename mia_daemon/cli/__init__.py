@@ -1,0 +1,65 @@
+"""The command line: it knows options, not trading.
+
+Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mia_daemon import __version__
+from mia_daemon.cli import check, control, daemon, replay, simulator
+from mia_daemon.errors import MiaError, UsageError
+
+_COMMANDS = (replay, simulator, check, control)
+"""Modules with an `add(commands)`, in the order in which --help lists them."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command named on the command line; its exit status."""
+    try:
+        options = _parser().parse_args(argv)
+        return int(options.command(options))
+    except UsageError as error:
+        return _fail(error, 2)
+    except MiaError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130  # as a shell says of a command that SIGINT ended
+    except BrokenPipeError:
+        # Whoever read our output went away (| head): nothing is left to say, and nothing went wrong.
+        sys.stderr.close()
+        return 0
+
+
+def _fail(error: MiaError, status: int) -> int:
+    print(f"mia-daemon: {error}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as all of the daemon does, instead of behind its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; `{self.prog} --help` lists what there is")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mia-daemon",
+        description="Trades index futures with Sierra Chart; --mode paper is the dry run.",
+        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use",
+    )
+    parser.add_argument("--version", action="version", version=f"mia-daemon {__version__}")
+    daemon.add_options(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add(commands)
+    return parser
+
+
+# A reader that closes our pipe early (| head) must not leave a traceback, nor end a daemon that still trades: the
+# signal stays ignored, as Python sets it, and `main` ends short commands quietly.
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -1,0 +1,45 @@
+"""`mia-daemon check` and `prepare`: what is looked at, and made, before a start."""
+
+import argparse
+from typing import Any
+
+from mia_daemon.cli.options import add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.config import Mode
+
+
+def add(commands: Any) -> None:
+    _add_check(commands)
+    _add_prepare(commands)
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser("check", help="is everything fit to start?")
+    parser.add_argument("--mode", choices=(Mode.PAPER.value, Mode.LIVE.value), default=Mode.PAPER.value)
+    add_common(parser)
+    parser.set_defaults(command=_check)
+
+
+def _add_prepare(commands: Any) -> None:
+    parser = commands.add_parser("prepare", help="compile the feature kernels now, so that the first start needn't")
+    add_common(parser)
+    parser.set_defaults(command=_prepare)
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    from mia_daemon.preflight import preflight
+
+    findings = preflight(settings, Mode(options.mode), var_paths(options))
+    for finding in findings:
+        print(finding)
+    return 0 if all(finding.fit for finding in findings) else 1
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    use_kernel_cache(load_settings(options))
+    from mia_daemon.clock import NS_PER_S, WallClock
+    from mia_daemon.features import cache
+
+    clock = WallClock()
+    cache.prepare(say, lambda: clock.monotonic_ns() / NS_PER_S)
+    return 0

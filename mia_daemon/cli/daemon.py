@@ -1,0 +1,44 @@
+"""`mia-daemon --mode …`: trade."""
+
+import argparse
+
+from mia_daemon.cli.options import (
+    add_common,
+    config_path,
+    duration_s,
+    load_settings,
+    positive,
+    use_kernel_cache,
+    var_paths,
+)
+from mia_daemon.config import Mode
+from mia_daemon.errors import UsageError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=(Mode.PAPER.value, Mode.LIVE.value), help="trade: on paper, or with money")
+    add_common(parser, absent=None)
+    parser.add_argument("--for", dest="duration_s", type=duration_s, metavar="TIME", help="stop after, e.g. 120s, 2h")
+    parser.add_argument("--speed", type=positive, metavar="N", help="exchange seconds per second of the simulator")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the simulator's market")
+    parser.add_argument("--arm", metavar="ACCOUNT", help="live only: the trade account, spelled out once more")
+    parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but the summary")
+    parser.set_defaults(command=_run_daemon)
+
+
+def _run_daemon(options: argparse.Namespace) -> int:
+    if options.mode is None:
+        raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
+    settings = load_settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
+    use_kernel_cache(settings)
+    from mia_daemon.daemon import run
+
+    return run(
+        settings,
+        config_path(options),
+        Mode(options.mode),
+        var_paths(options),
+        duration_s=options.duration_s,
+        armed_account=options.arm,
+        quiet=options.quiet,
+    )

@@ -1,0 +1,80 @@
+"""What the commands have in common: their options, values of options, and what an option leads to."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mia_daemon.config import Settings, VarPaths, load
+from mia_daemon.errors import UsageError
+
+CONFIG_PLACES = (Path("etc/mia.toml"), Path("/etc/mia-daemon/mia.toml"))
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def add_common(parser: argparse.ArgumentParser, var: str = "var", absent: Any = argparse.SUPPRESS) -> None:
+    """Options that may stand before a command or after it: after, an absent one leaves alone what stood before."""
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", default=absent, help="default: etc/mia.toml, then /etc/mia-daemon/"
+    )
+    parser.add_argument("--var", type=Path, metavar="DIR", default=absent, help=f"where to write (default: {var})")
+
+
+def duration_s(text: str) -> float:
+    """`120s`, `2h`, `1h30m` or plain seconds."""
+    match = _DURATION.fullmatch(text)
+    if not text or match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 120s, 15m, 2h or 1h30m")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    if not (total := hours * 3600 + minutes * 60 + seconds):
+        raise argparse.ArgumentTypeError("a duration has to be longer than nothing")
+    return total
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 stands for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 to 65535")
+    return int(text)
+
+
+def config_path(options: argparse.Namespace) -> Path:
+    path: Path | None = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
+    if path is None:
+        raise UsageError(
+            f"no configuration found ({' or '.join(map(str, CONFIG_PLACES))}): name one with --config FILE"
+        )
+    return path
+
+
+def load_settings(options: argparse.Namespace, **overrides: Any) -> Settings:
+    given = {key.replace("__", "."): value for key, value in overrides.items() if value is not None}
+    return load(config_path(options), given)
+
+
+def use_kernel_cache(settings: Settings) -> None:
+    """Kernels look for their compiled form when they are imported, so this comes before that."""
+    if settings.features.cache_dir is not None:
+        from mia_daemon.features import cache
+
+        cache.use_cache(settings.features.cache_dir)
+
+
+def var_paths(options: argparse.Namespace, default: str = "var") -> VarPaths:
+    return VarPaths(options.var or Path(default))
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

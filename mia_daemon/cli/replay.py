@@ -1,0 +1,42 @@
+"""`mia-daemon replay`: recorded data through the same four tasks."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mia_daemon.cli.options import add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.errors import UsageError
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("replay", help="run recorded data through the same four tasks")
+    parser.add_argument("file", type=Path, help="a .scid file or a recording")
+    parser.add_argument("--depth", type=Path, metavar="FILE", help="the .depth file of the same symbol and day")
+    parser.add_argument("--symbol", help="contract, when the file's name does not say it (MNQU21-CME.scid does)")
+    parser.add_argument("--batch", type=int, metavar="N", help="events per batch; decisions do not depend on it")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
+    add_common(parser, var="var/replay")
+    parser.set_defaults(command=_replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    if not options.file.exists():
+        raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
+    settings = load_settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
+    use_kernel_cache(settings)
+    from mia_daemon.replay import replay
+
+    summary = replay(
+        settings,
+        options.file,
+        var_paths(options, "var/replay"),
+        depth=options.depth,
+        symbol=options.symbol,
+        on_progress=say,
+    )
+    if options.json:
+        print(json.dumps(summary.as_dict()))
+    else:
+        print(summary)
+    return 0
