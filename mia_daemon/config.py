@@ -7,8 +7,10 @@ appear in a log or in the hash's input.
 
 import difflib
 import hashlib
+import ipaddress
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from mia_daemon.errors import ConfigError
 
@@ -39,6 +41,14 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class InstrumentSettings(Section):
@@ -77,6 +87,39 @@ class DtcSettings(Section):
     request_timeout_s: Positive = 10.0
     reconnect_first_delay_s: Positive = 0.5
     reconnect_max_delay_s: Positive = 30.0
+    tls: Literal["auto", "off", "verify", "pinned"] = "auto"
+    tls_ca_file: Path | None = None  # verify: who is trusted; None: the system's authorities
+    tls_server_name: str = ""  # verify: the name in the certificate where it is not `host`
+    tls_fingerprint_sha256: str = ""  # pinned: of the server's certificate
+
+    @property
+    def encrypted(self) -> bool:
+        return self.tls in {"verify", "pinned"}
+
+    @property
+    def has_credentials(self) -> bool:
+        return bool(self.username.get_secret_value() or self.password.get_secret_value())
+
+    @field_validator("tls_fingerprint_sha256")
+    @classmethod
+    def _fingerprint_in_one_spelling(cls, text: str) -> str:
+        digits = text.replace(":", "").replace(" ", "").lower()
+        if digits and not re.fullmatch("[0-9a-f]{64}", digits):
+            raise ValueError("a SHA-256 fingerprint has 64 hexadecimal digits, with or without colons")
+        return digits
+
+    @model_validator(mode="after")
+    def _tls_is_what_it_seems(self) -> "DtcSettings":
+        if (self.tls == "pinned") != bool(self.tls_fingerprint_sha256):
+            raise ValueError('tls = "pinned" and tls_fingerprint_sha256 go together: set both or none')
+        if self.tls != "verify" and (self.tls_ca_file or self.tls_server_name):
+            raise ValueError('tls_ca_file and tls_server_name have a meaning only with tls = "verify"')
+        if self.tls == "auto" and self.has_credentials and not is_loopback(self.host):
+            raise ValueError(
+                f"username and password would travel to {self.host} for anyone on the way to read: "
+                'set dtc.tls to "verify" or "pinned", or to "off" to accept that'
+            )
+        return self
 
 
 class SimulatorSettings(Section):

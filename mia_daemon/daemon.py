@@ -162,7 +162,7 @@ class Daemon:
         )
         try:
             yield settings.model_copy(
-                update={"dtc": settings.dtc.model_copy(update={"host": "127.0.0.1", "port": port})}
+                update={"dtc": settings.dtc.model_copy(update={"host": "127.0.0.1", "port": port, "tls": "off"})}
             )
         finally:
             await simulator.stop()

@@ -57,6 +57,22 @@ class LogonRefused(PeerError):
         self.reconnect_allowed = reconnect_allowed
 
 
+class SentElsewhere(PeerError):
+    """The server answered the logon with another address to log on at.
+
+    Attributes:
+        address: as the server gave it: `host:port` or `host`.
+    """
+
+    def __init__(self, text: str, address: str) -> None:
+        super().__init__(text)
+        self.address = address
+
+
+class CertificateRefused(PeerError):
+    """The server does not prove to be the one it should be; nothing was sent to it."""
+
+
 class MarketDataRefused(PeerError):
     """The server serves this session but will not serve this symbol's prices."""
 

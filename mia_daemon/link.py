@@ -5,16 +5,21 @@ arrives is handed over as it arrives. Only queries, which are answered in batche
 """
 
 import asyncio
+import fcntl
 import random
 import socket
+import ssl
+import struct
+import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from mia_daemon.clock import NS_PER_S, Clock
-from mia_daemon.config import DtcSettings
+from mia_daemon.config import DtcSettings, is_loopback
 from mia_daemon.dtc.batch import QUERIES, Batch
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import LogonFlag
@@ -35,8 +40,10 @@ from mia_daemon.errors import (
     PeerError,
     RequestRefused,
     RequestTimeout,
+    SentElsewhere,
     UsageError,
 )
+from mia_daemon.tls import check_pin, client_context, handshake_failure
 
 MessagesHandler = Callable[[list[Segment], int], None]
 """Called with what one read brought, in order, and the wall-clock time of arrival (ns)."""
@@ -46,6 +53,12 @@ StateHandler = Callable[[bool, str], None]
 
 MAX_UNSENT_BYTES = 1 << 20
 """A server that lets so much pile up has stopped reading."""
+
+MAX_HOPS = 4
+"""Times in a row that servers may send us on to another address."""
+
+_SHUTDOWN_S = 1.0
+"""Seconds a TLS connection has for its goodbye; then it is cut."""
 
 _NO_REQUEST_ID = 1 << 20
 """Requests are numbered from here on, so that callers who `send` requests may use smaller numbers themselves."""
@@ -78,6 +91,23 @@ class _Pending:
         return taken
 
 
+class Endpoint(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def at(self, address: str) -> "Endpoint":
+        """The endpoint of a ReconnectAddress: `host:port`, or `host` with the port of this one. Raises ValueError."""
+        parts = urlsplit(f"//{address.strip()}")
+        if not parts.hostname or parts.netloc != address.strip() or "@" in address:
+            raise ValueError(f"{address!r} is no address")
+        return Endpoint(parts.hostname, parts.port or self.port)
+
+
 class Link:
     """One connection to a DTC server, renewed whenever it is lost.
 
@@ -88,6 +118,9 @@ class Link:
         name: of the link in texts: "prices", "orders".
         rng: for the jitter of reconnection.
         symbols: SymbolIDs this client subscribes with, and the `symbol` column each stands for.
+
+    Raises:
+        UsageError: the credentials or the TLS settings can't be used.
 
     Attributes:
         up: logged on.
@@ -114,6 +147,8 @@ class Link:
         self.decoder = MarketDataDecoder({})
         self.arrived_ns = 0
         self._settings = settings
+        self._endpoint = Endpoint(settings.host, settings.port)
+        self._tls = client_context(settings)
         self._clock = clock
         self._rng = rng
         self._symbols = dict(symbols or {})
@@ -127,6 +162,7 @@ class Link:
         self._said = ""
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
+        encode(self._logon())  # what does not fit is refused here
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
@@ -134,7 +170,8 @@ class Link:
 
     @property
     def address(self) -> str:
-        return f"{self._settings.host}:{self._settings.port}"
+        """Of the server, or of the one it sent us to."""
+        return str(self._endpoint)
 
     async def run(self) -> None:
         """Keep the connection up until `close`.
@@ -249,9 +286,10 @@ class Link:
         """One connection from start to end. Returns when closed by us, raises PeerError when lost."""
         reason: PeerError = ConnectionLost(f"the {self.name} link was closed")
         self._up_since_ns = 0
+        self._endpoint = Endpoint(self._settings.host, self._settings.port)
         try:
             if not self._closing.is_set():
-                await self._serve(await self._connect())
+                await self._serve_where_sent()
         except PeerError as error:
             reason = error
             if not self._closing.is_set():
@@ -259,17 +297,54 @@ class Link:
         finally:
             self.went_down(reason)
 
-    async def _connect(self) -> "_Connection":
+    async def _serve_where_sent(self) -> None:
+        """Go where servers send us on logon, but not for ever."""
+        for _ in range(MAX_HOPS + 1):
+            try:
+                await self._serve(await self._connect())
+            except SentElsewhere as hop:
+                self._endpoint = self._next_endpoint(hop)
+            else:
+                return
+        raise LogonRefused(
+            f"the server at {self._settings.host}:{self._settings.port} sent us on {MAX_HOPS + 1} times, "
+            f"at last to {self.address}, and none took the logon",
+            reconnect_allowed=True,
+        )
+
+    def _next_endpoint(self, hop: SentElsewhere) -> Endpoint:
+        """Credentials leave this machine unencrypted only for the host that the configuration names."""
         settings = self._settings
+        try:
+            there = self._endpoint.at(hop.address)
+        except ValueError as error:
+            raise LogonRefused(f"{hop}, but {error}: set dtc.host and dtc.port", reconnect_allowed=False) from None
+        trusted = settings.encrypted or there.host == settings.host.lower() or is_loopback(there.host)
+        if settings.has_credentials and not trusted:
+            raise LogonRefused(
+                f"{hop}, and the password does not go there unencrypted: "
+                "set dtc.tls, or dtc.host and dtc.port to that address",
+                reconnect_allowed=False,
+            )
+        return there
+
+    async def _connect(self) -> "_Connection":
+        settings, endpoint = self._settings, self._endpoint
         self.generation += 1
         self.decoder = MarketDataDecoder(self._symbols)
         session = ClientSession(self._logon(), self.decoder, round(settings.connect_timeout_s * NS_PER_S))
+        encrypted = self._tls is not None
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: _Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
-                    settings.host,
-                    settings.port,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=self._tls,
+                    server_hostname=settings.tls_server_name or None,
+                    # Ends before the whole does, and says so.
+                    ssl_handshake_timeout=0.9 * settings.connect_timeout_s if encrypted else None,
+                    ssl_shutdown_timeout=_SHUTDOWN_S if encrypted else None,
                 )
         except TimeoutError:
             raise ConnectionLost(f"{self.address} does not answer: is the host right and reachable?") from None
@@ -277,6 +352,10 @@ class Link:
             raise ConnectionLost(
                 f"nothing listens at {self.address}: is Sierra Chart running, with its DTC server enabled on this port?"
             ) from None
+        except (ssl.SSLError, ConnectionError) as error:
+            raise handshake_failure(error, self.address) from None
+        except socket.gaierror as error:
+            raise ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host") from None
         except OSError as error:
             raise ConnectionLost(f"no connection to {self.address}: {error.strerror or error}") from None
         return connection
@@ -302,6 +381,11 @@ class Link:
             connection.close()
 
     # Called by the connection.
+
+    def check_peer(self, transport: asyncio.Transport) -> None:
+        """Look at who answered, before anything is said. Raises CertificateRefused."""
+        if self._tls is not None:
+            check_pin(self._settings, transport.get_extra_info("ssl_object"), self.address)
 
     def came_up(self, transport: asyncio.Transport, response: LogonResponse) -> None:
         self.up = True
@@ -366,6 +450,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._link.check_peer(self._transport)
+        except PeerError as stranger:
+            self._fail(stranger)
+            return
         self._session.start(self._clock.monotonic_ns())
         self._flush()
         self._timer = self._loop.call_later(self._tick_s, self._tick)
@@ -392,7 +481,17 @@ class _Connection(asyncio.Protocol):
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._tick_s, self._tick)
-        self._handle(self._session.tick(self._clock.monotonic_ns()), self._clock.now_ns())
+        self._handle(self._session.tick(self._clock.monotonic_ns(), self._unacknowledged()), self._clock.now_ns())
+
+    def _unacknowledged(self) -> int:
+        """Bytes written that the other machine's kernel has not taken yet; 0 where that can't be told."""
+        try:
+            assert self._transport is not None
+            waiting = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        (count,) = struct.unpack("i", waiting)
+        return int(count)
 
     def _handle(self, events: list[SessionEvent], received_ns: int) -> None:
         self._flush()
@@ -422,7 +521,7 @@ class _Connection(asyncio.Protocol):
             self.over.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
-        if isinstance(error, PeerError):
+        if isinstance(error, PeerError) and not isinstance(error, SentElsewhere):
             self._link.went_down(error)
 
     def _flush(self) -> None:

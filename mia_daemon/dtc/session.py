@@ -29,7 +29,7 @@ from mia_daemon.dtc.messages import (
     UserMessage,
 )
 from mia_daemon.dtc.stream import FrameReader
-from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError
+from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError, SentElsewhere
 
 
 class State(Enum):
@@ -168,15 +168,19 @@ class ClientSession:
             events += self._apply(Event.BROKEN, self._reader.error)
         return events
 
-    def tick(self, now_ns: int) -> list[SessionEvent]:
-        """Call every second or so: sends the heartbeat when it is due, notices silence and answers that stay away."""
+    def tick(self, now_ns: int, unacknowledged: int = 0) -> list[SessionEvent]:
+        """Call every second or so: sends the heartbeat when it is due, notices silence and answers that stay away.
+
+        Args:
+            now_ns: stopwatch reading.
+            unacknowledged: bytes sent that the other machine has not taken; they tell a dead line from a mute server.
+        """
         self._now_ns = now_ns
         if self.state is State.READY and now_ns - self._beat_ns >= self._interval_ns:
             self._beat_ns = now_ns
             self._out += encode(Heartbeat())
         if now_ns - self._heard_ns >= 2 * self._interval_ns:
-            silent = (now_ns - self._heard_ns) / NS_PER_S
-            lost = ConnectionLost(f"the server has been silent for {silent:.0f} s: the connection is taken for lost")
+            lost = _silent((now_ns - self._heard_ns) / NS_PER_S, unacknowledged)
             return self._apply(Event.SILENT, lost) or self._late(now_ns)
         return self._late(now_ns)
 
@@ -186,7 +190,11 @@ class ClientSession:
 
     def ended(self) -> list[SessionEvent]:
         """The other side closed the connection, or the network did."""
-        what = "ended" if self.state is State.READY else "was closed by the server before the logon was answered"
+        what = (
+            "ended"
+            if self.state is State.READY
+            else "was closed by the server before the logon was answered: is dtc.tls as this port has it?"
+        )
         return self._apply(Event.ENDED, ConnectionLost(f"the connection {what}"))
 
     def outgoing(self) -> bytes:
@@ -269,18 +277,36 @@ def _encoding_refused(encoding: int) -> ProtocolError:
     )
 
 
-def _logon_refused(response: LogonResponse) -> LogonRefused:
+def _silent(seconds: float, unacknowledged: int) -> ConnectionLost:
+    why = (
+        f"and does not receive what is sent ({unacknowledged} bytes): its machine or the network is gone"
+        if unacknowledged
+        else "though its machine receives what is sent: Sierra Chart hangs, or is stopped"
+    )
+    return ConnectionLost(f"the server has been silent for {seconds:.0f} s, {why}; the connection is taken for lost")
+
+
+def _logon_refused(response: LogonResponse) -> PeerError:
     said = f": {response.ResultText}" if response.ResultText else ""
     match response.Result:
+        case LogonStatusEnum.LOGON_ERROR:
+            return LogonRefused(
+                f"the server refused the logon{said}; it is tried again, "
+                "check MIA_DTC_USERNAME and MIA_DTC_PASSWORD meanwhile",
+                reconnect_allowed=True,
+            )
         case LogonStatusEnum.LOGON_ERROR_NO_RECONNECT:
-            return LogonRefused(f"the server refused the logon for good{said}", reconnect_allowed=False)
-        case LogonStatusEnum.LOGON_RECONNECT_NEW_ADDRESS:
-            return LogonRefused(  # credentials go only where the configuration says
-                f"the server asks to be called at {response.ReconnectAddress!r} instead{said}: "
-                "set dtc.host and dtc.port to it",
+            return LogonRefused(
+                f"the server refused the logon for good{said}; it is not called again: correct that, then start anew",
                 reconnect_allowed=False,
             )
-    return LogonRefused(f"the server refused the logon (result {response.Result}){said}", reconnect_allowed=True)
+        case LogonStatusEnum.LOGON_RECONNECT_NEW_ADDRESS:
+            address = response.ReconnectAddress
+            return SentElsewhere(f"the server asks to be called at {address!r} instead{said}", address)
+    return LogonRefused(
+        f"the server answered the logon with result {int(response.Result)}, which DTC does not know{said}",
+        reconnect_allowed=True,
+    )
 
 
 def _logged_off(message: Logoff) -> PeerError:

@@ -20,7 +20,7 @@ from mia_daemon.dtc.messages import (
 )
 from mia_daemon.dtc.session import TABLE, ClientSession, Ended, Event, LoggedOn, State
 from mia_daemon.dtc.stream import FrameReader
-from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError
+from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError, SentElsewhere
 
 S = 1_000_000_000
 LOGON = LogonRequest(ClientName="mia", HeartbeatIntervalInSeconds=10)
@@ -78,10 +78,14 @@ def test_text_for_people_may_come_first_and_other_messages_may_not(talk):
 @pytest.mark.parametrize(
     ("response", "reconnect", "says"),
     [
-        (LogonResponse(Result=2, ResultText="bad password"), True, "refused the logon (result 2): bad password"),
-        (LogonResponse(Result=3, ResultText="go away"), False, "refused the logon for good: go away"),
-        (LogonResponse(Result=4, ReconnectAddress="x:1"), False, "asks to be called at 'x:1' instead"),
-        (LogonResponse(Result=77), True, "refused the logon (result 77)"),
+        (
+            LogonResponse(Result=2, ResultText="bad password"),
+            True,
+            "refused the logon: bad password; it is tried again",
+        ),
+        (LogonResponse(Result=3, ResultText="go away"), False, "refused the logon for good: go away; it is not called"),
+        (LogonResponse(Result=0), True, "answered the logon with result 0, which DTC does not know"),
+        (LogonResponse(Result=77), True, "answered the logon with result 77, which DTC does not know"),
     ],
 )
 def test_every_result_but_success_ends_the_session(talk, response, reconnect, says):
@@ -90,6 +94,12 @@ def test_every_result_but_success_ends_the_session(talk, response, reconnect, sa
     assert ended.error.reconnect_allowed is reconnect
     assert says in str(ended.error)
     assert talk.session.state is State.FAILED
+
+
+def test_a_server_may_send_us_elsewhere(talk):
+    [ended] = talk.hear(EncodingResponse(), LogonResponse(Result=4, ReconnectAddress="x:1", ResultText="full"))
+    assert isinstance(ended.error, SentElsewhere)
+    assert (ended.error.address, str(ended.error)) == ("x:1", "the server asks to be called at 'x:1' instead: full")
 
 
 def test_another_encoding_ends_the_session(talk):
@@ -117,6 +127,15 @@ def test_silence_of_twice_the_interval_ends_the_session(ready):
     assert isinstance(ended.error, ConnectionLost)
     assert "silent for 20 s" in str(ended.error)
     assert ready.wait(100) == []
+
+
+@pytest.mark.parametrize(
+    ("unacknowledged", "says"), [(0, "Sierra Chart hangs"), (24, "(24 bytes): its machine or the")]
+)
+def test_a_mute_server_and_a_dead_line_are_told_apart(ready, unacknowledged, says):
+    ready.now += 20 * S
+    [ended] = ready.session.tick(ready.now, unacknowledged)
+    assert says in str(ended.error)
 
 
 def test_any_whole_message_breaks_the_silence_but_not_a_part_of_one(ready):
