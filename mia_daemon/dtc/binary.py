@@ -13,6 +13,7 @@ from typing import Any
 
 from mia_daemon.dtc.layout import HEADER, MESSAGES, Layout, Message, Text
 from mia_daemon.dtc.stream import Frames
+from mia_daemon.dtc.text import decode_text, encode_text
 from mia_daemon.errors import ProtocolError, UsageError
 
 
@@ -29,7 +30,7 @@ def encode(message: Message) -> bytes:
     try:
         return layout.codec.pack(layout.size, layout.type, *values)
     except (struct.error, OverflowError) as error:
-        raise UsageError(_misfit(message, error)) from error
+        raise misfit(message, layout, error) from error
 
 
 def decode(frame: bytes | memoryview) -> Message | None:
@@ -38,13 +39,23 @@ def decode(frame: bytes | memoryview) -> Message | None:
     Raises:
         ProtocolError: the frame is shorter than the header says, or than a header.
     """
+    size, type_ = header(frame)
+    declared = MESSAGES.get(type_)
+    return None if declared is None else decode_as(declared.LAYOUT, frame, size)
+
+
+def header(frame: bytes | memoryview) -> tuple[int, int]:
+    """Size and Type of one whole frame.
+
+    Raises:
+        ProtocolError: the frame is shorter than it says, or than a header.
+    """
     if len(frame) < HEADER.size:
         raise ProtocolError(f"a frame of {len(frame)} bytes is shorter than its header")
     size, type_ = HEADER.unpack_from(frame)
     if len(frame) < size:
         raise ProtocolError(f"a frame of type {type_} claims {size} bytes and has {len(frame)}")
-    declared = MESSAGES.get(type_)
-    return None if declared is None else _decode(declared.LAYOUT, frame, size)
+    return size, type_
 
 
 def decode_frames(frames: Frames) -> Iterator[Message]:
@@ -55,7 +66,8 @@ def decode_frames(frames: Frames) -> Iterator[Message]:
             yield message
 
 
-def _decode(layout: Layout, frame: bytes | memoryview, size: int) -> Message:
+def decode_as(layout: Layout, frame: bytes | memoryview, size: int) -> Message:
+    """The message in the first `size` bytes of `frame`."""
     if size < layout.size:
         frame = _completed(layout, frame, size)
     values = layout.codec.unpack_from(frame)
@@ -63,7 +75,7 @@ def _decode(layout: Layout, frame: bytes | memoryview, size: int) -> Message:
         return layout.make(*values[2:])
     fields = list(values[2:])
     for index, _ in layout.texts:
-        fields[index] = _decode_text(fields[index])
+        fields[index] = decode_text(fields[index])
     return layout.make(*fields)
 
 
@@ -78,42 +90,22 @@ def _default_bytes(type_: int) -> bytes:
     return encode(MESSAGES[type_]())
 
 
-def _decode_text(raw: bytes) -> str:
-    text = raw.partition(b"\0")[0]
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
-
-
 def _encoded_texts(layout: Layout, values: tuple[Any, ...]) -> tuple[Any, ...]:
     encoded = list(values)
     for index, kind in layout.texts:
         try:
-            encoded[index] = _encode_text(encoded[index], kind)
-        except (AttributeError, ValueError) as error:
-            name = layout.fields[index].name
-            raise UsageError(f"{MESSAGES[layout.type].__name__}.{name} can't be sent: {error}") from error
+            encoded[index] = encode_text(encoded[index], kind)
+        except ValueError as error:
+            raise unfit_text(layout, index, error) from error
     return tuple(encoded)
 
 
-def _encode_text(text: object, kind: Text) -> bytes:
-    """`text` with room for its terminating NUL. Raises ValueError when it does not fit."""
-    if not isinstance(text, str):
-        raise ValueError(f"text is expected, not {type(text).__name__}")  # noqa: TRY004  # one kind of misfit
-    raw = text.encode()
-    if b"\0" in raw:
-        raise ValueError("it holds a NUL, which ends a text")
-    if len(raw) < kind.length:
-        return raw
-    if not kind.cut:
-        raise ValueError(f"it has {len(raw)} bytes and {kind.length - 1} are allowed")
-    return raw[: kind.length - 1].decode(errors="ignore").encode()
+def unfit_text(layout: Layout, index: int, reason: ValueError) -> UsageError:
+    return UsageError(f"{MESSAGES[layout.type].__name__}.{layout.fields[index].name} can't be sent: {reason}")
 
 
-def _misfit(message: Message, error: Exception) -> str:
-    """Which value was at fault: found only now, so that sending costs nothing extra."""
-    layout = message.LAYOUT
+def misfit(message: Message, layout: Layout, error: Exception) -> UsageError:
+    """Says which value was at fault: found only now, so that sending costs nothing extra."""
     for f in layout.fields:
         value = getattr(message, f.name)
         if isinstance(f.wire, Text):
@@ -121,5 +113,5 @@ def _misfit(message: Message, error: Exception) -> str:
         try:
             struct.pack(f"<{f.code}", value)
         except (struct.error, OverflowError) as reason:
-            return f"{type(message).__name__}.{f.name} = {value!r} can't be sent: {reason}"
-    return f"{type(message).__name__} can't be sent: {error}"
+            return UsageError(f"{type(message).__name__}.{f.name} = {value!r} can't be sent: {reason}")
+    return UsageError(f"{type(message).__name__} can't be sent: {error}")

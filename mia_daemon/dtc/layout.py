@@ -8,10 +8,12 @@ A message is a class whose annotations carry C types:
 
 From that follow its constructor, its `struct` format, its field offsets and its numpy dtype. The header's structures
 are packed to 8 (a field lies at a multiple of its size, the whole is padded to its widest field), a few to 1.
+
+Where text has a variable length (the encoding "binary with variable-length strings", VLS), a message that has any is
+another structure: after its header comes BaseSize, and each text is an offset and a length, told in two bytes each.
 """
 
 import inspect
-import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -25,6 +27,9 @@ from mia_daemon.dtc.enums import base_code
 
 HEADER = struct.Struct("<HH")
 """Size (header included) and Type: the first four bytes of every message."""
+
+MAX_SIZE = 0xFFFF
+"""Bytes of the largest binary message: Size is a uint16_t."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,23 @@ class Text:
         return f"{self.length}s"
 
 
+@dataclass(frozen=True, slots=True)
+class InVls:
+    """The C type that a field has in VLS, where the header's two files differ."""
+
+    wire: CType
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyInVls:
+    """The field exists in VLS alone, after the field named here. It is declared last, so that others keep their place.
+
+    JSON, having names, carries it too.
+    """
+
+    after: str
+
+
 I8 = Annotated[int, CType("int8_t", "b")]
 U8 = Annotated[int, CType("uint8_t", "B")]
 U16 = Annotated[int, CType("uint16_t", "H")]
@@ -67,6 +89,13 @@ Seconds64 = Annotated[int, CType("t_DateTime", "q")]
 SecondsF64 = Annotated[float, CType("t_DateTimeWithMilliseconds", "d")]  # with a fraction
 Millis64 = Annotated[int, CType("t_DateTimeWithMillisecondsInt", "q")]
 Micros64 = Annotated[int, CType("t_DateTimeWithMicrosecondsInt", "q")]
+
+# Fields that the header declares otherwise in VLS.
+U8orI8 = Annotated[int, CType("uint8_t", "B"), InVls(CType("int8_t", "b"))]
+I32orU32 = Annotated[int, CType("int32_t", "i"), InVls(CType("uint32_t", "I"))]
+Seconds64orMillis64 = Annotated[  # seconds, and milliseconds in VLS: as they come, whatever the encoding
+    int, CType("t_DateTime", "q"), InVls(CType("t_DateTimeWithMillisecondsInt", "q"))
+]
 
 # Text that identifies something.
 Char4 = Annotated[str, Text(4)]
@@ -108,7 +137,7 @@ class Layout:
     Attributes:
         size: bytes of the whole message, header and tail padding included.
         fields: in order, without the header.
-        codec: packs and unpacks Size, Type and the fields.
+        codec: packs and unpacks Size, Type, in VLS BaseSize, and the fields.
         values: the fields of a message as one tuple.
         make: the message from its fields, in order.
         texts: index among the fields, and kind, of each text.
@@ -143,11 +172,16 @@ class Layout:
 
 
 class Message:
-    """A DTC message. Its attributes are named as in the protocol; two are equal when all of them are."""
+    """A DTC message. Its attributes are named as in the protocol; two are equal when all of them are.
+
+    `LAYOUT` is that of the binary encoding, `VLS_LAYOUT` that with variable-length strings: the same object for
+    messages without text, and for the few that stay as they are.
+    """
 
     __slots__ = ()
     TYPE: ClassVar[int]
     LAYOUT: ClassVar[Layout]
+    VLS_LAYOUT: ClassVar[Layout]
 
 
 MESSAGES: dict[int, type[Message]] = {}
@@ -157,8 +191,10 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
-def message(type_: int, *, pack: int = 8) -> Callable[[type[M]], type[M]]:
+def message(type_: int, *, pack: int = 8, in_vls: bool = True) -> Callable[[type[M]], type[M]]:
     """Make the decorated class the message numbered `type_`, its fields aligned to `pack` bytes at most.
+
+    `in_vls` is False for messages whose text keeps its fixed length in every binary encoding.
 
     To the type checker a message is keyword-only and frozen. At run time it is neither, which makes decoding twice as
     fast.
@@ -167,24 +203,44 @@ def message(type_: int, *, pack: int = 8) -> Callable[[type[M]], type[M]]:
     def declare(cls: type[M]) -> type[M]:
         made = dataclass(slots=True)(cls)
         made.TYPE = type_
-        made.LAYOUT = _lay_out(made, type_, pack)
+        made.LAYOUT = _lay_out(made, type_, _declared(made), pack)
+        made.VLS_LAYOUT = made.LAYOUT
+        if in_vls and made.LAYOUT.texts:
+            made.VLS_LAYOUT = _lay_out(made, type_, _declared(made, vls=True), 8, vls=True)
         MESSAGES[type_] = made
         return made
 
     return declare
 
 
-def _lay_out(cls: type[Message], type_: int, pack: int) -> Layout:
+def _declared(cls: type[Message], *, vls: bool = False) -> list[tuple[str, WireType]]:
+    """Name and type of each field, in the order in which they lie in memory."""
     annotations = inspect.get_annotations(cls)
-    codes, placed, offset, widest = ["<HH"], [], HEADER.size, 2
+    declared: list[tuple[str, WireType]] = []
     for f in fields(cls):  # type: ignore[arg-type]  # `message` has just made it a dataclass
-        wire = get_args(annotations[f.name])[1]
-        code = wire.code if isinstance(wire, CType | Text) else base_code(wire)
-        size = struct.calcsize(f"<{code}")
-        alignment = min(1 if isinstance(wire, Text) else size, pack)
+        _, wire, *more = get_args(annotations[f.name])
+        at = len(declared)
+        for note in more:
+            if isinstance(note, OnlyInVls):
+                at = [name for name, _ in declared].index(note.after) + 1 if vls else -1
+            elif vls:
+                wire = note.wire
+        if at >= 0:
+            declared.insert(at, (f.name, wire))
+    return declared
+
+
+def _lay_out(
+    cls: type[Message], type_: int, declared: list[tuple[str, WireType]], pack: int, *, vls: bool = False
+) -> Layout:
+    header = "<HHH" if vls else "<HH"
+    codes, placed, offset, widest = [header], [], struct.calcsize(header), 2
+    for name, wire in declared:
+        code, alignment = _code(wire, vls=vls)
+        size, alignment = struct.calcsize(f"<{code}"), min(alignment, pack)
         padding = -offset % alignment
         codes.append(f"{padding}x{code}" if padding else code)
-        placed.append(Field(f.name, wire, code, offset + padding, size))
+        placed.append(Field(name, wire, code, offset + padding, size))
         offset += padding + size
         widest = max(widest, alignment)
     tail = -offset % min(widest, pack)
@@ -196,9 +252,23 @@ def _lay_out(cls: type[Message], type_: int, pack: int) -> Layout:
         fields=tuple(placed),
         codec=struct.Struct("".join(codes)),
         values=attrgetter(*names) if len(names) > 1 else lambda m: (getattr(m, names[0]),),
-        make=cls,
-        texts=tuple((i, f.wire) for i, f in zip(itertools.count(), placed) if isinstance(f.wire, Text)),
+        make=_maker(cls, names),
+        texts=tuple((i, f.wire) for i, f in enumerate(placed) if isinstance(f.wire, Text)),
     )
+
+
+def _code(wire: WireType, *, vls: bool) -> tuple[str, int]:
+    """The `struct` code of a field, and what its offset is a multiple of."""
+    if isinstance(wire, Text):
+        return ("I", 2) if vls else (wire.code, 1)  # offset and length as one number
+    code = wire.code if isinstance(wire, CType) else base_code(wire)
+    return code, struct.calcsize(f"<{code}")
+
+
+def _maker(cls: type[Message], names: list[str]) -> Callable[..., Message]:
+    if names == list(cls.__match_args__[: len(names)]):  # type: ignore[attr-defined]  # a dataclass has them
+        return cls
+    return lambda *values: cls(**dict(zip(names, values, strict=True)))
 
 
 def _numpy_code(code: str) -> str:

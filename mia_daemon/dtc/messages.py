@@ -50,6 +50,8 @@ from mia_daemon.dtc.layout import (
     Char16,
     Char32,
     Char64,
+    CType,
+    I32orU32,
     Message,
     Micros64,
     Millis64,
@@ -59,9 +61,12 @@ from mia_daemon.dtc.layout import (
     Note96,
     Note128,
     Note256,
+    OnlyInVls,
     Seconds32,
     Seconds64,
+    Seconds64orMillis64,
     SecondsF64,
+    U8orI8,
     message,
 )
 
@@ -132,14 +137,14 @@ class Logoff(Message):
     DoNotReconnect: U8 = 0
 
 
-@message(6)
+@message(6, in_vls=False)
 class EncodingRequest(Message):
     ProtocolVersion: I32 = 8
     Encoding: Annotated[int, EncodingEnum] = 0
     ProtocolType: Char4 = "DTC"
 
 
-@message(7)
+@message(7, in_vls=False)
 class EncodingResponse(Message):
     ProtocolVersion: I32 = 8
     Encoding: Annotated[int, EncodingEnum] = 0
@@ -478,7 +483,7 @@ class MarketOrdersRequest(Message):
     SymbolID: U32 = 0
     Symbol: Char64 = ""
     Exchange: Char16 = ""
-    SendQuantitiesGreaterOrEqualTo: I32 = 0
+    SendQuantitiesGreaterOrEqualTo: I32orU32 = 0
 
 
 @message(151, pack=1)
@@ -577,8 +582,8 @@ class CancelReplaceOrder(Message):
     Price1: F64 = 0.0
     Price2: F64 = 0.0
     Quantity: F64 = 0.0
-    Price1IsSet: U8 = 1
-    Price2IsSet: U8 = 1
+    Price1IsSet: U8orI8 = 1
+    Price2IsSet: U8orI8 = 1
     Unused: I32 = 0
     TimeInForce: Annotated[int, TimeInForceEnum] = 0
     GoodTillDateTime: Seconds64 = 0
@@ -677,7 +682,7 @@ class OrderUpdate(Message):
     OpenOrClose: Annotated[int, OpenCloseTradeEnum] = 0
     PreviousClientOrderID: Char32 = ""
     FreeFormText: Note48 = ""
-    OrderReceivedDateTime: Seconds64 = 0
+    OrderReceivedDateTime: Seconds64orMillis64 = 0
     LatestTransactionDateTime: SecondsF64 = 0.0
     Username: Char32 = ""
 
@@ -898,7 +903,7 @@ class SecurityDefinitionReject(Message):
     RejectText: Note96 = ""
 
 
-@message(510)
+@message(510, in_vls=False)
 class SecurityDefinitionResponseV2(Message):
     RequestID: I32 = 0
     Symbol: Char64 = ""
@@ -971,6 +976,7 @@ class AccountBalanceUpdate(Message):
     IntroducingBroker: Char32 = ""
     OpenPositionsProfitLossBasedOnSettlementPrice: F64 = 0.0
     LastOrderActivityDateTime: Micros64 = 0
+    EndOfDayAccountValue: Annotated[float, CType("double", "d"), OnlyInVls(after="PeakMarginRequirement")] = 0.0
 
 
 @message(601)

@@ -1,7 +1,7 @@
 """Framing: cut the byte stream of a connection into whole messages, however the network split it.
 
-Every message starts with its own size. Only whole messages leave; the rest, never more than one message's 65,535
-bytes, waits for its end.
+A binary message starts with its own size, a JSON message ends with a NUL. Only whole messages leave; the rest, never
+more than one message's 65,535 bytes (262,144 in JSON), waits for its end.
 """
 
 import struct
@@ -23,12 +23,16 @@ _STRIDE = 128
 """Messages stepped through one by one before a run is looked for again."""
 
 
+MAX_JSON_BYTES = 1 << 18
+"""Of one message: the protocol's largest has a hundredth of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frames:
     """Whole messages, one after the other.
 
     Attributes:
-        data: the bytes; immutable, so views of it stay valid.
+        data: the bytes, and what follows the last whole message; immutable, so views of it stay valid.
         offsets: int64, one more than there are messages: message i is `data[offsets[i]:offsets[i + 1]]`.
     """
 
@@ -37,6 +41,14 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def first(self, count: int) -> "Frames":
+        """The first `count` messages."""
+        return Frames(self.data, self.offsets[: count + 1])
+
+    def after(self, count: int) -> bytes:
+        """The bytes after the first `count` messages, unfinished message included."""
+        return self.data[self.offsets[count] :]
 
     def starts(self) -> NDArray[np.int64]:
         """Where each message starts: a view of `offsets`."""
@@ -92,7 +104,9 @@ class FrameReader:
                 return no_frames()
             data = bytes(self._rest)
         if self.bytes_read == 0 and data.startswith(b'{"'):
-            self.error = ProtocolError("the peer speaks DTC's JSON encoding: set it to binary encoding")
+            self.error = ProtocolError(
+                "the peer speaks DTC's JSON encoding: set it to automatic or binary encoding, or dtc.encoding to json"
+            )
             return no_frames()
         offsets = self._scan(data)
         end = offsets[-1]
@@ -134,6 +148,54 @@ class FrameReader:
             f"byte {self.bytes_read + start} of the stream starts a message of type {type_} and size {size}, "
             "but a message has at least 4 bytes: the peer does not speak binary DTC, or is out of step"
         )
+
+
+class JsonFrameReader:
+    """As FrameReader, for messages that each end with a NUL: the last byte of their frame."""
+
+    def __init__(self) -> None:
+        self.error: ProtocolError | None = None
+        self.frames_read = 0
+        self.bytes_read = 0
+        self._rest = bytearray()
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of the unfinished message."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> Frames:
+        """The messages that `data` completes.
+
+        Raises:
+            ProtocolError: the stream was found broken by an earlier call.
+        """
+        if self.error is not None:
+            raise self.error
+        if self._rest:
+            self._rest += data
+            if b"\0" not in data:
+                self._check(self._rest, 0, len(self._rest))
+                return no_frames()
+            data = bytes(self._rest)
+        offsets = array("q", [0])
+        while (end := data.find(b"\0", offsets[-1])) >= 0 and self._check(data, offsets[-1], end):
+            offsets.append(end + 1)
+        end = offsets[-1]
+        self._rest = bytearray(data[end:])
+        self._check(self._rest, 0, len(self._rest), end)
+        self.frames_read += len(offsets) - 1
+        self.bytes_read += end
+        return Frames(data, offsets)
+
+    def _check(self, data: bytes | bytearray, start: int, end: int, before: int = 0) -> bool:
+        """Whether the bytes from `start` to `end` may begin a message; `error` says why not."""
+        place = f"byte {self.bytes_read + before + start} of the stream starts"
+        if end > start and data[start] not in b"{ \t\r\n":
+            self.error = ProtocolError(f"{place} no object: the peer does not speak DTC's JSON encoding")
+        elif end - start > MAX_JSON_BYTES:
+            self.error = ProtocolError(f"{place} a message of more than {MAX_JSON_BYTES} bytes")
+        return self.error is None
 
 
 def _append_run(data: bytes, offsets: "array[int]") -> None:

@@ -1,0 +1,231 @@
+"""JSON encoding, and its compact form: one object per message, each ended by a NUL.
+
+    {"Type":107,"SymbolID":1,"AtBidOrAsk":2,"Price":6000.25,"Volume":1.0,"DateTime":1790000000.5}
+    {"Type":107,"F":[1,2,6000.25,1.0,1790000000.5]}
+
+The compact form, fields in their order and without names, is for frequent messages only; both forms are always read.
+A field that is null or left out is unset: it takes its default. In market data, where a default of 0 would be a price,
+such a number is DBL_MAX or FLT_MAX, which no reader takes for one.
+
+Decoding takes what a C program would convert (5.0 for an integer, "5" for a number); anything else ends the stream.
+"""
+
+import json
+import math
+import operator
+import struct
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Any
+
+from mia_daemon.dtc import binary
+from mia_daemon.dtc.layout import MESSAGES, Field, Message, Text
+from mia_daemon.dtc.market_columns import READINGS
+from mia_daemon.dtc.text import decode_text, encode_text
+from mia_daemon.errors import ProtocolError, UsageError
+
+COMPACT_TYPES = frozenset(
+    {3, 104, *range(106, 110), *range(112, 116), 117, 119, 120, 122, 124, 134, 137, *range(140, 149), 803, 804}
+)
+"""Those that the protocol lists for the compact form, and the market data messages that came after that list."""
+
+_MARKET_DATA = frozenset(reading.message.TYPE for reading in READINGS)
+_LARGEST = {"f": struct.unpack("<f", b"\xff\xff\x7f\x7f")[0], "d": 1.7976931348623157e308}
+_SENTINELS = frozenset({*_LARGEST.values(), 0xFFFFFFFF, 0x7FFFFFFF})
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A field as a member of an object.
+
+    Attributes:
+        read: its value from a JSON value that is not null. Raises ValueError, OverflowError or TypeError.
+        unset: its value where the object says nothing.
+        write: makes it a value that JSON has.
+        as_null: `unset` is a number that stands for "unset", and is written as null.
+    """
+
+    name: str
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+    unset: Any
+    as_null: bool
+
+
+def encode(message: Message) -> bytes:
+    """The message as it travels, its NUL included.
+
+    Raises:
+        UsageError: a value does not fit its field.
+    """
+    return _dump({"Type": message.TYPE, **_pairs(message)})
+
+
+def encode_compact(message: Message) -> bytes:
+    """As `encode`, in the compact form where the message has one."""
+    pairs = _pairs(message)
+    if message.TYPE in COMPACT_TYPES:
+        return _dump({"Type": message.TYPE, "F": list(pairs.values())})
+    return _dump({"Type": message.TYPE, **pairs})
+
+
+def decode(frame: bytes | memoryview) -> Message | None:
+    """The message in one frame, or None when its type is unknown.
+
+    Raises:
+        ProtocolError: it is no JSON, no message, or a value is not of its field's kind.
+    """
+    return from_object(_load(bytes(frame)))
+
+
+def from_object(record: object) -> Message | None:
+    """The message that a parsed JSON value is; raises as `decode`."""
+    type_ = record.get("Type") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not isinstance(type_, int):
+        raise ProtocolError("a message is an object with a number for its Type")
+    cls = MESSAGES.get(type_)
+    if cls is None:
+        return None
+    members = _members(type_)
+    listed = record.get("F")
+    if isinstance(listed, list):
+        said = [*listed[: len(members)], *[None] * (len(members) - len(listed))]
+    else:
+        said = [record.get(member.name) for member in members]
+    return cls(*[_value(cls, member, value) for member, value in zip(members, said, strict=True)])
+
+
+def member_names(cls: type[Message]) -> list[str]:
+    """The names of the message's members, without Type."""
+    return [member.name for member in _members(cls.TYPE)]
+
+
+def _value(cls: type[Message], member: _Member, value: object) -> Any:
+    if value is None:
+        return member.unset
+    try:
+        read = member.read(value)
+    except (ValueError, OverflowError, TypeError):
+        raise ProtocolError(f"{cls.__name__}.{member.name} can't be {_short(value)}") from None
+    return member.unset if read is None else read
+
+
+def _short(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 40 else f"{said[:40]}…"
+
+
+def _load(frame: bytes) -> object:
+    try:
+        text = frame.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        text = frame.rstrip(b"\0").decode("latin-1")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a message is no JSON: {error}") from None
+
+
+def _dump(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode() + b"\0"
+
+
+def _pairs(message: Message) -> dict[str, Any]:
+    _check_fits(message)
+    pairs = {}
+    for member in _members(message.TYPE):
+        value = getattr(message, member.name)
+        try:
+            value = member.write(value)
+        except (TypeError, ValueError) as error:
+            name = f"{type(message).__name__}.{member.name}"
+            raise UsageError(f"{name} = {value!r} can't be sent: JSON has no such number") from error
+        pairs[member.name] = None if member.as_null and value == member.unset else value
+    return pairs
+
+
+def _check_fits(message: Message) -> None:
+    """Raise UsageError when a value does not fit its field; text may have any length."""
+    layout = message.LAYOUT
+    values = list(layout.values(message))
+    for index, _ in layout.texts:
+        try:
+            values[index] = encode_text(values[index])
+        except ValueError as error:
+            raise binary.unfit_text(layout, index, error) from error
+    try:
+        layout.codec.pack(layout.size, layout.type, *values)
+    except (struct.error, OverflowError) as error:
+        raise binary.misfit(message, layout, error) from error
+
+
+@cache
+def _members(type_: int) -> tuple[_Member, ...]:
+    cls = MESSAGES[type_]
+    lies = {f.name: f for f in (*cls.VLS_LAYOUT.fields, *cls.LAYOUT.fields)}
+    members = []
+    for f in fields(cls):  # type: ignore[arg-type]  # every message is a dataclass
+        assert f.default is not MISSING
+        field = lies[f.name]
+        unset = f.default
+        if type_ in _MARKET_DATA and field.code in _LARGEST:
+            unset = _LARGEST[field.code]
+        members.append(_Member(f.name, *_kind(field), unset, unset in _SENTINELS))
+    return tuple(members)
+
+
+def _kind(field: Field) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What reads and what writes a field's value."""
+    if isinstance(field.wire, Text):
+        return _text, str
+    if field.code == "d":
+        return _double, _finite
+    if field.code == "f":
+        return _float, _finite
+    bits, signed = 8 * field.size, field.code.islower()
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+    def integer(value: Any) -> int:
+        number = value if type(value) is int else int(_number(value))
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    return integer, operator.index
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, int | float):
+        return value
+    if not isinstance(value, str):
+        raise TypeError
+    return int(value) if value.strip("+-").isdigit() else float(value)
+
+
+def _double(value: Any) -> float | None:
+    number = value if type(value) is float else float(_number(value))
+    return number if math.isfinite(number) else None
+
+
+def _float(value: Any) -> float | None:
+    number = _double(value)
+    largest = _LARGEST["f"]
+    return number if number is None or -largest <= number <= largest else math.copysign(largest, number)
+
+
+def _text(value: Any) -> str:
+    if type(value) is int:
+        value = str(value)
+    if not isinstance(value, str):
+        raise TypeError
+    if value.isascii() and "\0" not in value:
+        return value
+    return decode_text(value.encode(errors="replace"))  # JSON can spell half a character
