@@ -1,7 +1,7 @@
 """A live feed from the files Sierra Chart writes while it runs: the trades, and the depth where it is recorded.
 
 Sierra Chart flushes these files on a schedule of its own (Global Settings >> Data/Trade Service Settings >> Intraday
-File Flush Time in Milliseconds); that, not the polling here, decides how old a price is.
+File Flush Time in Milliseconds); that, not the reading here, decides how old a price is.
 """
 
 import asyncio
@@ -9,29 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_S, Clock
+from mia_daemon.clock import Clock
 from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.depth_tail import DepthTail
+from mia_daemon.feed.file_watch import FileWatch
 from mia_daemon.feed.sierra_files import (
-    DEPTH,
     SCID,
-    check_depth,
     check_scid,
     depth_to_events,
     ends_in_snapshot,
-    merge,
     scid_to_events,
+    to_ns,
     to_us,
 )
 from mia_daemon.feed.silence import SilenceTimer, marker
-from mia_daemon.feed.tail import POLL_FIRST_S, POLL_LAST_S, Tail
-from mia_daemon.records import Alert, EventArray, EventKind, Priority, empty_events
+from mia_daemon.feed.tail import Tail
+from mia_daemon.feed.time_merge import TimeMerge
+from mia_daemon.records import Alert, EventArray, EventKind, Priority
 from mia_daemon.stage import END, AlertSink
-
-_NS_PER_DAY = 86_400 * NS_PER_S
 
 
 class ScidFeed:
-    """Follows a growing `.scid`, and the symbol's `.depth` files if their directory is given.
+    """Follows a growing `.scid`, and the symbol's `.depth` files if their directory is given, as one stream by time.
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
     difference is how stale they are. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
@@ -39,9 +38,12 @@ class ScidFeed:
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
-        depth_directory: Sierra Chart's MarketDepthData folder, with one file per UTC day.
-        batch_events: rows per batch, while catching up.
+        depth_directory: Sierra Chart's MarketDepthData folder, with one file per day.
+        batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
+        price_multiplier: of stored prices; some data services store them in hundredths.
+        inotify: False polls always.
+        poll_interval_s: longest wait between two looks where inotify is silent.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class ScidFeed:
         batch_events: int = 4096,
         timer_interval_s: float = 1.0,
         price_multiplier: float = 1.0,
+        inotify: bool = True,
+        poll_interval_s: float = 0.02,
     ) -> None:
         self._clock = clock
         self._on_alert = on_alert
@@ -62,119 +66,113 @@ class ScidFeed:
         self._multiplier = price_multiplier
         since_us = None if since_ns is None else to_us(since_ns)
         self._trades = Tail(path, SCID, since_us)
-        self._depth = None if depth_directory is None else _DepthTail(depth_directory, path.stem, since_us)
+        self._depth = None if depth_directory is None else DepthTail(depth_directory, path.stem, since_us)
+        self._merge = TimeMerge()
         self._in_snapshot = False
         self._silence = SilenceTimer(timer_interval_s)
-        self._told_missing = False
+        self._told: set[Path] = set()  # what is known to be missing
+        self._watch = FileWatch(poll_interval_s, self._say_polling, inotify=inotify)
         self._closed = False
 
     async def run(self, queue: BatchQueue) -> None:
-        """Follow the file until `close`. Raises FileFormatError for a foreign file or a damaged record."""
-        delay_s = POLL_FIRST_S
+        """Follow the files until `close`. Raises FileFormatError for a foreign file or a damaged record."""
         try:
-            while not self._closed:
-                events = self.poll()
-                delay_s = POLL_FIRST_S if len(events) else min(2 * delay_s, POLL_LAST_S)
-                if len(events):
-                    await queue.put(Batch(events, self._clock.monotonic_ns()))
-                await asyncio.sleep(0 if len(events) >= self._batch_events else delay_s)
+            with self._watch:
+                while not self._closed:
+                    await self._step(queue)
         finally:
             self.close()
         await queue.put(END)
 
+    async def _step(self, queue: BatchQueue) -> None:
+        looked_ns = self._clock.monotonic_ns()
+        events = self.poll()
+        if len(events):
+            await queue.put(Batch(events, looked_ns))
+        if self._merge.behind:
+            await asyncio.sleep(0)
+            return
+        found = len(events) > 0 and events["kind"][0] != EventKind.TIMER
+        paths = [self._trades.path] if self._depth is None else [self._trades.path, self._depth.path]
+        silence_s = self._silence.wait_s(self._clock.monotonic_ns())
+        await self._watch.wait(paths, found=found, at_most_s=silence_s)
+
     def poll(self) -> EventArray:
         """What is new since the last call, possibly nothing."""
         now_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
-        parts = [self._poll_trades(now_ns)]
-        if self._depth is not None:
-            parts.append(self._poll_depth(self._depth, now_ns))
-        trades, *depth = parts
-        events = merge(trades, depth[0]) if depth and len(depth[0]) else trades
+        if self._merge.wants_trades:
+            self._read_trades(now_ns)
+        if self._depth is not None and self._merge.wants_depth:
+            self._read_depth(self._depth, now_ns, monotonic_ns)
+        events = self._merge.take()
         if not len(events):
-            timer = self._silence.due(monotonic_ns, now_ns)
+            timer = None if self._merge.behind else self._silence.due(monotonic_ns, now_ns)
             return events if timer is None else timer
         events["recv_ns"] = now_ns
         self._silence.heard(int(events["ts_ns"].max()), monotonic_ns)
         return events
 
-    def _poll_trades(self, now_ns: int) -> EventArray:
-        records, change = self._trades.poll(self._batch_events)
-        self._tell_if_missing(now_ns)
-        check_scid(records, self._trades.path)
-        return self._after_gap(scid_to_events(records, 0, self._multiplier), change, self._trades.path, now_ns)
+    def _read_trades(self, now_ns: int) -> None:
+        tail = self._trades
+        records, change = tail.poll(self._batch_events)
+        self._tell_if_missing(tail.path, tail.trouble, "open a chart of the symbol in Sierra Chart", now_ns)
+        check_scid(records, tail.path)
+        events = scid_to_events(records, 0, self._multiplier)
+        self._merge.put_trades(self._after_gap(events, change, tail.path, now_ns), more=tail.more)
 
-    def _poll_depth(self, depth: "_DepthTail", now_ns: int) -> EventArray:
-        records, change = depth.poll(self._batch_events, now_ns)
-        if not len(records) and not change:
-            return empty_events(0)
-        check_depth(records, depth.path)
+    def _read_depth(self, depth: DepthTail, now_ns: int, monotonic_ns: int) -> None:
+        before = depth.path
+        records, change = depth.poll(self._batch_events, monotonic_ns)
+        if depth.path != before:
+            self._in_snapshot = False
+            self._alert(now_ns, "depth_file", Priority.INFO, f"depth is read from {depth.path}", depth.path)
+        self._tell_if_missing(depth.path, depth.trouble, "record market depth of the symbol in Sierra Chart", now_ns)
         events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
-        self._in_snapshot = ends_in_snapshot(events) if len(events) else False
-        return self._after_gap(events, change, depth.path, now_ns)
+        if change or len(events):
+            self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
+        self._merge.put_depth(self._after_gap(events, change, depth.path, now_ns), more=depth.more)
 
     def _after_gap(self, events: EventArray, change: str, path: Path, now_ns: int) -> EventArray:
         """The events, behind a GAP where the file was found changed."""
         if not change:
             return events
         text = f"{path} {change} while it was read: prices in between may be missing; look whether Sierra Chart runs"
-        self._on_alert(Alert(now_ns, "feed_file_changed", Priority.ERROR, text, {"path": str(path)}))
+        self._alert(now_ns, "feed_file_changed", Priority.ERROR, text, path)
         ts_ns = self._silence.last_ts_ns or (int(events["ts_ns"][0]) if len(events) else now_ns)
-        gap = marker(EventKind.GAP, ts_ns, now_ns)
-        return np.concatenate((gap, events))
+        return np.concatenate((marker(EventKind.GAP, ts_ns, now_ns), events))
 
-    def _tell_if_missing(self, now_ns: int) -> None:
-        missing = self._trades.missing
-        if missing and not self._told_missing:
-            text = (
-                f"{self._trades.path} is not there yet: open a chart of the symbol in Sierra Chart, or mend scid_path"
-            )
-            self._on_alert(Alert(now_ns, "feed_file_missing", Priority.ERROR, text, {"path": str(self._trades.path)}))
-        self._told_missing = missing
+    def _tell_if_missing(self, path: Path, trouble: str, advice: str, now_ns: int) -> None:
+        """Say once that there is nothing to read, and again when there is."""
+        if trouble and path not in self._told:
+            self._told.add(path)
+            text = f"{path} {trouble}: {advice}, or mend the path; it is read as soon as it is there"
+            self._alert(now_ns, "feed_file_missing", Priority.ERROR, text, path)
+        elif not trouble and path in self._told:
+            self._told.remove(path)
+            self._alert(now_ns, "feed_file_found", Priority.INFO, f"{path} is there now and is read", path)
+
+    def _say_polling(self, text: str) -> None:
+        self._alert(self._clock.now_ns(), "feed_polling", Priority.INFO, text, self._trades.path)
+
+    def _alert(self, now_ns: int, code: str, priority: Priority, text: str, path: Path) -> None:
+        self._on_alert(Alert(now_ns, code, priority, text, {"path": str(path)}))
 
     def close(self) -> None:
         """Read no more: `run` puts `END` and returns."""
         self._closed = True
+        self._watch.wake()
         self._trades.close()
         if self._depth is not None:
             self._depth.close()
 
 
-class _DepthTail:
-    """The depth files of a symbol, one per UTC day: `<symbol>.<yyyy-mm-dd>.depth`."""
+def newest_scid_ns(path: Path) -> int | None:
+    """The time of a `.scid` file's last whole record, ns; None where there is no such record. Raises FileFormatError.
 
-    def __init__(self, directory: Path, symbol: str, since_us: int | None) -> None:
-        self._directory = directory
-        self._symbol = symbol
-        self._since_us = since_us
-        self._day = -1
-        self._tail: Tail | None = None
-
-    @property
-    def path(self) -> Path:
-        assert self._tail is not None
-        return self._tail.path
-
-    def poll(self, limit: int, now_ns: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.void]], str]:
-        """As Tail.poll. The next day's file is opened once it exists and the old one has nothing more."""
-        day = now_ns // _NS_PER_DAY
-        if self._tail is None:
-            self._follow(day, self._since_us)
-        assert self._tail is not None
-        records, change = self._tail.poll(limit)
-        if not len(records) and day != self._day and self._path_of(day).exists():
-            self._follow(day, 0)
-            return self._tail.poll(limit)
-        return records, change
-
-    def _follow(self, day: int, since_us: int | None) -> None:
-        self.close()
-        self._day = day
-        self._tail = Tail(self._path_of(day), DEPTH, since_us)
-
-    def _path_of(self, day: int) -> Path:
-        date = np.datetime64(day, "D")
-        return self._directory / f"{self._symbol}.{date}.depth"
-
-    def close(self) -> None:
-        if self._tail is not None:
-            self._tail.close()
+    For files that are being written: what is torn at the end is left out.
+    """
+    tail = Tail(path, SCID, None)
+    try:
+        return None if not tail.open() or tail.newest_us is None else int(to_ns(tail.newest_us))
+    finally:
+        tail.close()

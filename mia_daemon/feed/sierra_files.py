@@ -46,7 +46,7 @@ Records = NDArray[np.void]
 
 CLEAR_BOOK, ADD_BID, ADD_ASK, MODIFY_BID, MODIFY_ASK, DELETE_BID, DELETE_ASK = range(1, 8)
 """Commands of a depth record."""
-_END_OF_BATCH = 1
+END_OF_BATCH = 1
 
 # The markers are defined by their bits; as decimal text they would not survive a round trip through float32.
 FIRST_SUBTRADE_BITS = int(np.array(-1.99900095e37, "<f4").view("<u4"))
@@ -238,7 +238,7 @@ def depth_to_events(
     events["kind"] = EventKind.DEPTH
     clear = command == CLEAR_BOOK
     events["side"] = np.where(clear, 0, np.where(command & 1 == 0, 1, -1))  # the even commands are the bid's
-    batch_end = records["flags"] & _END_OF_BATCH != 0
+    batch_end = records["flags"] & END_OF_BATCH != 0
     snapshot = _snapshot_rows(command, batch_end, in_snapshot=in_snapshot)
     events["flags"] = (
         batch_end * np.uint16(EventFlag.BATCH_END)
@@ -323,7 +323,7 @@ def events_to_depth(events: EventArray) -> Records:
     of_bid = np.where(snapshot, ADD_BID, np.where(depth["size"] > 0, MODIFY_BID, DELETE_BID))
     records["time"] = to_us(depth["ts_ns"])
     records["command"] = np.where(clear, CLEAR_BOOK, of_bid + (depth["side"] < 0))
-    records["flags"] = np.where(depth["flags"] & EventFlag.BATCH_END != 0, _END_OF_BATCH, 0)
+    records["flags"] = np.where(depth["flags"] & EventFlag.BATCH_END != 0, END_OF_BATCH, 0)
     records["num_orders"] = depth["count"]
     records["price"] = np.where(clear, 0.0, depth["price"])
     records["quantity"] = depth["size"]

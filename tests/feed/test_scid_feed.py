@@ -173,6 +173,7 @@ def test_depth_is_merged_and_followed_into_the_next_day(tmp_path, clock, alerts)
     clock.pass_s(86_400)
     first.append(book((43_199, sf.DELETE_BID, 1)))
     assert offsets(feed.poll()) == [43_199]  # yesterday's file first
+    clock.pass_s(1)
     second = new_file(
         tmp_path / f"x.{after}.depth", sf.DEPTH, book((86_400, sf.CLEAR_BOOK, 0), (86_400, sf.ADD_ASK, 0))
     )
@@ -181,7 +182,8 @@ def test_depth_is_merged_and_followed_into_the_next_day(tmp_path, clock, alerts)
     second.append(book((86_400, sf.ADD_BID, 1), (86_401, sf.ADD_BID, 1)))
     flags = feed.poll()["flags"].tolist()
     assert flags == [EventFlag.SNAPSHOT | EventFlag.BATCH_END, EventFlag.BATCH_END]  # the snapshot spanned two polls
-    assert alerts == []
+    assert [alert.code for alert in alerts] == ["depth_file", "depth_file"]
+    assert str(tmp_path / f"x.{after}.depth") in alerts[1].text
     feed.close()
     for writer in (trade_writer, first, second):
         writer.close()

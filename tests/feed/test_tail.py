@@ -72,13 +72,13 @@ def test_missing_file_is_awaited(tmp_path):
     path = tmp_path / "x.scid"
     tail = Tail(path, SCID, BEGIN)
     assert times(tail.poll(9)) == []
-    assert tail.missing
+    assert tail.trouble
     path.write_bytes(SCID.header()[:20])
     assert times(tail.poll(9)) == []
-    assert tail.missing
+    assert tail.trouble
     put(path, 5)
     assert tail.poll(9)[1] == ""
-    assert not tail.missing
+    assert not tail.trouble
     tail.close()
 
 
