@@ -79,6 +79,7 @@ class DtcSettings(Section):
 
     host: str = "127.0.0.1"
     port: Port = 11099
+    history_port: Port = 11098  # of historical price data; used by `fetch`
     username: SecretStr = SecretStr("")
     password: SecretStr = SecretStr("")
     client_name: str = "mia-daemon"
@@ -122,6 +123,44 @@ class DtcSettings(Section):
         return self
 
 
+class FaultSettings(Section):
+    """What goes wrong at the stand-in on purpose; by default nothing does."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    # The line, on the wall clock; times count from a client's logon.
+    connections: Annotated[int, Field(ge=0)] = 0  # only the first so many are hit; 0: all
+    split: bool = False
+    coalesce_ms: NonNegative = 0.0
+    delay_ms: NonNegative = 0.0
+    stall_every_s: NonNegative = 0.0
+    stall_s: NonNegative = 0.0
+    mute: bool = False
+    mute_after_s: NonNegative | None = None
+    half_open_after_s: NonNegative | None = None
+    reset_after_s: NonNegative | None = None
+    # Orders, in exchange time.
+    reject_share: Share = 0.0
+    duplicate_share: Share = 0.0
+    reorder_share: Share = 0.0
+    lose_share: Share = 0.0
+    late_fill_share: Share = 0.0
+    late_ms: NonNegative = 500.0  # by which a late fill is late, and a reordered update at most
+    clock_skew_s: float = 0.0
+
+    @model_validator(mode="after")
+    def _stalls_end(self) -> "FaultSettings":
+        if bool(self.stall_every_s) != bool(self.stall_s) or self.stall_s > self.stall_every_s:
+            raise ValueError("stall_every_s and stall_s go together, and a stall ends before the next begins")
+        return self
+
+    @property
+    def of_the_line(self) -> bool:
+        """Whether connections are hit."""
+        after = (self.mute_after_s, self.half_open_after_s, self.reset_after_s)
+        now = self.split or self.mute or self.coalesce_ms or self.delay_ms or self.stall_s
+        return bool(now) or any(value is not None for value in after)
+
+
 class SimulatorSettings(Section):
     """The embedded Sierra Chart stand-in."""
 
@@ -134,6 +173,8 @@ class SimulatorSettings(Section):
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
+    policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
+    faults: FaultSettings = FaultSettings()
 
 
 class FeatureSettings(Section):

@@ -19,11 +19,13 @@ def document():
 def test_the_shipped_file_states_every_option(document):
     """Each setting stands in etc/mia.toml, set or as a commented example."""
     text = SHIPPED.read_text()
-    for table, field in config.Settings.model_fields.items():
-        for name in field.annotation.model_fields:
+    tables = {table: (field.annotation, document[table]) for table, field in config.Settings.model_fields.items()}
+    tables["simulator.faults"] = (config.FaultSettings, document["simulator"]["faults"])
+    for table, (model, stated) in tables.items():
+        for name in model.model_fields:
             if f"{table}.{name}" in {"dtc.username", "dtc.password"}:
                 continue
-            assert name in document[table] or f"# {name} = " in text, f"{table}.{name} is not in {SHIPPED.name}"
+            assert name in stated or f"# {name} = " in text, f"{table}.{name} is not in {SHIPPED.name}"
 
 
 def test_the_shipped_values_are_the_defaults(document):
@@ -46,6 +48,13 @@ def test_the_shipped_values_are_the_defaults(document):
         ({"decision": {"exit_below": 0.9}}, "exit_below must not exceed enter_above"),
         ({"dtc": {"password": "hunter2"}}, "MIA_DTC_PASSWORD"),
         ({"dtc": 5}, "dtc"),
+        ({"dtc": {"tls": "pinned"}}, "tls_fingerprint_sha256 go together"),
+        ({"dtc": {"tls_fingerprint_sha256": "ab" * 32}}, "tls_fingerprint_sha256 go together"),
+        ({"dtc": {"tls": "pinned", "tls_fingerprint_sha256": "ab:cd"}}, "64 hexadecimal digits"),
+        ({"dtc": {"tls_ca_file": "ca.pem"}}, 'only with tls = "verify"'),
+        ({"simulator": {"faults": {"delay_m": 5}}}, "unknown key simulator.faults.delay_m; did you mean delay_ms?"),
+        ({"simulator": {"faults": {"lose_share": 1.5}}}, "simulator.faults.lose_share"),
+        ({"simulator": {"faults": {"stall_s": 1.5}}}, "stall_every_s and stall_s go together"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(document, change, said):
@@ -77,6 +86,30 @@ def test_secrets_come_from_outside_and_stay_hidden(document, tmp_path):
             assert "hunter2" not in told
             assert "correct horse" not in told
     assert from_environment.dtc.username == plain.dtc.username
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
+def test_a_password_may_go_to_this_machine_in_the_clear(document, host):
+    document["dtc"]["host"] = host
+    assert not config.parse(document, "x", environ={"MIA_DTC_PASSWORD": "pw"}).dtc.encrypted
+
+
+@pytest.mark.parametrize("variable", ["MIA_DTC_USERNAME", "MIA_DTC_PASSWORD"])
+@pytest.mark.parametrize("host", ["10.0.0.7", "sierra.lan", "localhost.evil.net"])
+def test_a_password_goes_elsewhere_in_the_clear_only_when_that_is_said(document, host, variable):
+    document["dtc"]["host"] = host
+    assert not config.parse(document, "x", environ={}).dtc.has_credentials
+    with pytest.raises(ConfigError, match=f"would travel to {host} .* set dtc.tls to") as refusal:
+        config.parse(document, "x", environ={variable: "hunter2"})
+    assert "hunter2" not in str(refusal.value)
+    for tls in ("off", "verify"):
+        document["dtc"]["tls"] = tls
+        assert config.parse(document, "x", environ={variable: "hunter2"}).dtc.encrypted == (tls == "verify")
+
+
+def test_a_fingerprint_may_be_written_as_openssl_prints_it(document):
+    document["dtc"] |= {"tls": "pinned", "tls_fingerprint_sha256": ":".join(["AB"] * 32)}
+    assert config.parse(document, "x", environ={}).dtc.tls_fingerprint_sha256 == "ab" * 32
 
 
 def test_the_hash_is_of_the_values_in_force(document):

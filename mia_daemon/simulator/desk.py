@@ -17,6 +17,7 @@ from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
+from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_messages import (
     Refused,
@@ -31,9 +32,14 @@ from mia_daemon.simulator.order_messages import (
     time_in_force,
 )
 
+_NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.SubmitFlattenPositionOrder})
+
 
 class OrderDesk:
     """Trading in one symbol on one account.
+
+    Args:
+        faults: what goes wrong on purpose.
 
     Attributes:
         orders: every order of the account by its ClientOrderID, done or not.
@@ -41,7 +47,9 @@ class OrderDesk:
         record: lines for orders.jsonl since the caller last cleared them.
     """
 
-    def __init__(self, engine: MatchingEngine, account: Account, instrument: Instrument) -> None:
+    def __init__(self, engine: MatchingEngine, account: Account, instrument: Instrument, faults: OrderFaults) -> None:
+        self._faults = faults
+        self._refusal = ""  # of the message at hand
         self.engine = engine
         self.account = account
         self.instrument = instrument
@@ -78,6 +86,7 @@ class OrderDesk:
         """Act on a trading message; the answers go to its sender. What it set in motion comes with `publish`."""
         if type(message) in self._orders_types:
             self._note("received", type=type(message).__name__, **_stated(message))
+        self._refusal = self._faults.refusal() if type(message) in _NEW_ORDERS else ""
         return self._answers[type(message)](message)
 
     def publish(self) -> list[Message]:
@@ -187,9 +196,17 @@ class OrderDesk:
         order = self._by_server_id.get(m.ServerOrderID)
         if order is None:
             self._refuse_change(m.ServerOrderID, m.ClientOrderID, Reason.CANCEL_REJECTED)
-        else:
+        elif not self._fills_unnoticed(order):
             self.engine.cancel(order)
         return []
+
+    def _fills_unnoticed(self, order: ClientOrder) -> bool:
+        """Whether the faults want this cancel to come too late; then it is confirmed all the same."""
+        confirmation = self.engine.fill_before_cancel(order) if self._faults.fills_before_cancel() else None
+        if confirmation is None:
+            return False
+        self._faults.confirm(order.client_id, order_update(confirmation, self.instrument, self.account.name))
+        return True
 
     def _replace(self, m: dtc.CancelReplaceOrder) -> list[Message]:
         order = self._by_server_id.get(m.ServerOrderID)
@@ -213,12 +230,15 @@ class OrderDesk:
         if symbol != self.instrument.symbol:
             raise Refused(f"symbol {symbol} is not traded here")
         if account != self.account.name:
+            mode = "on" if self.account.name.startswith("Sim") else "off"
             raise Refused(
-                f"trade account {account or '(none)'} can't be used: Trade Simulation Mode is on, "
+                f"trade account {account or '(none)'} can't be used: Trade Simulation Mode is {mode}, "
                 f"use {self.account.name}"
             )
         if client_id in self.orders:
             raise Refused(f"ClientOrderID {client_id} has been used already")
+        if self._refusal:
+            raise Refused(self._refusal)
 
     def _known(self, order: ClientOrder) -> None:
         self.orders[order.client_id] = order

@@ -16,6 +16,7 @@ from mia_daemon.simulator import hours
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.desk import OrderDesk
+from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine
@@ -89,10 +90,11 @@ class Exchange:
         saved = store.load()
         self.engine = MatchingEngine(new_id_on_replace=settings.new_order_id_on_replace)
         self.account = Account(account, settings.starting_cash)
-        self.desk = OrderDesk(self.engine, self.account, instrument)
+        self._run = saved.facts["run"] + 1 if saved else 1
+        self._faults = OrderFaults(settings.faults, f"{settings.faults.seed}/{self._run}")
+        self.desk = OrderDesk(self.engine, self.account, instrument, self._faults)
         self._fills_saved = 0
         self._dropped: list[int] = []  # orders forgotten since the last save
-        self._run = 1
         if saved is None:
             start = hours.start_ns(settings.start_date or hours.start_date(instrument.symbol, today))
             value = settings.start_price / instrument.tick_size
@@ -116,7 +118,6 @@ class Exchange:
         facts = saved.facts
         for name, value in facts["account"].items():
             setattr(self.account, name, value)
-        self._run = facts["run"] + 1
         self.engine.next_order_id = facts["next_order_id"]
         self.engine.next_execution_id = facts["next_execution_id"]
         self.engine.restore([order for order in saved.orders if order.alive], facts["last_price"])
@@ -142,8 +143,8 @@ class Exchange:
 
     def handle(self, message: Message) -> Output:
         """Act on a client's trading message at this moment of exchange time."""
-        answers = self.desk.handle(message)
-        return self._output(answers, self.market.collect())
+        answers = self.desk.handle(self._faults.asked(message))
+        return self._output(self._faults.dated(answers), self.market.collect())
 
     def renew_lease(self, lease_ns: int) -> None:
         """Save that exchange time may go on to `lease_ns`."""
@@ -157,7 +158,7 @@ class Exchange:
         self._store.close()
 
     def _output(self, answers: list[Message], market: list[MarketEvent]) -> Output:
-        news = self.desk.publish()
+        news = self._faults.tell(self.desk.publish(), self.now_ns)
         dropped: list[int] = []
         for event in market:
             if type(event) is TradeEvent:

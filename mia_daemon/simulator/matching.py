@@ -124,6 +124,21 @@ class MatchingEngine:
         self._kill(order, "")
         self._settle()
 
+    def fill_before_cancel(self, order: ClientOrder) -> OrderEvent | None:
+        """The order filled, all of it at its own price, while its cancel was on its way.
+
+        Returns:
+            The cancel's confirmation, which is wrong; None for an order that waits for something: nothing was done.
+        """
+        limit = order.limit
+        if not order.resting or limit is None:
+            return None
+        confirmed = order.event(self.now_ns, Reason.CANCELED, status=Status.CANCELED)._replace(remaining=0)
+        self._withdraw(order)
+        self._fill(order, order.open_quantity, limit)
+        self._settle()
+        return confirmed
+
     def replace(
         self,
         order: ClientOrder,

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +20,7 @@ from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
+from mia_daemon.tls import server_context
 from mia_daemon.trading_calendar import LAST_DATE, TradingCalendar
 
 HOST = "127.0.0.1"
@@ -58,8 +60,9 @@ def open_server(
     except BaseException:
         store.close()
         raise
-    manners = manners or Manners(generation=settings.simulator.generation)
-    return SimulatorServer(exchange, clock, settings.simulator.speed, manners)
+    simulator = settings.simulator
+    manners = manners or Manners(generation=simulator.generation, serves_market_data=simulator.policy != "sierra")
+    return SimulatorServer(exchange, clock, simulator.speed, manners, simulator.faults)
 
 
 def _calendar(settings: Settings, today: date, state_dir: Path) -> TradingCalendar:
@@ -87,19 +90,36 @@ async def serve(
     await server.run(host, port, on_listening)
 
 
-def run_simulator(settings: Settings, *, port: int, state_dir: Path, parent_watch: bool = False) -> None:
+def run_simulator(
+    settings: Settings,
+    *,
+    port: int,
+    state_dir: Path,
+    parent_watch: bool = False,
+    tls_files: tuple[Path, Path] | None = None,
+) -> None:
     """Run a simulator in this process until SIGTERM or SIGINT, or, watching its parent, until standard input closes.
 
     Says one JSON line on standard output once it listens: `{"event": "listening", "host": …, "port": …}`.
 
+    Args:
+        settings: `instrument` and `simulator` are used.
+        port: 0 for any free one.
+        state_dir: where it remembers.
+        parent_watch: end with standard input.
+        tls_files: certificate and key of encrypted connections; None for plain ones.
+
     Raises:
-        StartError: the port is in use, or the state or the settings can't be used.
+        StartError: the port is in use, or the state, the settings or the certificate can't be used.
     """
+    tls = None if tls_files is None else server_context(*tls_files)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_main(settings, port, state_dir, parent_watch=parent_watch))
+    asyncio.run(_main(settings, port, state_dir, parent_watch=parent_watch, tls=tls))
 
 
-async def _main(settings: Settings, port: int, state_dir: Path, *, parent_watch: bool) -> None:
+async def _main(
+    settings: Settings, port: int, state_dir: Path, *, parent_watch: bool, tls: ssl.SSLContext | None
+) -> None:
     server = open_server(settings, state_dir)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +132,7 @@ async def _main(settings: Settings, port: int, state_dir: Path, *, parent_watch:
             raise StartError(
                 "--parent-watch needs a pipe as standard input: its end means that the parent died"
             ) from error
-    await server.run(HOST, port, _say_listening)
+    await server.run(HOST, port, _say_listening, tls)
 
 
 def _say_listening(port: int) -> None:

@@ -8,14 +8,18 @@ wall clock; no event is ever skipped.
 import asyncio
 import logging
 import os
+import random
+import ssl
 from collections.abc import Callable
 from typing import cast
 
 from mia_daemon.clock import NS_PER_S, Clock
+from mia_daemon.config import FaultSettings
 from mia_daemon.dtc.binary import encode
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import ClientSession, Manners
 from mia_daemon.simulator.exchange import Exchange, Output
+from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.market_messages import Dialect, market_stream
 
 MAX_BUFFER = 8 << 20
@@ -39,13 +43,23 @@ class SimulatorServer:
     Args:
         speed: exchange seconds per wall second.
         manners: how it behaves towards clients.
+        faults: what goes wrong with their connections on purpose.
 
     Attributes:
         dropped: reasons why clients were disconnected, newest last.
     """
 
-    def __init__(self, exchange: Exchange, clock: Clock, speed: float, manners: Manners | None = None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        clock: Clock,
+        speed: float,
+        manners: Manners | None = None,
+        faults: FaultSettings | None = None,
+    ) -> None:
         self.exchange = exchange
+        self._faults = faults or FaultSettings()
+        self._admitted = 0
         self.dropped: list[str] = []
         self._manners = manners or Manners()
         self._clock = clock
@@ -57,20 +71,23 @@ class SimulatorServer:
         self._failure: MiaError | None = None
         self._stopped = asyncio.Event()
 
-    async def run(self, host: str, port: int, on_listening: Callable[[int], None]) -> None:
+    async def run(
+        self, host: str, port: int, on_listening: Callable[[int], None], tls: ssl.SSLContext | None = None
+    ) -> None:
         """Serve until `stop` is called; the state is saved and clients are sent a LOGOFF.
 
         Args:
             host: address to listen on.
             port: 0 for any free one.
             on_listening: told the port once connections are accepted.
+            tls: of encrypted connections; None for plain ones.
 
         Raises:
             StartError: the address can't be listened on.
             JournalError: the state can't be saved any more.
         """
         try:
-            listener = await self._listen(host, port)
+            listener = await self._listen(host, port, tls)
             try:
                 on_listening(listener.sockets[0].getsockname()[1])
                 self._paced_ns = self._clock.monotonic_ns()
@@ -86,10 +103,10 @@ class SimulatorServer:
         if self._failure is not None:
             raise self._failure
 
-    async def _listen(self, host: str, port: int) -> asyncio.Server:
+    async def _listen(self, host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.create_server(lambda: _Connection(self), host, port)
+            return await loop.create_server(lambda: _Connection(self), host, port, ssl=tls)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartError(
@@ -199,6 +216,14 @@ class SimulatorServer:
             session.close(f"no more than {MAX_CLIENTS} clients are served")
         return session
 
+    def line(self, transport: asyncio.Transport) -> "asyncio.Transport | FaultyLine":
+        """What a new connection writes to."""
+        self._admitted += 1
+        faults = self._faults
+        if not faults.of_the_line or 0 < faults.connections < self._admitted:
+            return transport
+        return FaultyLine(transport, faults, random.Random(f"{faults.seed}/{self._admitted}"))  # noqa: S311  # as seeded
+
     def forget(self, connection: "_Connection", reason: str) -> None:
         """A connection is gone."""
         if connection in self._connections:
@@ -223,14 +248,14 @@ class SimulatorServer:
 class _Connection(asyncio.Protocol):
     """The thin shell: bytes between a socket and its session, one write per step."""
 
-    transport: asyncio.Transport
+    transport: asyncio.Transport | FaultyLine
     session: ClientSession
 
     def __init__(self, server: SimulatorServer) -> None:
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        self.transport = self._server.line(cast("asyncio.Transport", transport))  # uvloop's is one in all but its base
         self.session = self._server.admit(self)
         self.flush()
 
@@ -249,6 +274,8 @@ class _Connection(asyncio.Protocol):
         if session.out:
             transport.write(b"".join(session.out))
             session.out.clear()
+        if session.logged_on and isinstance(transport, FaultyLine):
+            transport.logged_on()
         waiting = transport.get_write_buffer_size()
         if waiting > MAX_BUFFER:
             session.closing = f"the client does not read: {waiting} bytes were waiting"
