@@ -1,0 +1,62 @@
+"""`.scid` files in a directory, as a server of historical prices asks for them."""
+
+import bisect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mia_daemon.clock import NS_PER_US
+from mia_daemon.dtc.historical import PriceRecords
+from mia_daemon.errors import FileFormatError
+from mia_daemon.feed.history_records import bars, from_scid
+from mia_daemon.feed.sierra_files import Records, read_scid, to_us
+
+_SYMBOL = re.compile(r"[A-Za-z0-9_#$^=+-][A-Za-z0-9_#$^=+. -]*")
+"""What can be asked for becomes the name of a file: nothing that leads out of the directory."""
+
+_PIECE = 65_536  # trades looked at together
+
+
+class ScidArchive:
+    """One `<symbol>.scid` for each symbol."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def pieces(self, symbol: str, interval_s: int, start_us: int, end_us: int) -> Iterator[PriceRecords]:
+        """The records of `start_us` to `end_us` (Unix time, both included), in order, a piece at a time.
+
+        Args:
+            symbol: names the file.
+            interval_s: of the bars; 0: single trades.
+            start_us: the first moment.
+            end_us: the last.
+
+        Raises:
+            FileFormatError: the symbol is not here or its file can't be served; before the first piece.
+        """
+        path = self._directory / f"{symbol}.scid"
+        if not _SYMBOL.fullmatch(symbol) or not path.is_file():
+            raise FileFormatError(f"there is no {symbol}.scid here")
+        records = read_scid(path)
+        first = _place(records, start_us)
+        return _cut(records[first : max(first, _place(records, end_us + 1))], interval_s)
+
+
+def _place(records: Records, time_us: int) -> int:
+    """The first record at `time_us` or later, looking at a few of them."""
+    wanted = to_us(time_us * NS_PER_US)
+    return bisect.bisect_left(range(len(records)), wanted, key=lambda i: int(records["time"][i]))
+
+
+def _cut(records: Records, interval_s: int) -> Iterator[PriceRecords]:
+    """A piece at a time, and no bar in two pieces."""
+    first, bar_us = 0, interval_s * 1_000_000
+    while first < len(records):
+        last = min(first + _PIECE, len(records))
+        if interval_s and last < len(records):
+            newest_us = int(from_scid(records[last - 1 : last])["time_us"][0])
+            last = _place(records, (newest_us // bar_us + 1) * bar_us)
+        rows = from_scid(records[first:last])
+        yield bars(rows, interval_s) if interval_s else rows
+        first = last
