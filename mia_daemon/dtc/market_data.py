@@ -1,7 +1,8 @@
 """Market data messages as `MARKET_EVENT` rows; all other messages as themselves, in their place between the rows.
 
 A burst of messages is read column by column, type by type, which takes a fraction of the time of one by one. A few
-messages are read one by one, which is sooner done than setting up columns. Both give the same rows.
+messages are read one by one, which is sooner done than setting up columns, and so is JSON, which has no columns. Both
+give the same rows.
 """
 
 from collections.abc import Mapping
@@ -11,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.dtc import market_columns as columns
-from mia_daemon.dtc.binary import decode
+from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.layout import MESSAGES, Message
 from mia_daemon.dtc.market_columns import READINGS, Reading, SymbolState
 from mia_daemon.dtc.market_rows import Row, read_row
 from mia_daemon.dtc.messages import MarketDataSnapshot
 from mia_daemon.dtc.stream import Frames
+from mia_daemon.errors import ProtocolError
 from mia_daemon.records import MARKET_EVENT, EventArray, EventKind
 
 Segment = EventArray | Message
@@ -41,14 +43,19 @@ class MarketDataDecoder:
 
     Args:
         symbols: the `symbol` column for each SymbolID the client chose. Rows of other SymbolIDs are dropped.
+        codec: how the messages are encoded.
 
     Attributes:
+        codec: may be changed between two calls.
+        error: a frame that held no message ended the stream; what came before it was handed out.
         unknown_types: messages skipped because nobody knows their type.
         unknown_symbols: messages dropped for their SymbolID.
         malformed: messages dropped because they ended too early or made no sense (no price, no side).
     """
 
-    def __init__(self, symbols: Mapping[int, int]) -> None:
+    def __init__(self, symbols: Mapping[int, int], codec: Codec = BINARY) -> None:
+        self.codec = codec
+        self.error: ProtocolError | None = None
         self.unknown_types = 0
         self.unknown_symbols = 0
         self.malformed = 0
@@ -60,7 +67,7 @@ class MarketDataDecoder:
 
         `received_ns` is the wall-clock time of arrival, for `recv_ns`.
         """
-        if len(frames) <= _FEW:
+        if len(frames) <= _FEW or not self.codec.structures:
             return self._decode_few(frames, received_ns)
         return self._decode_many(frames, received_ns)
 
@@ -69,7 +76,11 @@ class MarketDataDecoder:
         rows: list[Row] = []
         view = memoryview(frames.data)
         for start, end in pairwise(frames.offsets):
-            message = decode(view[start:end])
+            try:
+                message = self.codec.decode(view[start:end])
+            except ProtocolError as error:
+                self.error = error
+                break
             if message is None:
                 self.unknown_types += 1
                 continue
@@ -88,7 +99,7 @@ class MarketDataDecoder:
         return segments
 
     def _row(self, message: Message, reading: Reading, size: int, received_ns: int) -> Row | None:
-        if size < reading.dtype.itemsize:
+        if size < reading.dtype.itemsize and self.codec.structures:
             self.malformed += 1
             return None
         symbol = self._symbols.get(message.SymbolID)  # type: ignore[attr-defined]
@@ -106,7 +117,7 @@ class MarketDataDecoder:
         market = np.flatnonzero(actions >= _FIRST_READING)
         events, origin = self._rows(frames, market, actions[market].astype(np.intp) - _FIRST_READING, received_ns)
         others = np.flatnonzero((actions == _MESSAGE) | (types == _SNAPSHOT))
-        return _interleave(frames, events, np.searchsorted(origin, others), others)
+        return self._interleave(frames, events, np.searchsorted(origin, others), others)
 
     def _rows(
         self, frames: Frames, market: NDArray[np.intp], readings: NDArray[np.intp], received_ns: int
@@ -156,18 +167,23 @@ class MarketDataDecoder:
                 columns.fill_from_before(part, readings[mine], state, received_ns)
                 columns.put(events, mine, part)
 
-
-def _interleave(frames: Frames, events: EventArray, at: NDArray[np.intp], others: NDArray[np.intp]) -> list[Segment]:
-    """The rows, cut at the positions `at`, where the messages numbered `others` come between."""
-    segments: list[Segment] = []
-    view, begin = memoryview(frames.data), 0
-    for end, number in zip(at.tolist(), others.tolist(), strict=True):
-        if end > begin:
-            segments.append(events[begin:end])
-            begin = end
-        message = decode(view[frames.offsets[number] : frames.offsets[number + 1]])
-        assert message is not None  # its type is declared
-        segments.append(message)
-    if begin < len(events):
-        segments.append(events[begin:])
-    return segments
+    def _interleave(
+        self, frames: Frames, events: EventArray, at: NDArray[np.intp], others: NDArray[np.intp]
+    ) -> list[Segment]:
+        """The rows, cut at the positions `at`, where the messages numbered `others` come between."""
+        segments: list[Segment] = []
+        view, begin = memoryview(frames.data), 0
+        for end, number in zip(at.tolist(), others.tolist(), strict=True):
+            if end > begin:
+                segments.append(events[begin:end])
+                begin = end
+            try:
+                message = self.codec.decode(view[frames.offsets[number] : frames.offsets[number + 1]])
+            except ProtocolError as error:
+                self.error = error
+                return segments
+            assert message is not None  # its type is declared
+            segments.append(message)
+        if begin < len(events):
+            segments.append(events[begin:])
+        return segments

@@ -4,6 +4,9 @@
                            │                               │                      │
                            └───── refused, late, broken, silent, ended ───────────┴──────────► FAILED
 
+Where the server's encoding is preset there is nothing to agree on: start leads to LOGON_SENT. Otherwise all is binary
+until the server has answered, and what it then names is spoken, be it what we asked for or not.
+
 Bytes go in, events come out, and what has to be sent is fetched with `outgoing`. The session is told the time: `now_ns`
 is a stopwatch reading, `received_ns` the date.
 """
@@ -13,8 +16,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.dtc.binary import encode
-from mia_daemon.dtc.enums import CURRENT_VERSION, PROTOCOL_TYPE, EncodingEnum, LogonStatusEnum
+from mia_daemon.dtc.encodings import BINARY, Codec, Reader, codec_of
+from mia_daemon.dtc.enums import CURRENT_VERSION, PROTOCOL_TYPE, LogonStatusEnum
 from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
 from mia_daemon.dtc.messages import (
@@ -28,7 +31,7 @@ from mia_daemon.dtc.messages import (
     LogonResponse,
     UserMessage,
 )
-from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.dtc.stream import Frames
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError, SentElsewhere
 
 
@@ -45,6 +48,7 @@ class Event(Enum):
     """What can happen to a session."""
 
     START = "start"
+    START_PRESET = "start, encoding preset"
     STOP = "stop"  # we log off
     ENCODING_AGREED = "encoding agreed"
     LOGON_ACCEPTED = "logon accepted"
@@ -73,11 +77,16 @@ _WAITING = {  # for the answer to the encoding request, and to the logon
 }
 
 TABLE: dict[State, dict[Event, Rule]] = {
-    State.CLOSED: dict.fromkeys(Event, _STAY_CLOSED) | {Event.START: Rule(State.NEGOTIATING, "ask_encoding")},
+    State.CLOSED: dict.fromkeys(Event, _STAY_CLOSED)
+    | {
+        Event.START: Rule(State.NEGOTIATING, "ask_encoding"),
+        Event.START_PRESET: Rule(State.LOGON_SENT, "log_on"),
+    },
     State.NEGOTIATING: {
         **_WAITING,
         Event.START: Rule(State.NEGOTIATING),
-        Event.ENCODING_AGREED: Rule(State.LOGON_SENT, "log_on"),
+        Event.START_PRESET: Rule(State.NEGOTIATING),
+        Event.ENCODING_AGREED: Rule(State.LOGON_SENT, "agree"),
         Event.LOGON_ACCEPTED: Rule(State.NEGOTIATING),
         Event.NOTICE: Rule(State.NEGOTIATING, "deliver"),
         Event.MESSAGE: Rule(State.NEGOTIATING, "drop"),
@@ -86,6 +95,7 @@ TABLE: dict[State, dict[Event, Rule]] = {
     State.LOGON_SENT: {
         **_WAITING,
         Event.START: Rule(State.LOGON_SENT),
+        Event.START_PRESET: Rule(State.LOGON_SENT),
         Event.ENCODING_AGREED: Rule(State.LOGON_SENT),
         Event.LOGON_ACCEPTED: Rule(State.READY, "announce"),
         Event.NOTICE: Rule(State.LOGON_SENT, "deliver"),
@@ -94,6 +104,7 @@ TABLE: dict[State, dict[Event, Rule]] = {
     },
     State.READY: {
         Event.START: Rule(State.READY),
+        Event.START_PRESET: Rule(State.READY),
         Event.STOP: Rule(State.LOGGED_OFF, "log_off"),
         Event.ENCODING_AGREED: Rule(State.READY),
         Event.LOGON_ACCEPTED: Rule(State.READY),
@@ -135,23 +146,40 @@ class ClientSession:
         logon: as it will be sent; its HeartbeatIntervalInSeconds rules the heartbeats of both sides.
         decoder: turns messages into rows; its counters are the session's.
         answer_timeout_ns: how long the server may take to answer.
+        codec: the encoding to ask for, or that of a server where it is preset.
+        preset: do not ask.
+
+    Attributes:
+        codec: the encoding in use, from LOGON_SENT on.
     """
 
-    def __init__(self, logon: LogonRequest, decoder: MarketDataDecoder, answer_timeout_ns: int) -> None:
+    codec: Codec
+
+    def __init__(
+        self,
+        logon: LogonRequest,
+        decoder: MarketDataDecoder,
+        answer_timeout_ns: int,
+        *,
+        codec: Codec = BINARY,
+        preset: bool = False,
+    ) -> None:
         self.state = State.CLOSED
         self.dropped_messages = 0
         self._logon = logon
         self._decoder = decoder
-        self._reader = FrameReader()
+        self._wanted = codec
+        self._preset = preset
+        self._speak(codec if preset else BINARY)
         self._interval_ns = logon.HeartbeatIntervalInSeconds * NS_PER_S
         self._answer_timeout_ns = answer_timeout_ns
         self._asked_ns = self._heard_ns = self._beat_ns = self._now_ns = 0
         self._out = bytearray()
 
     def start(self, now_ns: int) -> None:
-        """The connection is open: ask for binary encoding."""
+        """The connection is open: ask for an encoding, or log on."""
         self._now_ns = self._heard_ns = now_ns
-        self._apply(Event.START)
+        self._apply(Event.START_PRESET if self._preset else Event.START)
 
     def receive(self, data: bytes, now_ns: int, received_ns: int) -> list[SessionEvent]:
         """What `data` brings, in order; `Ended` comes last if it comes. Raises nothing."""
@@ -162,11 +190,24 @@ class ClientSession:
         if len(frames):
             self._heard_ns = now_ns
         events: list[SessionEvent] = []
+        if self.state is State.NEGOTIATING and (at := _first(frames, EncodingResponse.TYPE)) is not None:
+            events += self._handle(frames.first(at + 1), received_ns)
+            self._speak(self.codec)  # what was read beyond the answer is read again: it is encoded as agreed
+            frames = self._reader.feed(frames.after(at + 1))
+        events += self._handle(frames, received_ns)
+        if (error := self._decoder.error or self._reader.error) is not None:
+            events += self._apply(Event.BROKEN, error)
+        return events
+
+    def _handle(self, frames: Frames, received_ns: int) -> list[SessionEvent]:
+        events: list[SessionEvent] = []
         for segment in self._decoder.decode(frames, received_ns):
             events += self._apply(*self._classify(segment))
-        if self._reader.error is not None:
-            events += self._apply(Event.BROKEN, self._reader.error)
         return events
+
+    def _speak(self, codec: Codec) -> None:
+        self.codec = self._decoder.codec = codec
+        self._reader: Reader = codec.reader()
 
     def tick(self, now_ns: int, unacknowledged: int = 0) -> list[SessionEvent]:
         """Call every second or so: sends the heartbeat when it is due, notices silence and answers that stay away.
@@ -178,7 +219,7 @@ class ClientSession:
         self._now_ns = now_ns
         if self.state is State.READY and now_ns - self._beat_ns >= self._interval_ns:
             self._beat_ns = now_ns
-            self._out += encode(Heartbeat())
+            self._out += self.codec.encode(Heartbeat())
         if now_ns - self._heard_ns >= 2 * self._interval_ns:
             lost = _silent((now_ns - self._heard_ns) / NS_PER_S, unacknowledged)
             return self._apply(Event.SILENT, lost) or self._late(now_ns)
@@ -205,7 +246,7 @@ class ClientSession:
 
     def _classify(self, segment: Segment) -> tuple[Event, Segment | PeerError]:
         match segment:
-            case EncodingResponse(Encoding=EncodingEnum.BINARY_ENCODING):
+            case EncodingResponse() if codec_of(segment.Encoding) is not None:
                 return Event.ENCODING_AGREED, segment
             case EncodingResponse():
                 return Event.REFUSED, _encoding_refused(segment.Encoding)
@@ -226,7 +267,7 @@ class ClientSession:
     def _late(self, now_ns: int) -> list[SessionEvent]:
         if now_ns - self._asked_ns < self._answer_timeout_ns:
             return []
-        asked = "logon" if self.state is State.LOGON_SENT else "request for binary encoding"
+        asked = "logon" if self.state is State.LOGON_SENT else f"request for {self._wanted.name} encoding"
         return self._apply(
             Event.LATE,
             ConnectionLost(
@@ -249,14 +290,21 @@ class ClientSession:
         return [] if quiet else [segment]
 
     def _ask_encoding(self, _: object) -> list[SessionEvent]:
-        return self._ask(EncodingRequest(ProtocolVersion=CURRENT_VERSION, ProtocolType=PROTOCOL_TYPE))
+        wanted = self._wanted.encoding
+        return self._ask(EncodingRequest(ProtocolVersion=CURRENT_VERSION, Encoding=wanted, ProtocolType=PROTOCOL_TYPE))
+
+    def _agree(self, response: EncodingResponse) -> list[SessionEvent]:
+        agreed = codec_of(response.Encoding)
+        assert agreed is not None  # else it would have been a refusal
+        self.codec = agreed
+        return self._log_on(None)
 
     def _log_on(self, _: object) -> list[SessionEvent]:
         return self._ask(self._logon)
 
     def _ask(self, message: Message) -> list[SessionEvent]:
         self._asked_ns = self._now_ns
-        self._out += encode(message)
+        self._out += self.codec.encode(message)
         return []
 
     def _announce(self, response: LogonResponse) -> list[SessionEvent]:
@@ -264,7 +312,7 @@ class ClientSession:
         return [LoggedOn(response)]
 
     def _log_off(self, _: object) -> list[SessionEvent]:
-        self._out += encode(Logoff(Reason="the client stops"))
+        self._out += self.codec.encode(Logoff(Reason="the client stops"))
         return []
 
     def _end(self, error: PeerError) -> list[SessionEvent]:
@@ -273,8 +321,15 @@ class ClientSession:
 
 def _encoding_refused(encoding: int) -> ProtocolError:
     return ProtocolError(
-        f"the server insists on encoding {encoding}: set its DTC server to binary encoding (or to automatic)"
+        f"the server insists on encoding {encoding}, which is not spoken here: "
+        "set its DTC server to binary encoding (or to automatic)"
     )
+
+
+def _first(frames: Frames, type_: int) -> int | None:
+    """The number of the first message of this type in binary frames."""
+    where = (frames.types() == type_).nonzero()[0]
+    return int(where[0]) if len(where) else None
 
 
 def _silent(seconds: float, unacknowledged: int) -> ConnectionLost:

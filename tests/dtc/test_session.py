@@ -1,10 +1,12 @@
 import itertools
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.messages import (
     CurrentPositionsRequest,
@@ -15,11 +17,11 @@ from mia_daemon.dtc.messages import (
     Logoff,
     LogonRequest,
     LogonResponse,
+    MarketDataUpdateTrade,
     PositionUpdate,
     UserMessage,
 )
 from mia_daemon.dtc.session import TABLE, ClientSession, Ended, Event, LoggedOn, State
-from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError, SentElsewhere
 
 S = 1_000_000_000
@@ -29,16 +31,18 @@ LOGON = LogonRequest(ClientName="mia", HeartbeatIntervalInSeconds=10)
 class Talk:
     """A session and the stopwatch it is told."""
 
-    def __init__(self):
-        self.session = ClientSession(LOGON, MarketDataDecoder({1: 0}), 15 * S)
+    def __init__(self, **how):
+        self.session = ClientSession(LOGON, MarketDataDecoder({1: 0}), 15 * S, **how)
         self.now = 100 * S
         self.session.start(self.now)
 
     def sent(self):
-        return list(decode_frames(FrameReader().feed(self.session.outgoing())))
+        raw = self.session.outgoing()
+        codec = BINARY if self.session.state is State.NEGOTIATING else self.session.codec
+        return list(codec.messages(codec.reader().feed(raw)))
 
     def hear(self, *messages):
-        return self.session.receive(b"".join(map(encode, messages)), self.now, 0)
+        return self.session.receive(b"".join(map(self.session.codec.encode, messages)), self.now, 0)
 
     def wait(self, seconds):
         self.now += int(seconds * S)
@@ -102,10 +106,66 @@ def test_a_server_may_send_us_elsewhere(talk):
     assert (ended.error.address, str(ended.error)) == ("x:1", "the server asks to be called at 'x:1' instead: full")
 
 
-def test_another_encoding_ends_the_session(talk):
-    [ended] = talk.hear(EncodingResponse(Encoding=2))
+def test_an_encoding_that_is_not_spoken_ends_the_session(talk):
+    [ended] = talk.hear(EncodingResponse(Encoding=4))
     assert isinstance(ended.error, ProtocolError)
-    assert "encoding 2" in str(ended.error)
+    assert "encoding 4" in str(ended.error)
+
+
+@pytest.mark.parametrize("asked", CODECS.values(), ids=BY_NAME)
+@pytest.mark.parametrize("offered", CODECS.values(), ids=BY_NAME)
+@pytest.mark.parametrize("cut", [0, 16, 17, 30])
+def test_what_the_server_names_is_spoken_from_the_next_message_on(asked, offered, cut):
+    talk = Talk(codec=asked)
+    assert talk.sent() == [EncodingRequest(Encoding=asked.encoding)]
+    answer = encode(EncodingResponse(Encoding=offered.encoding))
+    notice, response, update = GeneralLogMessage(MessageText="x"), LogonResponse(ServerName="SC"), PositionUpdate()
+    stream = answer + b"".join(map(offered.encode, [notice, response, update]))
+    events = [*talk.session.receive(stream[:cut], talk.now, 0), *talk.session.receive(stream[cut:], talk.now, 0)]
+    assert events == [notice, LoggedOn(response), update]
+    assert talk.session.codec is offered
+    assert talk.sent() == [LOGON]
+    talk.wait(10)
+    assert talk.sent() == [Heartbeat()]
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+def test_a_preset_encoding_is_not_asked_for(codec):
+    talk = Talk(codec=codec, preset=True)
+    assert talk.sent() == [LOGON]
+    assert talk.hear(LogonResponse()) == [LoggedOn(LogonResponse())]
+    talk.session.stop()
+    assert talk.sent() == [Logoff(Reason="the client stops")]
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+def test_market_data_becomes_rows_in_every_encoding(codec):
+    talk = Talk(codec=codec, preset=True)
+    talk.hear(LogonResponse())
+    trades = [MarketDataUpdateTrade(SymbolID=1, Price=5.0 + i, Volume=2.0, AtBidOrAsk=2) for i in range(100)]
+    before, update, after = talk.hear(*trades, PositionUpdate(), *trades[:3])
+    assert update == PositionUpdate()
+    assert before["price"].tolist() == [5.0 + i for i in range(100)]
+    assert (after["price"].tolist(), set(after["side"].tolist())) == ([5.0, 6.0, 7.0], {1})
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+@pytest.mark.parametrize("before", [1, 100])
+def test_a_frame_that_holds_no_message_ends_the_session_after_what_came_before(codec, before):
+    talk = Talk(codec=codec, preset=True)
+    talk.hear(LogonResponse())
+    trades = b"".join(codec.encode(MarketDataUpdateTrade(SymbolID=1, Price=5.0)) for _ in range(before))
+    lie = {"binary": b"\3\0\3\0", "binary_vls": struct.pack("<3H2H", 14, 701, 200, 10, 4) + bytes(4)}
+    stream = trades + codec.encode(PositionUpdate()) + lie.get(codec.name, b"{}\0") + codec.encode(PositionUpdate())
+    rows, update, ended = talk.session.receive(stream, talk.now, 0)
+    assert (len(rows), update) == (before, PositionUpdate())
+    assert isinstance(ended.error, ProtocolError)
+    assert talk.session.state is State.FAILED
+
+
+def test_a_server_preset_to_json_is_told_apart(talk):
+    [ended] = talk.session.receive(b'{"Type":2}\0', talk.now, 0)
+    assert "dtc.encoding" in str(ended.error)
 
 
 def test_heartbeats_go_out_on_our_own_timer(ready):
