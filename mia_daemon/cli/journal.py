@@ -1,0 +1,165 @@
+"""`mia-daemon journal show | trades | orders | explain | verify | export`: what a journal says, read-only."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mia_daemon.cli.options import add_common, var_paths
+from mia_daemon.config import Mode
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("journal", help="what was decided, ordered, filled and earned, and whether it adds up")
+    words = parser.add_subparsers(title="what to do", metavar="WHAT", required=True)
+
+    show = _word(words, "show", _show, "runs, latches, how much of everything, and how it stands")
+    show.add_argument("--json", action="store_true")
+
+    trades = _word(words, "trades", _trades, "round trips, with their profit")
+    _add_filters(trades, "ended")
+    form = trades.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--csv", action="store_true", help="all columns")
+
+    orders = _word(words, "orders", _orders, "orders, with all that became of each")
+    _add_filters(orders, "were intended")
+    orders.add_argument("--json", action="store_true")
+
+    explain = _word(words, "explain", _explain, "one round trip: why, by which orders, with what result")
+    explain.add_argument("trade_id", metavar="TRADE_ID")
+    explain.add_argument("--json", action="store_true", help="with the whole configuration of its runs")
+
+    verify = _word(words, "verify", _verify, "does it hold together? exit status 1 when it does not")
+    verify.add_argument("--json", action="store_true")
+
+    export = _word(words, "export", _export, "write the CSV and JSON files anew")
+    export.add_argument("directory", type=Path, metavar="DIR", help="new or empty")
+
+
+def _word(words: Any, name: str, command: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = words.add_parser(name, help=about)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--mode",
+        choices=[mode.value for mode in Mode],
+        default=argparse.SUPPRESS,
+        help="whose journal below --var (default: paper; a replay's --var is var/replay)",
+    )
+    which.add_argument("--file", type=Path, help="this journal, wherever it is")
+    add_common(parser)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_filters(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--since", type=since_ns, default=0, metavar="TIME", help=f"that {what} then or later, UTC")
+    parser.add_argument("--run", metavar="RUN", help="of this run only; `show` lists them")
+
+
+def since_ns(text: str) -> int:
+    """`2026-11-22` or `2026-11-22T14:00:00`, UTC unless it says otherwise; nanoseconds since 1970."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-11-22 or 2026-11-22T14:00:00") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000_000) * 1000
+
+
+def journal_path(options: argparse.Namespace) -> Path:
+    """Of the journal the options name."""
+    if options.file is not None:
+        return Path(options.file)
+    mode = Mode(options.mode or Mode.PAPER)
+    return var_paths(options, "var/replay" if mode is Mode.REPLAY else "var").journal(mode)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _print_json(facts: object) -> None:
+    print(json.dumps(facts, indent=1))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from mia_daemon.trading import journal_report, journal_text
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        facts = journal_report.summary(view)
+    if options.json:
+        _print_json(facts)
+    else:
+        _print(journal_text.summary_lines(facts))
+    return 0
+
+
+def _trades(options: argparse.Namespace) -> int:
+    from mia_daemon.trading import journal_report, journal_text
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        journal_report.check_run(view, options.run)
+        trades = journal_report.round_trips(view, options.since, options.run)
+        if options.json:
+            _print_json(list(trades))
+        else:
+            _print(journal_text.trade_table(trades) if options.csv else journal_text.trade_lines(trades))
+    return 0
+
+
+def _orders(options: argparse.Namespace) -> int:
+    from mia_daemon.trading import journal_report, journal_text
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        journal_report.check_run(view, options.run)
+        orders = journal_report.orders(view, options.since, options.run)
+        if options.json:
+            _print_json(list(orders))
+        else:
+            _print(journal_text.order_lines(orders))
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from mia_daemon.trading import journal_report, journal_text
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        facts = journal_report.explanation(view, options.trade_id)
+    if options.json:
+        _print_json(facts)
+    else:
+        _print(journal_text.explanation_lines(facts))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from mia_daemon.trading import journal_text
+    from mia_daemon.trading.journal_verify import verify
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        findings = verify(view)
+    if options.json:
+        _print_json({"sound": findings.sound, "checks": findings.checks, "notes": findings.notes})
+    else:
+        _print(journal_text.finding_lines(findings.checks, findings.notes))
+    return 0 if findings.sound else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mia_daemon.trading.journal_export import export
+    from mia_daemon.trading.journal_view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        exported = export(view, options.directory)
+    _print(f"{count:>8,}  {options.directory / name}" for name, count in exported.files.items())
+    _print(f"note: {note}" for note in exported.notes)
+    return 0

@@ -1,0 +1,281 @@
+"""Does a journal hold together? Each check reads what was written down and says what contradicts what, and where.
+
+Nothing here is asked of the code that wrote it: positions, round trips and money are folded anew from the fills.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import Mode
+from mia_daemon.errors import JournalError, UsageError
+from mia_daemon.instruments import Instrument, instrument
+from mia_daemon.records import Trade
+from mia_daemon.trading.journal_trips import Trip, paired, trips
+from mia_daemon.trading.journal_view import JournalView, run_of, stamp
+
+CLOCK_SLACK_NS: Final = 5 * NS_PER_S
+"""An answer carries the server's time, to the second with some; an intent carries that of the newest market event."""
+
+CENT: Final = 0.005
+"""Sums of floats may differ in their last digits; money does not differ by half a cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was looked at, and what is wrong.
+
+    Attributes:
+        checks: by what each asks for, what violates it; nothing where all is well.
+        notes: what could not be checked, and why.
+    """
+
+    checks: dict[str, list[str]]
+    notes: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not any(self.checks.values())
+
+
+def verify(view: JournalView) -> Findings:
+    """Check everything. A page that can't be read is a finding too: what lies beyond it stays unchecked."""
+    checks = {}
+    for name, check in _CHECKS.items():
+        found: list[str] = []
+        try:
+            found.extend(check(view))
+        except JournalError as error:
+            found.append(str(error))
+        checks[name] = found
+    unchecked = (
+        f"money in {symbol} is not checked: its point value and costs are not known here"
+        for symbol in _unknown_products(view)
+    )
+    return Findings(checks, tuple(unchecked))
+
+
+# The file.
+
+
+def _integrity(view: JournalView) -> Iterator[str]:
+    for row in view.rows("PRAGMA integrity_check"):
+        if row["integrity_check"] != "ok":
+            yield row["integrity_check"]
+
+
+def _runs(view: JournalView) -> Iterator[str]:
+    sql = "SELECT run_id FROM runs WHERE ended_ns IS NULL AND number < (SELECT MAX(number) FROM runs) ORDER BY number"
+    for row in view.rows(sql):
+        yield f"run {row['run_id']} never ended, and others came after it"
+
+
+# Orders.
+
+
+def _unique_orders(view: JournalView) -> Iterator[str]:
+    yield from _repeated(view, "intents", "client_order_id", "client order id")
+
+
+def _unique_executions(view: JournalView) -> Iterator[str]:
+    yield from _repeated(view, "fills", "execution_id", "execution")
+
+
+def _repeated(view: JournalView, table: str, column: str, what: str) -> Iterator[str]:
+    """Counted in the table itself: the index that keeps them unique may be what is damaged."""
+    sql = (
+        f"SELECT {column} AS name, COUNT(*) AS times FROM {table} NOT INDEXED"  # noqa: S608  our names
+        f" GROUP BY {column} HAVING COUNT(*) > 1"
+    )
+    for row in view.rows(sql):
+        yield f"{what} {row['name']} is on file {row['times']} times"
+
+
+def _attributed_orders(view: JournalView) -> Iterator[str]:
+    """An entry has a decision. What closes may have none, where the position was none of ours."""
+    for row in view.rows(
+        "SELECT client_order_id, role, decision_id FROM intents i WHERE NOT EXISTS"
+        " (SELECT 1 FROM decisions d WHERE d.decision_id = i.decision_id) AND (decision_id <> '' OR role = 'entry')"
+        " ORDER BY number"
+    ):
+        behind = f"decision {row['decision_id']}, which is not on file" if row["decision_id"] else "no decision"
+        yield f"{row['role']} {row['client_order_id']} has {behind}"
+    for row in view.rows(
+        "SELECT client_order_id, parent_id FROM intents i WHERE parent_id <> '' AND NOT EXISTS"
+        " (SELECT 1 FROM intents p WHERE p.client_order_id = i.parent_id) ORDER BY number"
+    ):
+        yield f"order {row['client_order_id']} protects {row['parent_id']}, which is not on file"
+    runs = _run_ids(view)
+    for row in view.rows("SELECT client_order_id FROM intents ORDER BY number"):
+        if run_of(row["client_order_id"]) not in runs:
+            yield f"order {row['client_order_id']} is of no run on file"
+
+
+def _intended_first(view: JournalView) -> Iterator[str]:
+    """What we asked for, heard of or booked under a name of ours was written down before."""
+    runs = _run_ids(view)
+    for table, what in (("requests", "request"), ("updates", "update"), ("fills", "fill")):
+        for row in view.rows(
+            f"SELECT t.number, t.client_order_id FROM {table} t WHERE t.client_order_id <> '' AND NOT EXISTS"  # noqa: S608  our names
+            " (SELECT 1 FROM intents i WHERE i.client_order_id = t.client_order_id) ORDER BY t.number"
+        ):
+            if table == "requests" or run_of(row["client_order_id"]) in runs:
+                yield f"{what} {row['number']} is about order {row['client_order_id']}, whose intent is not on file"
+    for table, what in (("updates", "update"), ("fills", "fill")):
+        for row in view.rows(
+            f"SELECT t.number, t.ts_ns, i.client_order_id, i.ts_ns AS intended FROM {table} t"  # noqa: S608  our names
+            " JOIN intents i ON i.client_order_id = t.client_order_id WHERE t.ts_ns > 0 AND t.ts_ns < i.ts_ns - ?"
+            " ORDER BY t.number",
+            (CLOCK_SLACK_NS,),
+        ):
+            times = f"{stamp(row['ts_ns'])}, before its intent at {stamp(row['intended'])}"
+            yield f"{what} {row['number']} of order {row['client_order_id']} is of {times}"
+
+
+# Fills.
+
+
+def _fills_make_sense(view: JournalView) -> Iterator[str]:
+    for row in view.rows("SELECT number, execution_id, price FROM fills ORDER BY number"):
+        if not (math.isfinite(row["price"]) and row["price"] > 0):
+            yield f"fill {row['number']} (execution {row['execution_id']}) is at {row['price']}"
+    sql = (
+        "SELECT f.number, f.client_order_id FROM fills f JOIN intents i ON i.client_order_id = f.client_order_id"
+        " WHERE f.symbol <> i.symbol OR f.account <> i.account OR (f.side <> i.side AND i.type <> 1) ORDER BY f.number"
+    )  # the server's flatten goes the way the server's own position asks for
+    for row in view.rows(sql):
+        yield f"fill {row['number']} is of another symbol, account or side than its order {row['client_order_id']}"
+
+
+def _fills_within_orders(view: JournalView) -> Iterator[str]:
+    totals = {
+        row["client_order_id"]: row["filled"]
+        for row in view.rows("SELECT client_order_id, SUM(quantity) AS filled FROM fills GROUP BY client_order_id")
+    }
+    for row in view.rows("SELECT client_order_id, quantity, last_quantity, booked FROM intents ORDER BY number"):
+        filled = totals.get(row["client_order_id"], 0)
+        asked = max(row["quantity"], row["last_quantity"])
+        if filled > asked:
+            yield f"order {row['client_order_id']} of {asked} filled {filled}"
+        if filled != row["booked"]:
+            yield f"order {row['client_order_id']} says {row['booked']} booked, its fills make {filled}"
+
+
+def _positions(view: JournalView) -> Iterator[str]:
+    """Each fill's position is the sum of all before it."""
+    held: dict[tuple[str, str], int] = {}
+    for row in view.rows("SELECT * FROM fills ORDER BY number"):
+        account = row["symbol"], row["account"]
+        held[account] = held.get(account, 0) + row["side"] * row["quantity"]
+        if row["position"] != held[account]:
+            yield (
+                f"fill {row['number']} (execution {row['execution_id']}) says position {row['position']:+d}, "
+                f"the fills make {held[account]:+d}"
+            )
+            held[account] = row["position"]  # told once, not with every fill that follows
+
+
+def _last_state(view: JournalView) -> Iterator[str]:
+    """A run that ended on purpose wrote its position at the end: that of its fills."""
+    last = next(reversed(view.runs()), None)
+    equity = view.one("SELECT * FROM equity ORDER BY number DESC LIMIT 1")
+    if last is None or equity is None or last["mode"] == Mode.REPLAY:
+        return
+    traded = last["config"].get("instrument")
+    if last["how"] in {None, "killed"} or last["how"].startswith("failed") or traded is None:
+        return
+    sums = "SELECT COALESCE(SUM(side * quantity), 0) FROM fills WHERE symbol = ? AND account = ? AND ts_ns < ?"
+    account = traded["symbol"], traded["trade_account"]
+    # What filled while the daemon was leaving was booked after its last state.
+    before, after = (view.value(sums, (*account, until)) for until in (equity["ts_ns"], 2**63 - 1))
+    if equity["position"] not in {before, after}:
+        yield f"run {last['run_id']} ended with position {equity['position']:+d}, its fills make {after:+d}"
+
+
+# Round trips.
+
+
+def _booked_trips(view: JournalView) -> Iterator[str]:
+    """Each round trip in the fills has its trade, and each trade its round trip, with the same size and prices."""
+    for trip, trade in paired(trips(view), view.trades()):
+        if trip is None:
+            assert trade is not None
+            yield f"trade {trade.trade_id} is no round trip that the fills make"
+        elif trade is not None:
+            yield from _differences(trip, trade)
+        elif not trip.open:
+            first, last = trip.fills[0]["execution_id"], trip.fills[-1]["execution_id"]
+            yield f"the round trip from execution {first} to {last} has no trade"
+
+
+def _differences(trip: Trip, trade: Trade) -> Iterator[str]:
+    # A fill that opens a position long after its order ended is booked to nobody's decision.
+    if trade.decision_id not in {trip.decision_id, ""}:
+        opened = f"was opened by an order of decision {trip.decision_id or 'of nobody'}"
+        yield f"trade {trade.trade_id} names decision {trade.decision_id}, {opened}"
+    for name, booked, found in (
+        ("quantity", trade.quantity, trip.largest),
+        ("entry price", trade.entry_price, trip.entry_price),
+        ("exit price", trade.exit_price, trip.exit_price),
+    ):
+        if not math.isclose(booked, found, rel_tol=1e-12, abs_tol=1e-9):
+            yield f"trade {trade.trade_id} says {name} {booked:g}, its fills make {found:g}"
+
+
+def _money(view: JournalView) -> Iterator[str]:
+    """Gross, costs and profit of each trade, folded anew from its fills."""
+    known: dict[str, Instrument | None] = {}
+    for trip, trade in paired(trips(view), view.trades()):
+        if trip is None or trade is None:
+            continue
+        product = known.setdefault(trip.symbol, _product(trip.symbol))
+        if product is None:
+            continue
+        gross = float(trip.cash) * product.point_value
+        costs = trip.traded * product.cost_per_side
+        for name, booked, found in (
+            ("gross", trade.gross, gross),
+            ("costs", trade.costs, costs),
+            ("profit", trade.profit, gross - costs),
+        ):
+            if not abs(booked - found) < CENT:
+                yield f"trade {trade.trade_id} says {name} {booked:.2f}, its fills make {found:.2f}"
+
+
+def _unknown_products(view: JournalView) -> Iterator[str]:
+    try:
+        symbols = [row["symbol"] for row in view.rows("SELECT DISTINCT symbol FROM trades ORDER BY symbol")]
+    except JournalError:
+        return  # said by the checks
+    yield from (symbol for symbol in symbols if _product(symbol) is None)
+
+
+def _product(symbol: str) -> Instrument | None:
+    try:
+        return instrument(symbol)
+    except UsageError:
+        return None
+
+
+def _run_ids(view: JournalView) -> set[str]:
+    return {row["run_id"] for row in view.rows("SELECT run_id FROM runs")}
+
+
+_Check = Callable[[JournalView], Iterator[Any]]
+
+_CHECKS: Final[dict[str, _Check]] = {
+    "the file is whole": _integrity,
+    "every run but the last has ended": _runs,
+    "no client order id was used twice": _unique_orders,
+    "no execution was booked twice": _unique_executions,
+    "every order has its decision": _attributed_orders,
+    "intents come first": _intended_first,
+    "fills make sense": _fills_make_sense,
+    "no order filled beyond its quantity": _fills_within_orders,
+    "positions follow from the fills": _positions,
+    "the last state follows from the fills": _last_state,
+    "round trips follow from the fills": _booked_trips,
+    "money follows from the fills": _money,
+}

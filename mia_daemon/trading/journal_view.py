@@ -1,0 +1,139 @@
+"""A journal as it was at one moment, for people: opened read-only, beside a daemon that goes on writing.
+
+All that is asked of one view is answered from one snapshot, so counts, orders and positions belong together whatever
+is written meanwhile. A view holds nobody up: it only keeps the write-ahead log from shrinking while it is open.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from mia_daemon.clock import iso_utc
+from mia_daemon.errors import JournalError
+from mia_daemon.trading.journal_file import explain
+from mia_daemon.trading.journal_reading import JournalReader, OpenOrder
+from mia_daemon.trading.journal_schema import APPLICATION_ID, VERSION
+
+Row = dict[str, Any]
+
+
+class JournalView(JournalReader):
+    """Opens the journal at `path`; a context manager.
+
+    Raises:
+        JournalError: there is none, it is another's file, of another version, or damaged; here and in every method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise JournalError(f"there is no journal at {path}: nothing ran there yet; see --mode, --var and --file")
+        super().__init__(path, _open(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """The rows a query gives, each by the names of its columns."""
+        cursor = self._query(sql, values)
+        names = [column[0] for column in cursor.description]
+        try:
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
+        except sqlite3.Error as error:  # a damaged page is found on the way
+            raise explain(self.path, error) from error
+
+    def one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+        """The first row a query gives; None when it gives none."""
+        return next(self.rows(sql, values), None)
+
+    def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
+        """What the first row holds first; None when there is no row."""
+        row = self.one(sql, values)
+        return None if row is None else next(iter(row.values()))
+
+    def positions(self) -> dict[tuple[str, str], int]:
+        """Contracts by (symbol, account), only those not flat."""
+        return dict(self._positions())
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Those not known to be done, oldest first."""
+        return tuple(self._open_orders())
+
+    def runs(self) -> list[Row]:
+        """All runs, oldest first, their configuration decoded."""
+        found = []
+        for row in self.rows("SELECT * FROM runs ORDER BY number"):
+            row["config"] = json.loads(row["config"])
+            found.append(row)
+        return found
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        db = _connect(path)
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    try:
+        _check(path, db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Begin to read. Without the right to write to the directory that takes a file nobody has open."""
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        return _snapshot(uri)
+    except sqlite3.OperationalError as error:
+        unwritable = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+        if not unwritable or path.with_name(f"{path.name}-wal").exists():
+            raise
+        return _snapshot(f"{uri}&immutable=1")
+
+
+def _snapshot(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
+    try:
+        db.execute("PRAGMA query_only = ON")
+        db.execute("BEGIN")
+        db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(path: Path, db: sqlite3.Connection) -> None:
+    try:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    if application != APPLICATION_ID:
+        raise JournalError(f"{path} is an SQLite file but no journal: see --mode, --var and --file")
+    if version != VERSION:
+        raise JournalError(
+            f"journal {path} has version {version}, this program reads version {VERSION}:"
+            " read it with the mia-daemon that wrote it"
+        )
+
+
+def run_of(identifier: str) -> str:
+    """The run that gave a decision or an order its identifier: `1NG786R1` of `1NG786R1-17` and of `1NG786R1-2E`."""
+    return identifier.rpartition("-")[0]
+
+
+def stamp(ts_ns: int | None) -> str | None:
+    """A time on file as ISO 8601; None where it was not known."""
+    return iso_utc(ts_ns) if ts_ns else None
