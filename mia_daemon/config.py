@@ -55,17 +55,38 @@ class InstrumentSettings(Section):
     """What is traded."""
 
     symbol: str = "ESZ26_FUT_CME"
+    root: str | None = None  # of a product: the contract month follows from the date, instead of from `symbol`
+    symbol_pattern: str = "{root}{month}{year}_FUT_CME"
+    roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] = 4  # before the third Friday; 4: CME's roll date
+    roll_with_position: bool = False
     trade_account: str = "Sim1"
+
+    @model_validator(mode="after")
+    def _symbol_or_root(self) -> "InstrumentSettings":
+        if self.root is not None and "symbol" in self.model_fields_set:
+            raise ValueError("symbol names one contract, root one after the other: leave one of them out")
+        if any(part not in self.symbol_pattern for part in ("{root}", "{month}", "{year}")):
+            raise ValueError("symbol_pattern needs {root}, {month} and {year}, as in {root}{month}{year}_FUT_CME")
+        return self
 
 
 class FeedSettings(Section):
     """Where market events come from."""
 
     source: Literal["simulator", "dtc", "scid"] = "simulator"
-    scid_path: Path | None = None
+    scid_path: Path | None = None  # {symbol} stands for instrument.symbol
+    depth_directory: Path | None = None  # of the .depth files; None: trades only
+    price_multiplier: Positive = 1.0  # of the prices in Sierra Chart's files
+    watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
+    poll_interval_ms: Positive = 20.0
     max_event_age_s: NonNegative = 10.0
     batch_events: Count = 4096
     queue_batches: Count = 256
+
+    def scid_file(self, symbol: str) -> Path:
+        """The `.scid` file of a contract."""
+        assert self.scid_path is not None
+        return Path(str(self.scid_path).replace("{symbol}", symbol))
 
     @model_validator(mode="after")
     def _scid_needs_a_path(self) -> "FeedSettings":
@@ -80,6 +101,8 @@ class DtcSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 11099
     history_port: Port = 11098  # of historical price data; used by `fetch`
+    encoding: Literal["binary", "binary_vls", "json", "json_compact"] = "binary"
+    encoding_is_preset: bool = False
     username: SecretStr = SecretStr("")
     password: SecretStr = SecretStr("")
     client_name: str = "mia-daemon"
@@ -286,6 +309,15 @@ class Settings(Section):
     ops: OpsSettings = OpsSettings()
 
     @model_validator(mode="after")
+    def _a_file_for_each_contract(self) -> "Settings":
+        path = self.feed.scid_path
+        if self.feed.source == "scid" and self.instrument.root is not None and "{symbol}" not in str(path):
+            raise ValueError(
+                "with instrument.root, feed.scid_path needs {symbol} where the contract stands in its name"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _policy_within_risk(self) -> "Settings":
         if self.decision.max_position > self.risk.max_position_contracts:
             raise ValueError(
@@ -336,6 +368,8 @@ def parse(
         table, name = key.split(".")
         if isinstance(section := merged.setdefault(table, {}), dict):
             section[name] = value
+            if key == "instrument.symbol":
+                section.pop("root", None)  # a contract that is asked for is meant
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

@@ -20,7 +20,7 @@ from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
-from mia_daemon.feed.scid_feed import ScidFeed
+from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.instruments import instrument
 from mia_daemon.ops.console import Console, StatusLine
 from mia_daemon.ops.control import ControlServer, Peer
@@ -28,6 +28,7 @@ from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.preflight import broker_kind, preflight, unfit
 from mia_daemon.records import Alert, Priority
+from mia_daemon.roll import Choice, choose_contract
 from mia_daemon.run import Run
 from mia_daemon.simulator.embedded import EmbeddedSimulator
 from mia_daemon.stage import LatencyBuckets
@@ -73,7 +74,8 @@ def run(
         )
     if reasons := list(unfit(preflight(settings, mode, paths))):
         raise StartError("; ".join(reasons))
-    daemon = Daemon(settings, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
+    contract = choose_contract(settings, mode, paths, WallClock().now_ns())
+    daemon = Daemon(contract, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
     return uvloop.run(daemon.run())
 
 
@@ -82,14 +84,15 @@ class Daemon:
 
     def __init__(
         self,
-        settings: Settings,
+        contract: Choice,
         config: Path,
         mode: Mode,
         paths: VarPaths,
         console: Console,
         duration_s: float | None = None,
     ) -> None:
-        self._settings = settings
+        self._contract = contract
+        self._settings = settings = contract.settings
         self._config = config
         self._mode = mode
         self._paths = paths
@@ -112,6 +115,7 @@ class Daemon:
         traded = instrument(self._settings.instrument.symbol)
         with Run(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
             logging.getLogger().addHandler(StdlibHandler(run.log))
+            self._say_contract(run)
             async with self._server(run) as settings:
                 feed = self._feed(run, settings)
                 broker = self._broker(run, settings)
@@ -126,6 +130,12 @@ class Daemon:
                     self._say_summary(run)
 
     # Starting.
+
+    def _say_contract(self, run: Run) -> None:
+        run.log.info("contract", symbol=run.instrument.symbol, text=self._contract.text)
+        self._console.say(f"contract {self._contract.text}")
+        if self._contract.warning:
+            run.alert(Alert(self._clock.now_ns(), "contract_kept", Priority.WARNING, self._contract.text))
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -152,6 +162,7 @@ class Daemon:
             f"--speed={settings.simulator.speed}",
             f"--seed={settings.simulator.seed}",
             f"--state={self._paths.simulator}",
+            f"--symbol={settings.instrument.symbol}",
         )
         simulator = EmbeddedSimulator(options, self._paths.root / "logs" / "simulator.log")
         port = await simulator.start()
@@ -169,15 +180,19 @@ class Daemon:
 
     def _feed(self, run: Run, settings: Settings) -> Feed:
         if settings.feed.source == "scid":
-            assert settings.feed.scid_path is not None
-            now_ns = self._clock.now_ns()
-            day = run.calendar.row_of(now_ns)
+            path = settings.feed.scid_file(run.instrument.symbol)
+            # The day of the file: its time may be another, and before the first trade of a day it is the day before.
+            day = run.calendar.row_of(newest_scid_ns(path) or self._clock.now_ns())
             return ScidFeed(
-                settings.feed.scid_path,
+                path,
                 self._clock,
                 run.alert,
-                since_ns=int(run.calendar.rows[day, 0]),
+                since_ns=int(run.calendar.rows[max(day, 0), 0]),
+                depth_directory=settings.feed.depth_directory,
                 batch_events=settings.feed.batch_events,
+                price_multiplier=settings.feed.price_multiplier,
+                inotify=settings.feed.watch == "auto",
+                poll_interval_s=settings.feed.poll_interval_ms / 1e3,
             )
         return DtcFeed(settings.dtc, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed)
 

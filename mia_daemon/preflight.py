@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mia_daemon.clock import WallClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import BundleError, ConfigError, MiaError
 from mia_daemon.instruments import instrument
+from mia_daemon.roll import Choice, choose_contract
 
 MIN_FREE_BYTES = 500_000_000  # a day's journal, logs and recording with room to spare
 
@@ -28,8 +30,13 @@ class Finding:
 
 def preflight(settings: Settings, mode: Mode, paths: VarPaths) -> list[Finding]:
     """Look at everything a start needs; nothing is written and no order connection is made."""
+    try:
+        contract = choose_contract(settings, mode, paths, WallClock().now_ns())
+    except MiaError as error:  # the rest follows from it
+        return [Finding("instrument", fit=False, text=str(error))]
+    settings = contract.settings
     looks: dict[str, Callable[[], str]] = {
-        "instrument": lambda: _instrument(settings),
+        "instrument": lambda: _instrument(contract),
         "bundle": lambda: _bundle(settings, mode),
         "directories": lambda: _directories(paths.root),
         "macro events": lambda: _macro_events(settings),
@@ -46,9 +53,9 @@ def _look(subject: str, look: Callable[[], str]) -> Finding:
         return Finding(subject, fit=False, text=str(error))
 
 
-def _instrument(settings: Settings) -> str:
-    found = instrument(settings.instrument.symbol)
-    return f"{found.symbol}: tick {found.tick_size:g}, {found.tick_value:g} USD a tick"
+def _instrument(contract: Choice) -> str:
+    found = instrument(contract.settings.instrument.symbol)
+    return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} USD a tick"
 
 
 def _bundle(settings: Settings, mode: Mode) -> str:
@@ -93,11 +100,26 @@ def _feed(settings: Settings, mode: Mode) -> str:
             raise ConfigError('feed.source = "simulator" is no market to trade live on: set "scid" or "dtc"')
         return f"embedded simulator, seed {settings.simulator.seed}, {settings.simulator.speed:g} times as fast"
     if source == "scid":
-        from mia_daemon.feed.sierra_files import read_scid
-
-        assert settings.feed.scid_path is not None
-        return f"{settings.feed.scid_path}: {len(read_scid(settings.feed.scid_path)):,} records"
+        return _scid(settings)
     return _reach(settings)
+
+
+def _scid(settings: Settings) -> str:
+    """A file that is not there yet is awaited, if the directory is: Sierra Chart makes it when a chart is opened."""
+    from mia_daemon.feed.scid_feed import newest_scid_ns
+
+    depth = settings.feed.depth_directory
+    if depth is not None and not depth.is_dir():
+        raise ConfigError(f"{depth} is no directory: set feed.depth_directory to Sierra Chart's MarketDepthData folder")
+    path = settings.feed.scid_file(settings.instrument.symbol)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is no directory: set feed.scid_path to a file in Sierra Chart's Data folder")
+    if not path.exists():
+        return f"{path} is not there yet: it is read as soon as Sierra Chart makes it (open a chart of the symbol)"
+    if not os.access(path, os.R_OK):
+        raise ConfigError(f"{path} can't be read by this user: check its permissions")
+    newest_ns = newest_scid_ns(path)
+    return f"{path}: {'no records yet' if newest_ns is None else f'newest of {iso_utc(newest_ns)}'}"
 
 
 def _orders(settings: Settings, mode: Mode) -> str:

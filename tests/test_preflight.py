@@ -80,17 +80,34 @@ def test_a_server_that_is_not_there(look, listening):
 
 def test_a_file_to_read_prices_from(look, tmp_path):
     path = tmp_path / "ESZ26_FUT_CME.scid"
-    feed = {"source": "scid", "scid_path": str(path)}
-    assert "No such file" in look(feed=feed)["feed"].text
+    feed = {"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")}
+    assert look(feed=feed)["feed"].text.startswith(f"{path} is not there yet")
+    assert look(feed=feed)["feed"].fit  # Sierra Chart may start after us
     path.write_bytes(SCID.header() + b"\0" * 39)
-    assert "cut off" in look(feed=feed)["feed"].text
+    assert look(feed=feed)["feed"].text == f"{path}: no records yet"  # it is being written
     path.write_bytes(b"time,price\n" * 10)
     assert "is not a .scid file" in look(feed=feed)["feed"].text
     assert look(feed=feed)["orders"].text == "filled here by the paper broker"
 
 
-def test_a_real_file_is_counted(look, mnq_scid):
-    assert look(feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"].text == f"{mnq_scid}: 48,737 records"
+def test_directories_of_files_to_read_have_to_be_there(look, tmp_path):
+    feed = {"source": "scid", "scid_path": str(tmp_path / "no" / "x.scid")}
+    assert "set feed.scid_path" in look(feed=feed)["feed"].text
+    feed = {"source": "scid", "scid_path": str(tmp_path / "x.scid"), "depth_directory": str(tmp_path / "no")}
+    assert "set feed.depth_directory" in look(feed=feed)["feed"].text
+
+
+def test_a_real_file_tells_how_far_it_reaches(look, mnq_scid):
+    found = look(feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"]
+    assert found.text == f"{mnq_scid}: newest of 2021-05-31T16:58:07.577000Z"
+
+
+def test_a_contract_tells_when_it_rolls(look):
+    assert "ESZ24_FUT_CME, expired on 2024-12-20" in look(instrument={"symbol": "ESZ24_FUT_CME"})["instrument"].text
+    assert ", until it rolls into NQ" in look(instrument={"root": "NQ"})["instrument"].text
+    refused = look(instrument={"root": "CL"})
+    assert list(refused) == ["instrument"]
+    assert not refused["instrument"].fit
 
 
 def test_directories(look, tmp_path, monkeypatch):
