@@ -21,7 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings, is_loopback
 from mia_daemon.dtc.batch import QUERIES, Batch
-from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BINARY, BY_NAME, Codec
 from mia_daemon.dtc.enums import LogonFlag
 from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
 from mia_daemon.dtc.messages import (
@@ -155,6 +155,7 @@ class Link:
         self._on_messages = on_messages
         self._on_state = on_state
         self._transport: asyncio.Transport | None = None
+        self._codec = BINARY
         self._pending: dict[int, _Pending] = {}
         self._last_request_id = _NO_REQUEST_ID
         self._up_since_ns = 0
@@ -162,7 +163,7 @@ class Link:
         self._said = ""
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
-        encode(self._logon())  # what does not fit is refused here
+        BY_NAME[settings.encoding].encode(self._logon())  # what does not fit is refused here
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
@@ -225,7 +226,7 @@ class Link:
             stuck = ConnectionLost(f"the server at {self.address} has stopped reading: the connection is given up")
             self.went_down(stuck)
             raise stuck
-        transport.write(b"".join(map(encode, messages)))
+        transport.write(b"".join(map(self._codec.encode, messages)))
 
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.
@@ -332,7 +333,13 @@ class Link:
         settings, endpoint = self._settings, self._endpoint
         self.generation += 1
         self.decoder = MarketDataDecoder(self._symbols)
-        session = ClientSession(self._logon(), self.decoder, round(settings.connect_timeout_s * NS_PER_S))
+        session = ClientSession(
+            self._logon(),
+            self.decoder,
+            round(settings.connect_timeout_s * NS_PER_S),
+            codec=BY_NAME[settings.encoding],
+            preset=settings.encoding_is_preset,
+        )
         encrypted = self._tls is not None
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
@@ -387,10 +394,11 @@ class Link:
         if self._tls is not None:
             check_pin(self._settings, transport.get_extra_info("ssl_object"), self.address)
 
-    def came_up(self, transport: asyncio.Transport, response: LogonResponse) -> None:
+    def came_up(self, transport: asyncio.Transport, response: LogonResponse, codec: Codec) -> None:
         self.up = True
         self.server = response
         self._transport = transport
+        self._codec = codec
         self._up_since_ns = self._clock.monotonic_ns()
         self._ready.set()
         server = response.ServerName or "the server"
@@ -508,7 +516,7 @@ class _Connection(asyncio.Protocol):
                 segments = []
             if isinstance(event, LoggedOn):
                 assert self._transport is not None
-                self._link.came_up(self._transport, event.response)
+                self._link.came_up(self._transport, event.response, self._session.codec)
             elif isinstance(event, Ended):
                 self._fail(event.error)
             else:

@@ -1,10 +1,13 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BINARY, CODECS, Codec, Reader, codec_of, detect
 from mia_daemon.dtc.enums import (
     EncodingEnum,
     LogonStatusEnum,
@@ -13,9 +16,8 @@ from mia_daemon.dtc.enums import (
     SecurityTypeEnum,
     TradingStatusEnum,
 )
-from mia_daemon.dtc.layout import Message
-from mia_daemon.dtc.stream import FrameReader
-from mia_daemon.errors import UsageError
+from mia_daemon.dtc.layout import HEADER, Message
+from mia_daemon.errors import ProtocolError, UsageError
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.market_messages import Dialect, depth_snapshot, dialect, session_date
 from mia_daemon.simulator.tape import MarketEvent, QuoteEvent
@@ -25,6 +27,7 @@ MAX_STRANGE = 1_000
 """Messages of unknown type or unfit for this moment that a client may send before it is shown out."""
 
 _HEARTBEAT_S = (5, 60)
+_ENCODING_REQUEST = encode(dtc.EncodingRequest())[: HEADER.size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Manners:
         logon_result: given to every client.
         serves_market_data: False rejects every symbol, as Sierra Chart does for CME's.
         generation: of market data messages.
+        encoding: preset, and offered to whoever asks for another; None: what the client asks for or starts with.
     """
 
     username: str = ""
@@ -45,6 +49,7 @@ class Manners:
     reconnect_address: str = ""
     serves_market_data: bool = True
     generation: int = 1
+    encoding: EncodingEnum | None = None
 
 
 class ClientSession:
@@ -55,6 +60,7 @@ class ClientSession:
         closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
         strange: messages skipped so far because they were unknown or out of place.
         market_id, depth_id: the client's SymbolIDs, None while not subscribed.
+        codec: the encoding in use; binary until the client has said anything.
     """
 
     def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
@@ -67,26 +73,63 @@ class ClientSession:
         self.logged_on = False
         self._exchange = exchange
         self._manners = manners
-        self._frames = FrameReader()
+        self.codec: Codec = BINARY
+        self._reader: Reader | None = None  # none before the encoding is known
+        self._start = b""
         self._heartbeat_ns = 10 * NS_PER_S
         self._heard_ns = now_ns  # stopwatch, as below
         self._spoken_ns = now_ns
 
     # ------------------------------------------------------------------------------------------------------------ input
 
-    def read(self, data: bytes, now_ns: int) -> list[Message]:
-        """The messages that `data` completes. A broken stream sets `closing`."""
+    def read(self, data: bytes, now_ns: int) -> Iterator[Message]:
+        """The messages that `data` completes; each is to be answered before the next is taken.
+
+        The answer to an ENCODING_REQUEST changes the encoding of what follows. A broken stream sets `closing`.
+        """
         self._heard_ns = now_ns
-        if self.closing:
-            return []
-        frames = self._frames.feed(data)
-        messages = list(decode_frames(frames))
-        self.strange += len(frames) - len(messages)
-        if self._frames.error is not None:
-            self.close(str(self._frames.error))
+        if self._reader is None:
+            self._start += data
+            data = self._recognise()
+        while data and not self.closing:
+            data = yield from self._read(data)
+
+    def _recognise(self) -> bytes:
+        """All bytes so far once they tell the encoding; none before."""
+        codec = detect(self._start)
+        if codec is None:
+            return b""
+        preset, asks = self._manners.encoding, self._start.startswith(_ENCODING_REQUEST)
+        self._speak(codec if preset is None or asks else CODECS[preset])
+        return self._start
+
+    def _read(self, data: bytes) -> Generator[Message, None, bytes]:
+        """Yields messages and returns the bytes that are left for another encoding."""
+        codec, reader = self.codec, self._reader
+        assert reader is not None
+        frames = reader.feed(data)
+        view = memoryview(frames.data)
+        for number, (start, end) in enumerate(pairwise(frames.offsets), 1):
+            try:
+                message = codec.decode(view[start:end])
+            except ProtocolError as error:
+                self.close(str(error))
+                return b""
+            if message is None:
+                self.strange += 1
+                continue
+            yield message
+            if self.codec is not codec:
+                return frames.after(number)
+        if reader.error is not None:
+            self.close(str(reader.error))
         elif self.strange > MAX_STRANGE:
             self.close(f"{self.strange} messages made no sense here")
-        return messages
+        return b""
+
+    def _speak(self, codec: Codec) -> None:
+        self.codec = codec
+        self._reader = codec.reader()
 
     def answer(self, message: Message) -> Output | None:
         """Answer one message; what it brought about at the exchange is returned for everyone to hear."""
@@ -94,7 +137,7 @@ class ClientSession:
             return None
         match message:
             case dtc.EncodingRequest():
-                self.send(dtc.EncodingResponse(Encoding=EncodingEnum.BINARY_ENCODING))
+                self._agree(message)
             case dtc.LogonRequest():
                 self._logon(message)
             case dtc.Logoff():
@@ -130,6 +173,15 @@ class ClientSession:
         output = self._exchange.handle(message)
         self.send(*output.answers)
         return output
+
+    def _agree(self, m: dtc.EncodingRequest) -> None:
+        """Answered in the encoding of before; one that is not spoken here is answered with that of now."""
+        preset = self._manners.encoding
+        agreed = codec_of(m.Encoding) if preset is None else CODECS[preset]
+        agreed = agreed or self.codec
+        self.send(dtc.EncodingResponse(Encoding=agreed.encoding))
+        if agreed is not self.codec:
+            self._speak(agreed)
 
     def _logon(self, m: dtc.LogonRequest) -> None:
         manners = self._manners
@@ -206,7 +258,7 @@ class ClientSession:
         self.send(snapshot)
         if bid is not None and ask is not None:
             quote = QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity)
-            self.out.append(self.dialect.quote(symbol_id, quote, tick))
+            self.out.append(self.codec.from_binary(self.dialect.quote(symbol_id, quote, tick)))
 
     def _market_depth(self, m: dtc.MarketDepthRequest) -> None:
         """The whole book is sent whatever NumLevels says, so that no level is ever updated unseen."""
@@ -251,7 +303,7 @@ class ClientSession:
     # ----------------------------------------------------------------------------------------------------------- output
 
     def send(self, *messages: Message) -> None:
-        self.out.extend(map(encode, messages))
+        self.out.extend(map(self.codec.encode, messages))
 
     def close(self, reason: str, *, do_not_reconnect: bool = False) -> None:
         """Say goodbye and why."""

@@ -15,7 +15,7 @@ from typing import cast
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import FaultSettings
-from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import Codec
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import ClientSession, Manners
 from mia_daemon.simulator.exchange import Exchange, Output
@@ -192,18 +192,22 @@ class SimulatorServer:
 
     def _tell(self, output: Output) -> None:
         """Queue what happened for every client; equal streams are encoded once."""
-        news = b"".join(map(encode, output.news))
-        streams: dict[tuple[Dialect, int | None, int | None], bytes] = {}
+        news: dict[Codec, bytes] = {}
+        streams: dict[tuple[Codec, Dialect, int | None, int | None], bytes] = {}
         for connection in self._connections:
             session = connection.session
             if not session.logged_on or session.closing:
                 continue
-            if news:
-                session.out.append(news)
+            codec = session.codec
+            if output.news:
+                if codec not in news:
+                    news[codec] = b"".join(map(codec.encode, output.news))
+                session.out.append(news[codec])
             if session.takes_market(output.market):
-                key = (session.dialect, session.market_id, session.depth_id)
+                key = (codec, session.dialect, session.market_id, session.depth_id)
                 if key not in streams:
-                    streams[key] = market_stream(output.market, *key, self.exchange.instrument.tick_size)
+                    stream = market_stream(output.market, *key[1:], self.exchange.instrument.tick_size)
+                    streams[key] = codec.from_binary(stream)
                 session.out.append(streams[key])
 
     # ------------------------------------------------------------------------------------------------------ connections

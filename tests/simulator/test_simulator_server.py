@@ -63,7 +63,7 @@ async def touch(client) -> tuple[float, float]:
 async def test_logon_says_what_the_server_can(serving):
     async with serving() as running:
         client = await running.connect(logon=False)
-        client.send(dtc.EncodingRequest(Encoding=2))
+        client.send(dtc.EncodingRequest(Encoding=4))  # Protocol Buffers
         assert (await client.of(dtc.EncodingResponse)).Encoding == 0
         answer = await client.logon()
         assert answer.Result == LogonStatusEnum.LOGON_SUCCESS
