@@ -233,7 +233,7 @@ class ClientSession:
     def _snapshot(self, symbol_id: int) -> None:
         exchange = self._exchange
         tick, now_ns = exchange.instrument.tick_size, exchange.now_ns
-        bid, bid_quantity, ask, ask_quantity = exchange.engine.book.touch()
+        bid, bid_quantity, ask, ask_quantity = exchange.touch()
         snapshot = dtc.MarketDataSnapshot(
             SymbolID=symbol_id,
             TradingSessionDate=session_date(exchange.hours.open_ns),
@@ -265,13 +265,13 @@ class ClientSession:
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
             self.depth_id = None if self.depth_id == m.SymbolID else self.depth_id
             return
-        if refusal := self._refusal(m.Symbol):
+        if refusal := self._refusal(m.Symbol) or ("" if self._exchange.has_depth else "no depth was recorded"):
             self.send(dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal))
             return
         exchange = self._exchange
         as_float = self.dialect.float_snapshot
         tick = exchange.instrument.tick_size
-        self.send(*depth_snapshot(exchange.engine.book, m.SymbolID, exchange.now_ns, tick, as_float=as_float))
+        self.send(*depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float))
         if m.RequestAction != RequestActionEnum.SNAPSHOT:
             self.depth_id = m.SymbolID
 

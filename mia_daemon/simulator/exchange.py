@@ -20,6 +20,7 @@ from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine
+from mia_daemon.simulator.played_market import PlayedMarket, Recording
 from mia_daemon.simulator.state import Saved, StateStore
 from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
 from mia_daemon.trading_calendar import TradingCalendar
@@ -64,13 +65,14 @@ class Exchange:
         store: its memory; what an earlier run left there is carried on.
         account: name of the trade account.
         today: only settles the decade of a one-digit year in the symbol.
+        recording: a recorded market to be played instead of a seeded one.
 
     Attributes:
         lease_ns: exchange time never passes it before a later one is saved: a killed simulator comes back at the
             lease, so its time never runs backwards.
 
     Raises:
-        StartError: the start price or date can't be used.
+        StartError: the start price or date can't be used, or the state is that of another market.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Exchange:
         store: StateStore,
         account: str,
         today: date,
+        recording: Recording | None = None,
     ) -> None:
         self.instrument = instrument
         self.hours = TradingHours(calendar)
@@ -95,27 +98,20 @@ class Exchange:
         self.desk = OrderDesk(self.engine, self.account, instrument, self._faults)
         self._fills_saved = 0
         self._dropped: list[int] = []  # orders forgotten since the last save
-        if saved is None:
-            start = hours.start_ns(settings.start_date or hours.start_date(instrument.symbol, today))
-            value = settings.start_price / instrument.tick_size
-            regime = Regime.RANGE
-        else:
-            start, value, regime = self._restore(saved)
-        if value < MIN_START_TICKS:
-            raise StartError(
-                f"simulator.start_price {settings.start_price:g} is too low for {instrument.symbol}: "
-                f"use at least {MIN_START_TICKS * instrument.tick_size:g}"
-            )
-        activity = intraday_shape(self.hours) if settings.intraday_shape else steady
-        seed = f"{settings.seed}/{self._run}"
-        self.market = Market(
-            self.engine, self.hours, seed, start, value, settings.events_per_s, activity, regime=regime
-        )
+        self._name = "seeded" if recording is None else recording.name
+        if saved is not None:
+            self._restore(saved)
+        self.market = self._seeded(saved, today) if recording is None else self._played(saved, recording)
         self.lease_ns = self.engine.now_ns
         self._save()
 
-    def _restore(self, saved: Saved) -> tuple[int, float, Regime]:
+    def _restore(self, saved: Saved) -> None:
         facts = saved.facts
+        if facts.get("market", "seeded") != self._name:
+            raise StartError(
+                f"the state is that of a {facts.get('market', 'seeded')} market, not of {self._name}: name another "
+                "directory with --state"
+            )
         for name, value in facts["account"].items():
             setattr(self.account, name, value)
         self.engine.next_order_id = facts["next_order_id"]
@@ -124,7 +120,27 @@ class Exchange:
         self.engine.book.changes.clear()
         self.desk.restore(saved.orders, saved.fills)
         self._fills_saved = len(saved.fills)
-        return facts["lease_ns"], facts["last_price"] + 0.5, Regime(facts["regime"])
+
+    def _seeded(self, saved: Saved | None, today: date) -> Market:
+        settings = self._settings
+        if saved is None:
+            start = hours.start_ns(settings.start_date or hours.start_date(self.instrument.symbol, today))
+            value, regime = settings.start_price / self.instrument.tick_size, Regime.RANGE
+        else:
+            facts = saved.facts
+            start, value, regime = facts["lease_ns"], facts["last_price"] + 0.5, Regime(facts["regime"])
+        if value < MIN_START_TICKS:
+            raise StartError(
+                f"simulator.start_price {settings.start_price:g} is too low for {self.instrument.symbol}: "
+                f"use at least {MIN_START_TICKS * self.instrument.tick_size:g}"
+            )
+        activity = intraday_shape(self.hours) if settings.intraday_shape else steady
+        seed = f"{settings.seed}/{self._run}"
+        return Market(self.engine, self.hours, seed, start, value, settings.events_per_s, activity, regime=regime)
+
+    def _played(self, saved: Saved | None, recording: Recording) -> PlayedMarket:
+        start_ns = None if saved is None else saved.facts["lease_ns"]
+        return PlayedMarket(self.engine, self.hours, recording, self.instrument.tick_size, start_ns)
 
     @property
     def now_ns(self) -> int:
@@ -134,6 +150,28 @@ class Exchange:
     def next_ns(self) -> int:
         """When the market moves next."""
         return self.market.next_ns
+
+    @property
+    def ended(self) -> bool:
+        """There is no more of this market."""
+        return self.market.ended
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether more than the touch is known."""
+        return self.market.has_depth
+
+    def touch(self) -> tuple[int | None, int, int | None, int]:
+        """(best bid, its quantity, best ask, its quantity) in ticks; None and 0 where unknown."""
+        return self.market.touch()
+
+    def depth(self, side: int) -> list[tuple[int, int, int]]:
+        """(price, quantity, number of orders) of one side, best first."""
+        return self.market.depth(side)
+
+    def add_time(self, ts_ns: int, duration_ns: int) -> int:
+        """The moment `duration_ns` of exchange time after `ts_ns`."""
+        return self.market.add(ts_ns, duration_ns)
 
     def advance(self, until_ns: int, max_events: int | None = None) -> Output:
         """Let exchange time pass to `until_ns`, or less far when `max_events` are reached first."""
@@ -191,7 +229,8 @@ class Exchange:
                 "next_order_id": engine.next_order_id,
                 "next_execution_id": engine.next_execution_id,
                 "last_price": engine.last_price,
-                "regime": self.market.fair.regime,
+                "market": self._name,
+                "regime": self.market.regime,
                 "lease_ns": self.lease_ns,
             },
             [order for order in engine.changed.values() if order.order_id not in gone],

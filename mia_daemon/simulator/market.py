@@ -67,6 +67,9 @@ class Market:
         regime: to start in.
     """
 
+    ended = False
+    has_depth = True
+
     def __init__(
         self,
         engine: MatchingEngine,
@@ -103,6 +106,22 @@ class Market:
     def next_ns(self) -> int:
         """When the next background action falls due."""
         return self._next_ns
+
+    @property
+    def regime(self) -> Regime:
+        return self.fair.regime
+
+    def add(self, ts_ns: int, duration_ns: int) -> int:
+        """The moment `duration_ns` of trading after `ts_ns`."""
+        return self._hours.add(ts_ns, duration_ns)
+
+    def touch(self) -> tuple[int | None, int, int | None, int]:
+        """(best bid, its quantity, best ask, its quantity); None and 0 where a side is empty."""
+        return self._book.touch()
+
+    def depth(self, side: int) -> list[tuple[int, int, int]]:
+        """(price, quantity, number of orders) of one side, best first."""
+        return self._book.depth(side)
 
     # ------------------------------------------------------------------------------------------------------------ time
 

@@ -5,7 +5,7 @@ taken from the messages' own layouts.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from mia_daemon.dtc import messages as dtc
@@ -17,10 +17,11 @@ from mia_daemon.dtc.enums import (
     TradingStatusEnum,
 )
 from mia_daemon.dtc.layout import Message
-from mia_daemon.simulator.order_book import BUY, SELL, OrderBook
+from mia_daemon.simulator.order_book import BUY, SELL
 from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, SessionEvent, TradeEvent
 
 _BID, _ASK = int(AtBidOrAskEnum.AT_BID), int(AtBidOrAskEnum.AT_ASK)
+_AT = (0, _ASK, _BID)  # by the aggressor's side: 0 unknown, +1, -1
 _TRUE, _FALSE = int(FinalUpdateInBatchEnum.FINAL_UPDATE_TRUE), int(FinalUpdateInBatchEnum.FINAL_UPDATE_FALSE)
 _BEGIN = int(FinalUpdateInBatchEnum.FINAL_UPDATE_BEGIN_BATCH)
 _PUT, _DELETE = (
@@ -60,17 +61,15 @@ _p109 = _packer(dtc.MarketDepthUpdateLevelV2)
 
 
 def trade_107(i: int, e: TradeEvent, tick: float) -> bytes:
-    return _p107(i, _ASK if e.side > 0 else _BID, e.price * tick, e.quantity, e.ts_ns / NS_PER_S)
+    return _p107(i, _AT[e.side], e.price * tick, e.quantity, e.ts_ns / NS_PER_S)
 
 
 def trade_146(i: int, e: TradeEvent, tick: float) -> bytes:
-    side = _ASK if e.side > 0 else _BID
-    return _p146(i, e.price * tick, e.quantity, e.ts_ns // NS_PER_US, side, e.marker, 0)
+    return _p146(i, e.price * tick, e.quantity, e.ts_ns // NS_PER_US, _AT[e.side], e.marker, 0)
 
 
 def trade_147(i: int, e: TradeEvent, tick: float) -> bytes:
-    side = _ASK if e.side > 0 else _BID
-    return _p147(i, e.price * tick, e.quantity, e.ts_ns // NS_PER_US, side, e.marker, 0)
+    return _p147(i, e.price * tick, e.quantity, e.ts_ns // NS_PER_US, _AT[e.side], e.marker, 0)
 
 
 def quote_108(i: int, e: QuoteEvent, tick: float) -> bytes:
@@ -160,7 +159,14 @@ def _session_opened(symbol_id: int, ts_ns: int) -> bytes:
     return _p136(symbol_id, session_date(ts_ns)) + _p138(symbol_id, int(TradingStatusEnum.TRADING_STATUS_OPEN))
 
 
-def depth_snapshot(book: OrderBook, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool) -> list[Message]:
+class Levels(Protocol):
+    """A book to be shown."""
+
+    def depth(self, side: int) -> list[tuple[int, int, int]]:
+        """(price, quantity, number of orders) of one side, best first."""
+
+
+def depth_snapshot(book: Levels, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool) -> list[Message]:
     """The whole book as one batch: bids, then asks, best first."""
     levels = [(_BID, *level) for level in enumerate(book.depth(BUY), 1)]
     levels += [(_ASK, *level) for level in enumerate(book.depth(SELL), 1)]

@@ -67,6 +67,44 @@ class MatchingEngine:
         self._sweep(side, quantity, limit)
         self._settle()
 
+    def quoted(self, side: int, price: int) -> None:
+        """A market that is told elsewhere quotes `price` on `side`: client orders that it meets fill whole, at theirs.
+
+        Nothing of it is printed; the level itself is not made here.
+        """
+        self._meet(side, price)
+        self._settle()
+
+    def traded(self, side: int, price: int, quantity: int) -> None:
+        """A trade of a market that is told elsewhere: client orders take part in it, and stops see it.
+
+        Orders with a better price fill whole, those at its price when all that rests before them has traded. Nothing of
+        it is printed.
+
+        Args:
+            side: of the aggressor; 0 when not known, then only orders that it went through fill.
+            price: of the trade, ticks.
+            quantity: contracts.
+        """
+        for aggressor in (side,) if side else (BUY, -BUY):
+            self._meet(aggressor, price - aggressor)
+        resting = self.book.asks if side == BUY else self.book.bids
+        if side and price in resting and any(type(order) is ClientOrder for order in resting[price].orders.values()):
+            self.book.take_level(-side, price, quantity, self._on_resting_fill)
+        self.last_price = price
+        if self._armed:
+            self._trigger(price, price)
+        self._settle()
+
+    def _meet(self, side: int, limit: int) -> None:
+        """Fill what an aggressor of `side` meets up to `limit` of client orders: best price first, then by age."""
+        met = [order for order in self.alive.values() if order.resting and order.side != side]
+        for order in sorted(met, key=lambda o: (o.price * side, o.order_id)):
+            if order.resting and (order.price - limit) * side <= 0:  # the one before may have cancelled it
+                order.resting = False
+                self.book.remove(order)
+                self._fill(order, order.remaining, order.price)
+
     # -------------------------------------------------------------------------------------------------- client orders
 
     def submit(self, request: NewOrder) -> ClientOrder:
@@ -193,7 +231,7 @@ class MatchingEngine:
                 self._kill(order, "day order expired at the end of the session")
         self._settle()
 
-    def restore(self, orders: Iterable[ClientOrder], last_price: int) -> None:
+    def restore(self, orders: Iterable[ClientOrder], last_price: int | None) -> None:
         """Put live orders of an earlier run back, in the given sequence, before any background order rests."""
         self.last_price = last_price
         for order in orders:

@@ -120,13 +120,14 @@ class OrderBook:
             best = self.best_ask if side == BUY else self.best_bid
             if best is None or (limit is not None and (best - limit) * side > 0):
                 break
-            traded = self._take_level(-side, best, quantity, on_fill)
+            traded = self.take_level(-side, best, quantity, on_fill)
             quantity -= traded
             if traded:
                 prints.append(Print(best, traded))
         return prints
 
-    def _take_level(self, side: int, price: int, quantity: int, on_fill: OnFill) -> int:
+    def take_level(self, side: int, price: int, quantity: int, on_fill: OnFill) -> int:
+        """Trade up to `quantity` of what rests on `side` at one price, first come first; how much it was."""
         levels = self.bids if side == BUY else self.asks
         level = levels[price]
         orders = level.orders

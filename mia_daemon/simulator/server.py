@@ -21,6 +21,7 @@ from mia_daemon.simulator.client_session import ClientSession, Manners
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.market_messages import Dialect, market_stream
+from mia_daemon.simulator.market_recorder import MarketFiles, MarketRecorder
 
 MAX_BUFFER = 8 << 20
 """Bytes that may wait for a client that does not read; then it is cut off."""
@@ -44,6 +45,7 @@ class SimulatorServer:
         speed: exchange seconds per wall second.
         manners: how it behaves towards clients.
         faults: what goes wrong with their connections on purpose.
+        files: take what the market does, as Sierra Chart's files do.
 
     Attributes:
         dropped: reasons why clients were disconnected, newest last.
@@ -56,8 +58,10 @@ class SimulatorServer:
         speed: float,
         manners: Manners | None = None,
         faults: FaultSettings | None = None,
+        files: MarketFiles | None = None,
     ) -> None:
         self.exchange = exchange
+        self._recorder = None if files is None else MarketRecorder(exchange, exchange.instrument.tick_size, files)
         self._faults = faults or FaultSettings()
         self._admitted = 0
         self.dropped: list[str] = []
@@ -97,9 +101,11 @@ class SimulatorServer:
             finally:
                 self._stopped.set()
                 listener.close()
-                self._part("the simulator is shutting down")
+                self._part("the recording has ended" if self.exchange.ended else "the simulator is shutting down")
         finally:
             self.exchange.close()
+            if self._recorder is not None:
+                self._recorder.close()
         if self._failure is not None:
             raise self._failure
 
@@ -138,8 +144,13 @@ class SimulatorServer:
         try:
             self._catch_up()
             self.exchange.commit()
+            if self._recorder is not None:
+                self._recorder.flush(self._clock.monotonic_ns())
         except MiaError as failure:
             self._fail(failure)
+        if self.exchange.ended and not self._stopped.is_set():
+            log.info("the recording has ended")
+            self._stopped.set()
         now_ns, wall_s = self._clock.monotonic_ns(), self._clock.now_ns() // NS_PER_S
         for connection in list(self._connections):
             connection.session.keep_alive(now_ns, wall_s)
@@ -172,10 +183,10 @@ class SimulatorServer:
         exchange = self.exchange
         before = exchange.now_ns
         ahead_ns = min(self._backlog_ns, _MAX_STEP_NS)
-        until = exchange.hours.add(before, ahead_ns)
+        until = exchange.add_time(before, ahead_ns)
         if until > exchange.lease_ns:
             lease_ns = min(int(_LEASE_S * NS_PER_S * self._speed), _MAX_LEASE_NS)
-            exchange.renew_lease(exchange.hours.add(until, lease_ns))
+            exchange.renew_lease(exchange.add_time(until, lease_ns))
         self._tell(exchange.advance(until, _STEP_EVENTS))
         if exchange.now_ns >= until:
             self._backlog_ns -= ahead_ns
@@ -192,6 +203,8 @@ class SimulatorServer:
 
     def _tell(self, output: Output) -> None:
         """Queue what happened for every client; equal streams are encoded once."""
+        if self._recorder is not None and output.market:
+            self._recorder.take(output.market)
         news: dict[Codec, bytes] = {}
         streams: dict[tuple[Codec, Dialect, int | None, int | None], bytes] = {}
         for connection in self._connections:
