@@ -213,8 +213,8 @@ def _booked_trips(view: JournalView) -> Iterator[str]:
 def _differences(trip: Trip, trade: Trade) -> Iterator[str]:
     # A fill that opens a position long after its order ended is booked to nobody's decision.
     if trade.decision_id not in {trip.decision_id, ""}:
-        opened = f"was opened by an order of decision {trip.decision_id or 'of nobody'}"
-        yield f"trade {trade.trade_id} names decision {trade.decision_id}, {opened}"
+        opened_by = f"that of decision {trip.decision_id}" if trip.decision_id else "none of ours"
+        yield f"trade {trade.trade_id} names decision {trade.decision_id}, the order that opened it is {opened_by}"
     for name, booked, found in (
         ("quantity", trade.quantity, trip.largest),
         ("entry price", trade.entry_price, trip.entry_price),

@@ -1,0 +1,322 @@
+"""A journal that trading wrote holds together; one that was altered anywhere does not, and it is said where."""
+
+import random
+import sqlite3
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.instruments import instrument
+from mia_daemon.records import Action, Decision, Fill, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_trips import names, paired, trips
+from mia_daemon.trading.journal_verify import verify
+from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.ledger import Ledger, Origin
+
+ES = instrument("ESZ26_FUT_CME")
+PROBS = RegimeProbs(0.7, 0.2, 0.1)
+START = 1_790_000_000 * NS_PER_S
+
+
+def findings(path):
+    with JournalView(path) as view:
+        return verify(view)
+
+
+def wrong(path):
+    """What is wrong, by check."""
+    return {name: found for name, found in findings(path).checks.items() if found}
+
+
+async def trade(rig, seed, decisions=40):
+    """A random walk with entries, exits, stops and targets."""
+    chance = random.Random(seed)
+    price = 100.0
+    rig.play((1, price))
+    assert await rig.executor.reconcile()
+    for _ in range(decisions):
+        for _ in range(12):
+            price = max(price + 0.25 * chance.choice((-2, -1, 0, 1, 2)), 50.0)
+            rig.play((chance.choice((20, 100, 500)), price))
+        position = rig.executor.position
+        rig.decide(*chance.choice((("hold", position), ("exit", 0)) if position else (("buy", 3), ("sell", -2))))
+    rig.executor.checkpoint()
+
+
+@pytest.fixture(scope="module")
+def written():
+    """The journal of two runs that traded, once it is made."""
+    return []
+
+
+@pytest.fixture
+async def traded(make_rig, tmp_path, written):
+    """A journal of two runs that traded, nobody's now; the second ended on purpose, flat."""
+    path = tmp_path / "paper.db"
+    if not written:
+        now_ns = 0
+        for seed in range(2):
+            rig = make_rig(settings={"decision": {"stop_ticks": 8, "target_ticks": 8, "max_position": 3}})
+            rig.ts_ns = max(rig.ts_ns, now_ns)
+            await trade(rig, seed)
+            now_ns = rig.ts_ns
+        rig.executor.stop(flatten=True)
+        rig.play((1, 100.0), (10, 100.0), (10, 100.0))
+        rig.executor.checkpoint()
+        rig.journal.end_run(rig.run_id, rig.ts_ns, "stop")
+        rig.close()
+        written.append(path.read_bytes())
+    path.write_bytes(written[0])
+    return path
+
+
+@pytest.fixture
+def alter(traded):
+    """Change the journal behind its owner's back."""
+
+    def change(*statements):
+        with closing(sqlite3.connect(traded, isolation_level=None)) as db:
+            for statement in statements:
+                assert db.execute(statement).rowcount != 0, statement
+        return traded
+
+    return change
+
+
+async def test_what_trading_wrote_holds_together_also_over_a_restart(traded):
+    found = findings(traded)
+    assert found.sound, found
+    assert len(found.checks) == 12
+    assert found.notes == ()
+    with closing(sqlite3.connect(traded)) as db:
+        assert db.execute("SELECT COUNT(*) FROM trades").fetchone()[0] > 10
+
+
+async def test_a_journal_is_verified_while_its_owner_writes(rig):
+    """In one snapshot: half a round trip written meanwhile is not seen by half."""
+    rig.decide("buy", 1)
+    with JournalView(rig.journal.path) as view:
+        assert verify(view).sound
+        rig.play((10, 100.0), (10, 100.0))
+        rig.executor.flatten("operator")
+        rig.play((10, 100.0), (10, 100.0))
+        rig.executor.checkpoint()
+        assert list(view.trades()) == []
+        assert verify(view).sound
+    assert rig.executor.position == 0
+    assert findings(rig.journal.path).sound
+
+
+TRADE = "(SELECT MIN(number) FROM trades)"
+ENTRY = "(SELECT client_order_id FROM fills ORDER BY number LIMIT 1)"
+
+FOLLOW_ON = {
+    "positions follow from the fills",
+    "the last state follows from the fills",
+    "round trips follow from the fills",
+}
+"""What no longer adds up once the contracts of a fill are others."""
+
+DAMAGE = {
+    "a fill is lost": (
+        "DELETE FROM fills WHERE number = 4",
+        {"no order filled beyond its quantity", "money follows from the fills", *FOLLOW_ON},
+        "the fills make",
+    ),
+    "a fill is larger": (
+        "UPDATE fills SET quantity = quantity + 1 WHERE number = 3",
+        {"no order filled beyond its quantity", "money follows from the fills", *FOLLOW_ON},
+        "filled",
+    ),
+    "a fill is on the other side": (
+        "UPDATE fills SET side = -side WHERE number = 3",
+        {"fills make sense", *FOLLOW_ON},
+        "another symbol, account or side",
+    ),
+    "a fill has no price": (
+        "UPDATE fills SET price = 1e999 WHERE number = 3",
+        {"fills make sense", "round trips follow from the fills"},
+        "is at inf",
+    ),
+    "a fill's price is another": (
+        "UPDATE fills SET price = price + 0.25 WHERE number = 3",
+        {"round trips follow from the fills", "money follows from the fills"},
+        "price",
+    ),
+    "a fill is nobody's of ours": (
+        "UPDATE fills SET client_order_id = replace(client_order_id, '-', '-9') WHERE number = 3",
+        {"intents come first", "no order filled beyond its quantity", "round trips follow from the fills"},
+        "whose intent is not on file",
+    ),
+    "a trade is lost": (
+        f"DELETE FROM trades WHERE number = {TRADE}",
+        {"round trips follow from the fills"},
+        "has no trade",
+    ),
+    "a trade is made up": (
+        (
+            "INSERT INTO trades (trade_id, fill, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price,"
+            " gross, costs, p_range, p_trend, p_defensive, decision_id, exit_reason)"
+            " VALUES ('x', 2, 'ESZ26_FUT_CME', 1, 1, 1, 2, 1.0, 1.0, 0.0, 2.0, 0, 0, 0, '', '')"
+        ),
+        {"round trips follow from the fills"},
+        "trade x is no round trip",
+    ),
+    "a trade earned more": (
+        f"UPDATE trades SET gross = gross + 12.5 WHERE number = {TRADE}",
+        {"money follows from the fills"},
+        "profit",
+    ),
+    "a trade cost less": (
+        f"UPDATE trades SET costs = costs - 1 WHERE number = {TRADE}",
+        {"money follows from the fills"},
+        "costs",
+    ),
+    "a trade was larger": (
+        f"UPDATE trades SET quantity = quantity + 1 WHERE number = {TRADE}",
+        {"round trips follow from the fills"},
+        "says quantity",
+    ),
+    "a trade is another decision's": (
+        f"UPDATE trades SET decision_id = 'x' WHERE number = {TRADE}",
+        {"round trips follow from the fills"},
+        "names decision x",
+    ),
+    "a decision is lost": (
+        f"DELETE FROM decisions WHERE decision_id = (SELECT decision_id FROM intents WHERE client_order_id = {ENTRY})",
+        {"every order has its decision"},
+        "which is not on file",
+    ),
+    "an entry has no decision": (
+        f"UPDATE intents SET decision_id = '' WHERE client_order_id = {ENTRY}",
+        {"every order has its decision", "round trips follow from the fills"},
+        "has no decision",
+    ),
+    "an entry's intent is lost": (
+        f"DELETE FROM intents WHERE client_order_id = {ENTRY}",
+        {"every order has its decision", "intents come first", "round trips follow from the fills"},
+        "whose intent is not on file",
+    ),
+    "an intent is late": (
+        f"UPDATE intents SET ts_ns = ts_ns + 60000000000 WHERE client_order_id = {ENTRY}",
+        {"intents come first"},
+        "before its intent at",
+    ),
+    "an order is miscounted": (
+        f"UPDATE intents SET booked = booked + 1 WHERE client_order_id = {ENTRY}",
+        {"no order filled beyond its quantity"},
+        "booked, its fills make",
+    ),
+    "an order filled beyond its quantity": (
+        f"UPDATE intents SET quantity = 1, last_quantity = 1 WHERE client_order_id = {ENTRY}",
+        {"no order filled beyond its quantity"},
+        "of 1 filled",
+    ),
+    "a run is lost": (
+        "DELETE FROM runs WHERE number = 1",
+        {"every order has its decision"},
+        "is of no run on file",
+    ),
+    "a run never ended": (
+        "UPDATE runs SET ended_ns = NULL, how = NULL WHERE number = 1",
+        {"every run but the last has ended"},
+        "never ended",
+    ),
+    "the last state is another": (
+        "UPDATE equity SET position = 5 WHERE number = (SELECT MAX(number) FROM equity)",
+        {"the last state follows from the fills"},
+        "ended with position +5",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_each_alteration_is_found_and_named(alter, damage):
+    statement, checks, says = DAMAGE[damage]
+    runs = """UPDATE runs SET config = '{"instrument": {"symbol": "ESZ26_FUT_CME", "trade_account": "Sim1"}}'"""
+    path = alter(runs)
+    assert wrong(path) == {}
+    found = wrong(alter(statement))
+    assert set(found) == checks, found
+    assert any(says in one for violations in found.values() for one in violations), found
+
+
+async def test_what_a_damaged_index_lets_in_twice_is_found(traded):
+    """Without its index, as a damaged file may have it."""
+    with closing(sqlite3.connect(traded, isolation_level=None)) as db:
+        for table, last in (("fills", "position"), ("intents", "booked")):
+            sql = db.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0]
+            columns = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] != "number")
+            db.execute(sql.replace(" UNIQUE", "").replace(table, "again", 1))
+            db.execute(f"INSERT INTO again SELECT * FROM {table}")
+            db.execute(f"INSERT INTO again ({columns}) SELECT {columns} FROM {table} WHERE number = 2")
+            db.execute(f"DROP TABLE {table}")
+            db.execute(f"ALTER TABLE again RENAME TO {table}")
+            assert last in columns
+    found = wrong(traded)
+    assert "is on file 2 times" in found["no execution was booked twice"][0]
+    assert "is on file 2 times" in found["no client order id was used twice"][0]
+
+
+async def test_a_page_that_cannot_be_read_is_a_finding_not_the_end(traded):
+    """In whichever table it lies; what can be read is still checked."""
+    with closing(sqlite3.connect(traded)) as db:
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'fills'").fetchone()
+    with traded.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+    found = findings(traded)
+    assert found.checks["the file is whole"]
+    assert "the file is damaged" in found.checks["money follows from the fills"][0]
+    assert found.checks["every order has its decision"] == []
+
+
+async def test_money_of_a_product_not_known_here_is_said_to_be_unchecked(alter):
+    path = alter(*(f"UPDATE {table} SET symbol = 'CLF27' WHERE 1" for table in ("fills", "intents", "trades")))
+    found = findings(path)
+    assert found.sound, found
+    assert found.notes == ("money in CLF27 is not checked: its point value and costs are not known here",)
+
+
+# The fold against the ledger: two ways to the same round trips.
+
+lives = st.lists(
+    st.tuples(st.sampled_from(Side), st.integers(1, 4), st.integers(-40, 40), st.booleans()), min_size=1, max_size=40
+)
+
+
+@given(lives)
+@settings(max_examples=25, deadline=None)
+def test_the_fold_and_the_ledger_agree_on_any_fills(tmp_path_factory, life):
+    """Also where a fill crosses zero, and where a position is none of ours."""
+    path = tmp_path_factory.mktemp("j") / "a.db"
+    journal = Journal(path, durable=False)
+    run = journal.begin_run(
+        mode="paper", started_ns=START, version="", config={}, config_sha256="", bundle_sha256="", catalogue_sha256=""
+    )
+    ledger = Ledger(ES, 50_000.0)
+    for n, (side, quantity, ticks, foreign) in enumerate(life):
+        ts_ns = START + n * NS_PER_S
+        decision, name = f"{run}-{n}", "" if foreign else f"{run}-{n}E"
+        origin = Origin("", RegimeProbs(0, 0, 0)) if foreign else Origin(decision, PROBS)
+        with journal.booking():
+            if not foreign:
+                said = Prediction(PROBS, 0.5, 0.8, "p", 0.0, "ab")
+                journal.record_decision(Decision(decision, n, ts_ns, Action.BUY, 1, "signal", said, 1.0, 2.0, {}))
+                order = Order(name, ES.symbol, "Sim1", side, quantity, OrderType.LIMIT, OrderRole.ENTRY, decision, 1.0)
+                journal.record_intent([order], ts_ns)
+            fill = Fill(ts_ns, f"x{n}", name, "s", ES.symbol, "Sim1", side, quantity, 6000 + ticks / 4)
+            journal.record_fill(fill)
+            for closed in ledger.apply(fill, origin, "entry"):
+                journal.record_trade(closed)
+    journal.close()
+    assert wrong(path) == {}
+    with JournalView(path) as view:
+        named = dict(names(paired(trips(view), view.trades())))
+        assert [name for name, trip in named.items() if trip.open] == [ledger.trade_id][: bool(ledger.position)]
+        assert [trade.trade_id for trade in view.trades()] == [name for name, trip in named.items() if not trip.open]
