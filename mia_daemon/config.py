@@ -196,6 +196,7 @@ class SimulatorSettings(Section):
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
+    file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
     policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
     faults: FaultSettings = FaultSettings()
 

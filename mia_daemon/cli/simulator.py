@@ -2,10 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mia_daemon.cli.options import add_common, load_settings, port, positive, var_paths
 from mia_daemon.errors import UsageError
+
+if TYPE_CHECKING:
+    from mia_daemon.config import Settings
+    from mia_daemon.simulator.played_market import Recording
+    from mia_daemon.simulator.run import Extras
 
 
 def add(commands: Any) -> None:
@@ -24,6 +29,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS with this certificate (PEM) ...")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="... and this key")
+    market = parser.add_mutually_exclusive_group()
+    market.add_argument("--now", action="store_true", help="exchange time is the present, and goes as fast as yours")
+    market.add_argument("--play", type=Path, metavar="FILE", help="a recorded .scid as the market")
+    parser.add_argument("--depth", type=Path, metavar="FILE", help="with --play: the .depth of the same symbol and day")
+    parser.add_argument("--write-scid", type=Path, metavar="DIR", help="write the market as Sierra Chart's files")
+    parser.add_argument("--history-dir", type=Path, metavar="DIR", help="serve historical prices of its .scid files")
+    parser.add_argument("--history-port", type=port, metavar="PORT", help="where (default: dtc.history_port)")
     parser.add_argument("--parent-watch", action="store_true", help="end when standard input does")
     add_common(parser)
     parser.set_defaults(command=_simulator)
@@ -41,13 +53,20 @@ def _faults(text: str) -> dict[str, Any]:
 def _simulator(options: argparse.Namespace) -> int:
     if (options.tls_cert is None) != (options.tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together: name both files, or neither")
+    if options.now and options.speed not in {None, 1.0}:
+        raise UsageError("--now goes as fast as the clock: leave --speed out")
+    if options.depth is not None and options.play is None:
+        raise UsageError("--depth belongs to a recorded market: name its .scid with --play")
+    if options.history_port is not None and options.history_dir is None:
+        raise UsageError("--history-port needs --history-dir: the directory of the .scid files to serve")
     settings = load_settings(
         options,
-        simulator__speed=options.speed,
+        simulator__speed=1.0 if options.now else options.speed,
         simulator__seed=options.seed,
         simulator__policy=options.policy,
         simulator__faults=options.faults,
-        instrument__symbol=options.symbol,
+        instrument__symbol=options.symbol or (options.play.stem if options.play else None),
+        dtc__history_port=options.history_port,
     )
     from mia_daemon.simulator.run import run_simulator
 
@@ -57,5 +76,42 @@ def _simulator(options: argparse.Namespace) -> int:
         state_dir=options.state or var_paths(options).simulator,
         parent_watch=options.parent_watch,
         tls_files=None if options.tls_cert is None else (options.tls_cert, options.tls_key),
+        extras=_extras(options, settings),
     )
     return 0
+
+
+def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
+    """The parts that lie in other rooms, put together."""
+    from mia_daemon.feed.history_archive import ScidArchive
+    from mia_daemon.feed.sierra_writer import SierraWriter
+    from mia_daemon.simulator.run import Extras
+
+    def files(begin_ns: int) -> SierraWriter:
+        return SierraWriter(options.write_scid, settings.instrument.symbol, begin_ns, settings.simulator.file_flush_ms)
+
+    history = options.history_dir
+    if history is not None and not history.is_dir():
+        raise UsageError(f"{history} is no directory: name one with .scid files")
+    return Extras(
+        recording=None if options.play is None else _recording(options.play, options.depth, settings),
+        begin_now=options.now,
+        files=None if options.write_scid is None else files,
+        history=None if history is None else (settings.dtc.history_port, ScidArchive(history)),
+    )
+
+
+def _recording(file: Path, depth: Path | None, settings: "Settings") -> "Recording":
+    from mia_daemon.clock import WallClock
+    from mia_daemon.feed.recorder import is_recording, read_recording
+    from mia_daemon.feed.replay_feed import ReplayFeed
+    from mia_daemon.records import EventKind
+    from mia_daemon.simulator.played_market import Recording
+
+    def feed() -> ReplayFeed:
+        multiplier = settings.feed.price_multiplier
+        return ReplayFeed(file, WallClock(), depth_path=depth, price_multiplier=multiplier)
+
+    first = next(feed().batches())
+    has_depth = depth is not None or (is_recording(file) and EventKind.DEPTH in read_recording(file)["kind"])
+    return Recording(file.name, int(first["ts_ns"][0]), feed().batches(), has_depth=has_depth)

@@ -66,6 +66,7 @@ class Exchange:
         account: name of the trade account.
         today: only settles the decade of a one-digit year in the symbol.
         recording: a recorded market to be played instead of a seeded one.
+        begin_ns: a seeded market begins at this time, or later where it was later before.
 
     Attributes:
         lease_ns: exchange time never passes it before a later one is saved: a killed simulator comes back at the
@@ -84,6 +85,7 @@ class Exchange:
         account: str,
         today: date,
         recording: Recording | None = None,
+        begin_ns: int | None = None,
     ) -> None:
         self.instrument = instrument
         self.hours = TradingHours(calendar)
@@ -101,7 +103,7 @@ class Exchange:
         self._name = "seeded" if recording is None else recording.name
         if saved is not None:
             self._restore(saved)
-        self.market = self._seeded(saved, today) if recording is None else self._played(saved, recording)
+        self.market = self._seeded(saved, today, begin_ns) if recording is None else self._played(saved, recording)
         self.lease_ns = self.engine.now_ns
         self._save()
 
@@ -121,14 +123,15 @@ class Exchange:
         self.desk.restore(saved.orders, saved.fills)
         self._fills_saved = len(saved.fills)
 
-    def _seeded(self, saved: Saved | None, today: date) -> Market:
+    def _seeded(self, saved: Saved | None, today: date, begin_ns: int | None) -> Market:
         settings = self._settings
         if saved is None:
-            start = hours.start_ns(settings.start_date or hours.start_date(self.instrument.symbol, today))
+            start = begin_ns or hours.start_ns(settings.start_date or hours.start_date(self.instrument.symbol, today))
             value, regime = settings.start_price / self.instrument.tick_size, Regime.RANGE
         else:
             facts = saved.facts
-            start, value, regime = facts["lease_ns"], facts["last_price"] + 0.5, Regime(facts["regime"])
+            start = max(facts["lease_ns"], begin_ns or 0)
+            value, regime = facts["last_price"] + 0.5, Regime(facts["regime"])
         if value < MIN_START_TICKS:
             raise StartError(
                 f"simulator.start_price {settings.start_price:g} is too low for {self.instrument.symbol}: "

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import ssl
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -174,10 +175,10 @@ class HistoryServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port. Raises StartError when the address can't be listened on."""
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, encrypted with `tls`, and return the port. Raises StartError when that can't be done."""
         try:
-            self._server = await asyncio.start_server(self._admit, host, port)
+            self._server = await asyncio.start_server(self._admit, host, port, ssl=tls)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise StartError(

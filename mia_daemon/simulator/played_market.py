@@ -37,11 +37,13 @@ class Recording(NamedTuple):
 
     Attributes:
         name: of the file, to know it again after a restart.
+        begin_ns: of its first event.
         batches: MARKET_EVENT arrays in order of time; not empty.
         has_depth: they tell of the book, not of trades alone.
     """
 
     name: str
+    begin_ns: int
     batches: Iterator[EventArray]
     has_depth: bool
 

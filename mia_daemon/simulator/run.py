@@ -7,7 +7,9 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from mia_daemon.instruments import instrument
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
+from mia_daemon.simulator.history_server import Archive, HistoryServer
+from mia_daemon.simulator.market_recorder import MarketFiles
+from mia_daemon.simulator.played_market import Recording
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
 from mia_daemon.tls import server_context
@@ -26,12 +31,33 @@ from mia_daemon.trading_calendar import LAST_DATE, TradingCalendar
 HOST = "127.0.0.1"
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a simulator is and does beside a seeded market behind a DTC port.
+
+    Attributes:
+        recording: a recorded market to be played instead of a seeded one.
+        begin_now: a seeded market's time is the present, whatever `start_date` says.
+        files: opens what takes all that the market does, given the market's present (ns).
+        history: port (0 for any free one) of historical prices, and where they come from.
+    """
+
+    recording: Recording | None = None
+    begin_now: bool = False
+    files: Callable[[int], MarketFiles] | None = None
+    history: tuple[int, Archive] | None = None
+
+
+PLAIN = Extras()
+
+
 def open_server(
     settings: Settings,
     state_dir: Path,
     clock: Clock | None = None,
     calendar: TradingCalendar | None = None,
     manners: Manners | None = None,
+    extras: Extras = PLAIN,
 ) -> SimulatorServer:
     """A server over the state in `state_dir`, ready to `run`.
 
@@ -41,6 +67,7 @@ def open_server(
         clock: that paces it.
         calendar: of the exchange; by default all of it, cached beside the state directory.
         manners: how it behaves; by default as well as it can, in the settings' message generation.
+        extras: another market than the seeded one, and files to write; `history` is not this server's.
 
     Raises:
         StartError: the state, the calendar or the settings can't be used.
@@ -48,25 +75,42 @@ def open_server(
     clock = clock or WallClock()
     store = StateStore(state_dir, settings.instrument.symbol)
     try:
-        today = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC).date()
+        now_ns = clock.now_ns()
+        today = datetime.fromtimestamp(now_ns / NS_PER_S, UTC).date()
         exchange = Exchange(
             instrument(settings.instrument.symbol),
             settings.simulator,
-            calendar or _calendar(settings, today, state_dir),
+            calendar or _calendar(settings, today, state_dir, extras),
             store,
             settings.instrument.trade_account,
             today,
+            recording=extras.recording,
+            begin_ns=now_ns if extras.begin_now else None,
         )
     except BaseException:
         store.close()
         raise
+    try:
+        files = None if extras.files is None else extras.files(exchange.now_ns)
+    except BaseException:
+        exchange.close()
+        raise
     simulator = settings.simulator
-    manners = manners or Manners(generation=simulator.generation, serves_market_data=simulator.policy != "sierra")
-    return SimulatorServer(exchange, clock, simulator.speed, manners, simulator.faults)
+    return SimulatorServer(exchange, clock, simulator.speed, manners or _manners(settings), simulator.faults, files)
 
 
-def _calendar(settings: Settings, today: date, state_dir: Path) -> TradingCalendar:
-    first = settings.simulator.start_date or hours.start_date(settings.instrument.symbol, today)
+def _manners(settings: Settings) -> Manners:
+    simulator = settings.simulator
+    return Manners(generation=simulator.generation, serves_market_data=simulator.policy != "sierra")
+
+
+def _calendar(settings: Settings, today: date, state_dir: Path, extras: Extras) -> TradingCalendar:
+    if extras.recording is not None:
+        first = datetime.fromtimestamp(extras.recording.begin_ns / NS_PER_S, UTC).date()
+    elif extras.begin_now:
+        first = today
+    else:
+        first = settings.simulator.start_date or hours.start_date(settings.instrument.symbol, today)
     return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir)
 
 
@@ -97,10 +141,12 @@ def run_simulator(
     state_dir: Path,
     parent_watch: bool = False,
     tls_files: tuple[Path, Path] | None = None,
+    extras: Extras = PLAIN,
 ) -> None:
     """Run a simulator in this process until SIGTERM or SIGINT, or, watching its parent, until standard input closes.
 
-    Says one JSON line on standard output once it listens: `{"event": "listening", "host": …, "port": …}`.
+    Says one JSON line on standard output once it listens: `{"event": "listening", "host": …, "port": …}`, with
+    `history_port` where it serves historical prices.
 
     Args:
         settings: `instrument` and `simulator` are used.
@@ -108,19 +154,26 @@ def run_simulator(
         state_dir: where it remembers.
         parent_watch: end with standard input.
         tls_files: certificate and key of encrypted connections; None for plain ones.
+        extras: what it does beside serving a seeded market.
 
     Raises:
         StartError: the port is in use, or the state, the settings or the certificate can't be used.
     """
     tls = None if tls_files is None else server_context(*tls_files)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_main(settings, port, state_dir, parent_watch=parent_watch, tls=tls))
+    asyncio.run(_main(settings, port, state_dir, parent_watch=parent_watch, tls=tls, extras=extras))
 
 
 async def _main(
-    settings: Settings, port: int, state_dir: Path, *, parent_watch: bool, tls: ssl.SSLContext | None
+    settings: Settings,
+    port: int,
+    state_dir: Path,
+    *,
+    parent_watch: bool,
+    tls: ssl.SSLContext | None,
+    extras: Extras,
 ) -> None:
-    server = open_server(settings, state_dir)
+    server = open_server(settings, state_dir, extras=extras)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -132,11 +185,18 @@ async def _main(
             raise StartError(
                 "--parent-watch needs a pipe as standard input: its end means that the parent died"
             ) from error
-    await server.run(HOST, port, _say_listening, tls)
+    async with AsyncExitStack() as stack:
+        also = {}
+        if extras.history is not None:
+            history = HistoryServer(extras.history[1], _manners(settings))
+            stack.push_async_callback(history.close)
+            also["history_port"] = await history.start(HOST, extras.history[0], tls)
+        await server.run(HOST, port, lambda found: _say_listening(found, also), tls)
 
 
-def _say_listening(port: int) -> None:
-    print(json.dumps({"event": "listening", "host": HOST, "port": port}), flush=True)  # noqa: T201  # for the parent
+def _say_listening(port: int, also: Mapping[str, int]) -> None:
+    line = {"event": "listening", "host": HOST, "port": port, **also}
+    print(json.dumps(line), flush=True)  # noqa: T201  # for the parent
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, server: SimulatorServer) -> None:
