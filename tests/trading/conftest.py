@@ -1,20 +1,37 @@
 """A desk to trade at: executor, journal, ledger and risk, real all of them, around a broker of the test's choice."""
 
+import asyncio
+import importlib.util
+import sys
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tenacity import wait_none
 
 from mia_daemon import config
-from mia_daemon.clock import EventClock
+from mia_daemon.clock import EventClock, WallClock
 from mia_daemon.config import BrokerSettings
 from mia_daemon.instruments import instrument
 from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.simulator.run import open_server
+from mia_daemon.trading.brokers import sierra
 from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
+from mia_daemon.trading_calendar import TradingCalendar
+
+_spec = importlib.util.spec_from_file_location("sierra_desk", Path(__file__).with_name("sierra_desk.py"))
+assert _spec is not None
+assert _spec.loader is not None
+sierra_desk = importlib.util.module_from_spec(_spec)
+sys.modules["sierra_desk"] = sierra_desk
+_spec.loader.exec_module(sierra_desk)
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000  # a Tuesday, 22:13 UTC: 16:13 in Chicago, the exchange's pause between two days
@@ -171,3 +188,34 @@ async def rig(make_rig):
 @pytest.fixture
 def late_broker_settings():
     return BrokerSettings(paper_entry_latency_ms=5, paper_response_latency_ms=5)
+
+
+@pytest.fixture(scope="session")
+def calendar():
+    return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Queries are repeated at once."""
+    monkeypatch.setattr(sierra, "BETWEEN_ATTEMPTS", wait_none())
+
+
+@pytest.fixture
+def serving(tmp_path, calendar):
+    """`async with serving(manners, speed=…, faults={…}) as server:` a simulator, with its `port` and `path`."""
+
+    @asynccontextmanager
+    async def serve(manners=None, **simulator):
+        document = {"risk": RISK, "simulator": {"speed": 2.0, **simulator}}
+        server = open_server(config.parse(document, "test", environ={}), tmp_path, WallClock(), calendar, manners)
+        listening = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))
+        server.port, server.path = await listening, tmp_path
+        try:
+            yield server
+        finally:
+            server.stop()
+            await task
+
+    return serve

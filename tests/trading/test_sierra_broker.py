@@ -1,138 +1,32 @@
 """Orders over real TCP against the simulator's DTC server; and messages that no friendly server sends, one by one."""
 
-import asyncio
-import random
-from contextlib import asynccontextmanager
-from datetime import date
-
 import pytest
-from tenacity import wait_none
+from sierra_desk import ES, TICK, Desk, Session, ask, bracket, connected, order
 
-from mia_daemon import config
-from mia_daemon.clock import WallClock
-from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import ConnectionLost, RequestTimeout, StartError
 from mia_daemon.instruments import instrument
 from mia_daemon.records import (
     BalanceReport,
-    Bracket,
     Fill,
     LinkReport,
     LinkState,
-    Order,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
 )
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.run import open_server
 from mia_daemon.trading.brokers import sierra
-from mia_daemon.trading.brokers.sierra import SierraBroker
 from mia_daemon.trading.journal_reading import OpenOrder
-from mia_daemon.trading_calendar import TradingCalendar
 
-ES = instrument("ESZ26_FUT_CME")
-TICK = ES.tick_size
-RISK = dict.fromkeys(config.RiskSettings.model_fields, 1)
-PATIENCE_S = 20.0
-
-
-@pytest.fixture(scope="module")
-def calendar():
-    return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(sierra, "BETWEEN_ATTEMPTS", wait_none())
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
 def very_impatient(monkeypatch):
     monkeypatch.setattr(sierra, "PATIENCE_S", (0.05, 0.05, 0.05))
-
-
-@pytest.fixture
-def serving(tmp_path, calendar):
-    @asynccontextmanager
-    async def serve(manners=None, **simulator):
-        document = {"risk": RISK, "simulator": {"speed": 2.0, **simulator}}
-        server = open_server(config.parse(document, "test", environ={}), tmp_path, WallClock(), calendar, manners)
-        listening = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))
-        server.port = await listening
-        try:
-            yield server
-        finally:
-            server.stop()
-            await task
-
-    return serve
-
-
-class Desk:
-    """A broker and everything it told."""
-
-    def __init__(self, port, account="Sim1", symbol=ES, **dtc_settings):
-        settings = DtcSettings(port=port, connect_timeout_s=5, reconnect_first_delay_s=0.01, **dtc_settings)
-        self.broker = SierraBroker(settings, symbol, account, WallClock(), random.Random(1))
-        self.told = []
-        self.changed = asyncio.Event()
-        self.broker.start(self.take)
-        self.number = 0
-
-    def take(self, event):
-        self.told.append(event)
-        self.changed.set()
-
-    async def until(self, condition):
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
-
-    def statuses(self, name):
-        return [e.status for e in self.told if isinstance(e, OrderUpdate) and e.client_order_id == name]
-
-    def last(self, name):
-        return [e for e in self.told if isinstance(e, OrderUpdate) and e.client_order_id == name][-1]
-
-    def of(self, kind):
-        return [event for event in self.told if isinstance(event, kind)]
-
-    async def sees(self, name, status):
-        await self.until(lambda: status in self.statuses(name))
-
-
-def order(name, side, price, kind=OrderType.LIMIT, role=OrderRole.ENTRY, quantity=1, **more):
-    return Order(name, ES.symbol, "Sim1", side, quantity, kind, role, "d", price=price, **more)
-
-
-def bracket(touch, side=Side.BUY, away=0, quantity=1, name=""):
-    price = touch + side * (4 - away) * TICK
-    return Bracket(
-        order(f"{name}E", side, price, quantity=quantity),
-        order(f"{name}S", side.opposite, price - side * 80 * TICK, OrderType.STOP, OrderRole.STOP, quantity),
-        order(f"{name}T", side.opposite, price + side * 80 * TICK, OrderType.LIMIT, OrderRole.TARGET, quantity),
-    )
-
-
-def ask(server):
-    return server.exchange.engine.book.touch()[2] * TICK
-
-
-@asynccontextmanager
-async def connected(server, **more):
-    desk = Desk(server.port, **more)
-    await desk.broker.connect()
-    try:
-        yield desk
-    finally:
-        await desk.broker.close()
 
 
 async def test_a_bracket_fills_protects_and_is_closed_by_moving_its_target(serving):
@@ -414,38 +308,6 @@ async def test_server_numbers_are_forgotten_in_the_end(alone, monkeypatch):
 
 
 # The executor on top of it.
-
-
-class Session:
-    """An executor that trades at the simulator, shown the server's own touch."""
-
-    def __init__(self, make_rig, server, **more):
-        self.desk = Desk(server.port)
-        self.server = server
-        self.rig = make_rig(self.desk.broker, time_scale=2.0, **more)
-        take = self.rig.executor.on_broker_event
-        self.desk.broker.start(lambda event: (take(event), self.desk.take(event)))
-
-    async def until(self, condition):
-        """Show the market and answer what is due until it holds."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                self.show()
-                if self.rig.executor.reconcile_due:
-                    await self.rig.executor.reconcile()
-                await asyncio.sleep(0.002)
-
-    def show(self):
-        bid, _, ask_, _ = self.server.exchange.engine.book.touch()
-        now = self.server.exchange.now_ns
-        events = self.rig.quotes((0, bid * TICK, ask_ * TICK))
-        events["ts_ns"] = self.rig.ts_ns = now
-        self.rig.executor.on_market(events)
-
-    async def ready(self):
-        await self.desk.broker.connect()
-        self.show()
-        await self.until(lambda: self.rig.executor.ready)
 
 
 async def test_a_round_trip_of_the_executor_at_the_simulator(make_rig, serving):
