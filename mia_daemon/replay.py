@@ -77,7 +77,13 @@ def replay(
         FileFormatError, UsageError, StartError: before anything is written.
     """
     clock = EventClock()
-    feed = ReplayFeed(path, clock, depth_path=depth, batch_events=settings.feed.batch_events)
+    feed = ReplayFeed(
+        path,
+        clock,
+        depth_path=depth,
+        batch_events=settings.feed.batch_events,
+        price_multiplier=settings.feed.price_multiplier,
+    )
     traded = instrument(symbol or recorded_symbol(path))
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}

@@ -85,7 +85,7 @@ class DepthTail:
             tail.close()
             self._tail = tail = Tail(tail.path, DEPTH, None)
             return _book(tail) if tail.open() else records[:0], change
-        check_depth(records, tail.path)
+        check_depth(records, tail.path, tail.first_index)
         return records if book is None else np.concatenate((book, records)), change
 
     def _begin(self) -> None:
@@ -138,8 +138,10 @@ def _book(tail: Tail) -> Records:
     """The book as it stands at the tail's place of reading."""
 
     def checked() -> Iterable[Records]:
+        first = 0
         for records in tail.before():
-            check_depth(records, tail.path)
+            check_depth(records, tail.path, first)
+            first += len(records)
             yield records
 
     return book_of(checked())
@@ -178,11 +180,10 @@ def book_of(pieces: Iterable[Records]) -> Records:
 
 
 def _last_changes(records: Records) -> Records:
-    """The newest change of each level, in file order."""
+    """The newest change of each level; bids first, then by price."""
     of_ask = (records["command"] & 1).astype(np.uint64)  # the even commands are the bid's
     level = of_ask << np.uint64(32) | records["price"].view("<u4")
     levels = np.unique(level)
     newest = np.empty(len(levels), np.intp)
     newest[np.searchsorted(levels, level)] = np.arange(len(level))  # of several, the last one stays
-    newest.sort()
     return records[newest]

@@ -116,7 +116,7 @@ class ScidFeed:
         tail = self._trades
         records, change = tail.poll(self._batch_events)
         self._tell_if_missing(tail.path, tail.trouble, "open a chart of the symbol in Sierra Chart", now_ns)
-        check_scid(records, tail.path)
+        check_scid(records, tail.path, tail.first_index)
         events = scid_to_events(records, 0, self._multiplier)
         self._merge.put_trades(self._after_gap(events, change, tail.path, now_ns), more=tail.more)
 

@@ -37,12 +37,14 @@ class Tail:
     Attributes:
         trouble: why there is nothing to read, for people; "" while there is a file.
         more: whether the last poll left records behind because of its limit.
+        first_index: number in the file of the first record that the last poll read.
     """
 
     def __init__(self, path: Path, fmt: Format, since_us: int | None) -> None:
         self.path = path
         self.trouble = ""
         self.more = False
+        self.first_index = 0
         self._format = fmt
         self._since_us = since_us
         self._newest: tuple[int, int] | None = None  # time of the newest record read, and how many have it
@@ -84,6 +86,7 @@ class Tail:
         if len(data) < size or not data.startswith(self._last):
             return self._empty, self._lose("was rewritten")  # the place is found anew at the next poll
         records = _written(np.frombuffer(data, self._format.record, (len(data) - size) // size, size))
+        self.first_index = (self._offset - self._format.header_size) // size
         if len(records) == available:
             self._seen = (found.st_size, found.st_mtime_ns)
         self.more = len(records) == limit < available

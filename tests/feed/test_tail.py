@@ -130,6 +130,119 @@ def test_changed_file_is_noticed_and_read_on_behind_the_newest(tmp_path, change)
     tail.close()
 
 
+def test_a_file_that_is_downloaded_anew_repeats_nothing(tmp_path):
+    """Cut far back, filled again from there: what was read before is left out, however it comes in pieces."""
+    path = tmp_path / "x.scid"
+    put(path, 10, 20, 30, 40)
+    tail = Tail(path, SCID, BEGIN)
+    assert times(tail.poll(9)) == [10, 20, 30, 40]
+    put(path, 10)
+    assert tail.poll(9)[1] == "became shorter"
+    grow(path, rows(20, 30).tobytes())
+    assert times(tail.poll(1)) == []
+    grow(path, rows(40, 40).tobytes())
+    got = [time for _ in range(4) for time in times(tail.poll(1))]
+    assert got == [40]  # a second one at that time is new
+    grow(path, rows(50, 45).tobytes())
+    assert times(tail.poll(9)) == [50, 45]  # from here on all is new, late or not
+    tail.close()
+
+
+@given(
+    st.lists(st.integers(0, 3), min_size=1, max_size=30),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=6),
+    st.integers(1, 5),
+)
+@settings(max_examples=80)
+def test_rewriting_the_end_any_number_of_times_loses_and_repeats_nothing(tmp_path_factory, steps, cuts, limit):
+    """Any prefix of the file may be left, the rest comes again later; equal times are told apart by their number."""
+    path = tmp_path_factory.mktemp("tail") / "x.scid"
+    whole = rows(*np.cumsum([1, *steps]).tolist())
+    whole["num_trades"] = np.arange(len(whole))
+    tail, got = Tail(path, SCID, BEGIN), []
+    size = 0
+
+    def poll(times):
+        for _ in range(times):
+            got.extend(tail.poll(limit)[0]["num_trades"].tolist())
+
+    for cut, reading in cuts:
+        size = min(size, cut)
+        path.write_bytes(SCID.header() + whole[:size].tobytes())
+        poll(reading)
+        size = len(whole)
+        grow(path, whole[cut:].tobytes() if cut < size else b"")
+        path.write_bytes(SCID.header() + whole.tobytes())
+        poll(reading)
+    path.write_bytes(SCID.header() + whole.tobytes())
+    poll(80)
+    assert got == list(range(len(whole)))
+    tail.close()
+
+
+def test_zeros_are_space_not_written_yet(tmp_path):
+    path = tmp_path / "x.scid"
+    path.write_bytes(SCID.header() + rows(10, 20).tobytes() + b"\0" * 120)
+    for since, first in [(BEGIN, [10, 20]), (15, [20]), (30, []), (None, [])]:
+        tail = Tail(path, SCID, since)
+        assert times(tail.poll(9)) == first
+        assert times(tail.poll(9)) == []
+        with path.open("r+b") as file:
+            file.seek(56 + 80)
+            file.write(rows(30, 40).tobytes())
+        assert tail.poll(9)[1] == ""
+        assert tail.newest_us == 40
+        path.write_bytes(SCID.header() + rows(10, 20).tobytes() + b"\0" * 120)
+        tail.close()
+
+
+def test_a_rewritten_end_is_noticed_without_growth(tmp_path):
+    path = tmp_path / "x.scid"
+    put(path, 10, 20)
+    tail = Tail(path, SCID, BEGIN)
+    tail.poll(9)
+    put(path, 10, 15)
+    os.utime(path, ns=(1, 1))
+    assert tail.poll(9)[1] == "was rewritten"
+    tail.close()
+
+
+def test_a_share_that_fails_is_awaited(tmp_path, monkeypatch):
+    path = tmp_path / "x.scid"
+    put(path, 10)
+    tail = Tail(path, SCID, BEGIN)
+    tail.poll(9)
+    stat = os.stat
+
+    def stale(*_):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(os, "stat", stale)
+    assert tail.poll(9)[1] == "could not be read (Stale file handle)"
+    assert tail.poll(9)[1] == ""
+    assert tail.trouble == "can't be read (Stale file handle)"
+    monkeypatch.setattr(os, "stat", stat)
+    grow(path, rows(20).tobytes())
+    assert times(tail.poll(9)) == [20]
+    assert tail.trouble == ""
+    tail.close()
+
+
+def test_what_lies_before_is_given_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("mia_daemon.feed.tail.PIECE_RECORDS", 2)
+    path = tmp_path / "x.scid"
+    put(path, 10, 20, 30, 40, 50)
+    tail = Tail(path, SCID, 40)
+    assert list(tail.before()) == []
+    assert tail.open()
+    assert [piece["time"].tolist() for piece in tail.before()] == [[10, 20], [30]]
+    assert times(tail.poll(1)) == [40]
+    assert tail.more
+    assert times(tail.poll(1)) == [50]
+    assert not tail.more
+    tail.close()
+
+
 def test_unchanged_file_costs_no_read(tmp_path, monkeypatch):
     path = tmp_path / "x.scid"
     put(path, 10)
