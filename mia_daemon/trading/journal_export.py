@@ -115,7 +115,7 @@ def _write_decisions(view: JournalView, run: Row, open_trips: "_TripNames", log:
     limit = run["config"].get("risk", {}).get("max_orders_per_minute")
     if limit is None:
         notes.append(f"penalty_log.csv of run {run_id}: its configuration is not on file")
-    messages = sorted(_messages(view, run_id, *within))
+    messages = sorted(_messages(view, run, *within))
     count = 0
     for row in view.rows(f"SELECT * {within[0]} ORDER BY seq", within[1]):
         decision = _decision(row)
@@ -129,19 +129,21 @@ def _write_decisions(view: JournalView, run: Row, open_trips: "_TripNames", log:
     return count
 
 
-def _messages(view: JournalView, run_id: str, within: str, values: tuple[str, str]) -> Iterator[int]:
+def _messages(view: JournalView, run: Row, within: str, values: tuple[str, str]) -> Iterator[int]:
     """When this run sent what counts against its rate: entries (with their bracket), stops, exits and replaces.
 
-    A replace of an earlier run's order is this run's when it falls between its decisions.
+    A replace of an earlier run's order is this run's when it falls between its decisions; replays, which all tell of
+    the same time, have no orders but their own.
     """
     sent = "SELECT ts_ns FROM intents WHERE client_order_id >= ? AND client_order_id < ? AND parent_id = ''"
     not_flatten = f" AND NOT (role = '{OrderRole.EXIT}' AND type = {OrderType.MARKET:d})"
     yield from (row["ts_ns"] for row in view.rows(sent + not_flatten, values))
     span = view.one(f"SELECT MIN(ts_ns) AS first, MAX(ts_ns) AS last {within}", values)
     assert span is not None
+    dated = run["mode"] != Mode.REPLAY and span["first"] is not None
     for row in view.rows("SELECT client_order_id, ts_ns FROM requests WHERE kind = 'replace' ORDER BY number"):
-        made_by = run_of(row["client_order_id"])
-        if made_by == run_id or (span["first"] is not None and span["first"] <= row["ts_ns"] <= span["last"]):
+        own = run_of(row["client_order_id"]) == run["run_id"]
+        if own or (dated and span["first"] <= row["ts_ns"] <= span["last"]):
             yield row["ts_ns"]
 
 
