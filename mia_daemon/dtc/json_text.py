@@ -96,9 +96,16 @@ def from_object(record: object) -> Message | None:
     return cls(*[_value(cls, member, value) for member, value in zip(members, said, strict=True)])
 
 
-def member_names(cls: type[Message]) -> list[str]:
-    """The names of the message's members, without Type."""
-    return [member.name for member in _members(cls.TYPE)]
+def from_named(cls: type[Message], record: dict[str, Any]) -> Message:
+    """The message with these fields; those left out have the defaults of the header.
+
+    Raises:
+        ProtocolError: a value is not of its field's kind, or there is no such field.
+    """
+    members = {member.name: member for member in _members(cls.TYPE)}
+    if strange := record.keys() - members.keys():
+        raise ProtocolError(f"{cls.NAME} has no field {min(strange)}")
+    return cls(**{name: _value(cls, members[name], value) for name, value in record.items()})
 
 
 def _value(cls: type[Message], member: _Member, value: object) -> Any:

@@ -14,6 +14,7 @@ another structure: after its header comes BaseSize, and each text is an offset a
 """
 
 import inspect
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -175,11 +176,12 @@ class Message:
     """A DTC message. Its attributes are named as in the protocol; two are equal when all of them are.
 
     `LAYOUT` is that of the binary encoding, `VLS_LAYOUT` that with variable-length strings: the same object for
-    messages without text, and for the few that stay as they are.
+    messages without text, and for the few that stay as they are. `NAME` is that of the type's number in the header.
     """
 
     __slots__ = ()
     TYPE: ClassVar[int]
+    NAME: ClassVar[str]
     LAYOUT: ClassVar[Layout]
     VLS_LAYOUT: ClassVar[Layout]
 
@@ -189,12 +191,15 @@ MESSAGES: dict[int, type[Message]] = {}
 
 M = TypeVar("M", bound=Message)
 
+_WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[A-Z][a-z])")
+
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
-def message(type_: int, *, pack: int = 8, in_vls: bool = True) -> Callable[[type[M]], type[M]]:
+def message(type_: int, *, pack: int = 8, in_vls: bool = True, name: str | None = None) -> Callable[[type[M]], type[M]]:
     """Make the decorated class the message numbered `type_`, its fields aligned to `pack` bytes at most.
 
-    `in_vls` is False for messages whose text keeps its fixed length in every binary encoding.
+    `in_vls` is False for messages whose text keeps its fixed length in every binary encoding. `name` is given where the
+    header does not name the number as the structure.
 
     To the type checker a message is keyword-only and frozen. At run time it is neither, which makes decoding twice as
     fast.
@@ -203,6 +208,7 @@ def message(type_: int, *, pack: int = 8, in_vls: bool = True) -> Callable[[type
     def declare(cls: type[M]) -> type[M]:
         made = dataclass(slots=True)(cls)
         made.TYPE = type_
+        made.NAME = name or _WORD_START.sub("_", cls.__name__).upper()
         made.LAYOUT = _lay_out(made, type_, _declared(made), pack)
         made.VLS_LAYOUT = made.LAYOUT
         if in_vls and made.LAYOUT.texts:

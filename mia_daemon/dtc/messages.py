@@ -415,7 +415,7 @@ class MarketDataUpdateTradeNoTimestamp(Message):
     TradeCondition: Annotated[int, TradeConditionEnum] = 0
 
 
-@message(143, pack=1)
+@message(143, pack=1, name="MARKET_DATA_UPDATE_BID_ASK_NO_TIMESTAMP")
 class MarketDataUpdateBidAskNoTimeStamp(Message):
     SymbolID: U32 = 0
     BidPrice: F32 = UNSET_F32
@@ -467,7 +467,7 @@ class MarketDataUpdateTradeV2(Message):
     TradeCondition: I8 = 0
 
 
-@message(148)
+@message(148, name="MARKET_DATA_UPDATE_BID_ASK_DOUBLE_WITH_MICROSECONDS")
 class MarketDataUpdateBidAskV2(Message):
     SymbolID: U32 = 0
     BidPrice: F64 = UNSET_F64

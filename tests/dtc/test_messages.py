@@ -68,7 +68,7 @@ def test_defaults_equal_the_compiled_header(reference):
 def test_class_names_are_those_of_the_header(reference, reference_enums):
     for type_, entry in reference.items():
         assert f"s_{MESSAGES[type_].__name__}" == entry["struct"]
-    assert set(reference_enums["message_types"].values()) == set(MESSAGES)
+    assert reference_enums["message_types"] == {cls.NAME: type_ for type_, cls in MESSAGES.items()}
 
 
 def test_enumerations_equal_the_header(reference_enums):
