@@ -91,7 +91,7 @@ def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
         return SierraWriter(options.write_scid, settings.instrument.symbol, begin_ns, settings.simulator.file_flush_ms)
 
     history = options.history_dir
-    if history is not None and not history.is_dir():
+    if history not in {None, options.write_scid} and not history.is_dir():
         raise UsageError(f"{history} is no directory: name one with .scid files")
     return Extras(
         recording=None if options.play is None else _recording(options.play, options.depth, settings),

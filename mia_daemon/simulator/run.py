@@ -75,17 +75,17 @@ def open_server(
     clock = clock or WallClock()
     store = StateStore(state_dir, settings.instrument.symbol)
     try:
-        now_ns = clock.now_ns()
-        today = datetime.fromtimestamp(now_ns / NS_PER_S, UTC).date()
+        today = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC).date()
+        calendar = calendar or _calendar(settings, today, state_dir, extras)  # takes seconds when not cached
         exchange = Exchange(
             instrument(settings.instrument.symbol),
             settings.simulator,
-            calendar or _calendar(settings, today, state_dir, extras),
+            calendar,
             store,
             settings.instrument.trade_account,
             today,
             recording=extras.recording,
-            begin_ns=now_ns if extras.begin_now else None,
+            begin_ns=clock.now_ns() if extras.begin_now else None,
         )
     except BaseException:
         store.close()
