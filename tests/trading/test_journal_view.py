@@ -1,0 +1,134 @@
+"""A journal is opened read-only, as it was at one moment, or refused in one sentence and left as it was."""
+
+import sqlite3
+
+import pytest
+
+from mia_daemon.errors import JournalError
+from mia_daemon.records import Fill, Side
+from mia_daemon.trading import journal_view
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_view import JournalView
+
+
+def fill(number):
+    return Fill(number, f"x{number}", "r-1E", "s", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    opened = Journal(tmp_path / "journal" / "paper.db", durable=False)
+    yield opened
+    opened.close()
+
+
+def count(view):
+    return view.value("SELECT COUNT(*) FROM fills")
+
+
+def refusal(path):
+    with pytest.raises(JournalError) as refused:
+        JournalView(path)
+    assert str(path) in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_view_does_not_change_while_its_owner_writes(journal):
+    journal.record_fill(fill(1))
+    with JournalView(journal.path) as view:
+        journal.record_fill(fill(2))
+        assert count(view) == 1
+        assert view.positions() == {("ESZ26_FUT_CME", "Sim1"): 1}
+        with JournalView(journal.path) as newer:
+            assert count(newer) == 2
+        for number in range(3, 1500):  # more than the owner copies back at once
+            journal.record_fill(fill(number))
+        journal.commit()
+        assert count(view) == 1
+
+
+def test_nothing_can_be_written_through_a_view(journal):
+    journal.record_fill(fill(1))
+    with JournalView(journal.path) as view, pytest.raises(JournalError, match="the file is write-protected"):
+        view.value("DELETE FROM fills")
+    journal.close()
+    before = journal.path.read_bytes()
+    with JournalView(journal.path) as view:
+        assert count(view) == 1
+    assert journal.path.read_bytes() == before
+
+
+def test_a_reader_keeps_nobody_from_starting(journal):
+    journal.close()
+    with JournalView(journal.path):
+        again = Journal(journal.path, durable=False)
+        again.record_fill(fill(1))
+        again.close()
+
+
+def test_a_closed_journal_is_read_where_nothing_can_be_written_beside_it(journal, monkeypatch):
+    """In a directory of another's, on a medium that is read-only; as long as nobody has it open."""
+    journal.record_fill(fill(1))
+    journal.close()
+    snapshot = journal_view._snapshot
+
+    def unwritable(uri):
+        if "immutable" not in uri:
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorname = "SQLITE_READONLY_DIRECTORY"
+            raise error
+        return snapshot(uri)
+
+    monkeypatch.setattr(journal_view, "_snapshot", unwritable)
+    with JournalView(journal.path) as view:
+        assert count(view) == 1
+    journal.path.with_name("paper.db-wal").write_bytes(b"")  # somebody has it open
+    assert "can't be used" in refusal(journal.path)
+
+
+def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
+    assert "there is no journal" in refusal(tmp_path / "paper.db")
+    assert "there is no journal" in refusal(tmp_path)
+    text = tmp_path / "trades.csv"
+    text.write_text("trade_id,timestamp\n" * 100)
+    assert "it is no SQLite file" in refusal(text)
+    foreign = tmp_path / "memory.db"
+    with sqlite3.connect(foreign) as db:
+        db.execute("CREATE TABLE clusters (cluster_id INTEGER PRIMARY KEY)")
+    db.close()
+    assert "no journal" in refusal(foreign)
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    assert "no journal" in refusal(empty)
+    assert (text.read_text(), empty.read_bytes()) == ("trade_id,timestamp\n" * 100, b"")
+
+
+def test_a_newer_journal_is_left_to_the_program_that_wrote_it(journal):
+    journal.close()
+    with sqlite3.connect(journal.path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    assert "has version 99" in refusal(journal.path)
+    assert "read it with the mia-daemon that wrote it" in refusal(journal.path)
+
+
+def test_a_damaged_file_is_said_to_be_damaged(journal):
+    for number in range(300):
+        journal.record_fill(fill(number))
+    (size,) = journal._db.execute("PRAGMA page_size").fetchone()
+    (page,) = journal._db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'fills'").fetchone()
+    journal.close()
+    with journal.path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with JournalView(journal.path) as view, pytest.raises(JournalError, match="the file is damaged"):
+        list(view.rows("SELECT * FROM fills"))
+    journal.path.write_bytes(journal.path.read_bytes()[:200] + b"\xff" * 8000)
+    assert "the file is damaged" in refusal(journal.path)
+
+
+def test_a_name_with_odd_characters_is_a_name(tmp_path):
+    path = tmp_path / "a b?mode=rw#%41.db"
+    Journal(path, durable=False).close()
+    with JournalView(path) as view:
+        assert (count(view), view.one("SELECT 1 FROM runs")) == (0, None)
