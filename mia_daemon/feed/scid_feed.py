@@ -25,8 +25,10 @@ from mia_daemon.feed.sierra_files import (
 from mia_daemon.feed.silence import SilenceTimer, marker
 from mia_daemon.feed.tail import Tail
 from mia_daemon.feed.time_merge import TimeMerge
-from mia_daemon.records import Alert, EventArray, EventKind, Priority
+from mia_daemon.records import Alert, EventArray, EventKind, Priority, empty_events
 from mia_daemon.stage import END, AlertSink
+
+_NOTHING = empty_events(0)
 
 
 class ScidFeed:
@@ -116,6 +118,9 @@ class ScidFeed:
         tail = self._trades
         records, change = tail.poll(self._batch_events)
         self._tell_if_missing(tail.path, tail.trouble, "open a chart of the symbol in Sierra Chart", now_ns)
+        if not len(records) and not change:
+            self._merge.put_trades(_NOTHING, more=tail.more)
+            return
         check_scid(records, tail.path, tail.first_index)
         events = scid_to_events(records, 0, self._multiplier)
         self._merge.put_trades(self._after_gap(events, change, tail.path, now_ns), more=tail.more)
@@ -127,9 +132,11 @@ class ScidFeed:
             self._in_snapshot = False
             self._alert(now_ns, "depth_file", Priority.INFO, f"depth is read from {depth.path}", depth.path)
         self._tell_if_missing(depth.path, depth.trouble, "record market depth of the symbol in Sierra Chart", now_ns)
+        if not len(records) and not change:
+            self._merge.put_depth(_NOTHING, more=depth.more)
+            return
         events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
-        if change or len(events):
-            self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
+        self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
         self._merge.put_depth(self._after_gap(events, change, depth.path, now_ns), more=depth.more)
 
     def _after_gap(self, events: EventArray, change: str, path: Path, now_ns: int) -> EventArray:

@@ -1,6 +1,7 @@
 """The live feed from Sierra Chart's files, which a writer makes grow while it is read."""
 
 import asyncio
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
 from mia_daemon.feed.scid_feed import ScidFeed
 from mia_daemon.records import EventFlag, EventKind, Priority
+from mia_daemon.stage import END
 
 NOON = 1_700_000_000 * NS_PER_S // (86_400 * NS_PER_S) * 86_400 * NS_PER_S + 43_200 * NS_PER_S
 DAY = 86_400 * NS_PER_S
@@ -189,12 +191,116 @@ def test_depth_is_merged_and_followed_into_the_next_day(tmp_path, clock, alerts)
         writer.close()
 
 
-async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts):
+def test_the_day_so_far_comes_in_order_of_time_however_it_is_cut(tmp_path, clock, alerts):
+    """Trades are sparse, depth is dense: in pieces of four rows neither runs ahead of the other."""
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    writers = [
+        new_file(tmp_path / "x.scid", sf.SCID, trades(*range(0, 100, 5))),
+        new_file(tmp_path / f"x.{date}.depth", sf.DEPTH, book(*((n / 2, sf.MODIFY_BID, 1) for n in range(200)))),
+    ]
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=NOON, depth_directory=tmp_path, batch_events=4)
+    batches = [batch for _ in range(200) if len(batch := feed.poll())]
+    events = np.concatenate(batches)
+    assert len(events) == 220
+    assert (np.diff(events["ts_ns"]) >= 0).all()
+    assert max(map(len, batches)) <= 8
+    writers[0].append(trades(99.7))
+    writers[1].append(book((99.8, sf.MODIFY_BID, 1)))
+    assert offsets(feed.poll()) == [99.7, 99.8]
+    feed.close()
+    for writer in writers:
+        writer.close()
+
+
+def test_a_depth_file_that_changed_gives_a_gap_and_the_book_anew(tmp_path, clock, alerts):
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    path = tmp_path / f"x.{date}.depth"
+    trade_writer = new_file(tmp_path / "x.scid", sf.SCID, trades(1))
+    new_file(path, sf.DEPTH, book((0, sf.CLEAR_BOOK, 0), (2, sf.ADD_BID, 1))).close()
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path)
+    assert len(feed.poll()) == 3
+    path.unlink()
+    new_file(path, sf.DEPTH, book((0, sf.CLEAR_BOOK, 0), (3, sf.ADD_ASK, 1))).close()
+    events = feed.poll()
+    depth = EventKind.DEPTH
+    assert events["kind"].tolist() == [EventKind.GAP, depth, depth]
+    assert events["flags"].tolist()[1] == EventFlag.CLEAR | EventFlag.SNAPSHOT
+    assert events["flags"].tolist()[2] == EventFlag.SNAPSHOT | EventFlag.BATCH_END
+    assert [alert.code for alert in alerts] == ["depth_file", "feed_file_changed"]
+    feed.close()
+    trade_writer.close()
+
+
+def test_prices_are_multiplied(tmp_path, clock, alerts):
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    new_file(tmp_path / "x.scid", sf.SCID, trades(1, price=600_025)).close()
+    new_file(tmp_path / f"x.{date}.depth", sf.DEPTH, book((0, sf.CLEAR_BOOK, 0), (0, sf.ADD_BID, 1))).close()
+    feed = ScidFeed(
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path, price_multiplier=0.01
+    )
+    assert feed.poll()["price"].tolist()[1:] == [1.0, 6000.25]
+    feed.close()
+
+
+def test_depth_that_is_not_recorded_is_told_and_trades_come_all_the_same(tmp_path, clock, alerts):
+    new_file(tmp_path / "x.scid", sf.SCID, trades(1, 2)).close()
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path / "no")
+    assert offsets(feed.poll()) == [1, 2]
+    feed.poll()
+    assert [alert.code for alert in alerts] == ["feed_file_missing"]
+    assert "holds no x.<day>.depth" in alerts[0].text
+    feed.close()
+
+
+def test_hours_of_growth_lose_nothing_and_take_no_memory(tmp_path, clock, alerts):
+    """A minute of 2,000 trades and 2,000 depth changes a second, in steps of a second (benchmarks do eight hours)."""
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    writers = [sf.RecordWriter(tmp_path / "x.scid", sf.SCID), sf.RecordWriter(tmp_path / f"x.{date}.depth", sf.DEPTH)]
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path)
+    feed.poll()
+    got, newest, peaks = 0, 0, []
+    step = trades(*np.arange(2000) / 2000)
+    changes = book(*((n / 2000, sf.MODIFY_BID, 1) for n in range(2000)))
+    tracemalloc.start()
+    try:
+        for _ in range(60):
+            for writer, records in zip(writers, (step, changes), strict=True):
+                writer.append(records)
+                records["time"] += 1_000_000
+            clock.pass_s(1)
+            while len(events := feed.poll()):
+                assert events["ts_ns"][0] >= newest
+                newest = events["ts_ns"][-1]
+                got += len(events)
+            peaks.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert got == 240_000
+    assert peaks[-1] - peaks[10] < 50_000
+    feed.close()
+    for writer in writers:
+        writer.close()
+
+
+async def test_closing_ends_the_wait(tmp_path, alerts):
+    new_file(tmp_path / "x.scid", sf.SCID, trades(1)).close()
+    queue = asyncio.Queue()
+    feed = ScidFeed(tmp_path / "x.scid", WallClock(), alerts.append, timer_interval_s=60, poll_interval_s=60.0)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(feed.run(queue))
+        await asyncio.sleep(0.01)
+        feed.close()
+        assert await queue.get() is END
+    assert feed._watch._inotify is None
+
+
+@pytest.mark.parametrize("inotify", [True, False])
+async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts, inotify):
     """A writer that tears records across writes: every trade arrives, once, in order."""
     path = tmp_path / "x.scid"
     whole = trades(*range(200))
     queue = asyncio.Queue(maxsize=2)
-    feed = ScidFeed(path, WallClock(), alerts.append, since_ns=0, batch_events=16, timer_interval_s=60)
+    feed = ScidFeed(path, WallClock(), alerts.append, since_ns=0, batch_events=16, timer_interval_s=60, inotify=inotify)
 
     async def write():
         data = sf.SCID.header() + whole.tobytes()
