@@ -1,6 +1,7 @@
 """A server on a free port, and a client that speaks DTC to it over real TCP."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import LogonRefused
+from mia_daemon.link import Link
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.server import SimulatorServer
@@ -139,6 +142,49 @@ class Running:
         return client
 
 
+class Caller:
+    """A link that runs, and what it reported."""
+
+    def __init__(self, port: int, settings: dict[str, Any]) -> None:
+        values = {"reconnect_first_delay_s": 0.01, "reconnect_max_delay_s": 0.05, "connect_timeout_s": 5.0, **settings}
+        unchecked = {"heartbeat_interval_s": values.pop("heartbeat_interval_s", 10)}  # may be shorter than is allowed
+        self.received: list[Any] = []
+        self.states: list[tuple[bool, str]] = []
+        self.link = Link(
+            config.DtcSettings(port=port, **values).model_copy(update=unchecked),
+            WallClock(),
+            random.Random(1),
+            name="test",
+            on_messages=lambda segments, _: self.received.extend(segments),
+            on_state=lambda up, text: self.states.append((up, text)),
+            symbols={1: 0},
+        )
+
+    async def fails(self) -> str:
+        """What is said of the first connection that failed or was lost."""
+        await eventually(lambda: any(not up for up, _ in self.states))
+        return next(text for up, text in self.states if not up)
+
+
+@pytest.fixture
+def calling():
+    """`async with calling(port, tls="pinned", …) as caller:` a link to that port."""
+
+    @asynccontextmanager
+    async def call(port: int, **settings: Any) -> AsyncIterator[Caller]:
+        caller = Caller(port, settings)
+        task = asyncio.create_task(caller.link.run())
+        try:
+            yield caller
+        finally:
+            caller.link.close()
+            await asyncio.wait({task})
+            if not isinstance(task.exception(), LogonRefused | None):
+                task.result()
+
+    return call
+
+
 @pytest.fixture(name="eventually")
 def eventually_fixture():
     return eventually
@@ -150,12 +196,12 @@ def serving(tmp_path: Path, calendar: TradingCalendar, make_settings: Callable[.
 
     @asynccontextmanager
     async def serve(
-        manners: Manners | None = None, state: Path = tmp_path, port: int = 0, **simulator: Any
+        manners: Manners | None = None, state: Path = tmp_path, port: int = 0, tls: Any = None, **simulator: Any
     ) -> AsyncIterator[Running]:
         settings = make_settings(**{"speed": 1.0, **simulator})
         server = open_server(settings, state, WallClock(), calendar, manners)
         listening = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(server.run("127.0.0.1", port, listening.set_result))
+        task = asyncio.create_task(server.run("127.0.0.1", port, listening.set_result, tls))
         done, _ = await asyncio.wait({listening, task}, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             task.result()
