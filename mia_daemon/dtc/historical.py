@@ -18,6 +18,7 @@ from mia_daemon.dtc.layout import HEADER
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.messages import (
     UNSET_F64,
+    Heartbeat,
     HistoricalPriceDataRecordResponse,
     HistoricalPriceDataReject,
     HistoricalPriceDataRequest,
@@ -189,13 +190,14 @@ class HistoricalClient:
         self._inflate: Any = None  # a zlib decompressor, once the server has said that it compresses
         self._asked = self._answered = False
         self._timeout_ns = answer_timeout_ns
-        self._heard_ns = 0
+        self._interval_ns = logon.HeartbeatIntervalInSeconds * NS_PER_S
+        self._heard_ns = self._beat_ns = 0
         self._rest = b""
         self._out = bytearray()
 
     def start(self, now_ns: int) -> None:
         """The connection is open."""
-        self._heard_ns = now_ns
+        self._heard_ns = self._beat_ns = now_ns
         self._session.start(now_ns)
 
     def outgoing(self) -> bytes:
@@ -211,6 +213,7 @@ class HistoricalClient:
             PeerError: there will be no (more) records; the text says why.
         """
         self._heard_ns = now_ns
+        self._beat(now_ns)
         if not self._answered:
             data = self._until_answered(self._rest + data, now_ns)
         if not self._answered or self.complete or not data:
@@ -225,11 +228,19 @@ class HistoricalClient:
             for event in self._session.tick(now_ns):
                 if isinstance(event, Ended):
                     raise event.error
-        elif now_ns - self._heard_ns > self._timeout_ns:
+            return
+        self._beat(now_ns)
+        if now_ns - self._heard_ns > self._timeout_ns:
             raise ConnectionLost(
                 f"the server took the request and has been silent for {self._timeout_ns / NS_PER_S:g} s: "
                 "is this its port for historical data?"
             )
+
+    def _beat(self, now_ns: int) -> None:
+        """The session's heartbeats are over once the request is out: these are ours."""
+        if self._asked and now_ns - self._beat_ns >= self._interval_ns:
+            self._beat_ns = now_ns
+            self._out += encode(Heartbeat())
 
     def ended(self) -> ConnectionLost:
         """Why the server's closing the connection now is an error."""

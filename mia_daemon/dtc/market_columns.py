@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.enums import AtBidOrAskEnum, FinalUpdateInBatchEnum, MarketDepthUpdateTypeEnum
+from mia_daemon.dtc.enums import FinalUpdateInBatchEnum, MarketDepthUpdateTypeEnum
 from mia_daemon.dtc.layout import CType, Message
 from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind
 
@@ -161,6 +161,8 @@ def _opaque(events: EventArray) -> EventArray:
 
 def _nanoseconds(stamps: NDArray[Any], ticks: int) -> NDArray[np.int64]:
     """Nanoseconds since the epoch, exact to the microsecond; 0 for what is no time."""
+    if stamps.dtype.kind != "f" and stamps.min() > 0 and stamps.max() < LAST_SECOND * ticks:  # as nearly always
+        return stamps * np.int64(NS_PER_S // ticks)
     valid = (stamps > 0) & (stamps < LAST_SECOND * ticks)
     if stamps.dtype.kind == "f":  # a double tells microseconds of this century exactly, but no more
         stamps, ticks = np.rint(stamps * 1e6), 1_000_000
@@ -175,8 +177,14 @@ def _is_quantity(values: NDArray[Any]) -> Mask:
     return np.asarray((values >= 0) & (values < NO_PRICE), np.bool_)
 
 
-def _sign(values: NDArray[Any], positive: int, negative: int) -> NDArray[np.int8]:
-    return np.asarray(values == positive, np.int8) - np.asarray(values == negative, np.int8)
+def _looked_up(table: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+    """`table[values]`; its ends stand for what lies beyond them."""
+    return table.take(values, mode="clip")
+
+
+_AGGRESSOR = np.array([0, -1, 1, 0], np.int8)  # of BID_ASK_UNSET, AT_BID, AT_ASK, anything else
+_BOOK_SIDE = -_AGGRESSOR
+_SUBTRADE = np.array([0, EventFlag.FIRST_SUBTRADE, EventFlag.LAST_SUBTRADE, 0], np.uint16)
 
 
 def _fill_trades(rows: NDArray[np.void], out: EventArray, reading: Reading) -> Mask:
@@ -185,10 +193,9 @@ def _fill_trades(rows: NDArray[np.void], out: EventArray, reading: Reading) -> M
     out["count"] = 1
     out["price"] = price
     out["size"] = volume
-    out["side"] = _sign(rows["AtBidOrAsk"], AtBidOrAskEnum.AT_ASK, AtBidOrAskEnum.AT_BID)
+    out["side"] = _looked_up(_AGGRESSOR, rows["AtBidOrAsk"])
     if "UnbundledTradeIndicator" in reading.names:
-        part = rows["UnbundledTradeIndicator"]  # 1 and 2, as FIRST_SUBTRADE and LAST_SUBTRADE
-        out["flags"] = np.where((part == EventFlag.FIRST_SUBTRADE) | (part == EventFlag.LAST_SUBTRADE), part, 0)
+        out["flags"] = _looked_up(_SUBTRADE, rows["UnbundledTradeIndicator"])
     return _is_price(price) & _is_quantity(volume)
 
 
@@ -210,7 +217,7 @@ def _fill_quotes(rows: NDArray[np.void], out: EventArray, reading: Reading) -> M
 
 def _fill_depth(rows: NDArray[np.void], out: EventArray, reading: Reading) -> Mask:
     price, quantity = rows["Price"], rows["Quantity"]
-    side = _sign(rows["Side"], AtBidOrAskEnum.AT_BID, AtBidOrAskEnum.AT_ASK)
+    side = _looked_up(_BOOK_SIDE, rows["Side"])
     flags = _depth_flags(rows, reading)
     out["kind"] = EventKind.DEPTH
     out["side"] = side
@@ -271,6 +278,24 @@ def fill_from_before(
     _open_snapshots(events["flags"], _IS_UNMARKED[readings], state)
 
 
+def fill_run_from_before(events: EventArray, reading: Reading, state: SymbolState, received_ns: int) -> None:
+    """As `fill_from_before`, for messages of one type."""
+    index = READINGS.index(reading)
+    times = events["ts_ns"]
+    if _FINE[index] and times.min() > 0:
+        state.fine_ns = state.last_ns = int(times[-1])
+    else:
+        _fill_times(times, np.full(len(events), _FINE[index]), state, received_ns)
+    if reading.kind == EventKind.QUOTE:
+        for name in _TOUCH:
+            setattr(state, name, float(events[name][-1]))
+    else:
+        for name in _TOUCH:
+            events[name] = getattr(state, name)
+    if _IS_UNMARKED[index]:
+        _open_snapshots(events["flags"], np.ones(len(events), np.bool_), state)
+
+
 def _last_before(where: Mask) -> NDArray[np.intp]:
     """For each row the last row up to it for which `where` holds; -1 when there is none."""
     return np.maximum.accumulate(np.where(where, np.arange(len(where)), -1))
@@ -300,7 +325,7 @@ def _fill_times(times: NDArray[np.int64], fine: Mask, state: SymbolState, receiv
 def _fill_touch(events: EventArray, state: SymbolState) -> None:
     quote = events["kind"] == EventKind.QUOTE
     last = _last_before(quote)
-    for name in ("bid", "ask", "bid_size", "ask_size"):
+    for name in _TOUCH:
         filled = _carried(events[name], last, getattr(state, name))
         events[name] = filled
         setattr(state, name, float(filled[-1]))
@@ -317,5 +342,6 @@ def _open_snapshots(flags: NDArray[np.uint16], snapshot: Mask, state: SymbolStat
     state.snapshot_open = not closed[-1]
 
 
+_TOUCH = ("bid", "ask", "bid_size", "ask_size")
 _IS_UNMARKED = np.array([reading.message is UNMARKED_SNAPSHOT for reading in READINGS])
 _FINE = np.array([reading.fine and bool(reading.time) for reading in READINGS])

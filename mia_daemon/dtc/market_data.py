@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.dtc import market_columns as columns
 from mia_daemon.dtc.encodings import BINARY, Codec
-from mia_daemon.dtc.layout import MESSAGES, Message
+from mia_daemon.dtc.layout import HEADER, MESSAGES, Message
 from mia_daemon.dtc.market_columns import READINGS, Reading, SymbolState
 from mia_daemon.dtc.market_rows import Row, read_row
 from mia_daemon.dtc.messages import MarketDataSnapshot
@@ -111,6 +111,8 @@ class MarketDataDecoder:
         return row
 
     def _decode_many(self, frames: Frames, received_ns: int) -> list[Segment]:
+        if (size := frames.alike()) and (events := self._run(frames, size, received_ns)) is not None:
+            return [events]
         types = frames.types()
         actions = _ACTION[types]
         self.unknown_types += int(np.count_nonzero(actions == _SKIPPED))
@@ -118,6 +120,24 @@ class MarketDataDecoder:
         events, origin = self._rows(frames, market, actions[market].astype(np.intp) - _FIRST_READING, received_ns)
         others = np.flatnonzero((actions == _MESSAGE) | (types == _SNAPSHOT))
         return self._interleave(frames, events, np.searchsorted(origin, others), others)
+
+    def _run(self, frames: Frames, size: int, received_ns: int) -> EventArray | None:
+        """The rows of messages that differ in their values only; None when they are not that simple."""
+        reading = _READING.get(HEADER.unpack_from(frames.data)[1])
+        if reading is None or reading.message.TYPE == _SNAPSHOT or size < reading.dtype.itemsize:
+            return None
+        rows = np.ndarray((len(frames),), reading.dtype, frames.data, strides=(size,))
+        ids = rows["SymbolID"]
+        symbol = self._symbols.get(int(ids[0]))
+        if symbol is None or (ids != ids[0]).any():
+            return None
+        events, valid = columns.read_columns(rows, reading)
+        if not valid.all():
+            return None
+        events["symbol"] = symbol
+        events["recv_ns"] = received_ns
+        columns.fill_run_from_before(events, reading, self._states[symbol], received_ns)
+        return events
 
     def _rows(
         self, frames: Frames, market: NDArray[np.intp], readings: NDArray[np.intp], received_ns: int

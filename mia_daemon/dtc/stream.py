@@ -59,6 +59,14 @@ class Frames:
         bounds = np.frombuffer(self.offsets, np.int64)
         return bounds[1:] - bounds[:-1]
 
+    def alike(self) -> int:
+        """The size of each message when all have the same header; 0 when they have not, or there are none."""
+        size = self.offsets[-1] // len(self) if len(self) else 0
+        if size < HEADER.size or self.offsets[1] != size or size * len(self) != self.offsets[-1]:
+            return 0
+        headers = np.ndarray((len(self),), "<u4", self.data, strides=(size,))
+        return 0 if (headers != headers[0]).any() else size
+
     def types(self) -> NDArray[np.uint16]:
         """The Type of each message."""
         if not len(self):
@@ -130,17 +138,20 @@ class FrameReader:
 
     def _append_messages(self, data: bytes, offsets: "array[int]") -> bool:
         """Append the ends of the next messages, `_STRIDE` at most; True when no header follows within `data`."""
-        start, last, append, unpack = offsets[-1], len(data) - HEADER.size, offsets.append, _SIZE.unpack_from
+        start, last = offsets[-1], len(data) - HEADER.size
+        ends: list[int] = []
+        append = ends.append
         for _ in range(_STRIDE):
             if start > last:
-                return True
-            (size,) = unpack(data, start)
+                break
+            size = data[start] + (data[start + 1] << 8)  # faster than struct
             if size < HEADER.size:
                 self._break(data, start)
-                return True
+                break
             start += size
             append(start)
-        return False
+        offsets.extend(ends)
+        return len(ends) < _STRIDE
 
     def _break(self, data: bytes, start: int) -> None:
         size, type_ = HEADER.unpack_from(data, start)
@@ -203,7 +214,10 @@ def _append_run(data: bytes, offsets: "array[int]") -> None:
     start = offsets[-1]
     size = _SIZE.unpack_from(data, start)[0] if start + HEADER.size <= len(data) else 0
     most = (len(data) - start) // size if size >= HEADER.size else 0
-    if most < _RUN or data[start + size : start + size + HEADER.size] != data[start : start + HEADER.size]:
+    if most < _RUN:
+        return
+    header = data[start : start + HEADER.size]
+    if not all(data.startswith(header, start + ahead * size) for ahead in (1, _RUN - 1)):
         return
     headers = np.ndarray((most,), "<u4", data, offset=start, strides=(size,))
     differs = np.flatnonzero(headers != headers[0])

@@ -304,5 +304,51 @@ def test_garbage_raises_nothing(data, few):
             assert (segment["ts_ns"] > 0).all()
 
 
+def sensible(message, rng, *, timed=True):
+    """The message with a price, a time and a symbol that make sense."""
+    for name, value in (
+        ("SymbolID", 1),
+        ("Price", 50.0),
+        ("Volume", 2),
+        ("Quantity", 3),
+        ("Side", 1 + rng.randrange(2)),
+    ):
+        if hasattr(message, name):
+            setattr(message, name, value)
+    if hasattr(message, "DateTime") and timed:
+        wire = message.LAYOUT.field("DateTime").wire.name
+        scale = {"t_DateTimeWithMillisecondsInt": 1000, "t_DateTimeWithMicrosecondsInt": 1_000_000}.get(wire, 1)
+        message.DateTime = type(message.DateTime)(T * scale + rng.randrange(3))
+    return message
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=lambda reading: reading.message.__name__)
+@pytest.mark.parametrize("timed", [True, False])
+@pytest.mark.parametrize("flaws", [0, 1])
+def test_a_run_of_messages_alike_equals_one_by_one(reading, timed, flaws):
+    rng = random.Random(reading.message.TYPE)
+    reference, bulk = MarketDataDecoder(SYMBOLS), MarketDataDecoder(SYMBOLS)
+    for kind in (reading, READINGS[9], reading, READINGS[13], reading):  # among a quote, and a snapshot without marks
+        run = []
+        while len(run) < 80:
+            message = random_message(rng)
+            if isinstance(message, kind.message):
+                run.append(message if len(run) < flaws else sensible(message, rng, timed=timed))
+        frames = FrameReader().feed(b"".join(map(encode, run)))
+        assert frames.alike() == kind.message.LAYOUT.size
+        assert joined(bulk._decode_many(frames, RECEIVED)) == joined(reference._decode_few(frames, RECEIVED))
+    assert bulk.malformed == reference.malformed
+
+
+def test_frames_are_alike_when_all_have_one_header():
+    def feed(*frames):
+        return FrameReader().feed(b"".join(frames)).alike()
+
+    heartbeat, other = encode(Heartbeat()), struct.pack("<HH", 16, 4) + bytes(12)
+    assert feed(heartbeat, heartbeat, heartbeat[:5]) == feed(heartbeat) == 16
+    assert feed(heartbeat, other) == feed(heartbeat, other, heartbeat) == feed() == 0
+    assert feed(struct.pack("<HH", 4, 3), struct.pack("<HH", 28, 3) + bytes(24)) == 0
+
+
 def test_nothing_comes_of_nothing():
     assert MarketDataDecoder(SYMBOLS).decode(FrameReader().feed(b""), RECEIVED) == []
