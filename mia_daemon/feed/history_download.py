@@ -114,7 +114,11 @@ async def _connect(settings: DtcSettings) -> tuple[asyncio.StreamReader, asyncio
     except OSError as error:
         raise ConnectionLost(f"no connection to {address}: {error.strerror or error}") from None
     if settings.encrypted:
-        check_pin(settings, writer.get_extra_info("ssl_object"), address)
+        try:
+            check_pin(settings, writer.get_extra_info("ssl_object"), address)
+        except PeerError:
+            writer.transport.abort()
+            raise
     return reader, writer
 
 
@@ -146,18 +150,20 @@ class ScidDownload:
         self._here = False  # something was appended by us: records of one time may come in two pieces
         if path.exists() and not (resume or replace):
             raise UsageError(f"{path} exists: say --resume to fetch what is newer, --replace to fetch it anew")
+        copied = resume and path.exists() and not self.part.exists()
         try:
             if not resume:
                 self.part.unlink(missing_ok=True)
-            elif path.exists() and not self.part.exists():
+            elif copied:
                 shutil.copyfile(path, self.part)
         except OSError as error:
             raise StartError(f"{self.part} can't be written: {error.strerror}; check the directory") from error
-        self._writer = RecordWriter(self.part, SCID)
         try:
+            self._writer = RecordWriter(self.part, SCID)
             self._find_newest()
         except BaseException:
-            self._writer.close()
+            if copied:
+                self.part.unlink(missing_ok=True)
             raise
 
     def _find_newest(self) -> None:
