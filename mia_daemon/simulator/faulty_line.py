@@ -45,7 +45,7 @@ class FaultyLine:
     def write(self, data: bytes) -> None:
         """Send it, or whatever the faults make of that."""
         faults = self._faults
-        if self._dead or faults.mute or self._past(faults.mute_after_s):
+        if not data or self._dead or faults.mute or self._past(faults.mute_after_s):
             return
         if self._past(faults.reset_after_s):
             self._reset(data)
