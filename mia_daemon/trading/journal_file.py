@@ -75,6 +75,7 @@ def explain(path: Path, error: sqlite3.Error) -> JournalError:
     advice = {
         "SQLITE_FULL": "the disk is full: make room",
         "SQLITE_BUSY": "another program writes to it: end that program",
+        "SQLITE_IOERR": "the disk fails: look at the machine's log",
         "SQLITE_NOTADB": "it is no SQLite file: move it away or choose another --var",
         "SQLITE_CORRUPT": "the file is damaged: move it away, keep it, and start anew",
         "SQLITE_CANTOPEN": "check the directory and its owner",

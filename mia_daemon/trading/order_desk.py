@@ -199,13 +199,16 @@ class OrderDesk:
         self.reasons[order.client_order_id] = reason
 
     def cancel(self, entry: WorkingOrder, ts_ns: int) -> None:
-        """Ask for its cancellation, once: while that is unanswered nothing is sent."""
+        """Ask for its cancellation, once: while that is unanswered nothing is sent.
+
+        It leaves before it is written down: it only takes risk away, and a file that is held or fails may not delay it.
+        """
         if entry.cancel_pending or not entry.live:
             return
         name = entry.client_order_id
-        self._write_if_possible(lambda: self._journal.record_request(name, RequestKind.CANCEL, ts_ns))
         self.working.cancel_sent(entry, ts_ns)
         self._broker.cancel(name)
+        self._write_if_possible(lambda: self._journal.record_request(name, RequestKind.CANCEL, ts_ns))
 
     def replace(self, entry: WorkingOrder, price: float, reason: str, ts_ns: int) -> None:
         """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say."""
