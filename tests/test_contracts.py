@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.contracts import contract_on, contract_symbol, trade_date_at
@@ -30,6 +30,7 @@ def test_the_contract_in_force(day, symbol, rolls, following):
 
 
 @given(st.dates(date(2015, 1, 1), date(2095, 1, 1)), st.integers(0, 60), st.sampled_from(["ES", "NQ", "MES", "MNQ"]))
+@settings(deadline=None)
 def test_one_contract_follows_the_other(day, before, root):
     """On its roll date the following contract is in force, the day before it is not; none is traded after expiry."""
     found = contract_on(day, PATTERN, root, before)

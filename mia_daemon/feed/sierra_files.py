@@ -159,14 +159,29 @@ def read_depth(path: Path) -> Records:
     return records
 
 
-def _map(path: Path, fmt: Format) -> Records:
+def map_records(path: Path, *formats: Format) -> tuple[Format, Records, int]:
+    """Which of `formats` a file has, its whole records, memory-mapped and not checked, and the bytes of a torn one.
+
+    Raises FileFormatError when it is of none of them.
+    """
     try:
         with path.open("rb") as file:
-            check_header(file.read(fmt.header_size), fmt, path)
+            header = file.read(max(fmt.header_size for fmt in formats))
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise FileFormatError(f"{path} can't be read: {error.strerror}; check the name and its permissions") from error
+    fmt = next((known for known in formats if known.magic == header[:4]), formats[0])
+    check_header(header[: fmt.header_size], fmt, path)
     count, rest = divmod(size - fmt.header_size, fmt.record.itemsize)
+    if not count:
+        return fmt, np.empty(0, fmt.record), rest
+    records = np.memmap(path, fmt.record, mode="r", offset=fmt.header_size, shape=(count,)).view(np.ndarray)
+    return fmt, records, rest
+
+
+def _map(path: Path, fmt: Format) -> Records:
+    _, records, rest = map_records(path, fmt)
+    count = len(records)
     if rest:
         raise FileFormatError(
             f"{path} is cut off inside its last record ({rest} of {fmt.record.itemsize} bytes after {count} records): "
@@ -174,7 +189,7 @@ def _map(path: Path, fmt: Format) -> Records:
         )
     if not count:
         raise FileFormatError(f"{path} has a header but no records: let Sierra Chart fill it, or name another file")
-    return np.memmap(path, fmt.record, mode="r", offset=fmt.header_size, shape=(count,)).view(np.ndarray)
+    return records
 
 
 # ------------------------------------------------------------------------------------------------ records to events

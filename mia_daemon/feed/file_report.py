@@ -1,0 +1,221 @@
+"""What a `.scid` or `.depth` file holds, for people: how much, from when to when, what is odd about it."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_S, iso_utc
+from mia_daemon.errors import UsageError
+from mia_daemon.feed.sierra_files import (
+    CLEAR_BOOK,
+    DEPTH,
+    END_OF_BATCH,
+    FIRST_SUBTRADE_BITS,
+    LAST_SUBTRADE_BITS,
+    SCID,
+    Format,
+    Records,
+    map_records,
+    to_ns,
+)
+from mia_daemon.instruments import instrument
+from mia_daemon.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
+
+_LONGEST: Final = 5
+_COMMANDS: Final = ("", "clears", "adds", "adds", "modifications", "modifications", "deletions", "deletions")
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Two records with nothing between them while the exchange was open."""
+
+    begins: str
+    ends: str
+    open_s: float
+
+    def __str__(self) -> str:
+        return f"{self.begins} to {self.ends}: {timedelta(seconds=round(self.open_s))}"
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """The keys of `scid info --json`.
+
+    Attributes:
+        torn_bytes: of an unfinished record at the end, as while the file is being written.
+        counts: by what the records are; for trades `single`, `first`, `inside` and `last` parts of bundled trades and
+            `bars`, for depth by command and `batches`.
+        odd: records that are not as they should be, by how; only those there are.
+        silences: longer than asked for, counted in the hours in which the exchange is open, for contracts known here.
+        longest: of them.
+    """
+
+    file: str
+    kind: str
+    symbol: str
+    records: int
+    torn_bytes: int
+    first: str
+    last: str
+    low: float | None
+    high: float | None
+    newest_price: float | None
+    volume: int
+    bid_volume: int
+    ask_volume: int
+    counts: dict[str, int]
+    odd: dict[str, int]
+    silence_s: float
+    silences: int
+    longest: tuple[Silence, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        torn = f", and {self.torn_bytes} bytes of one more" if self.torn_bytes else ""
+        lines = [
+            ("file", f"{self.file} ({self.kind})"),
+            ("symbol", self.symbol),
+            ("records", f"{self.records:,}{torn}"),
+        ]
+        if self.records:
+            lines += [("from", self.first), ("to", self.last), ("prices", _prices(self))]
+            if self.kind == SCID.name:
+                bid, ask = f"{self.bid_volume:,} at the bid", f"{self.ask_volume:,} at the ask"
+                lines.append(("volume", f"{self.volume:,}: {bid}, {ask}"))
+            lines += [(name, f"{count:,}") for name, count in self.counts.items()]
+            lines += [(name, f"{count:,} (odd)") for name, count in self.odd.items()]
+            lines.append(("silences", f"{self.silences:,} of more than {self.silence_s:g} s while open"))
+            lines += [("", str(silence)) for silence in self.longest]
+        return "\n".join(f"{name:<10}  {text}" for name, text in lines)
+
+
+def _prices(report: FileReport) -> str:
+    if report.low is None or report.high is None:
+        return "none"
+    return f"{report.low:.10g} to {report.high:.10g}, newest {report.newest_price:.10g}"
+
+
+def report_on(path: Path, silence_s: float) -> FileReport:
+    """Look at a whole file; nothing is refused but what is neither format. Raises FileFormatError."""
+    fmt, records, torn = map_records(path, SCID, DEPTH)
+    trades = fmt is SCID
+    price = records["close" if trades else "price"]
+    times = to_ns(records["time"].astype(np.int64))
+    shown = price if trades else price[records["command"] != CLEAR_BOOK]
+    finite = shown[np.isfinite(shown)]
+    symbol = path.stem if trades else path.stem.rpartition(".")[0] or path.stem
+    silences = _silences(times, symbol, silence_s)
+    return FileReport(
+        file=str(path),
+        kind=fmt.name,
+        symbol=symbol,
+        records=len(records),
+        torn_bytes=torn,
+        first=time_text(records["time"][0]) if len(records) else "",
+        last=time_text(records["time"][-1]) if len(records) else "",
+        low=float(finite.min()) if len(finite) else None,
+        high=float(finite.max()) if len(finite) else None,
+        newest_price=float(finite[-1]) if len(finite) else None,
+        volume=_sum(records, "total_volume") if trades else 0,
+        bid_volume=_sum(records, "bid_volume") if trades else 0,
+        ask_volume=_sum(records, "ask_volume") if trades else 0,
+        counts=_trade_counts(records) if trades else _depth_counts(records),
+        odd={name: count for name, count in _odd(fmt, records, times).items() if count},
+        silence_s=silence_s,
+        silences=len(silences),
+        longest=tuple(sorted(silences, key=lambda silence: -silence.open_s)[:_LONGEST]),
+    )
+
+
+def trade_kinds(records: Records) -> NDArray[np.str_]:
+    """For each trade record: `single` or `inside` (told apart by the markers around it), `first`, `last`, or `bar`."""
+    opening = records["open"].view("<u4")
+    first, last = opening == FIRST_SUBTRADE_BITS, opening == LAST_SUBTRADE_BITS
+    nested = np.cumsum(first.astype(np.int64) - last)
+    inside = nested > np.minimum.accumulate(np.minimum(nested, 0))  # a last part without a first begins nothing
+    bar = (opening & 0x7FFFFFFF != 0) & ~first & ~last
+    return np.select([first, last, bar, inside], ["first", "last", "bar", "inside"], "single")
+
+
+def _trade_counts(records: Records) -> dict[str, int]:
+    kinds = trade_kinds(records)
+    names = {"single": "single", "first": "first", "inside": "inside", "last": "last", "bar": "bars"}
+    return {name: int((kinds == kind).sum()) for kind, name in names.items()}
+
+
+def _depth_counts(records: Records) -> dict[str, int]:
+    counts = np.bincount(records["command"], minlength=256)
+    found: dict[str, int] = {}
+    for command, name in enumerate(_COMMANDS):
+        if name:
+            found[name] = found.get(name, 0) + int(counts[command])
+    return {**found, "batches": int((records["flags"] & END_OF_BATCH != 0).sum())}
+
+
+def _odd(fmt: Format, records: Records, times: NDArray[np.int64]) -> dict[str, int]:
+    odd = {"time goes back": int((np.diff(times) < 0).sum()) if len(times) else 0}
+    if fmt is DEPTH:
+        command = records["command"]
+        return {**odd, "unknown command": int(((command < CLEAR_BOOK) | (command >= len(_COMMANDS))).sum())}
+    bid, ask = records["low"], records["high"]
+    return {
+        **odd,
+        "no price": int((~np.isfinite(records["close"])).sum()),
+        "ask under bid": int(((ask < bid) & (ask != 0) & (trade_kinds(records) != "bar")).sum()),
+        "no volume": int((records["total_volume"] == 0).sum()),
+    }
+
+
+def _sum(records: Records, name: str) -> int:
+    return int(records[name].sum(dtype=np.int64))
+
+
+def time_text(time_us: Any) -> str:
+    """ISO 8601, or the number where it is no time of this world."""
+    try:
+        return iso_utc(int(to_ns(int(time_us))))
+    except (ValueError, OverflowError, OSError):
+        return str(int(time_us))
+
+
+# ------------------------------------------------------------------------------------------------ silences
+
+
+def _silences(times: NDArray[np.int64], symbol: str, longer_than_s: float) -> list[Silence]:
+    before = np.flatnonzero(np.diff(times) > round(longer_than_s * NS_PER_S))
+    begins, ends = times[before], times[before + 1]
+    open_ns = _open_ns(begins, ends, symbol)
+    return [
+        Silence(iso_utc(int(begin)), iso_utc(int(end)), int(spent) / NS_PER_S)
+        for begin, end, spent in zip(begins, ends, open_ns, strict=True)
+        if spent > longer_than_s * NS_PER_S
+    ]
+
+
+def _open_ns(begins: NDArray[np.int64], ends: NDArray[np.int64], symbol: str) -> NDArray[np.int64]:
+    """How much of each stretch of time the exchange is open; all of it for a product whose hours are not known."""
+    try:
+        instrument(symbol)
+        schedule = load_schedule(_date(begins.min()), _date(ends.max()) + timedelta(days=1))
+    except (UsageError, ValueError, OverflowError):
+        return ends - begins
+    opens, closes = schedule[:, OPEN_NS], schedule[:, CLOSE_NS]
+    spent = np.concatenate(([0], np.cumsum(closes - opens)))
+
+    def until(moment: NDArray[np.int64]) -> NDArray[np.int64]:
+        row = np.searchsorted(opens, moment, side="right") - 1
+        whole: NDArray[np.int64] = spent[row] + np.minimum(moment, closes[row]) - opens[row]
+        return np.where(row >= 0, whole, 0)
+
+    return until(ends) - until(begins)
+
+
+def _date(ts_ns: Any) -> date:
+    return datetime.fromtimestamp(int(ts_ns) // NS_PER_S, UTC).date()
