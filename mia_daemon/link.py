@@ -102,8 +102,9 @@ class Endpoint(NamedTuple):
 
     def at(self, address: str) -> "Endpoint":
         """The endpoint of a ReconnectAddress: `host:port`, or `host` with the port of this one. Raises ValueError."""
-        parts = urlsplit(f"//{address.strip()}")
-        if not parts.hostname or parts.netloc != address.strip() or "@" in address:
+        text = address.strip()
+        parts = urlsplit(f"//{text}")
+        if not parts.hostname or parts.netloc != text or "@" in text or len(text.split()) != 1:
             raise ValueError(f"{address!r} is no address")
         return Endpoint(parts.hostname, parts.port or self.port)
 
@@ -486,6 +487,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         if not self.over.done():
             self.over.set_result(None)
+        elif not self.over.cancelled():
+            self.over.exception()  # whoever closes knows that it is over, and perhaps nobody else asks
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._tick_s, self._tick)

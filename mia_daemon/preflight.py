@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mia_daemon.clock import WallClock, iso_utc
-from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.errors import BundleError, ConfigError, MiaError
+from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
+from mia_daemon.errors import BundleError, ConfigError, MiaError, PeerError
 from mia_daemon.instruments import instrument
 from mia_daemon.roll import Choice, choose_contract
+from mia_daemon.tls import check_pin, client_context, handshake_failure
 
 MIN_FREE_BYTES = 500_000_000  # a day's journal, logs and recording with room to spare
 
@@ -151,13 +152,28 @@ def broker_kind(settings: Settings, mode: Mode) -> str:
 def _reach(settings: Settings) -> str:
     dtc = settings.dtc
     try:
-        with socket.create_connection((dtc.host, dtc.port), timeout=dtc.connect_timeout_s):
-            return f"DTC server at {dtc.host}:{dtc.port} answers"
+        with socket.create_connection((dtc.host, dtc.port), timeout=dtc.connect_timeout_s) as connection:
+            return f"DTC server at {dtc.host}:{dtc.port} answers{_secured(dtc, connection)}"
     except OSError as error:
         raise ConfigError(
             f"no DTC server at {dtc.host}:{dtc.port} ({error.strerror or error}): start Sierra Chart, and switch on "
             "Global Settings > Data/Trade Service Settings > SC Server > Enable DTC Protocol Server"
         ) from error
+
+
+def _secured(dtc: DtcSettings, connection: socket.socket) -> str:
+    """How the connection is protected. Raises ConfigError where the server does not prove who it is."""
+    context, address = client_context(dtc), f"{dtc.host}:{dtc.port}"
+    if context is None:
+        return "" if is_loopback(dtc.host) else ", not encrypted: anyone on the way can read and change orders"
+    try:
+        with context.wrap_socket(connection, server_hostname=dtc.tls_server_name or dtc.host) as encrypted:
+            check_pin(dtc, encrypted, address)
+            return f", encrypted ({encrypted.version()})"
+    except PeerError as error:
+        raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(str(handshake_failure(error, address))) from error
 
 
 def unfit(findings: list[Finding]) -> Iterator[str]:

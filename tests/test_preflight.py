@@ -1,11 +1,15 @@
 """What is looked at before a start, what is said of it, and that looking changes nothing."""
 
+import contextlib
 import json
 import shutil
 import socket
+import ssl
+import threading
 from pathlib import Path
 
 import pytest
+import trustme
 
 from mia_daemon import config, preflight
 from mia_daemon.config import Mode, VarPaths
@@ -37,6 +41,40 @@ def listening():
     """A server that answers; its settings."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield {"port": server.getsockname()[1]}
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    """A server that takes TLS connections; its settings, but for whom to trust, and its authority's file."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as peer:
+                        peer.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield {"port": server.getsockname()[1]}, tmp_path / "ca.pem"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_server_has_to_prove_who_it_is(look, encrypted):
+    port, ca_file = encrypted
+    trusting = {**port, "tls": "verify", "tls_ca_file": str(ca_file)}
+    assert "encrypted (TLSv1." in look(feed={"source": "dtc"}, dtc=trusting)["feed"].text
+    stranger = look(feed={"source": "dtc"}, dtc={**port, "tls": "verify"})["feed"]
+    assert not stranger.fit
+    assert "the certificate of 127.0.0.1:" in stranger.text
+    pinned = {**port, "tls": "pinned", "tls_fingerprint_sha256": "ab" * 32}
+    assert "is not the pinned one" in look(feed={"source": "dtc"}, dtc=pinned)["feed"].text
 
 
 @pytest.fixture

@@ -37,7 +37,8 @@ class Query:
     answers: tuple[type[Message], ...]
     reject: tuple[type[Message], ...] = ()
     total: str = "TotalNumberMessages"
-    empty: str = ""
+    empty: str = ""  # the flag of an empty batch ...
+    names: str = ""  # ... or the field that is empty then, where there is no such flag
     final: str = ""  # the flag on the last message, where messages are not numbered
 
 
@@ -47,10 +48,13 @@ QUERIES: dict[type[Message], Query] = {
         (HistoricalOrderFillResponse,), (HistoricalOrderFillsReject,), empty="NoOrderFills"
     ),
     CurrentPositionsRequest: Query((PositionUpdate,), (CurrentPositionsReject,), empty="NoPositions"),
-    TradeAccountsRequest: Query((TradeAccountResponse,)),
+    TradeAccountsRequest: Query((TradeAccountResponse,), names="TradeAccount"),
     AccountBalanceRequest: Query((AccountBalanceUpdate,), (AccountBalanceReject,), empty="NoAccountBalances"),
     SecurityDefinitionForSymbolRequest: Query(
-        (SecurityDefinitionResponse, SecurityDefinitionResponseV2), (SecurityDefinitionReject,), final="IsFinalMessage"
+        (SecurityDefinitionResponse, SecurityDefinitionResponseV2),
+        (SecurityDefinitionReject,),
+        names="Symbol",
+        final="IsFinalMessage",
     ),
 }
 
@@ -84,7 +88,7 @@ class Batch:
 
     def _add(self, message: Any) -> None:
         query = self.query
-        if query.empty and getattr(message, query.empty):
+        if (query.empty and getattr(message, query.empty)) or (query.names and not getattr(message, query.names)):
             self.complete = True
             return
         self.messages.append(message)

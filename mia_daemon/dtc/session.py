@@ -253,11 +253,17 @@ class ClientSession:
             case LogonResponse(Result=LogonStatusEnum.LOGON_SUCCESS):
                 return Event.LOGON_ACCEPTED, segment
             case LogonResponse():
-                return Event.REFUSED, _logon_refused(segment)
+                return Event.REFUSED, _logon_refused(segment, self._without_secrets(segment.ResultText))
             case Logoff():
-                return Event.REFUSED, _logged_off(segment)
+                return Event.REFUSED, _logged_off(segment, self._without_secrets(segment.Reason))
         notice = isinstance(segment, UserMessage | GeneralLogMessage | AlertMessage)
         return Event.NOTICE if notice else Event.MESSAGE, segment
+
+    def _without_secrets(self, text: str) -> str:
+        """What the server says of a logon goes to the log, and it may repeat what it was told."""
+        for secret in filter(None, (self._logon.Password, self._logon.Username)):
+            text = text.replace(secret, "***")
+        return text
 
     def _apply(self, event: Event, fact: Segment | PeerError | None = None) -> list[SessionEvent]:
         self.state, action = TABLE[self.state][event]
@@ -341,8 +347,8 @@ def _silent(seconds: float, unacknowledged: int) -> ConnectionLost:
     return ConnectionLost(f"the server has been silent for {seconds:.0f} s, {why}; the connection is taken for lost")
 
 
-def _logon_refused(response: LogonResponse) -> PeerError:
-    said = f": {response.ResultText}" if response.ResultText else ""
+def _logon_refused(response: LogonResponse, text: str) -> PeerError:
+    said = f": {text}" if text else ""
     match response.Result:
         case LogonStatusEnum.LOGON_ERROR:
             return LogonRefused(
@@ -364,8 +370,8 @@ def _logon_refused(response: LogonResponse) -> PeerError:
     )
 
 
-def _logged_off(message: Logoff) -> PeerError:
-    said = f": {message.Reason}" if message.Reason else ""
+def _logged_off(message: Logoff, text: str) -> PeerError:
+    said = f": {text}" if text else ""
     if message.DoNotReconnect:
         return LogonRefused(f"the server logged us off and asks not to be called again{said}", reconnect_allowed=False)
     return ConnectionLost(f"the server logged us off{said}")

@@ -15,6 +15,7 @@ from mia_daemon.dtc.messages import (
     MarketDataFeedSymbolStatus,
     MarketDataReject,
     MarketDataRequest,
+    MarketDataSnapshot,
     MarketDepthReject,
     MarketDepthRequest,
     Message,
@@ -84,6 +85,8 @@ class DtcFeed:
         self._over: asyncio.Future[None] | None = None
         self._available = True
         self._served = False  # the traded symbol's events have come at least once
+        self._answer_s = settings.request_timeout_s
+        self._answered = False  # the newest subscription to the traded symbol
 
     @property
     def up(self) -> bool:
@@ -145,11 +148,13 @@ class DtcFeed:
         assert self._outlet is not None
         mine = events["ts_ns"] if len(self._symbols) == 1 else events["ts_ns"][events["symbol"] == 0]
         if len(mine):
-            self._served = True
+            self._served = self._answered = True
             self._silence.heard(int(mine[-1]), born_ns)
         self._outlet.offer(Batch(events, born_ns))
 
     def _message(self, message: Message, received_ns: int) -> None:
+        if isinstance(message, MarketDataReject | MarketDepthReject | MarketDataSnapshot):
+            self._answered |= message.SymbolID == _TRADED_ID
         if isinstance(message, MarketDataReject | MarketDepthReject):
             self._refused(message)
         elif isinstance(message, MarketDataFeedStatus):
@@ -176,10 +181,23 @@ class DtcFeed:
                     NumLevels=self._depth_levels,
                 )
             )
+        self._answered = False
         try:
             self._link.send(*requests)
         except ConnectionLost as error:  # the link reports the loss, and the next connection subscribes
             self._alert("prices_link_down", Priority.ERROR, f"no prices: {error}; trying again")
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._answer_s, self._expect_answer, self._link.generation)
+
+    def _expect_answer(self, generation: int) -> None:
+        if self._answered or not self._link.up or self._link.generation != generation:
+            return
+        text = (
+            f"the server took the logon but for {self._answer_s:g} s has neither served nor refused the prices of "
+            f'{self._symbols[_TRADED_ID]}: look at its data service, or set feed.source = "scid"'
+        )
+        self._alert("market_data_unanswered", Priority.ERROR, text)
 
     def _mark_gap(self) -> None:
         assert self._outlet is not None

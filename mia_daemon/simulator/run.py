@@ -114,26 +114,6 @@ def _calendar(settings: Settings, today: date, state_dir: Path, extras: Extras) 
     return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir)
 
 
-async def serve(
-    settings: Settings,
-    port: int,
-    state_dir: Path,
-    *,
-    host: str = HOST,
-    clock: Clock | None = None,
-    calendar: TradingCalendar | None = None,
-    manners: Manners | None = None,
-    on_listening: Callable[[int], None] = lambda _port: None,
-) -> None:
-    """Run a simulator until the task is cancelled; its state is saved then.
-
-    Raises:
-        StartError: the port is in use, or the state or the settings can't be used.
-    """
-    server = open_server(settings, state_dir, clock, calendar, manners)
-    await server.run(host, port, on_listening)
-
-
 def run_simulator(
     settings: Settings,
     *,

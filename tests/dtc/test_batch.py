@@ -30,7 +30,8 @@ NUMBERED = [
 @pytest.mark.parametrize(("request_", "answer", "total"), NUMBERED)
 def test_a_numbered_batch_ends_at_its_total(request_, answer, total):
     batch = Batch(QUERIES[request_])
-    parts = [answer(MessageNumber=i, **{total: 3}) for i in (1, 2, 3)]
+    name = {"TradeAccount": "Sim1"} if answer is TradeAccountResponse else {}
+    parts = [answer(MessageNumber=i, **{total: 3}, **name) for i in (1, 2, 3)]
     for part in parts:
         assert not batch.complete
         assert batch.take(part)
@@ -58,10 +59,25 @@ def test_an_empty_batch_is_complete_at_once(request_, nothing):
 @pytest.mark.parametrize("answer", [SecurityDefinitionResponse, SecurityDefinitionResponseV2])
 def test_security_definitions_end_with_a_flag(answer):
     batch = Batch(QUERIES[SecurityDefinitionForSymbolRequest])
-    batch.take(answer())
+    batch.take(answer(Symbol="A"))
     assert not batch.complete
-    batch.take(answer(IsFinalMessage=1))
+    batch.take(answer(Symbol="B", IsFinalMessage=1))
     assert batch.complete
+
+
+@pytest.mark.parametrize(
+    ("request_", "nothing"),
+    [
+        (TradeAccountsRequest, TradeAccountResponse(TotalNumberMessages=1, MessageNumber=1)),
+        (TradeAccountsRequest, TradeAccountResponse(TotalNumberMessages=1)),
+        (SecurityDefinitionForSymbolRequest, SecurityDefinitionResponse(IsFinalMessage=1)),
+        (SecurityDefinitionForSymbolRequest, SecurityDefinitionResponseV2()),
+    ],
+)
+def test_an_answer_that_names_nothing_is_none(request_, nothing):
+    batch = Batch(QUERIES[request_])
+    assert batch.take(nothing)
+    assert (batch.complete, batch.messages) == (True, [])
 
 
 def test_a_single_answer_without_numbers_is_the_whole():

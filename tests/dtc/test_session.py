@@ -100,6 +100,23 @@ def test_every_result_but_success_ends_the_session(talk, response, reconnect, sa
     assert talk.session.state is State.FAILED
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        LogonResponse(Result=2, ResultText="no user joe with password hunter2"),
+        LogonResponse(Result=3, ResultText="no user joe with password hunter2"),
+        LogonResponse(Result=4, ResultText="no user joe with password hunter2"),
+        Logoff(Reason="no user joe with password hunter2"),
+    ],
+)
+def test_what_a_server_says_of_a_logon_repeats_no_secrets(answer):
+    logon = LogonRequest(Username="joe", Password="hunter2", HeartbeatIntervalInSeconds=10)
+    session = ClientSession(logon, MarketDataDecoder({}), 15 * S)
+    session.start(0)
+    [ended] = session.receive(encode(EncodingResponse()) + encode(answer), 0, 0)
+    assert "no user *** with password ***" in str(ended.error)
+
+
 def test_a_server_may_send_us_elsewhere(talk):
     [ended] = talk.hear(EncodingResponse(), LogonResponse(Result=4, ReconnectAddress="x:1", ResultText="full"))
     assert isinstance(ended.error, SentElsewhere)

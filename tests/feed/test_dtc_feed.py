@@ -19,6 +19,7 @@ from mia_daemon.dtc.messages import (
     MarketDataFeedSymbolStatus,
     MarketDataReject,
     MarketDataRequest,
+    MarketDataSnapshot,
     MarketDataUpdateTradeV2,
     MarketDepthReject,
     MarketDepthRequest,
@@ -94,11 +95,12 @@ class Running:
 
 
 @asynccontextmanager
-async def running(room=100, server=None, **options):
+async def running(room=100, server=None, request_timeout_s=10.0, **options):
     server = server or Server()
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
-    settings = DtcSettings(port=port, reconnect_first_delay_s=0.01, reconnect_max_delay_s=0.05)
+    delays = {"reconnect_first_delay_s": 0.01, "reconnect_max_delay_s": 0.05, "request_timeout_s": request_timeout_s}
+    settings = DtcSettings(port=port, **delays)
     alerts = []
     options = {"symbol": SYMBOL, "timer_interval_s": 60.0, **options}
     feed = DtcFeed(settings, WallClock(), random.Random(1), alerts.append, **options)
@@ -185,6 +187,21 @@ async def test_refused_prices_end_the_feed_with_what_to_do():
         with pytest.raises(MarketDataRefused, match=r"ESZ26_FUT_CME .*Market data request not allowed.*scid"):
             async with asyncio.timeout(10):
                 await run.task
+
+
+@on_both_loops
+async def test_prices_neither_served_nor_refused_are_an_alert_once_for_each_subscription():
+    async with running(request_timeout_s=0.05) as run:
+        await run.server.asked(2)
+        await run.until(lambda: "market_data_unanswered" in run.codes())
+        text = next(alert.text for alert in run.alerts if alert.code == "market_data_unanswered")
+        assert "neither served nor refused the prices of ESZ26_FUT_CME" in text
+        assert 'set feed.source = "scid"' in text
+        run.server.writers[-1].transport.abort()
+        await run.server.asked(2)
+        run.server.send(MarketDataSnapshot(SymbolID=1))  # empty, at night: an answer all the same
+        await asyncio.sleep(0.15)  # three times as long as an answer may take
+        assert run.codes().count("market_data_unanswered") == 1
 
 
 @on_both_loops

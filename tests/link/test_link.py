@@ -12,6 +12,7 @@ from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.messages import (
+    AccountBalanceReject,
     AccountBalanceRequest,
     AccountBalanceUpdate,
     CancelOrder,
@@ -21,21 +22,29 @@ from mia_daemon.dtc.messages import (
     EncodingResponse,
     GeneralLogMessage,
     Heartbeat,
+    HistoricalOrderFillResponse,
+    HistoricalOrderFillsReject,
+    HistoricalOrderFillsRequest,
     Logoff,
     LogonRequest,
     LogonResponse,
     MarketDataReject,
     MarketDataUpdateTradeV2,
     MarketDepthReject,
+    OpenOrdersReject,
     OpenOrdersRequest,
     OrderUpdate,
     PositionUpdate,
+    SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionReject,
+    SecurityDefinitionResponse,
     TradeAccountResponse,
     TradeAccountsRequest,
+    UserMessage,
 )
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
-from mia_daemon.link import Link, market_data_refused
+from mia_daemon.link import MAX_HOPS, Endpoint, Link, market_data_refused
 
 GIVEN_UP = "the connection is given up"
 
@@ -300,6 +309,104 @@ async def test_a_peer_that_speaks_something_else():
         assert "does not speak binary DTC" in client.states[0][1]
 
 
+# ------------------------------------------------------------------------------------------------- sent elsewhere
+
+
+def sent_to(address):
+    return LogonResponse(Result=4, ReconnectAddress=address)
+
+
+async def test_a_server_that_sends_us_on_is_followed_and_called_first_the_next_time():
+    async with FakeServer() as second, FakeServer() as first, Client(first.port) as client:
+        first.logon = sent_to(f"127.0.0.1:{second.port}")
+        await client.link.ready(5)
+        assert client.link.address == f"127.0.0.1:{second.port}"
+        assert client.states == [(True, f"logged on to fake at 127.0.0.1:{second.port}")]
+        second.drop()
+        await client.until(lambda: not client.link.up)
+        await client.link.ready(5)
+        assert (first.connections, second.connections) == (2, 2)
+
+
+async def test_servers_that_send_us_round_and_round_are_given_up_and_tried_again_later():
+    async with FakeServer() as first, FakeServer() as second, Client(first.port) as client:
+        first.logon, second.logon = sent_to(f"localhost:{second.port}"), sent_to(f"127.0.0.1:{first.port}")
+        await client.until(lambda: client.states)
+        assert first.connections + second.connections == MAX_HOPS + 1
+        assert client.states[0][1] == (
+            f"the server at 127.0.0.1:{first.port} sent us on {MAX_HOPS + 1} times, at last to "
+            f"localhost:{second.port}, and none took the logon"
+        )
+        second.logon = LogonResponse()
+        await client.link.ready(5)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("10.1.2.3:11099", "and the password does not go there unencrypted: set dtc.tls, or dtc.host and dtc.port"),
+        ("evil.example.net", "and the password does not go there unencrypted"),
+        ("", "but '' is no address: set dtc.host and dtc.port"),
+        ("joe:pw@127.0.0.1:1", "is no address"),
+        ("127.0.0.1:99999", "set dtc.host and dtc.port"),
+    ],
+)
+async def test_a_password_is_not_taken_anywhere_in_the_clear(address, says):
+    async with FakeServer(sent_to(address)) as server, Client(server.port, password=SecretStr("secret")) as client:
+        with pytest.raises(LogonRefused) as refusal:
+            await client.task
+        assert says in str(refusal.value)
+        assert server.connections == 1
+        assert client.states == [(False, str(refusal.value))]
+
+
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        ("a.b:7", ("a.b", 7)),
+        ("a.b", ("a.b", 11099)),
+        ("10.0.0.1:80", ("10.0.0.1", 80)),
+        ("[::1]:5", ("::1", 5)),
+        (" a.b:7 ", ("a.b", 7)),
+    ],
+)
+def test_reconnect_addresses_are_read(address, there):
+    assert Endpoint("x", 11099).at(address) == there
+
+
+@pytest.mark.parametrize("address", ["", ":7", "a b:7", "a/b", "a:b", "u@a:7", "a:70000", "[::1", "a?b", "a#b"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError):  # noqa: PT011  # whoever finds it
+        Endpoint("x", 11099).at(address)
+
+
+async def test_credentials_reach_no_log_and_no_text(caplog):
+    caplog.set_level(0)
+    asyncio.get_running_loop().set_debug(True)
+    secrets = {"username": SecretStr("trader-joe"), "password": SecretStr("correct-horse")}
+    echo = "trader-joe/correct-horse is unknown"
+    async with FakeServer(LogonResponse(Result=2, ResultText=echo)) as server:
+        async with Client(server.port, **secrets) as client:
+            await client.until(lambda: client.states)
+            server.logon = LogonResponse()
+            await client.link.ready(5)
+            server.send(Logoff(Reason=echo))
+            await client.until(lambda: len(client.states) > 2)
+        assert any(message.Password == "correct-horse" for message in server.got if isinstance(message, LogonRequest))
+    told = caplog.text + repr(client.states) + repr(client.link) + repr(vars(client.link))
+    assert "trader-joe" not in told
+    assert "correct-horse" not in told
+    with pytest.raises(UsageError, match=r"LogonRequest\.Password can't be sent: it has 40 bytes") as refusal:
+        Client(1, password=SecretStr("correct-horse" * 3 + "!"))
+    assert "correct-horse" not in str(refusal.value)
+
+
+async def test_a_host_that_is_not_known_is_said():
+    async with Client(1, host="no-such-host.invalid") as client:
+        await client.until(lambda: client.states)
+        assert client.states[0][1].startswith("the host no-such-host.invalid is not known (")
+
+
 # ----------------------------------------------------------------------------------------------------------- queries
 
 
@@ -338,6 +445,57 @@ async def test_empty_batches_and_answers_without_request_id():
         assert await client.link.request(CurrentPositionsRequest()) == []
         accounts = await client.link.request(TradeAccountsRequest())
         assert [a.TradeAccount for a in accounts] == ["Sim1", "Sim2"]
+
+
+BATCHES = [
+    (OpenOrdersRequest, OrderUpdate, "TotalNumMessages", OpenOrdersReject, {"NoOrders": 1}),
+    (HistoricalOrderFillsRequest, HistoricalOrderFillResponse, "TotalNumberMessages", HistoricalOrderFillsReject,
+     {"NoOrderFills": 1}),
+    (CurrentPositionsRequest, PositionUpdate, "TotalNumberMessages", CurrentPositionsReject, {"NoPositions": 1}),
+    (TradeAccountsRequest, TradeAccountResponse, "TotalNumberMessages", None, {"TotalNumberMessages": 1}),
+    (AccountBalanceRequest, AccountBalanceUpdate, "TotalNumberMessages", AccountBalanceReject,
+     {"NoAccountBalances": 1}),
+    (SecurityDefinitionForSymbolRequest, SecurityDefinitionResponse, "", SecurityDefinitionReject,
+     {"IsFinalMessage": 1}),
+]  # fmt: skip
+
+
+def numbered(answer, total, request_id, count=3):
+    """A whole answer of `count` messages."""
+    name = "Symbol" if not total else "TradeAccount"
+    for i in range(1, count + 1):
+        numbers = {total: count, "MessageNumber": i} if total else {"IsFinalMessage": int(i == count)}
+        yield answer(RequestID=request_id, **numbers, **{name: f"n{i}"})
+
+
+@pytest.mark.parametrize(("request_", "answer", "total", "reject", "nothing"), BATCHES)
+async def test_every_query_is_answered_whole_empty_refused_late_and_among_other_news(
+    request_, answer, total, reject, nothing
+):
+    news = [OrderUpdate(ClientOrderID="news"), PositionUpdate(Unsolicited=1, Symbol="news"), UserMessage(), Heartbeat()]
+
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        del client.received[:]
+
+        def among_news(request):
+            first, second, last = numbered(answer, total, request.RequestID)
+            return [news[0], first, news[1], second, news[2], last, news[3]]
+
+        server.answers[request_] = among_news
+        assert len(await client.link.request(request_())) == 3
+        await client.until(lambda: len(client.received) == 3)
+        assert client.received == news[:3]  # a heartbeat is no news
+        server.answers[request_] = lambda request: [answer(RequestID=request.RequestID, **nothing)]
+        assert await client.link.request(request_()) == []
+        if reject is not None:
+            server.answers[request_] = lambda request: [reject(RequestID=request.RequestID, RejectText="no")]
+            with pytest.raises(RequestRefused, match=f"{request_.__name__}: no"):
+                await client.link.request(request_())
+        server.answers[request_] = lambda request: list(numbered(answer, total, request.RequestID))[:2]
+        with pytest.raises(RequestTimeout, match=r"within 0.05 s \(2 messages"):
+            await client.link.request(request_(), timeout_s=0.05)
+        assert client.received == news[:3]
 
 
 async def test_queries_under_way_together_do_not_mix():
