@@ -127,7 +127,7 @@ def test_sessions_over_a_restart_are_rebuilt_to_the_byte(daemons, tmp_path):
 
     def session(decision, on_stop, enough):
         config = daemons.config(
-            simulator={"speed": 20.0},
+            simulator={"speed": 60.0},
             features={"warmup_s": 0.0, "decision_interval_s": 2.0},
             model={"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
             decision=decision,
