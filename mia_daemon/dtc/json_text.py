@@ -19,7 +19,6 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any
 
-from mia_daemon.dtc import binary
 from mia_daemon.dtc.layout import MESSAGES, Field, Message, Text
 from mia_daemon.dtc.market_columns import READINGS
 from mia_daemon.dtc.text import decode_text, encode_text
@@ -114,7 +113,8 @@ def _value(cls: type[Message], member: _Member, value: object) -> Any:
     try:
         read = member.read(value)
     except (ValueError, OverflowError, TypeError):
-        raise ProtocolError(f"{cls.__name__}.{member.name} can't be {_short(value)}") from None
+        shown = type(value).__name__ if isinstance(member.unset, str) else _short(value)  # text may be a password
+        raise ProtocolError(f"{cls.__name__}.{member.name} can't be {shown}") from None
     return member.unset if read is None else read
 
 
@@ -139,73 +139,78 @@ def _dump(record: dict[str, Any]) -> bytes:
 
 
 def _pairs(message: Message) -> dict[str, Any]:
-    _check_fits(message)
     pairs = {}
     for member in _members(message.TYPE):
         value = getattr(message, member.name)
         try:
-            value = member.write(value)
-        except (TypeError, ValueError) as error:
-            name = f"{type(message).__name__}.{member.name}"
-            raise UsageError(f"{name} = {value!r} can't be sent: JSON has no such number") from error
-        pairs[member.name] = None if member.as_null and value == member.unset else value
+            written = member.write(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            shown = "" if isinstance(member.unset, str) else f" = {_short(value)}"  # text may be a password
+            raise UsageError(f"{type(message).__name__}.{member.name}{shown} can't be sent: {error}") from error
+        pairs[member.name] = None if member.as_null and written == member.unset else written
     return pairs
-
-
-def _check_fits(message: Message) -> None:
-    """Raise UsageError when a value does not fit its field; text may have any length."""
-    layout = message.LAYOUT
-    values = list(layout.values(message))
-    for index, _ in layout.texts:
-        try:
-            values[index] = encode_text(values[index])
-        except ValueError as error:
-            raise binary.unfit_text(layout, index, error) from error
-    try:
-        layout.codec.pack(layout.size, layout.type, *values)
-    except (struct.error, OverflowError) as error:
-        raise binary.misfit(message, layout, error) from error
 
 
 @cache
 def _members(type_: int) -> tuple[_Member, ...]:
     cls = MESSAGES[type_]
-    lies = {f.name: f for f in (*cls.VLS_LAYOUT.fields, *cls.LAYOUT.fields)}
+    declared = (*cls.VLS_LAYOUT.fields, *cls.LAYOUT.fields)
     members = []
     for f in fields(cls):  # type: ignore[arg-type]  # every message is a dataclass
         assert f.default is not MISSING
-        field = lies[f.name]
-        unset = f.default
-        if type_ in _MARKET_DATA and field.code in _LARGEST:
-            unset = _LARGEST[field.code]
-        members.append(_Member(f.name, *_kind(field), unset, unset in _SENTINELS))
+        lies = [field for field in declared if field.name == f.name]
+        code, unset = lies[-1].code, f.default
+        if type_ in _MARKET_DATA and code in _LARGEST:
+            unset = _LARGEST[code]
+        members.append(_Member(f.name, *_kind(lies), unset, unset in _SENTINELS))
     return tuple(members)
 
 
-def _kind(field: Field) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """What reads and what writes a field's value."""
-    if isinstance(field.wire, Text):
-        return _text, str
-    if field.code == "d":
-        return _double, _finite
-    if field.code == "f":
-        return _float, _finite
-    bits, signed = 8 * field.size, field.code.islower()
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+def _kind(lies: list[Field]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """What reads and what writes a value of a field that lies so in the binary encodings."""
+    if isinstance(lies[0].wire, Text):
+        return _text, _sendable_text
+    code = lies[0].code
+    if code in _LARGEST:
+        return (_float, _sendable_float) if code == "f" else (_double, _sendable_double)
+    ranges = [_range(field) for field in lies]  # those of the two encodings differ for a few
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
 
-    def integer(value: Any) -> int:
-        number = value if type(value) is int else int(_number(value))
+    def sendable(value: Any) -> int:
+        number = operator.index(value)
         if not low <= number <= high:
-            raise ValueError
+            raise ValueError(f"it is not between {low} and {high}")
         return number
 
-    return integer, operator.index
+    def integer(value: Any) -> int:
+        return sendable(value if type(value) is int else int(_number(value)))
+
+    return integer, sendable
 
 
-def _finite(value: Any) -> float:
+def _range(field: Field) -> tuple[int, int]:
+    bits = 8 * field.size
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if field.code.islower() else (0, (1 << bits) - 1)
+
+
+def _sendable_text(value: Any) -> str:
+    encode_text(value)
+    return str(value)
+
+
+def _sendable_double(value: Any) -> float:
+    if isinstance(value, str):
+        raise TypeError("a number is expected, not str")
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError
+        raise ValueError("JSON has no such number")
+    return number
+
+
+def _sendable_float(value: Any) -> float:
+    number = _sendable_double(value)
+    if abs(number) > _LARGEST["f"]:
+        raise OverflowError("float too large")
     return number
 
 

@@ -285,7 +285,7 @@ def test_json_numbers_are_read_leniently(said, read):
         (b'"MessageNumber":2147483648', "PositionUpdate.MessageNumber can't be 2147483648"),
         (b'"MessageNumber":[1]', "PositionUpdate.MessageNumber can't be"),
         (b'"Quantity":"many"', "PositionUpdate.Quantity can't be 'many'"),
-        (b'"Symbol":{"a":1}', "PositionUpdate.Symbol can't be"),
+        (b'"Symbol":{"a":1}', "PositionUpdate.Symbol can't be dict"),
         (b'"Symbol":' + b"[" * 100_000, "is no JSON"),
         (b'"Quantity":' + b"9" * 5000, "no JSON|can't be"),
         (b'"Quantity":"' + b"9" * 5000 + b'"', "PositionUpdate.Quantity can't be '9999"),
@@ -329,6 +329,17 @@ def test_json_text_is_cut_at_a_nul_and_half_characters_are_replaced():
 def test_what_does_not_fit_is_refused_by_name_in_every_encoding(codec, message, says):
     with pytest.raises(UsageError, match=says):
         codec.encode(message)
+
+
+@EVERY
+def test_credentials_do_not_show_in_errors(codec):
+    with pytest.raises(UsageError) as caught:
+        codec.encode(LogonRequest(Password="hunter2\0"))
+    assert "LogonRequest.Password" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ProtocolError) as caught:
+        JSON.decode(b'{"Type":1,"Password":["hunter2"]}')
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "5"])
