@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_MS, NS_PER_S, iso_utc
+from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US, iso_utc
 from mia_daemon.errors import StartError
 from mia_daemon.feed.scid_feed import newest_scid_ns
 from mia_daemon.feed.sierra_files import (
@@ -73,7 +73,7 @@ class SierraWriter:
                 f"{path} ends at {iso_utc(newest_ns)}, later than this market's {iso_utc(begin_ns)}: name another "
                 "directory, or the state of the market that wrote it"
             )
-        self._last_us = int(to_us(newest_ns or 0))
+        self._last_us = (newest_ns or 0) // NS_PER_US  # of the newest trade, Unix time
         self._trades = RecordWriter(path, SCID)
 
     def append(self, events: EventArray) -> None:
@@ -96,8 +96,9 @@ class SierraWriter:
             return
         events = np.concatenate(self._waiting)
         self._waiting.clear()
+        self._set_times(events)
         try:
-            self._trades.append(self._at_their_own_times(events_to_scid(events)))
+            self._trades.append(events_to_scid(events))
             self._write_depth(events[events["kind"] == EventKind.DEPTH])
         except OSError as error:
             raise StartError(f"{self._trades.path} can't be written: {error.strerror}; make room") from error
@@ -111,14 +112,17 @@ class SierraWriter:
             if self._depth is not None:
                 self._depth.close()
 
-    def _at_their_own_times(self, records: Records) -> Records:
-        """Trades of the same moment get one microsecond more each, as in Sierra Chart's files."""
-        if len(records):
-            step = np.arange(len(records))
-            times = np.maximum(records["time"], self._last_us + 1)
-            records["time"] = np.maximum.accumulate(times - step) + step
-            self._last_us = int(records["time"][-1])
-        return records
+    def _set_times(self, events: EventArray) -> None:
+        """Trades of one moment get one microsecond more each, as in Sierra Chart's files; what they did comes after."""
+        is_trade = events["kind"] == EventKind.TRADE
+        times = events["ts_ns"] // NS_PER_US
+        step = np.arange(np.count_nonzero(is_trade))
+        trades = np.maximum(times[is_trade], self._last_us + 1)
+        times[is_trade] = np.maximum.accumulate(trades - step) + step
+        newest = np.maximum.accumulate(np.where(is_trade, times, self._last_us))
+        times = np.maximum(times, newest)
+        events["ts_ns"] = times * NS_PER_US
+        self._last_us = int(newest[-1])
 
     def _write_depth(self, events: EventArray) -> None:
         if not len(events):

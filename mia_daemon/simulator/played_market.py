@@ -8,7 +8,8 @@ What is assumed, and when that flatters:
   is all there is, and deep enough for anything (flatters large orders).
 - A resting order fills whole, at its own price, once the record trades through it or quotes the other side at it. At
   its price it fills when all that was before it has traded; what leaves a level without a trade leaves from behind it
-  (pessimistic). Without a depth record nobody knows who is before it: then only the former fills it.
+  while there is something behind it (pessimistic). Without a depth record nobody knows who is before it: then only the
+  former fills it.
 - A stop triggers on a trade of the record at its price, and fills as a marketable order does (flatters in fast markets
   without a depth record: the touch it meets is that of the trade before).
 """
@@ -22,6 +23,9 @@ from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_book import BUY, SELL, Level, Resting
 from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, SessionEvent, TradeEvent
+
+SKEW_NS = 10_000_000
+"""By how much the record's trades and depth may disagree in time: what a trade takes is told before it or after it."""
 
 ENDLESS = 1_000_000
 """Contracts at a touch of unknown size: more than any order."""
@@ -88,7 +92,8 @@ class PlayedMarket:
         self._hours = hours
         self._rows = _rows(recording.batches, 1.0 / tick)
         self._levels: dict[int, dict[int, tuple[int, int]]] = {BUY: {}, SELL: {}}  # price → (quantity, orders)
-        self._changed: set[tuple[int, int]] = set()  # (side, price) not yet in the engine's book
+        self._changed: dict[tuple[int, int], None] = {}  # (side, price) not yet in the engine's book, oldest first
+        self._skew: dict[tuple[int, int], tuple[int, int]] = {}  # level → (time, contracts gone less those traded)
         self._told: dict[tuple[int, int], tuple[int, int]] = {}  # as clients know it
         self._quote: Touch = (None, 0, None, 0)
         first = self._find(start_ns)
@@ -193,7 +198,7 @@ class PlayedMarket:
         if row.kind == EventKind.DEPTH:
             if row.flags & EventFlag.CLEAR:
                 for side, levels in self._levels.items():
-                    self._changed.update((side, price) for price in levels)
+                    self._changed.update(dict.fromkeys((side, price) for price in levels))
                     levels.clear()
             elif row.price is not None:
                 self._set(row.side, row.price, row.size, row.orders)
@@ -209,11 +214,20 @@ class PlayedMarket:
         self._set(side, price, ENDLESS, 0)
 
     def _set(self, side: int, price: int, quantity: int, orders: int) -> None:
+        self._gone(side, price, max(self._levels[side].get(price, (0, 0))[0] - quantity, 0))
         if quantity:
             self._levels[side][price] = (quantity, orders)
         else:
             self._levels[side].pop(price, None)
-        self._changed.add((side, price))
+        self._changed[side, price] = None
+
+    def _gone(self, side: int, price: int, quantity: int) -> int:
+        """Count contracts gone from a level, or traded there (negative); how many were gone without a trade before."""
+        now = self._engine.now_ns
+        since_ns, before = self._skew.get((side, price), (0, 0))
+        before = before if now - since_ns <= SKEW_NS else 0
+        self._skew[side, price] = (now, before + quantity)
+        return max(before, 0)
 
     def _trade(self, row: _Row, price: int, out: list[MarketEvent]) -> None:
         """Show the trade; client orders take part in it unseen, what they do then is seen."""
@@ -221,8 +235,12 @@ class PlayedMarket:
         marker = 1 if row.flags & EventFlag.FIRST_SUBTRADE else 2 if row.flags & EventFlag.LAST_SUBTRADE else 0
         if row.size:
             out.append(TradeEvent(engine.now_ns, price, row.size, row.side, marker))
-        engine.traded(row.side if self.has_depth else 0, price, row.size)
-        self._changed.add((-row.side, price))  # how much rests there is the record's to say, not the trade's
+        if self.has_depth:
+            told = self._gone(-row.side, price, -row.size)
+            engine.traded(row.side, price, max(row.size - told, 0))
+        else:
+            engine.traded(0, price, row.size)
+        self._changed[-row.side, price] = None  # how much rests there is the record's to say, not the trade's
         self._settle_book()
         self._tell(out)
 
@@ -230,7 +248,7 @@ class PlayedMarket:
 
     def _settle_book(self) -> None:
         """Bring the engine's background orders to what the record says; client orders that are met fill."""
-        for side, price in sorted(self._changed, key=lambda level: -level[0] * level[1]):
+        for side, price in self._changed:
             if side:
                 self._settle_level(side, price)
         self._changed.clear()
