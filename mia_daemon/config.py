@@ -77,6 +77,8 @@ class FeedSettings(Section):
     scid_path: Path | None = None  # {symbol} stands for instrument.symbol
     depth_directory: Path | None = None  # of the .depth files; None: trades only
     price_multiplier: Positive = 1.0  # of the prices in Sierra Chart's files
+    dtc_host: str | None = None  # source = "dtc": of a server for prices alone; None: dtc.host
+    dtc_port: Port | None = None  # None: dtc.port
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
     poll_interval_ms: Positive = 20.0
     max_event_age_s: NonNegative = 10.0
@@ -92,6 +94,12 @@ class FeedSettings(Section):
     def _scid_needs_a_path(self) -> "FeedSettings":
         if self.source == "scid" and self.scid_path is None:
             raise ValueError('source = "scid" needs scid_path: the file Sierra Chart writes for the symbol')
+        return self
+
+    @model_validator(mode="after")
+    def _own_server_needs_dtc(self) -> "FeedSettings":
+        if self.source != "dtc" and (self.dtc_host, self.dtc_port) != (None, None):
+            raise ValueError('dtc_host and dtc_port have a meaning only with source = "dtc"')
         return self
 
 
@@ -317,6 +325,15 @@ class Settings(Section):
                 "with instrument.root, feed.scid_path needs {symbol} where the contract stands in its name"
             )
         return self
+
+    @property
+    def price_server(self) -> DtcSettings:
+        """The DTC server that has the prices. Credentials are for the orders' server and go to no other."""
+        host, port = self.feed.dtc_host or self.dtc.host, self.feed.dtc_port or self.dtc.port
+        if (host, port) == (self.dtc.host, self.dtc.port):
+            return self.dtc
+        nobody = {"username": SecretStr(""), "password": SecretStr("")}
+        return self.dtc.model_copy(update={"host": host, "port": port, **nobody})
 
     @model_validator(mode="after")
     def _policy_within_risk(self) -> "Settings":

@@ -194,7 +194,8 @@ class Daemon:
                 inotify=settings.feed.watch == "auto",
                 poll_interval_s=settings.feed.poll_interval_ms / 1e3,
             )
-        return DtcFeed(settings.dtc, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed)
+        server = settings.price_server
+        return DtcFeed(server, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed)
 
     def _broker(self, run: Run, settings: Settings) -> Broker:
         account = settings.instrument.trade_account

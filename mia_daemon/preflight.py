@@ -102,7 +102,7 @@ def _feed(settings: Settings, mode: Mode) -> str:
         return f"embedded simulator, seed {settings.simulator.seed}, {settings.simulator.speed:g} times as fast"
     if source == "scid":
         return _scid(settings)
-    return _reach(settings)
+    return _reach(settings.price_server)
 
 
 def _scid(settings: Settings) -> str:
@@ -129,7 +129,7 @@ def _orders(settings: Settings, mode: Mode) -> str:
         return "filled here by the paper broker"
     if settings.feed.source == "simulator":
         return f"the embedded simulator, account {settings.instrument.trade_account}"
-    return f"{_reach(settings)}, account {settings.instrument.trade_account}"
+    return f"{_reach(settings.dtc)}, account {settings.instrument.trade_account}"
 
 
 def broker_kind(settings: Settings, mode: Mode) -> str:
@@ -149,15 +149,14 @@ def broker_kind(settings: Settings, mode: Mode) -> str:
     return "paper" if settings.feed.source == "scid" else "dtc"
 
 
-def _reach(settings: Settings) -> str:
-    dtc = settings.dtc
+def _reach(dtc: DtcSettings) -> str:
     try:
         with socket.create_connection((dtc.host, dtc.port), timeout=dtc.connect_timeout_s) as connection:
             return f"DTC server at {dtc.host}:{dtc.port} answers{_secured(dtc, connection)}"
     except OSError as error:
         raise ConfigError(
             f"no DTC server at {dtc.host}:{dtc.port} ({error.strerror or error}): start Sierra Chart, and switch on "
-            "Global Settings > Data/Trade Service Settings > SC Server > Enable DTC Protocol Server"
+            "Global Settings >> Sierra Chart Server Settings >> Enable DTC Protocol Server"
         ) from error
 
 

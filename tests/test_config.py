@@ -41,6 +41,7 @@ def test_the_shipped_values_are_the_defaults(document):
         ({"risk": {"max_daily_los": 5}}, "unknown key risk.max_daily_los; did you mean max_daily_loss?"),
         ({"feeed": {}}, "unknown key feeed; did you mean feed?"),
         ({"feed": {"source": "scid"}}, "needs scid_path"),
+        ({"feed": {"source": "simulator", "dtc_port": 11199}}, 'only with source = "dtc"'),
         ({"feed": {"source": "telepathy"}}, "feed.source"),
         ({"dtc": {"port": 70000}}, "dtc.port"),
         ({"risk": {"max_daily_loss": float("nan")}}, "risk.max_daily_loss"),
@@ -86,6 +87,15 @@ def test_secrets_come_from_outside_and_stay_hidden(document, tmp_path):
             assert "hunter2" not in told
             assert "correct horse" not in told
     assert from_environment.dtc.username == plain.dtc.username
+
+
+def test_a_server_for_prices_alone_gets_no_password(document):
+    secrets = {"MIA_DTC_USERNAME": "me", "MIA_DTC_PASSWORD": "pw"}
+    document["feed"]["source"] = "dtc"
+    assert (settings := config.parse(document, "x", environ=secrets)).price_server == settings.dtc
+    document["feed"]["dtc_port"] = 11199
+    prices = config.parse(document, "x", environ=secrets).price_server
+    assert (prices.host, prices.port, prices.has_credentials) == ("127.0.0.1", 11199, False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])

@@ -175,17 +175,25 @@ class HistoricalClient:
         request: what to ask for; its UseZLibCompression is a wish.
         logon: as it will be sent.
         answer_timeout_ns: how long the server may stay silent before the answer and within it.
+        preset: the server is set to binary encoding, which is always used here, and is not asked for it.
 
     Attributes:
         complete: all records have come.
         empty: the server has none for this request.
     """
 
-    def __init__(self, request: HistoricalPriceDataRequest, logon: LogonRequest, answer_timeout_ns: int) -> None:
+    def __init__(
+        self,
+        request: HistoricalPriceDataRequest,
+        logon: LogonRequest,
+        answer_timeout_ns: int,
+        *,
+        preset: bool = False,
+    ) -> None:
         self.complete = False
         self.empty = False
         self._request = request
-        self._session = ClientSession(logon, MarketDataDecoder({}), answer_timeout_ns)
+        self._session = ClientSession(logon, MarketDataDecoder({}), answer_timeout_ns, preset=preset)
         self._records = RecordReader()
         self._inflate: Any = None  # a zlib decompressor, once the server has said that it compresses
         self._asked = self._answered = False

@@ -38,7 +38,8 @@ async def download(
         PeerError: the server can't be reached, refuses, or ended before its last record.
     """
     timeout_ns = round(settings.request_timeout_s * NS_PER_S)
-    client = HistoricalClient(request, _logon(settings), timeout_ns)
+    preset = settings.encoding_is_preset and settings.encoding == "binary"
+    client = HistoricalClient(request, _logon(settings), timeout_ns, preset=preset)
     reader, writer = await _connect(settings)
     try:
         client.start(clock.monotonic_ns())

@@ -88,6 +88,14 @@ def test_the_request_goes_out_once_the_logon_is_accepted():
     assert client.outgoing() == b""
 
 
+def test_a_server_that_is_set_to_binary_is_not_asked_for_it():
+    client = HistoricalClient(dtc.HistoricalPriceDataRequest(RequestID=1), dtc.LogonRequest(), TIMEOUT_NS, preset=True)
+    client.start(0)
+    assert decode(client.outgoing()).TYPE == dtc.LogonRequest.TYPE
+    client.receive(encode(dtc.LogonResponse(Result=1)), 1)
+    assert decode(client.outgoing()).TYPE == dtc.HistoricalPriceDataRequest.TYPE
+
+
 def test_no_records_is_an_answer():
     client = asked()
     assert not len(answered(client, opening() + header(empty=1)))
