@@ -31,6 +31,7 @@ COMPACT_TYPES = frozenset(
 
 _MARKET_DATA = frozenset(reading.message.TYPE for reading in READINGS)
 _LARGEST = {"f": struct.unpack("<f", b"\xff\xff\x7f\x7f")[0], "d": 1.7976931348623157e308}
+_MISFITS = (ValueError, OverflowError, TypeError)
 _SENTINELS = frozenset({*_LARGEST.values(), 0xFFFFFFFF, 0x7FFFFFFF})
 
 
@@ -39,7 +40,7 @@ class _Member:
     """A field as a member of an object.
 
     Attributes:
-        read: its value from a JSON value that is not null. Raises ValueError, OverflowError or TypeError.
+        read: its value from a JSON value. Raises ValueError, OverflowError or TypeError.
         unset: its value where the object says nothing.
         write: makes it a value that JSON has.
         as_null: `unset` is a number that stands for "unset", and is written as null.
@@ -92,7 +93,10 @@ def from_object(record: object) -> Message | None:
         said = [*listed[: len(members)], *[None] * (len(members) - len(listed))]
     else:
         said = [record.get(member.name) for member in members]
-    return cls(*[_value(cls, member, value) for member, value in zip(members, said, strict=True)])
+    try:
+        return cls(*[member.read(value) for member, value in zip(members, said, strict=True)])
+    except _MISFITS:
+        return cls(*[_value(cls, member, value) for member, value in zip(members, said, strict=True)])  # says which
 
 
 def from_named(cls: type[Message], record: dict[str, Any]) -> Message:
@@ -108,14 +112,11 @@ def from_named(cls: type[Message], record: dict[str, Any]) -> Message:
 
 
 def _value(cls: type[Message], member: _Member, value: object) -> Any:
-    if value is None:
-        return member.unset
     try:
-        read = member.read(value)
-    except (ValueError, OverflowError, TypeError):
+        return member.read(value)
+    except _MISFITS:
         shown = type(value).__name__ if isinstance(member.unset, str) else _short(value)  # text may be a password
         raise ProtocolError(f"{cls.__name__}.{member.name} can't be {shown}") from None
-    return member.unset if read is None else read
 
 
 def _short(value: object) -> str:
@@ -144,7 +145,7 @@ def _pairs(message: Message) -> dict[str, Any]:
         value = getattr(message, member.name)
         try:
             written = member.write(value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except _MISFITS as error:
             shown = "" if isinstance(member.unset, str) else f" = {_short(value)}"  # text may be a password
             raise UsageError(f"{type(message).__name__}.{member.name}{shown} can't be sent: {error}") from error
         pairs[member.name] = None if member.as_null and written == member.unset else written
@@ -162,30 +163,47 @@ def _members(type_: int) -> tuple[_Member, ...]:
         code, unset = lies[-1].code, f.default
         if type_ in _MARKET_DATA and code in _LARGEST:
             unset = _LARGEST[code]
-        members.append(_Member(f.name, *_kind(lies), unset, unset in _SENTINELS))
+        members.append(_Member(f.name, *_kind(lies, unset), unset, unset in _SENTINELS))
     return tuple(members)
 
 
-def _kind(lies: list[Field]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+def _kind(lies: list[Field], unset: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """What reads and what writes a value of a field that lies so in the binary encodings."""
     if isinstance(lies[0].wire, Text):
-        return _text, _sendable_text
+        return lambda value: unset if value is None else _text(value), _sendable_text
     code = lies[0].code
     if code in _LARGEST:
-        return (_float, _sendable_float) if code == "f" else (_double, _sendable_double)
+        return _reads_float(_LARGEST[code], unset), _sendable_float if code == "f" else _sendable_double
     ranges = [_range(field) for field in lies]  # those of the two encodings differ for a few
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return _integer(min(low for low, _ in ranges), max(high for _, high in ranges), unset)
 
+
+def _integer(low: int, high: int, unset: int) -> tuple[Callable[[Any], int], Callable[[Any], int]]:
     def sendable(value: Any) -> int:
         number = operator.index(value)
         if not low <= number <= high:
             raise ValueError(f"it is not between {low} and {high}")
         return number
 
-    def integer(value: Any) -> int:
-        return sendable(value if type(value) is int else int(_number(value)))
+    def read(value: Any) -> int:
+        if type(value) is int and low <= value <= high:
+            return value
+        return unset if value is None else sendable(int(_number(value)))
 
-    return integer, sendable
+    return read, sendable
+
+
+def _reads_float(largest: float, unset: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        if type(value) is not float:
+            if value is None:
+                return unset
+            value = float(_number(value))
+        if -largest <= value <= largest:
+            return value  # type: ignore[no-any-return]  # it is a float
+        return math.copysign(largest, value) if math.isfinite(value) else unset
+
+    return read
 
 
 def _range(field: Field) -> tuple[int, int]:
@@ -220,17 +238,6 @@ def _number(value: Any) -> int | float:
     if not isinstance(value, str):
         raise TypeError
     return int(value) if value.strip("+-").isdigit() else float(value)
-
-
-def _double(value: Any) -> float | None:
-    number = value if type(value) is float else float(_number(value))
-    return number if math.isfinite(number) else None
-
-
-def _float(value: Any) -> float | None:
-    number = _double(value)
-    largest = _LARGEST["f"]
-    return number if number is None or -largest <= number <= largest else math.copysign(largest, number)
 
 
 def _text(value: Any) -> str:

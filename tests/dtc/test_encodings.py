@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON, JSON_COMPACT, VLS, codec_of, detect
 from mia_daemon.dtc.layout import Text
+from mia_daemon.dtc.market_columns import READINGS
 from mia_daemon.dtc.messages import (
     MESSAGES,
     UNSET_F32,
@@ -251,6 +252,15 @@ def test_json_unset_is_null_and_null_or_nothing_is_unset():
     assert JSON.decode(json.dumps(nulls).encode()) == OrderUpdate()
     assert JSON.decode(b'{"Type":301}') == OrderUpdate()
     assert JSON.decode(b'{"Type":204,"Price1":5}') == CancelReplaceOrder(Price1=5.0, Price1IsSet=1, Price2IsSet=1)
+
+
+def test_json_message_that_says_nothing_has_the_headers_defaults_but_in_market_data():
+    market = {reading.message.TYPE for reading in READINGS}
+    for type_, cls in MESSAGES.items():
+        nulls = dict.fromkeys((f.name for f in cls.LAYOUT.fields), None)
+        silent = JSON.decode(b'{"Type":%d}' % type_)
+        assert silent == JSON.decode(json.dumps({"Type": type_, **nulls}).encode())
+        assert silent == cls() or type_ in market
 
 
 def test_json_price_that_is_left_out_of_market_data_is_no_price():
