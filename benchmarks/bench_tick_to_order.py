@@ -60,8 +60,14 @@ def _toml(document: dict[str, dict[str, object]]) -> list[str]:
     lines = []
     for table, values in document.items():
         lines.append(f"[{table}]")
-        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        lines += [f"{name} = {_value(value)}" for name, value in values.items()]
     return lines
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_value(inner)}" for name, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 def measure(kind: str, client: list[str], port_to_config: Path | None = None) -> dict[str, list[float] | float]:

@@ -5,7 +5,8 @@ daemon itself (latency, heartbeats, log lines) asks a `Clock` it was handed.
 """
 
 import time
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 from typing import Protocol
 
 NS_PER_US = 1_000
@@ -56,5 +57,14 @@ class EventClock:
 def iso_utc(ts_ns: int) -> str:
     """`ts_ns` as UTC ISO 8601 with microseconds: `2026-11-22T14:00:00.000123Z`."""
     seconds, rest = divmod(ts_ns, NS_PER_S)
-    whole = datetime.fromtimestamp(seconds, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest // NS_PER_US:06d}Z"
+    days, second = divmod(seconds, _SECONDS_PER_DAY)
+    return f"{_date(days)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{rest // NS_PER_US:06d}Z"
+
+
+_SECONDS_PER_DAY = 86_400
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+@lru_cache(maxsize=16)
+def _date(days: int) -> str:
+    return date.fromordinal(_EPOCH + days).isoformat()

@@ -126,14 +126,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """A feature window with what the models made of it; `prediction` is None when no decision is due."""
-
-    window: FeatureWindow
-    prediction: Prediction | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class AccountState:
     """The account as the executor knows it after the events of window `seq`: the policy's knowledge of itself."""
 
@@ -146,6 +138,15 @@ class AccountState:
     opened_ns: int  # when the open position was entered; 0 when flat
     equity: float
     drawdown: float  # share of peak equity, 0 … 1
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A feature window whose decision is due, the account as of its last event, and what the models make of both."""
+
+    window: FeatureWindow
+    account: AccountState
+    prediction: Prediction
 
 
 # ------------------------------------------------------------------------------------------------------------ decisions

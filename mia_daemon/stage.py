@@ -7,7 +7,7 @@ the TaskGroup it runs in down with it, as `StageDied`, so that nothing trades on
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -139,15 +139,15 @@ class Stage(Generic[T, R]):
 
     Args:
         name: of the stage, as in logs and metrics.
-        work: called with each item; the results to pass on, or None when there are none. Its errors end the stage.
-        inbox: queue of items; `END` ends the stage after it was passed on.
+        work: called with each item; the results to pass on, in order. Its errors end the stage.
+        inbox: queue of items; `END` ends the stage after it was passed on. Its `join` waits until all were worked off.
         outbox: queue of results, or None for the last stage. A full queue holds the stage back.
     """
 
     def __init__(
         self,
         name: str,
-        work: Callable[[T], AsyncIterator[R] | None],
+        work: Callable[[T], Awaitable[Iterable[R]]],
         inbox: "asyncio.Queue[T | EndOfData]",
         outbox: "asyncio.Queue[R | EndOfData] | None",
         clock: Clock,
@@ -168,6 +168,7 @@ class Stage(Generic[T, R]):
         """Work until `END`. Raises StageDied with the cause when an item could not be worked on."""
         while not isinstance(item := await self._inbox.get(), EndOfData):
             await self._one(item)
+            self._inbox.task_done()
         if self._on_end is not None:
             await self._on_end()
         if self._outbox is not None:
@@ -177,9 +178,7 @@ class Stage(Generic[T, R]):
         counters = self.counters
         started = counters.start()
         try:
-            results = self._work(item)
-            if results is not None:
-                await self._pass_on(results)
+            await self._pass_on(await self._work(item))
         except MiaError as error:
             counters.failures += 1
             raise StageDied(f"the {self.name} task stopped: {error}") from error
@@ -188,8 +187,8 @@ class Stage(Generic[T, R]):
             raise StageDied(f"the {self.name} task failed ({type(error).__name__}: {error})") from error
         counters.done(started)
 
-    async def _pass_on(self, results: AsyncIterator[R]) -> None:
-        async for result in results:
+    async def _pass_on(self, results: Iterable[R]) -> None:
+        for result in results:
             self.counters.items_out += 1
             if self._outbox is not None:
                 await self._outbox.put(result)

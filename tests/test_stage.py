@@ -13,8 +13,7 @@ from mia_daemon.stage import END, LatencyBuckets, Stage
 
 
 async def twice(item):
-    yield item
-    yield -item
+    return item, -item
 
 
 async def test_results_leave_in_order_and_the_end_is_passed_on():
@@ -45,7 +44,6 @@ async def test_a_full_outbox_holds_the_stage_back():
 async def test_a_stage_that_dies_takes_its_group_down_and_says_why(error):
     async def broken(_item):
         raise error
-        yield
 
     inbox = asyncio.Queue()
     inbox.put_nowait(1)

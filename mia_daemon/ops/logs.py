@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from mia_daemon.clock import NS_PER_S, NS_PER_US, Clock, iso_utc
+from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.errors import StartError
 from mia_daemon.row_file import cut_torn_tail
 
@@ -82,12 +82,11 @@ def make_logger(write: Callable[[bytes], None], clock: Clock, level: str = "info
         clock: wall clock, or the event clock in replay, so that a replay's log compares with the live one.
         level: "debug", "info", "warning" or "error"; what is below costs next to nothing.
     """
-    stamp = _Stamp(clock)
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[bytes], dict[str, Any]]:
         if "exc_info" in event:
             event = structlog.processors.format_exc_info(logger, method, event)
-        facts: dict[str, Any] = {"ts": stamp(), "level": method, "event": event.pop("event")}
+        facts: dict[str, Any] = {"ts": iso_utc(clock.now_ns()), "level": method, "event": event.pop("event")}
         for key, value in event.items():
             if _secret_keys.get(key, True) and _is_secret(key):
                 facts[key] = _REDACTED
@@ -100,22 +99,6 @@ def make_logger(write: Callable[[bytes], None], clock: Clock, level: str = "info
         _LineLogger(write), processors=[render], wrapper_class=wrapper, context_class=dict
     ).bind()
     return logger
-
-
-class _Stamp:
-    """The clock's time as ISO 8601; the text of the second is kept, as most lines fall into the same one."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._second = -1
-        self._text = ""
-
-    def __call__(self) -> str:
-        now_ns = self._clock.now_ns()
-        second, rest = divmod(now_ns, NS_PER_S)
-        if second != self._second:
-            self._second, self._text = second, iso_utc(now_ns)[: -len("000000Z")]
-        return f"{self._text}{rest // NS_PER_US:06d}Z"
 
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})

@@ -4,16 +4,15 @@
                                                     ▲                     │
                                                     └──── AccountState ◄──┘
 
-Paper, live and replay run this same code. The one thing that flows back is the account: for each decision that falls
-due, inference first hands the window's events onward, the executor books what they did to the position, and only then
-does the policy speak, knowing the position as of that very event. That makes a replay's decisions independent of how
-the tasks happen to be scheduled.
+Paper, live and replay run this same code. The one thing that flows back is the account: before it speaks, inference
+waits until what was decided before is carried out, shows the executor the window's events, and takes the account as of
+that very event. That makes a replay's decisions independent of how the tasks happen to be scheduled.
 """
 
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,8 +25,8 @@ from mia_daemon.feed.base import Batch, Feed
 from mia_daemon.instruments import Instrument
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
-from mia_daemon.records import AccountState, Decision, EventArray, EventKind, FeatureWindow, Prediction, Signal
-from mia_daemon.risk.codes import RiskCode, Verdict
+from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
+from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import EndOfData, Stage, StageCounters
 from mia_daemon.trading.trade_executor import TradeExecutor
@@ -38,6 +37,9 @@ class DecisionSink(Protocol):
     """Who is told of decisions, after they were carried out."""
 
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None: ...
+
+
+_TRADE = int(EventKind.TRADE)
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class Tally:
 
     def count_events(self, events: EventArray) -> None:
         self.events += len(events)
-        self.trades_in += int((events["kind"] == EventKind.TRADE).sum())
+        self.trades_in += int(np.count_nonzero(events["kind"] == _TRADE))
         if not self.first_ts_ns:
             self.first_ts_ns = int(events["ts_ns"][0])
         self.last_ts_ns = int(events["ts_ns"][-1])
@@ -137,13 +139,12 @@ class TradingSession:
 
         self._batches: asyncio.Queue[Batch | EndOfData] = asyncio.Queue(queue_batches)
         windows: asyncio.Queue[FeatureWindow | EndOfData] = asyncio.Queue(queue_batches)
-        signals: asyncio.Queue[Signal | EndOfData] = asyncio.Queue(queue_batches)
-        self._accounts: asyncio.Queue[AccountState] = asyncio.Queue(1)
+        self._signals: asyncio.Queue[Signal | EndOfData] = asyncio.Queue(queue_batches)
         self._feed_counters = StageCounters("feed", clock)
         self._stages = (
             Stage("features", self._features, self._batches, windows, clock),
-            Stage("inference", self._infer, windows, signals, clock),
-            Stage[Signal, None]("executor", self._execute, signals, None, clock),
+            Stage("inference", self._infer, windows, self._signals, clock),
+            Stage[Signal, None]("executor", self._execute, self._signals, None, clock),
         )
 
     @property
@@ -160,34 +161,58 @@ class TradingSession:
 
     # The tasks' work, in the order of the data.
 
-    async def _features(self, batch: Batch) -> AsyncIterator[FeatureWindow]:
+    async def _features(self, batch: Batch) -> Sequence[FeatureWindow]:
         self._on_events(batch.events)
-        self.tally.count_events(batch.events)
         self._feed_counters.start()
         for counters in self.counters[:2]:
             counters.events_in += len(batch.events)
-        for window in self._rooms.pipeline.push(batch.events, batch.born_ns):
-            yield window
+        return self._rooms.pipeline.push(batch.events, batch.born_ns)
 
-    async def _infer(self, window: FeatureWindow) -> AsyncIterator[Signal]:
-        yield Signal(window)
-        if window.due:
-            account = await self._accounts.get()
-            started = self._clock.monotonic_ns()
-            prediction = self._rooms.inference.predict(window, account, self._instrument, self._max_position)
-            self._inference_ns = self._clock.monotonic_ns() - started
-            self._inference.add(self._inference_ns)
-            self._probability.add(self._rooms.inference.probability_ns)
-            yield Signal(window, prediction)
+    async def _infer(self, window: FeatureWindow) -> Sequence[Signal]:
+        executor, now = self._rooms.executor, self._clock.monotonic_ns
+        await self._signals.join()
+        executor.on_market(window.events)
+        if not window.due:
+            self.tally.count_events(window.events)
+            return ()
+        account = executor.account_state(window.seq, window.ts_ns)
+        started = now()
+        prediction = self._rooms.inference.predict(window, account, self._instrument, self._max_position)
+        self._inference_ns = now() - started
+        self._inference.add(self._inference_ns)
+        self._probability.add(self._rooms.inference.probability_ns)
+        return (Signal(window, account, prediction),)
 
-    def _execute(self, signal: Signal) -> None:
-        window, executor = signal.window, self._rooms.executor
-        if signal.prediction is not None:
-            self._decide(window, signal.prediction)
-        else:
-            executor.on_market(window.events)
-            if window.due:
-                self._accounts.put_nowait(executor.account_state(window.seq, window.ts_ns))
+    async def _execute(self, signal: Signal) -> Sequence[None]:
+        """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
+        rooms, now, window = self._rooms, self._clock.monotonic_ns, signal.window
+        inference_ms = self._inference_ns / NS_PER_MS if self._measured else 0.0
+        situation = rooms.executor.situation(self._entries(signal))
+        started = now()
+        decision = rooms.loop.decide(window, signal.prediction, signal.account, situation)
+        decided = now()
+        verdict = rooms.executor.execute(decision, window.born_ns, inference_ms)
+        self._executor.add(now() - decided)
+        self._loop.add(decided - started)
+        # What nobody waits for comes after the orders have left.
+        self.tally.count_events(window.events)
+        self.tally.count_decision(decision)
+        assert window.values is not None
+        self._sink.decision(decision, verdict, window.values)
+        return ()
+
+    def _entries(self, signal: Signal) -> Verdict:
+        """What risk and the trade window say of a new position now; they are asked when the signal would open one."""
+        rooms, now = self._rooms, self._clock.monotonic_ns
+        if not rooms.loop.wants_entry(signal.prediction, signal.account):
+            return ALLOWED
+        started = now()
+        window = self._age_verdict(signal.window) or rooms.window_filter.check(signal.window.ts_ns)
+        filtered = now()
+        risk = rooms.executor.new_risk(signal.prediction)
+        self._risk.add(now() - filtered)
+        self._window.add(filtered - started)
+        return window if risk.allowed else risk
 
     def _age_verdict(self, window: FeatureWindow) -> Verdict | None:
         """No position is opened on the past: a feed that catches up, or lags, delivers events long after their time."""
@@ -195,25 +220,3 @@ class TradingSession:
             return None
         age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns
         return Verdict(RiskCode.STALE_PRICE, {"age_s": age_ns / NS_PER_S}) if age_ns > self._max_age_ns else None
-
-    def _decide(self, window: FeatureWindow, prediction: Prediction) -> None:
-        """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
-        rooms, now = self._rooms, self._clock.monotonic_ns
-        inference_ms = self._inference_ns / NS_PER_MS if self._measured else 0.0
-        started = now()
-        window_verdict = self._age_verdict(window) or rooms.window_filter.check(window.ts_ns)
-        filtered = now()
-        situation = rooms.executor.situation(prediction, window_verdict)
-        judged = now()
-        account = rooms.executor.account_state(window.seq, window.ts_ns)
-        decision = rooms.loop.decide(window, prediction, account, situation)
-        decided = now()
-        verdict = rooms.executor.execute(decision, window.born_ns, inference_ms)
-        executed = now()
-        self._window.add(filtered - started)
-        self._risk.add(judged - filtered)
-        self._loop.add(decided - judged)
-        self._executor.add(executed - decided)
-        self.tally.count_decision(decision)
-        assert window.values is not None
-        self._sink.decision(decision, verdict, window.values)

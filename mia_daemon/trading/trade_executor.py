@@ -195,16 +195,19 @@ class TradeExecutor:
         """The account as of the events seen so far, marked at the touch."""
         return self._bookkeeper.state(seq, ts_ns)
 
-    def situation(self, prediction: Prediction, window: Verdict = ALLOWED) -> Situation:
-        """What a decision has to know beside the account; `window` is the trade window's verdict on this moment."""
+    def new_risk(self, prediction: Prediction) -> Verdict:
+        """What risk says of any new position at this moment."""
+        return self._risk.check_new_risk(prediction, self.facts())
+
+    def situation(self, entries: Verdict = ALLOWED) -> Situation:
+        """What a decision has to know beside the account; `entries` is the verdict on a new position now."""
         touch = self._market.touch
-        entries = self._risk.check_new_risk(prediction, self.facts())
         return Situation(
             bid=touch.bid,
             ask=touch.ask,
             pending=not self.settled,
             must_exit=SHUTDOWN if self._stopping else "",
-            entries=entries if not entries.allowed else window,
+            entries=entries,
         )
 
     # The market.

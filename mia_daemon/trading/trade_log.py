@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.clock import NS_PER_S, NS_PER_US, iso_utc
+from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.row_file import RowFile
@@ -48,8 +48,6 @@ class TradeLog:
         self._decisions = RowFile(logs / "decision_log.csv", DECISION_LOG)
         self._penalties = RowFile(logs / "penalty_log.csv", PENALTY_LOG)
         self._penalty_active: bool | None = None
-        self._second = -1
-        self._stamp_of_second = ""
 
     def close(self) -> None:
         for file in (self._trades, self._alpha, self._decisions, self._penalties):
@@ -63,19 +61,11 @@ class TradeLog:
             trade_id: of the round trip it belongs to: the open one, or the one an entry opens; "" when there is none.
         """
         said = decision.prediction
-        stamp = self._stamp(decision.ts_ns)
+        stamp = iso_utc(decision.ts_ns)
         # Formatted by hand: with csv.writer the two rows cost three times as much, and there is one for each decision.
         regimes = '"' + regime_json(said.regime_probs).replace('"', '""') + '"'
         _append_line(self._alpha, f"{stamp},{_number(said.probability)},{regimes}")
         _append_line(self._decisions, f"{stamp},{trade_id},{decision.action.value},{_number(said.action)},{regimes}")
-
-    def _stamp(self, ts_ns: int) -> str:
-        """As `iso_utc`, with the part down to the second kept from the last call."""
-        second, rest = divmod(ts_ns, NS_PER_S)
-        if second != self._second:
-            self._second = second
-            self._stamp_of_second = iso_utc(second * NS_PER_S)[:20]
-        return f"{self._stamp_of_second}{rest // NS_PER_US:06d}Z"
 
     def trade(self, trade: Trade) -> None:
         """A row in the trades file; the journal has the trade on file already."""

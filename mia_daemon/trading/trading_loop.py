@@ -43,7 +43,8 @@ class Situation:
         bid, ask: the touch; NaN when there is none.
         pending: an entry or an exit is under way.
         must_exit: why any position is to be closed now ("halted", "operator", …); "" when it is not.
-        entries: what risk and the trade window say of a new position at this moment; the first denial.
+        entries: what risk and the trade window say of a new position at this moment; the first denial. Not read when
+            the signal would open none.
     """
 
     bid: float = math.nan
@@ -69,6 +70,10 @@ class TradingLoop:
     def __init__(self, settings: DecisionSettings, run_id: str) -> None:
         self._settings = settings
         self._run_id = run_id
+
+    def wants_entry(self, prediction: Prediction, account: AccountState) -> bool:
+        """Whether the signal would open a position, were it allowed: only then does `Situation.entries` matter."""
+        return not account.position and wanted_contracts(prediction.action, self._settings) != 0
 
     def decide(
         self,

@@ -52,6 +52,8 @@ class Told:
         self.probability_ns = 7
         self.taken = 0
         self.break_at = {}
+        self.wants = True
+        self.risk = ALLOWED
 
     def note(self, what, seq):
         self.heard.append((what, seq))
@@ -88,9 +90,15 @@ class Told:
     def account_state(self, seq, ts_ns):
         return AccountState(seq, ts_ns, self.position, 0.0, 0.0, 0.0, 0, 100_000.0, 0.0)
 
-    def situation(self, _prediction, window_verdict):
-        self.situations.append(window_verdict)
-        return window_verdict
+    def wants_entry(self, _prediction, _account):
+        return self.wants
+
+    def new_risk(self, _prediction):
+        return self.risk
+
+    def situation(self, entries):
+        self.situations.append(entries)
+        return entries
 
     def decide(self, window, prediction, account, _situation):
         action = Action.BUY if account.position == prediction.action else Action.HOLD
@@ -174,7 +182,7 @@ async def test_what_was_seen_is_counted_and_recorded_first(make_session):
     assert (tally.events, tally.trades_in, tally.decisions) == (8, 4, 3)
     assert (tally.first_ts_ns, tally.last_ts_ns) == (5 * NS_PER_S, 20 * NS_PER_S)
     assert [(each.name, each.items_in) for each in session.counters] == [
-        ("feed", 3), ("features", 3), ("inference", 3), ("executor", 6),
+        ("feed", 3), ("features", 3), ("inference", 3), ("executor", 3),
     ]  # fmt: skip
     assert [each.events_in for each in session.counters[:2]] == [8, 8]
 
@@ -209,6 +217,22 @@ async def test_the_trade_windows_verdict_is_handed_on(make_session):
     assert told.situations == [closed]
 
 
+async def test_what_risk_says_goes_before_the_trade_window(make_session):
+    told = Told([events(1)])
+    told.check = lambda _ts_ns: Verdict(RiskCode.MARKET_CLOSED, {})
+    told.risk = Verdict(RiskCode.STALE_PRICE, {})
+    await make_session(told).run()
+    assert told.situations == [told.risk]
+
+
+async def test_nobody_is_asked_about_an_entry_that_the_signal_does_not_want(make_session):
+    told = Told([events(1)])
+    told.wants = False
+    told.risk = Verdict(RiskCode.HALTED, {})
+    await make_session(told).run()
+    assert told.situations == [ALLOWED]
+
+
 async def test_a_slow_task_holds_the_feed_back(make_session):
     """Queues are bounded: a backlog never grows without limit."""
     told = Told(events(10 * n) for n in range(100))
@@ -216,7 +240,6 @@ async def test_a_slow_task_holds_the_feed_back(make_session):
 
     async def stuck(_window):
         await asyncio.Event().wait()
-        yield  # makes it a generator, as the task's own is
 
     session._stages[1]._work = stuck
     running = asyncio.create_task(session.run())

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
@@ -194,6 +194,18 @@ def test_between_the_thresholds_nothing_ever_changes(path, long):
         for action in path:
             decided, target, _ = outcome(side * action, side * position)
             assert (decided, target) == (Action.HOLD, side * position)
+
+
+@given(some_settings, actions, st.integers(-2, 2), st.booleans(), situations)
+def test_the_verdict_on_entries_matters_only_when_one_is_wanted(rules, action, position, warm, situation):
+    held, loop = account(position), TradingLoop(rules, "R")
+    prediction = said(action)
+    assume(not loop.wants_entry(prediction, held))
+    decided = [
+        loop.decide(window(warm=warm), prediction, held, dataclasses.replace(situation, entries=verdict))
+        for verdict in (OPEN.entries, Verdict(RiskCode.DAILY_LOSS))
+    ]
+    assert decided[0] == decided[1]
 
 
 @given(st.floats(-1, 1), st.integers(1, 50), st.floats(0, 1))
