@@ -58,7 +58,8 @@ class Recovered:
         positions: contracts by (symbol, account), only those not flat.
         fills: of the asked symbol and account, since a moment at which it was flat: for `Ledger.restore`.
         trade_ids: identifiers of round trips given before the first of `fills` (the newest thousand).
-        realized_before: account currency earned by the round trips closed before `fills`, after costs.
+        realized_before: account currency earned by the round trips closed before `fills` and by those of other symbols,
+            after costs.
         realized_today: by round trips that ended since the day's start, after costs.
         peak_equity: the highest known since it was last rebased; 0 when none is.
         consecutive_losses: round trips that lost, counted back from the last one.
@@ -115,8 +116,9 @@ class JournalReader:
             day_start_ns: when the current trading day began.
         """
         base = self._flat_before(symbol, account, day_start_ns)
-        ids = self._query("SELECT trade_id FROM trades WHERE fill <= ? ORDER BY number DESC LIMIT 1000", (base,))
-        before = self._query("SELECT COALESCE(SUM(gross - costs), 0) FROM trades WHERE fill <= ?", (base,))
+        earlier = "FROM trades WHERE fill <= ? OR symbol <> ?"  # other contracts earned for the same account
+        ids = self._query(f"SELECT trade_id {earlier} ORDER BY number DESC LIMIT 1000", (base, symbol))
+        before = self._query(f"SELECT COALESCE(SUM(gross - costs), 0) {earlier}", (base, symbol))
         today = self._query("SELECT COALESCE(SUM(gross - costs), 0) FROM trades WHERE exit_ns >= ?", (day_start_ns,))
         peak = self._query("SELECT peak FROM equity ORDER BY number DESC LIMIT 1").fetchone()
         last_fill = self._query("SELECT MAX(ts_ns) FROM fills").fetchone()[0]

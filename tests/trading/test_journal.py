@@ -351,6 +351,18 @@ def test_positions_of_other_symbols_are_told_but_not_mixed_in(journal):
     assert [b.fill.execution_id for b in recovered.fills] == ["x1"]
 
 
+def test_what_the_contract_before_a_roll_earned_stays_in_the_account(journal):
+    account = Account(journal, 0)
+    account.book(fill("x1", "o1", Side.BUY, price=6000, ts_ns=1))
+    account.book(fill("x2", "o2", Side.SELL, price=6010, ts_ns=2))
+    earned = account.ledger.equity - 50_000.0
+    assert earned > 0
+    rolled = journal.recover("ESH27_FUT_CME", "Sim1", 1000)
+    assert (rolled.realized_before, rolled.fills) == (earned, ())
+    assert set(rolled.trade_ids) == {trade.trade_id for trade in journal.trades()}
+    assert recover(journal).realized_before == 0.0  # here the fills tell it
+
+
 def test_the_newest_peak_counts_so_that_a_rebased_one_stays_rebased(journal):
     journal.record_equity(1, 100.0, 120.0, 0, 0.0, 0.0)
     journal.record_equity(2, 100.0, 100.0, 0, 0.0, 0.0)
