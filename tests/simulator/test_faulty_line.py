@@ -116,9 +116,12 @@ class Feeding:
 
 @pytest.mark.parametrize("fault", ["reset_after_s", "mute_after_s", "half_open_after_s"])
 async def test_the_feed_marks_the_gap_and_subscribes_anew(serving, quick, fault):
-    async with serving(faults={fault: 0.2, "connections": 1}, speed=20) as running:
+    async with serving(faults={"split": True, "connections": 1}, speed=20) as running:
         feeding = Feeding(running.port, **quick)
         await feeding.until(EventKind.QUOTE)
+        (connection,) = running.server._connections
+        connection.transport._began_s, connection.transport._faults = None, FaultSettings(**{fault: 0.0})
+        connection.transport.logged_on()  # from here on that fault, and no other
         await feeding.until(EventKind.GAP)
         await feeding.until(EventKind.TRADE)
         assert [a.code for a in feeding.alerts] == ["prices_link_up", "prices_link_down", "prices_link_up"]
