@@ -289,15 +289,19 @@ class Daemon:
         snapshot_due_s = 0.0
         while True:
             await asyncio.sleep(every_s)
+            # Each chore may take a millisecond: between them the market comes first.
             books.executor.checkpoint()
+            await asyncio.sleep(0)
             rate = (session.tally.decisions - decisions) / every_s
             decisions = session.tally.decisions
             facts = self._facts(run, books, session, rate)
             run.metrics.sample(session.counters, facts)
+            await asyncio.sleep(0)
             run.alerts.tick(self._clock.now_ns())
             self._console.status(self._status_line(run, books, session, facts), self._elapsed_s())
-            if trouble := run.reporter.remember():
-                run.alert(Alert(self._clock.now_ns(), "market_memory", Priority.WARNING, trouble))
+            await asyncio.sleep(0)
+            for _ in run.remember():
+                await asyncio.sleep(0)
             if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
                 run.reporter.risk_snapshot()
                 snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S
@@ -445,7 +449,8 @@ class Daemon:
                 )
             )
         books.executor.checkpoint()
-        run.reporter.remember()
+        for _ in run.remember():
+            pass
         run.reporter.risk_snapshot()
         run.journal.end_run(books.run_id, self._clock.now_ns(), how)
         if error is not None:

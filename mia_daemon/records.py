@@ -184,7 +184,7 @@ class Side(IntEnum):
 
     @property
     def opposite(self) -> "Side":
-        return Side(-self.value)
+        return Side.SELL if self is Side.BUY else Side.BUY
 
 
 class OrderType(IntEnum):

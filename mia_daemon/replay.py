@@ -130,7 +130,8 @@ async def _replay(
         finally:
             sampler.cancel()
             books.executor.checkpoint()
-            run.reporter.remember()
+            for _ in run.remember():
+                pass
             run.reporter.risk_snapshot()
             run.metrics.sample(session.counters, {})
             run.journal.end_run(books.run_id, session.tally.last_ts_ns, how)

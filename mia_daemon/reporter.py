@@ -3,8 +3,10 @@
 Called after an order has left, never before.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +48,9 @@ class Reporter:
         self._bundle = bundle
         self._console = console
         self._books: Books | None = None
-        self._trade_fills: list[dict[str, Any]] = []
+        self._trade_fills: list[Fill] = []
         self._entry_values: dict[str, NDArray[np.float32]] = {}  # by decision, until its round trip is closed
-        self._to_remember: list[tuple[Trade, dict[str, float], dict[str, Any]]] = []
+        self._to_remember: deque[tuple[Trade, list[Fill], NDArray[np.float32] | None]] = deque()
         self._latches: tuple[Latch, ...] = ()
 
     def follow(self, books: Books) -> None:
@@ -113,7 +115,7 @@ class Reporter:
     def fill(self, fill: Fill) -> None:
         """An execution was booked."""
         self.fills += 1
-        self._trade_fills.append(asdict(fill))
+        self._trade_fills.append(fill)
         self._log.info(
             "fill", order=fill.client_order_id, side=fill.side.name.lower(), quantity=fill.quantity, price=fill.price
         )
@@ -125,33 +127,29 @@ class Reporter:
         self.round_trips += 1
         self.profit += trade.profit
         fills, self._trade_fills = self._trade_fills, []
-        features = self._named(self._entry_values.get(trade.decision_id))
-        details = {
-            "fills": fills,
-            "bundle": self._bundle.name,
-            "bundle_sha256": self._bundle.sha256,
-            "features": {name: features[name] for name in self._bundle.selected[:SHOWN] if name in features},
-        }
         self._trade_log.trade(trade)
-        self._to_remember.append((trade, features, details))
+        self._to_remember.append((trade, fills, self._entry_values.get(trade.decision_id)))
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
             self._console.trade(trade)
 
-    def _named(self, values: NDArray[np.float32] | None) -> dict[str, float]:
-        if values is None:  # entered by an earlier run
-            return {}
-        return {feature.name: float(value) for feature, value in zip(catalogue.FEATURES, values, strict=True)}
+    def remember(self) -> Iterator[str]:
+        """Snapshot closed round trips and put them into the market memory, off the hot path, one a step.
 
-    def remember(self) -> str:
-        """Snapshot closed round trips and put them into the market memory, off the hot path; what went wrong, or "".
-
-        A kill before that loses nothing: the next start writes the snapshots that are missing.
+        Yields what went wrong with each, "" when nothing did. A kill before that loses nothing: the next start writes
+        the snapshots that are missing.
         """
-        trades, self._to_remember = self._to_remember, []
-        for trade, _, details in trades:
+        while self._to_remember:
+            trade, fills, values = self._to_remember.popleft()
+            features = _named(values)
+            details = {
+                "fills": [asdict(fill) for fill in fills],
+                "bundle": self._bundle.name,
+                "bundle_sha256": self._bundle.sha256,
+                "features": {name: features[name] for name in self._bundle.selected[:SHOWN] if name in features},
+            }
             self._trade_log.snapshot(trade, details)
-        return " ".join(filter(None, (self._memory.remember(trade, features) for trade, features, _ in trades)))
+            yield self._memory.remember(trade, features)
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""
@@ -163,3 +161,9 @@ class Reporter:
         if self._books is not None:
             facts = self._books.executor.facts()
             self._trade_log.risk_snapshot(facts.ts_ns, self._books.risk.snapshot(facts))
+
+
+def _named(values: NDArray[np.float32] | None) -> dict[str, float]:
+    if values is None:  # entered by an earlier run
+        return {}
+    return {feature.name: value for feature, value in zip(catalogue.FEATURES, values.tolist(), strict=True)}

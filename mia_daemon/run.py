@@ -1,6 +1,6 @@
 """All that one run needs, opened in order and closed in reverse: the same for the daemon and for a replay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -20,7 +20,7 @@ from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
 from mia_daemon.ops.metrics import Metrics
-from mia_daemon.records import Alert, EventArray
+from mia_daemon.records import Alert, EventArray, Priority
 from mia_daemon.reporter import Reporter
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.trading.books import Books, open_books
@@ -129,6 +129,13 @@ class Run:
             self.journal.record_alert(alert)
         except JournalError as error:
             self.log.warning("alert_not_journaled", code=alert.code, reason=str(error))
+
+    def remember(self) -> Iterator[None]:
+        """Snapshot and remember the round trips closed since the last call, off the hot path, one a step."""
+        for trouble in self.reporter.remember():
+            if trouble:
+                self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, trouble))
+            yield
 
     def open_books(self, broker: Broker, cash: float, time_scale: float = 1.0) -> Books:
         """Open the account; `cash` is what the account began with, before anything in it."""

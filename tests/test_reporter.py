@@ -190,7 +190,7 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     reporter.trade(TRADE)
     path = told.var / "trade_snapshots" / "trade_R-1.json"
     assert not path.exists()
-    assert reporter.remember() == ""
+    assert list(reporter.remember()) == [""]
     snapshot = json.loads(path.read_text())
     assert snapshot["bundle"] == shipped.name
     assert [one["execution_id"] for one in snapshot["fills"]] == ["x1"]
@@ -198,14 +198,14 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     assert snapshot["features"] == {name: float(catalogue.index(name)) for name in shipped.selected[:SHOWN]}
     ((trade_id, features),) = told.memory.trades
     assert (trade_id, len(features)) == ("R-1", 350)
-    assert reporter.remember() == ""
+    assert list(reporter.remember()) == []
     assert len(told.memory.trades) == 1
 
 
 def test_a_trade_that_an_earlier_run_opened_has_no_values_to_show(told):
     told.reporter.trade(TRADE)
     told.memory.trouble = "the memory is full"
-    assert told.reporter.remember() == "the memory is full"
+    assert list(told.reporter.remember()) == ["the memory is full"]
     assert told.memory.trades == [("R-1", {})]
     assert json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())["features"] == {}
 
