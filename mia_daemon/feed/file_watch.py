@@ -1,6 +1,8 @@
 """When to look at files again: the kernel says so, or a clock does where it can't."""
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -50,10 +52,11 @@ class FileWatch:
     def __enter__(self) -> Self:
         if self._wanted:
             try:
-                self._inotify = Inotify(sync_timeout=0.0)
+                self._inotify = Inotify()
             except OSError as error:
                 self._give_up(error)
             else:
+                os.set_blocking(self._inotify.fd, False)  # the library (4.4.4) means to, but sets O_CLOEXEC instead
                 asyncio.get_running_loop().add_reader(self._inotify.fd, self._listen)
         return self
 
@@ -118,10 +121,12 @@ class FileWatch:
 
     def _listen(self) -> None:
         assert self._inotify is not None
-        for event in self._inotify:
-            self._stale = self._stale or bool(event.mask & (_OF_DIRECTORY | Mask.IGNORED))
-            if event.mask & Mask.IGNORED and event.watch is not None:
-                self._watched.discard(event.watch.wd)
+        with contextlib.suppress(BlockingIOError):  # all were read
+            while (event := self._inotify.sync_get()) is not None:
+                if event.mask != _OF_FILE:
+                    self._stale = True
+                if event.mask & Mask.IGNORED and event.watch is not None:
+                    self._watched.discard(event.watch.wd)
         self._announced = True
         self._wake.set()
 
