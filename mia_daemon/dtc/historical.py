@@ -62,6 +62,7 @@ _FIELDS = (
     ("bid_volume", "BidVolume"),
     ("ask_volume", "AskVolume"),
 )
+_EARLIEST_US, _LATEST_US = 315_532_800_000_000, 4_102_444_800_000_000  # 1980 to 2100: other times are no times
 _MAX_PIECE = 1 << 20  # decompressed bytes looked at together: whatever a stream unpacks to, memory stays bounded
 
 
@@ -91,7 +92,7 @@ class RecordReader:
         """The records that `data` completes; a last record without a time carries no data and is left out.
 
         Raises:
-            ProtocolError: the stream is not DTC.
+            ProtocolError: the stream is not DTC, or a record has no sane time.
             RequestRefused, ConnectionLost: the server gave up half-way.
         """
         frames = self._frames.feed(data)
@@ -100,6 +101,9 @@ class RecordReader:
             raise self._frames.error
         rows = np.concatenate(parts) if parts else np.zeros(0, PRICE_RECORD)
         dated: PriceRecords = rows[rows["time_us"] != 0]
+        times = dated["time_us"]
+        if np.any((times < _EARLIEST_US) | (times > _LATEST_US)):
+            raise ProtocolError("the server sent a record whose time is not within 1980 to 2100")
         return dated
 
     def _parts(self, frames: Frames) -> list[PriceRecords]:

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_US
 from mia_daemon.dtc.historical import PRICE_RECORD, PriceRecords
-from mia_daemon.feed.sierra_files import SCID_RECORD, Records, to_ns, to_us
+from mia_daemon.feed.sierra_files import SCID_RECORD, Records, to_us
 
 _SAME = (("high", "high"), ("low", "low"), ("last", "close"), ("volume", "total_volume"), ("num_trades", "num_trades"),
          ("bid_volume", "bid_volume"), ("ask_volume", "ask_volume"))  # fmt: skip
+_EPOCH_US = int(to_us(0))
 _MAX_COUNT = 0xFFFFFFFF
 
 
@@ -21,7 +21,7 @@ def to_scid(rows: PriceRecords, *, ticks: bool) -> Records:
         ticks: single trades. Where the server gives one as a bar without height, it becomes a trade of unknown touch.
     """
     records = np.zeros(len(rows), SCID_RECORD)
-    records["time"] = to_us(rows["time_us"] * NS_PER_US)
+    records["time"] = rows["time_us"] + _EPOCH_US
     records["open"] = rows["open"]
     for name, field in _SAME:
         records[field] = _counts(rows[name]) if records.dtype[field].kind == "u" else rows[name]
@@ -36,7 +36,7 @@ def to_scid(rows: PriceRecords, *, ticks: bool) -> Records:
 def from_scid(records: Records) -> PriceRecords:
     """(n,) SCID_RECORD as PRICE_RECORD, nothing lost."""
     rows = np.zeros(len(records), PRICE_RECORD)
-    rows["time_us"] = to_ns(records["time"]) // NS_PER_US
+    rows["time_us"] = records["time"] - _EPOCH_US
     rows["open"] = records["open"]
     for name, field in _SAME:
         rows[name] = records[field]

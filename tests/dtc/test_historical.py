@@ -185,20 +185,28 @@ def test_heartbeats_go_out_while_records_come_in():
 
 
 def test_a_shorter_record_of_an_older_server_takes_defaults():
-    record = encode(dtc.HistoricalPriceDataRecordResponse(RequestID=1, StartDateTime=5, LastPrice=1.0, BidVolume=2.0))
+    record = encode(
+        dtc.HistoricalPriceDataRecordResponse(RequestID=1, StartDateTime=10**15, LastPrice=1.0, BidVolume=2.0)
+    )
     short = (72).to_bytes(2, "little") + record[2:72]  # ends before AskVolume
     (row,) = RecordReader().feed(short)
-    assert (row["time_us"], row["last"], row["bid_volume"], row["ask_volume"]) == (5, 1.0, 2.0, 0.0)
+    assert (row["time_us"], row["last"], row["bid_volume"], row["ask_volume"]) == (10**15, 1.0, 2.0, 0.0)
 
 
 def test_bare_ticks_become_trades_of_unknown_touch():
     reader = RecordReader()
     tick = dtc.HistoricalPriceDataTickRecordResponse(
-        RequestID=1, DateTime=1.5, AtBidOrAsk=AtBidOrAskEnum.AT_ASK, Price=4.0, Volume=3.0, IsFinalRecord=1
+        RequestID=1, DateTime=1e9 + 0.5, AtBidOrAsk=AtBidOrAskEnum.AT_ASK, Price=4.0, Volume=3.0, IsFinalRecord=1
     )
     (row,) = reader.feed(encode(tick))
-    assert row.tolist() == (1_500_000, 0.0, 0.0, 0.0, 4.0, 3.0, 1, 0.0, 3.0)
+    assert row.tolist() == (1_000_000_000_500_000, 0.0, 0.0, 0.0, 4.0, 3.0, 1, 0.0, 3.0)
     assert reader.complete
+
+
+@pytest.mark.parametrize("time_us", [1, -1, 2**62, 1_700_000_000])  # the last: seconds
+def test_a_record_without_a_sane_time_is_refused(time_us):
+    with pytest.raises(ProtocolError, match="1980 to 2100"):
+        RecordReader().feed(encode_records(1, records(1, first_us=time_us), final=True))
 
 
 def test_a_trailer_ends_the_records():
