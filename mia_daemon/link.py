@@ -5,21 +5,15 @@ arrives is handed over as it arrives. Only queries, which are answered in batche
 """
 
 import asyncio
-import fcntl
 import random
-import socket
-import ssl
-import struct
-import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
-from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings, is_loopback
+from mia_daemon.connection import Connection, Endpoint, connect
 from mia_daemon.dtc.batch import QUERIES, Batch
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, Codec
 from mia_daemon.dtc.enums import LogonFlag
@@ -32,7 +26,7 @@ from mia_daemon.dtc.messages import (
     Message,
     TradeAccountResponse,
 )
-from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
+from mia_daemon.dtc.session import ClientSession
 from mia_daemon.errors import (
     ConnectionLost,
     LogonRefused,
@@ -43,7 +37,7 @@ from mia_daemon.errors import (
     SentElsewhere,
     UsageError,
 )
-from mia_daemon.tls import check_pin, client_context, handshake_failure
+from mia_daemon.tls import check_pin, client_context
 
 MessagesHandler = Callable[[list[Segment], int], None]
 """Called with what one read brought, in order, and the wall-clock time of arrival (ns)."""
@@ -56,9 +50,6 @@ MAX_UNSENT_BYTES = 1 << 20
 
 MAX_HOPS = 4
 """Times in a row that servers may send us on to another address."""
-
-_SHUTDOWN_S = 1.0
-"""Seconds a TLS connection has for its goodbye; then it is cut."""
 
 _NO_REQUEST_ID = 1 << 20
 """Requests are numbered from here on, so that callers who `send` requests may use smaller numbers themselves."""
@@ -89,24 +80,6 @@ class _Pending:
             else:
                 self.done.set_result(self.batch.messages)
         return taken
-
-
-class Endpoint(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def at(self, address: str) -> "Endpoint":
-        """The endpoint of a ReconnectAddress: `host:port`, or `host` with the port of this one. Raises ValueError."""
-        text = address.strip()
-        parts = urlsplit(f"//{text}")
-        if not parts.hostname or parts.netloc != text or "@" in text or len(text.split()) != 1:
-            raise ValueError(f"{address!r} is no address")
-        return Endpoint(parts.hostname, parts.port or self.port)
 
 
 class Link:
@@ -330,8 +303,8 @@ class Link:
             )
         return there
 
-    async def _connect(self) -> "_Connection":
-        settings, endpoint = self._settings, self._endpoint
+    async def _connect(self) -> Connection:
+        settings = self._settings
         self.generation += 1
         self.decoder = MarketDataDecoder(self._symbols)
         session = ClientSession(
@@ -341,32 +314,13 @@ class Link:
             codec=BY_NAME[settings.encoding],
             preset=settings.encoding_is_preset,
         )
-        encrypted = self._tls is not None
-        try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=self._tls,
-                    server_hostname=settings.tls_server_name or None,
-                    # Ends before the whole does, and says so.
-                    ssl_handshake_timeout=0.9 * settings.connect_timeout_s if encrypted else None,
-                    ssl_shutdown_timeout=_SHUTDOWN_S if encrypted else None,
-                )
-        except TimeoutError:
-            raise ConnectionLost(f"{self.address} does not answer: is the host right and reachable?") from None
-        except ConnectionRefusedError:
-            raise ConnectionLost(
-                f"nothing listens at {self.address}: is Sierra Chart running, with its DTC server enabled on this port?"
-            ) from None
-        except (ssl.SSLError, ConnectionError) as error:
-            raise handshake_failure(error, self.address) from None
-        except socket.gaierror as error:
-            raise ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host") from None
-        except OSError as error:
-            raise ConnectionLost(f"no connection to {self.address}: {error.strerror or error}") from None
-        return connection
+        return await connect(
+            self._endpoint,
+            lambda: Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
+            tls=self._tls,
+            server_name=settings.tls_server_name,
+            timeout_s=settings.connect_timeout_s,
+        )
 
     def _logon(self) -> LogonRequest:
         settings = self._settings
@@ -378,7 +332,7 @@ class Link:
             Integer_1=_LOGON_FLAGS,
         )
 
-    async def _serve(self, connection: "_Connection") -> None:
+    async def _serve(self, connection: Connection) -> None:
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait((closing, connection.over), return_when=asyncio.FIRST_COMPLETED)
@@ -436,109 +390,6 @@ class Link:
             self.up, self._said = False, str(error)
             if not self._closing.is_set():  # a close of ours is no news to whoever asked for it
                 self._on_state(False, self._said)
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP connection: feeds the session, sends what it wants sent, hands on what it brings.
-
-    `over` ends with the PeerError that ended the connection, with None when we closed it, or with the bug of a
-    handler.
-    """
-
-    def __init__(self, link: Link, session: ClientSession, clock: Clock, tick_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.over: asyncio.Future[None] = loop.create_future()
-        self._link = link
-        self._session = session
-        self._clock = clock
-        self._tick_s = tick_s
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            self._link.check_peer(self._transport)
-        except PeerError as stranger:
-            self._fail(stranger)
-            return
-        self._session.start(self._clock.monotonic_ns())
-        self._flush()
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
-
-    def data_received(self, data: bytes) -> None:
-        now_ns, received_ns = self._clock.monotonic_ns(), self._clock.now_ns()
-        self._link.arrived_ns = now_ns
-        self._handle(self._session.receive(data, now_ns, received_ns), received_ns)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the session says it better
-        self._handle(self._session.ended(), self._clock.now_ns())
-        self.close()
-
-    def close(self) -> None:
-        """Log off if we can, and hang up."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._session.stop()
-        self._flush()
-        if self._transport is not None:
-            self._transport.close()
-        if not self.over.done():
-            self.over.set_result(None)
-        elif not self.over.cancelled():
-            self.over.exception()  # whoever closes knows that it is over, and perhaps nobody else asks
-
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
-        self._handle(self._session.tick(self._clock.monotonic_ns(), self._unacknowledged()), self._clock.now_ns())
-
-    def _unacknowledged(self) -> int:
-        """Bytes written that the other machine's kernel has not taken yet; 0 where that can't be told."""
-        try:
-            assert self._transport is not None
-            waiting = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return 0
-        (count,) = struct.unpack("i", waiting)
-        return int(count)
-
-    def _handle(self, events: list[SessionEvent], received_ns: int) -> None:
-        self._flush()
-        try:
-            self._dispatch(events, received_ns)
-        except Exception as bug:  # noqa: BLE001  # whoever runs the link gets it
-            self._fail(bug)
-
-    def _dispatch(self, events: list[SessionEvent], received_ns: int) -> None:
-        segments: list[Segment] = []
-        for event in events:
-            if isinstance(event, LoggedOn | Ended) and segments:
-                self._link.arrived(segments, received_ns)
-                segments = []
-            if isinstance(event, LoggedOn):
-                assert self._transport is not None
-                self._link.came_up(self._transport, event.response, self._session.codec)
-            elif isinstance(event, Ended):
-                self._fail(event.error)
-            else:
-                segments.append(event)
-        if segments:
-            self._link.arrived(segments, received_ns)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.over.done():
-            self.over.set_exception(error)
-        if self._transport is not None:
-            self._transport.abort()
-        if isinstance(error, PeerError) and not isinstance(error, SentElsewhere):
-            self._link.went_down(error)
-
-    def _flush(self) -> None:
-        out = self._session.outgoing()
-        if out and self._transport is not None:
-            self._transport.write(out)
 
 
 def market_data_refused(reject: MarketDataReject | MarketDepthReject, symbol: str) -> MarketDataRefused:

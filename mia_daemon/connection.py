@@ -1,0 +1,206 @@
+"""One TCP connection to a DTC server, TLS or not: how it is made, and what passes between socket and session."""
+
+import asyncio
+import fcntl
+import socket
+import ssl
+import struct
+import termios
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
+from urllib.parse import urlsplit
+
+from mia_daemon.clock import Clock
+from mia_daemon.dtc.encodings import Codec
+from mia_daemon.dtc.market_data import Segment
+from mia_daemon.dtc.messages import LogonResponse
+from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
+from mia_daemon.errors import ConnectionLost, PeerError, SentElsewhere
+from mia_daemon.tls import handshake_failure
+
+_SHUTDOWN_S = 1.0
+"""Seconds a TLS connection has for its goodbye; then it is cut."""
+
+
+class Endpoint(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def at(self, address: str) -> "Endpoint":
+        """The endpoint of a ReconnectAddress: `host:port`, or `host` with the port of this one. Raises ValueError."""
+        text = address.strip()
+        parts = urlsplit(f"//{text}")
+        if not parts.hostname or parts.netloc != text or "@" in text or len(text.split()) != 1:
+            raise ValueError(f"{address!r} is no address")
+        return Endpoint(parts.hostname, parts.port or self.port)
+
+
+class Owner(Protocol):
+    """Who has a connection and is told of it.
+
+    Attributes:
+        arrived_ns: stopwatch reading when the newest bytes came; set here.
+    """
+
+    arrived_ns: int
+
+    def check_peer(self, transport: asyncio.Transport) -> None:
+        """Look at who answered, before anything is said. Raises CertificateRefused."""
+
+    def came_up(self, transport: asyncio.Transport, response: LogonResponse, codec: Codec) -> None:
+        """Logged on."""
+
+    def arrived(self, segments: list[Segment], received_ns: int) -> None:
+        """What one read brought, in order, and the wall-clock time of arrival."""
+
+    def went_down(self, error: PeerError) -> None:
+        """From now on nothing can be sent."""
+
+
+class Connection(asyncio.Protocol):
+    """One TCP connection: feeds the session, sends what it wants sent, hands on what it brings.
+
+    `over` ends with the PeerError that ended the connection, with None when we closed it, or with the bug of a
+    handler.
+    """
+
+    def __init__(self, owner: Owner, session: ClientSession, clock: Clock, tick_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._owner = owner
+        self._session = session
+        self._clock = clock
+        self._tick_s = tick_s
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its base class
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            self._owner.check_peer(self._transport)
+        except PeerError as stranger:
+            self._fail(stranger)
+            return
+        self._session.start(self._clock.monotonic_ns())
+        self._flush()
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    def data_received(self, data: bytes) -> None:
+        now_ns, received_ns = self._clock.monotonic_ns(), self._clock.now_ns()
+        self._owner.arrived_ns = now_ns
+        self._handle(self._session.receive(data, now_ns, received_ns), received_ns)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the session says it better
+        self._handle(self._session.ended(), self._clock.now_ns())
+        self.close()
+
+    def close(self) -> None:
+        """Log off if we can, and hang up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._session.stop()
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+        if not self.over.done():
+            self.over.set_result(None)
+        elif not self.over.cancelled():
+            self.over.exception()  # whoever closes knows that it is over, and perhaps nobody else asks
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._handle(self._session.tick(self._clock.monotonic_ns(), self._unacknowledged()), self._clock.now_ns())
+
+    def _unacknowledged(self) -> int:
+        """Bytes written that the other machine's kernel has not taken yet; 0 where that can't be told."""
+        try:
+            assert self._transport is not None
+            waiting = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        (count,) = struct.unpack("i", waiting)
+        return int(count)
+
+    def _handle(self, events: list[SessionEvent], received_ns: int) -> None:
+        self._flush()
+        try:
+            self._dispatch(events, received_ns)
+        except Exception as bug:  # noqa: BLE001  # whoever runs the connection gets it
+            self._fail(bug)
+
+    def _dispatch(self, events: list[SessionEvent], received_ns: int) -> None:
+        segments: list[Segment] = []
+        for event in events:
+            if isinstance(event, LoggedOn | Ended) and segments:
+                self._owner.arrived(segments, received_ns)
+                segments = []
+            if isinstance(event, LoggedOn):
+                assert self._transport is not None
+                self._owner.came_up(self._transport, event.response, self._session.codec)
+            elif isinstance(event, Ended):
+                self._fail(event.error)
+            else:
+                segments.append(event)
+        if segments:
+            self._owner.arrived(segments, received_ns)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
+        if self._transport is not None:
+            self._transport.abort()
+        if isinstance(error, PeerError) and not isinstance(error, SentElsewhere):
+            self._owner.went_down(error)
+
+    def _flush(self) -> None:
+        out = self._session.outgoing()
+        if out and self._transport is not None:
+            self._transport.write(out)
+
+
+async def connect(
+    endpoint: Endpoint,
+    factory: Callable[[], Connection],
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+    timeout_s: float,
+) -> Connection:
+    """Connect, and shake hands where it is encrypted.
+
+    Raises:
+        ConnectionLost: nobody answers there, or not in the language expected; the text says which and what to do.
+        CertificateRefused: the server could not prove who it is.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                factory,
+                endpoint.host,
+                endpoint.port,
+                ssl=tls,
+                server_hostname=server_name or None,
+                # Ends before the whole does, and says so.
+                ssl_handshake_timeout=0.9 * timeout_s if tls is not None else None,
+                ssl_shutdown_timeout=_SHUTDOWN_S if tls is not None else None,
+            )
+    except TimeoutError:
+        raise ConnectionLost(f"{endpoint} does not answer: is the host right and reachable?") from None
+    except ConnectionRefusedError:
+        raise ConnectionLost(
+            f"nothing listens at {endpoint}: is Sierra Chart running, with its DTC server enabled on this port?"
+        ) from None
+    except (ssl.SSLError, ConnectionError) as error:
+        raise handshake_failure(error, str(endpoint)) from None
+    except socket.gaierror as error:
+        raise ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host") from None
+    except OSError as error:
+        raise ConnectionLost(f"no connection to {endpoint}: {error.strerror or error}") from None
+    return connection
