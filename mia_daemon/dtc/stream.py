@@ -22,6 +22,11 @@ _RUN = 32
 _STRIDE = 128
 """Messages stepped through one by one before a run is looked for again."""
 
+_LONG = 8192
+"""Bytes that repay searching them for headers."""
+
+_KINDS = 6
+"""Headers that are searched for at most."""
 
 MAX_JSON_BYTES = 1 << 18
 """Of one message: the protocol's largest has a hundredth of it."""
@@ -127,9 +132,12 @@ class FrameReader:
         """The offsets of the whole messages at the start of `data`, and of their end."""
         offsets = array("q", [0])
         ended = len(data) < HEADER.size
+        searched = True  # whether searching has been worth it so far
         while not ended:
             _append_run(data, offsets)
             ended = self._append_messages(data, offsets)
+            if searched and not ended and len(data) - offsets[-1] > _LONG:
+                searched = _append_recurring(data, offsets) > _STRIDE
         self._wanted = HEADER.size
         if offsets[-1] > len(data):  # the last message is not whole yet
             end = offsets.pop()
@@ -207,6 +215,34 @@ class JsonFrameReader:
         elif end - start > MAX_JSON_BYTES:
             self.error = ProtocolError(f"{place} a message of more than {MAX_JSON_BYTES} bytes")
         return self.error is None
+
+
+def _append_recurring(data: bytes, offsets: "array[int]") -> int:
+    """Append the ends of the messages that come next and have headers as the last `_STRIDE` had; how many they are.
+
+    Every place where such a header stands is found at once. Some may be the insides of a message: what counts is the
+    chain in which each message ends where the next one starts.
+    """
+    headers = {data[start : start + HEADER.size] for start in offsets[-1 - _STRIDE : -1]}
+    if len(headers) > _KINDS:
+        return 0
+    first = offsets[-1]
+    view = np.frombuffer(data, np.uint8, offset=first)
+    columns = [view[i : len(view) - HEADER.size + 1 + i] for i in range(HEADER.size)]
+    found = np.zeros(len(columns[0]), np.bool_)
+    for header in headers:
+        here = columns[0] == header[0]
+        for column, byte in zip(columns[1:], header[1:], strict=True):
+            here &= column == byte
+        found |= here
+    starts = np.flatnonzero(found)
+    ends = starts + columns[0][starts] + (columns[1][starts].astype(np.int64) << 8)
+    if not len(starts) or starts[0] != 0:
+        return 0
+    gaps = np.flatnonzero(ends[:-1] != starts[1:])
+    length = int(gaps[0]) + 1 if len(gaps) else len(starts)
+    offsets.frombytes((ends[:length] + first).tobytes())
+    return length
 
 
 def _append_run(data: bytes, offsets: "array[int]") -> None:

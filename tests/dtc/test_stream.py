@@ -70,6 +70,29 @@ def test_runs_of_equal_messages_are_cut_like_any_others(runs, missing):
     assert reader.buffered == len(stream) - used
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_long_streams_of_a_few_kinds_are_cut_like_any_others(seed):
+    """Kinds come and go, and headers stand inside of messages: the search for them has to notice."""
+    rng = random.Random(seed)
+    kinds = [struct.pack("<HH", rng.choice([4, 9, 28, 40, 300]), rng.randrange(5)) for _ in range(rng.randrange(1, 12))]
+    frames, used = [], kinds
+    for _ in range(rng.choice([500, 3000])):
+        if rng.random() < 0.005:
+            used = rng.sample(kinds, rng.randrange(1, len(kinds) + 1))
+        header = rng.choice(used)
+        inside = rng.choice(kinds) * 80 if rng.random() < 0.002 * (seed % 3) else rng.randbytes(300)
+        frames.append(header + inside[: struct.unpack_from("<H", header)[0] - 4])
+    stream = b"".join(frames)
+    missing = rng.randrange(len(frames[-1]))
+    reader = FrameReader()
+    got = reader.feed(stream[: len(stream) - missing])
+    assert cut(got) == frames[: len(frames) - bool(missing)]
+    assert reader.buffered == (len(frames[-1]) - missing if missing else 0)
+    broken = FrameReader()
+    assert cut(broken.feed(stream + struct.pack("<HH", 3, 1) + stream)) == frames
+    assert f"byte {len(stream)} of the stream" in str(broken.error)
+
+
 @pytest.mark.parametrize("size", [0, 1, 3])
 def test_an_impossible_size_ends_the_stream_after_what_came_before(size):
     reader = FrameReader()
