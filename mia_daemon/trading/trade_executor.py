@@ -20,11 +20,11 @@ from mia_daemon.records import (
     OrderRole,
     Prediction,
     Priority,
-    Side,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.risk_controller import RiskController, RiskFacts
 from mia_daemon.stage import AlertSink, LatencyBuckets
+from mia_daemon.trading.account_view import AccountView
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
 from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.brokers.base import Broker
@@ -111,6 +111,7 @@ class TradeExecutor:
             on_journal_failure=breakers.journal_failed,
         )
         self._working = desk.working
+        self._view = AccountView(ledger, desk.working, market, server)
         stretch = max(time_scale, 1.0)
         policy = KeeperPolicy.of(settings, stretch, flatten_unprotected=flatten_unprotected)
         self._keeper = keeper = PositionKeeper(desk, instrument, policy, warn)
@@ -167,29 +168,7 @@ class TradeExecutor:
 
     def facts(self, inference_ms: float = 0.0) -> RiskFacts:
         """What risk goes by, now."""
-        working = self._working
-        unknown = len(working.unknown()) + len(working.missing_fills())
-        return self._facts(working.exposure(Side.BUY), working.exposure(Side.SELL), unknown, inference_ms)
-
-    def _facts(self, working_buy: int, working_sell: int, unknown: int, inference_ms: float) -> RiskFacts:
-        ledger, market = self._ledger, self._market
-        touch = market.touch
-        return RiskFacts(
-            ts_ns=market.now_ns,
-            position=ledger.position,
-            working_buy=working_buy,
-            working_sell=working_sell,
-            bid=touch.bid,
-            ask=touch.ask,
-            touch_ns=touch.ts_ns,
-            realized_today=ledger.realized_today,
-            unrealized=ledger.unrealized,
-            drawdown=ledger.drawdown,
-            unknown_orders=unknown,
-            link_up=self._server.link_up,
-            reconciled=self._server.agreed,
-            inference_ms=inference_ms,
-        )
+        return self._view.facts(inference_ms)
 
     def account_state(self, seq: int, ts_ns: int) -> AccountState:
         """The account as of the events seen so far, marked at the touch."""
@@ -326,7 +305,7 @@ class TradeExecutor:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""
         self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
         self._bookkeeper.mark()
-        if latches := self._risk.watch(self._facts(0, 0, 0, 0.0)):
+        if latches := self._risk.watch(self._view.value()):
             self._breakers.trip(latches)
             self._act()
 
