@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mia_daemon.config import DtcSettings
     from mia_daemon.dtc.historical import PriceRecords
     from mia_daemon.dtc.messages import HistoricalPriceDataRequest
-    from mia_daemon.feed.history_download import ScidDownload
+    from mia_daemon.feed.history.download import ScidDownload
 
 _INTERVALS = {"tick": 0, "1s": 1, "2s": 2, "4s": 4, "5s": 5, "10s": 10, "30s": 30, "1m": 60, "5m": 300, "10m": 600,
               "15m": 900, "30m": 1800, "1h": 3600, "2h": 7200, "1d": 86_400, "1w": 604_800}  # fmt: skip
@@ -52,7 +52,7 @@ def _fetch(options: argparse.Namespace) -> int:
     settings = load_settings(options, dtc__history_port=options.history_port).dtc
     if options.to_ns is not None and options.to_ns <= options.from_ns:
         raise UsageError("--to has to be later than --from")
-    from mia_daemon.feed.history_download import ScidDownload
+    from mia_daemon.feed.history.download import ScidDownload
 
     file = ScidDownload(options.out, ticks=options.interval == "tick", resume=options.resume, replace=options.replace)
     try:
@@ -73,7 +73,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
 async def _download(settings: "DtcSettings", options: argparse.Namespace, file: "ScidDownload") -> None:
     from mia_daemon.clock import WallClock
-    from mia_daemon.feed.history_download import download
+    from mia_daemon.feed.history.download import download
 
     clock = WallClock()
     progress = _Progress(clock.monotonic_ns(), options.symbol, file)

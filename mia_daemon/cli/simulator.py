@@ -83,7 +83,7 @@ def _simulator(options: argparse.Namespace) -> int:
 
 def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
     """The parts that lie in other rooms, put together."""
-    from mia_daemon.feed.history_archive import ScidArchive
+    from mia_daemon.feed.history.archive import ScidArchive
     from mia_daemon.feed.sierra_writer import SierraWriter
     from mia_daemon.simulator.run import Extras
 

@@ -11,8 +11,6 @@ import numpy as np
 
 from mia_daemon.clock import Clock
 from mia_daemon.feed.base import Batch, BatchQueue
-from mia_daemon.feed.depth_tail import DepthTail
-from mia_daemon.feed.file_watch import FileWatch
 from mia_daemon.feed.sierra_files import (
     SCID,
     check_scid,
@@ -23,8 +21,10 @@ from mia_daemon.feed.sierra_files import (
     to_us,
 )
 from mia_daemon.feed.silence import SilenceTimer, marker
-from mia_daemon.feed.tail import Tail
-from mia_daemon.feed.time_merge import TimeMerge
+from mia_daemon.feed.tailing.depth_tail import DepthTail
+from mia_daemon.feed.tailing.file_watch import FileWatch
+from mia_daemon.feed.tailing.tail import Tail
+from mia_daemon.feed.tailing.time_merge import TimeMerge
 from mia_daemon.records import Alert, EventArray, EventKind, Priority, empty_events
 from mia_daemon.stage import END, AlertSink
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
-from mia_daemon.feed.depth_tail import DepthTail, book_of
+from mia_daemon.feed.tailing.depth_tail import DepthTail, book_of
 
 CLEAR, BID, ASK, MOD_BID, MOD_ASK, DEL_BID, DEL_ASK = range(1, 8)
 DAY = date(2026, 11, 23)

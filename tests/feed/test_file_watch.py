@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mia_daemon.clock import WallClock
-from mia_daemon.feed.file_watch import FileWatch
+from mia_daemon.feed.tailing.file_watch import FileWatch
 
 LONG = 5.0
 
@@ -90,7 +90,7 @@ async def test_polls_where_asked_or_where_inotify_is_not(tmp_path, said, monkeyp
     def refuse(**_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("mia_daemon.feed.file_watch.Inotify", refuse)
+    monkeypatch.setattr("mia_daemon.feed.tailing.file_watch.Inotify", refuse)
     with FileWatch(0.004, said.append) as watch:
         assert await waited_s(watch, path) < 0.1
     assert said == ["inotify can't be used (Too many open files): looking every 4 ms instead"]

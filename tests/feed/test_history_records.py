@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 
 from mia_daemon.dtc.historical import PRICE_RECORD
 from mia_daemon.errors import FileFormatError
-from mia_daemon.feed import history_archive
-from mia_daemon.feed.history_archive import ScidArchive
-from mia_daemon.feed.history_records import bars, from_scid, to_scid
+from mia_daemon.feed.history import archive as history_archive
+from mia_daemon.feed.history.archive import ScidArchive
+from mia_daemon.feed.history.records import bars, from_scid, to_scid
 from mia_daemon.feed.sierra_files import (
     FIRST_SUBTRADE_BITS,
     SCID,

@@ -5,7 +5,7 @@ import pytest
 
 from mia_daemon.dtc.historical import PRICE_RECORD
 from mia_daemon.errors import FileFormatError, UsageError
-from mia_daemon.feed.history_download import ScidDownload
+from mia_daemon.feed.history.download import ScidDownload
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, read_scid, to_ns
 
 START_US = 1_700_000_000_000_000

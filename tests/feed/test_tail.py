@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD
-from mia_daemon.feed.tail import Tail
+from mia_daemon.feed.tailing.tail import Tail
 
 BEGIN = 0
 
@@ -229,7 +229,7 @@ def test_a_share_that_fails_is_awaited(tmp_path, monkeypatch):
 
 
 def test_what_lies_before_is_given_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr("mia_daemon.feed.tail.PIECE_RECORDS", 2)
+    monkeypatch.setattr("mia_daemon.feed.tailing.tail.PIECE_RECORDS", 2)
     path = tmp_path / "x.scid"
     put(path, 10, 20, 30, 40, 50)
     tail = Tail(path, SCID, 40)

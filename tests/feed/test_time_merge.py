@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.feed.sierra_files import merge
-from mia_daemon.feed.time_merge import TimeMerge
+from mia_daemon.feed.tailing.time_merge import TimeMerge
 from mia_daemon.records import EventKind, empty_events
 
 times = st.lists(st.integers(0, 3), max_size=25).map(np.cumsum)

@@ -13,9 +13,9 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import EncodingEnum
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused
-from mia_daemon.feed.history_archive import ScidArchive
-from mia_daemon.feed.history_download import download
-from mia_daemon.feed.history_records import from_scid
+from mia_daemon.feed.history.archive import ScidArchive
+from mia_daemon.feed.history.download import download
+from mia_daemon.feed.history.records import from_scid
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, RecordWriter, read_scid, to_us
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.history_server import HistoryServer

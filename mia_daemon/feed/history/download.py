@@ -15,7 +15,7 @@ from mia_daemon.config import DtcSettings
 from mia_daemon.dtc.historical import HistoricalClient, PriceRecords
 from mia_daemon.dtc.messages import HistoricalPriceDataRequest, LogonRequest
 from mia_daemon.errors import ConnectionLost, PeerError, RequestRefused, StartError, UsageError
-from mia_daemon.feed.history_records import to_scid
+from mia_daemon.feed.history.records import to_scid
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, check_scid, to_ns
 from mia_daemon.tls import check_pin, client_context, handshake_failure
 

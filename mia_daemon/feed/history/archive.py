@@ -8,7 +8,7 @@ from pathlib import Path
 from mia_daemon.clock import NS_PER_US
 from mia_daemon.dtc.historical import PriceRecords
 from mia_daemon.errors import FileFormatError
-from mia_daemon.feed.history_records import bars, from_scid
+from mia_daemon.feed.history.records import bars, from_scid
 from mia_daemon.feed.sierra_files import Records, read_scid, to_us
 
 _SYMBOL = re.compile(r"[A-Za-z0-9_#$^=+-][A-Za-z0-9_#$^=+. -]*")

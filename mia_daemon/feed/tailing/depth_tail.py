@@ -21,7 +21,7 @@ from mia_daemon.feed.sierra_files import (
     check_depth,
     to_ns,
 )
-from mia_daemon.feed.tail import Tail
+from mia_daemon.feed.tailing.tail import Tail
 
 _SEARCH_EVERY_NS: Final = NS_PER_S
 _DAYS_AHEAD: Final = 10  # to the next file: weekends and holidays have none

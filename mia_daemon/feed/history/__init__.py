@@ -1,0 +1,1 @@
+"""Historical prices: asked of a DTC server, kept as .scid files, and served from them."""
