@@ -50,6 +50,11 @@ def configuration(directory: Path, port: int) -> Path:
         max_daily_loss=1e9,
         max_drawdown_share=1.0,
         max_price_age_s=1e9,
+        max_messages_per_second="waived",
+        max_messages_per_day="waived",
+        max_executions="waived",
+        max_price_jump_ticks="waived",
+        max_decision_age_ms="waived",
     )
     path = directory / "bench.toml"
     path.write_text("\n".join(_toml(document)), encoding="utf-8")

@@ -19,7 +19,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mia_daemon.errors import ConfigError
 
@@ -41,6 +51,18 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+WAIVED = "waived"
+"""Stands in the file where a limit is not wanted: leaving it out is refused."""
+
+_WAIVABLE = (
+    BeforeValidator(lambda value: None if value == WAIVED else value),
+    PlainSerializer(lambda value: WAIVED if value is None else value),
+)
+CountLimit = Annotated[Count | None, *_WAIVABLE]  # None: waived
+Limit = Annotated[Positive | None, *_WAIVABLE]
+ShareLimit = Annotated[Share | None, *_WAIVABLE]
 
 
 def is_loopback(host: str) -> bool:
@@ -221,6 +243,7 @@ class ModelSettings(Section):
     """The model bundle."""
 
     bundle: Path | None = None  # the default is the baseline bundle that ships with the package
+    approved_bundles: tuple[Sha256, ...] = ()  # the only ones live trades on
     max_out_of_range_share: Share = 0.5
     max_inference_ms: Positive = 250.0
 
@@ -247,18 +270,41 @@ class DecisionSettings(Section):
 
 
 class RiskSettings(Section):
-    """Limits. All are required in the file: a limit is never absent by accident."""
+    """Limits. All are required in the file, as a number or as "waived": a limit is never absent by accident."""
 
-    max_order_contracts: Count
-    max_position_contracts: Count
-    max_daily_loss: Positive  # account currency
-    max_drawdown_share: Share
-    max_orders_per_minute: Count
-    max_price_age_s: Positive
-    max_price_deviation_ticks: Count  # of an order's price from the touch
-    max_consecutive_losses: Count
-    max_consecutive_rejects: Count
-    max_spread_ticks: Count
+    max_order_contracts: CountLimit
+    max_order_notional: Limit  # account currency
+    max_position_contracts: CountLimit
+    max_daily_loss: Limit  # account currency
+    max_drawdown_share: ShareLimit
+    max_orders_per_minute: CountLimit
+    max_messages_per_second: CountLimit  # orders, replaces and cancels; a bracket is three
+    max_messages_per_day: CountLimit
+    cancel_reserve_share: Share  # of both, for what reduces the position: new risk leaves it alone
+    max_executions: CountLimit  # entries until a person looks and says `rearm`
+    max_price_age_s: Limit
+    max_price_deviation_ticks: CountLimit  # of an order's price from the touch
+    max_price_jump_ticks: CountLimit  # between one price and the next
+    market_pause_s: NonNegative  # without entries after a jump or a gap
+    max_clock_skew_s: Limit  # by which an event may lie in our future
+    max_decision_age_ms: Limit  # from the deciding event's arrival to the order
+    max_fill_slippage_ticks: CountLimit  # of a fill against its order's price
+    max_consecutive_losses: CountLimit
+    max_consecutive_rejects: CountLimit
+    max_spread_ticks: CountLimit
+
+    @property
+    def waived(self) -> tuple[str, ...]:
+        """The limits that the file waives."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is None)
+
+
+class IncidentSettings(Section):
+    """What is done when something went wrong."""
+
+    on_kill: Literal["keep", "flatten"] = "keep"  # by signal, file or watchdog; `mia-daemon kill` says it itself
+    on_unprotected: Literal["protect", "flatten"] = "protect"  # a position without a working stop
+    on_position_breach: Literal["flatten", "keep"] = "flatten"  # a position beyond the limit, whoever made it
 
 
 class WindowSettings(Section):
@@ -299,6 +345,8 @@ class OpsSettings(Section):
     alert_repeat_after_s: Positive = 60.0
     alerts_per_minute: Count = 30
     control_socket: Path | None = None  # the default is var/run/control.sock
+    kill_file: Path | None = None  # var/run/kill: while it is there nothing is traded
+    arm_file: Path | None = None  # var/run/arm.toml: names the account that live may trade
 
 
 class Settings(Section):
@@ -312,6 +360,7 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     decision: DecisionSettings = DecisionSettings()
     risk: RiskSettings
+    incidents: IncidentSettings = IncidentSettings()
     windows: WindowSettings = WindowSettings()
     broker: BrokerSettings = BrokerSettings()
     stop: StopSettings = StopSettings()
@@ -337,10 +386,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _policy_within_risk(self) -> "Settings":
-        if self.decision.max_position > self.risk.max_position_contracts:
+        limit = self.risk.max_position_contracts
+        if limit is not None and self.decision.max_position > limit:
             raise ValueError(
                 f"decision.max_position ({self.decision.max_position}) exceeds "
-                f"risk.max_position_contracts ({self.risk.max_position_contracts}): lower it or raise the limit"
+                f"risk.max_position_contracts ({limit}): lower it or raise the limit"
             )
         return self
 
@@ -427,7 +477,7 @@ def _explain(error: ValidationError) -> str:
 def _explain_one(kind: str, location: tuple[int | str, ...], message: str) -> str:
     key = ".".join(map(str, location))
     if kind == "missing":
-        return f"{key} is missing: every limit has to be set"
+        return f'{key} is missing: every limit has to be set, or to be waived by the word "{WAIVED}"'
     if kind != "extra_forbidden":
         return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}"
     known = _known_names(location[:-1])
@@ -458,6 +508,14 @@ class VarPaths:
     @property
     def control_socket(self) -> Path:
         return self.root / "run" / "control.sock"
+
+    @property
+    def kill_file(self) -> Path:
+        return self.root / "run" / "kill"
+
+    @property
+    def arm_file(self) -> Path:
+        return self.root / "run" / "arm.toml"
 
     @property
     def observer_socket(self) -> Path:

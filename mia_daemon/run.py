@@ -1,5 +1,6 @@
 """All that one run needs, opened in order and closed in reverse: the same for the daemon and for a replay."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -195,6 +196,7 @@ class Run:
             sink=self.reporter,
             on_events=on_events,
             max_age_ns=self._max_age_ns,
+            max_skew_ns=(settings.risk.max_clock_skew_s or math.inf) * NS_PER_S,
             measured=self.mode is not Mode.REPLAY,
         )
 

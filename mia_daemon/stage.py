@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_S, Clock
+from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
 from mia_daemon.errors import MiaError, StageDied
 from mia_daemon.records import Alert, StageStats
 
@@ -132,6 +132,36 @@ class StageCounters:
         )
         self.latency = LatencyBuckets()
         return stats
+
+
+class LoopWatch:
+    """Notices how late the event loop turns, by a timer of its own.
+
+    Attributes:
+        held_up_ns: by how much the loop was late when it was last looked at; 0 while nobody looks.
+    """
+
+    EVERY_NS = 50 * NS_PER_MS
+
+    def __init__(self, clock: Clock) -> None:
+        self.held_up_ns = 0
+        self._now = clock.monotonic_ns
+        self._due_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look from now on, until `stop`."""
+        self._due_ns = self._now() + self.EVERY_NS
+        self._timer = asyncio.get_running_loop().call_later(self.EVERY_NS / NS_PER_S, self._look)
+
+    def _look(self) -> None:
+        self.held_up_ns = max(self._now() - self._due_ns, 0)
+        self.start()
+
+    def stop(self) -> None:
+        self.held_up_ns = 0
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Stage(Generic[T, R]):

@@ -37,6 +37,16 @@ LIMITS = {
     "max_consecutive_losses": 1_000_000,
     "max_consecutive_rejects": 1_000_000,
     "max_spread_ticks": 1000,
+    "max_order_notional": "waived",
+    "max_messages_per_second": "waived",
+    "max_messages_per_day": "waived",
+    "cancel_reserve_share": 0.0,
+    "max_executions": "waived",
+    "max_price_jump_ticks": "waived",
+    "market_pause_s": 0.0,
+    "max_clock_skew_s": "waived",
+    "max_decision_age_ms": "waived",
+    "max_fill_slippage_ticks": "waived",
 }
 """Risk that stands in nobody's way."""
 

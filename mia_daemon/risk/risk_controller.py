@@ -5,57 +5,27 @@ in every state, and cancels are never asked about. The controller is told the ti
 """
 
 import math
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.config import RiskSettings
 from mia_daemon.instruments import Instrument
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, Side, Trade
-from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, TradingState, Verdict
-
-MINUTE_NS: Final = 60 * NS_PER_S
-DUPLICATE_WINDOW_NS: Final = NS_PER_S
-"""The same entry (side, quantity, price) twice within this event time is one intention, told twice."""
-
-PENALTY_ABOVE: Final = 0.8
-"""Overtrading score above which the penalty is active."""
-
-
-@dataclass(frozen=True, slots=True)
-class RiskFacts:
-    """What is known when an order is about to be sent. Times are event times.
-
-    Attributes:
-        position: contracts, signed; only what has filled.
-        working_buy: contracts by which working orders may yet move the position up, at worst; a stop and a target that
-            cancel each other count once. Orders of unknown fate count too.
-        working_sell: the same, down.
-        bid, ask: the touch; NaN when there is none.
-        touch_ns: when the touch was last told or confirmed.
-        realized_today, unrealized: account currency, after costs.
-        drawdown: share of peak equity, 0 … 1.
-        unknown_orders: orders of unknown fate.
-        reconciled: our books agreed with the server's when last compared.
-        inference_ms: how long the prediction took; 0 where that is not measured (replay, to stay reproducible).
-    """
-
-    ts_ns: int
-    position: int
-    working_buy: int
-    working_sell: int
-    bid: float
-    ask: float
-    touch_ns: int
-    realized_today: float
-    unrealized: float
-    drawdown: float
-    unknown_orders: int = 0
-    link_up: bool = True
-    reconciled: bool = True
-    inference_ms: float = 0.0
+from mia_daemon.records import Bracket, EventArray, Order, Prediction, Side, Trade
+from mia_daemon.risk.codes import (
+    ALLOWED,
+    HALTING,
+    Latch,
+    RiskCode,
+    TradingState,
+    Verdict,
+    deny,
+    is_lifted_by_name,
+)
+from mia_daemon.risk.facts import RiskFacts
+from mia_daemon.risk.market_watch import MarketWatch
+from mia_daemon.risk.order_rules import OrderRules
+from mia_daemon.risk.throttle import BRACKET_MESSAGES, PENALTY_ABOVE, Throttle
 
 
 class RiskController:
@@ -69,6 +39,8 @@ class RiskController:
         max_inference_ms: of a prediction.
         latches: those an earlier run left set.
         consecutive_losses: of an earlier run.
+        executions: entries that earlier runs have sent since a person last looked.
+        messages_today: what earlier runs have sent on this trading day.
     """
 
     def __init__(
@@ -81,37 +53,53 @@ class RiskController:
         max_inference_ms: float = 250.0,
         latches: Iterable[Latch] = (),
         consecutive_losses: int = 0,
+        executions: int = 0,
+        messages_today: int = 0,
     ) -> None:
-        self._limits = limits
-        self._instrument = instrument
-        self._account = account
+        self._rules = OrderRules(limits, instrument, account)
+        self._throttle = Throttle(limits, messages_today)
+        self._watch = MarketWatch(limits, instrument.tick_size)
+        self._tick_size = instrument.tick_size
+        self._max_position = limits.max_position_contracts or math.inf
+        self._max_daily_loss = limits.max_daily_loss or math.inf
+        self._max_drawdown = math.inf if limits.max_drawdown_share is None else limits.max_drawdown_share
+        self._max_executions = limits.max_executions or math.inf
+        self._max_price_age_s = limits.max_price_age_s or math.inf
+        self._max_spread = (limits.max_spread_ticks or math.inf) + 1e-6  # ticks
+        self._max_slippage = (limits.max_fill_slippage_ticks or math.inf) + 1e-6  # ticks
+        self._max_losses = limits.max_consecutive_losses or math.inf
+        self._max_rejects = limits.max_consecutive_rejects or math.inf
+        self._max_decision_ms = limits.max_decision_age_ms or math.inf
         self._max_out_of_range_share = max_out_of_range_share
         self._max_inference_ms = max_inference_ms
         self._latches = {latch.code: latch for latch in latches}
         self._losses = consecutive_losses
         self._rejects = 0
-        self._order_times: deque[int] = deque()
-        self._used_ids: set[str] = set()
-        self._last_entry: tuple[int, Side, int, float] | None = None
+        self._executions = executions
+        self._loss_allowed = 0.0  # by an operator's override, on top of the limit, for the rest of the day
 
     # ---------------------------------------------------------------------------------------------------- what is
 
     @property
     def state(self) -> TradingState:
         """By the latches set; unknown orders, stale prices and the like deny new risk beside it, while they last."""
-        if RiskCode.HALTED in self._latches:
-            return TradingState.HALTED
-        return TradingState.REDUCING if self._latches else TradingState.ACTIVE
+        if not self._latches:
+            return TradingState.ACTIVE
+        return TradingState.REDUCING if HALTING.isdisjoint(self._latches) else TradingState.HALTED
 
     @property
     def latches(self) -> tuple[Latch, ...]:
         """Those set, oldest first."""
         return tuple(self._latches.values())
 
+    @property
+    def executions(self) -> int:
+        """Entries sent since a person last looked."""
+        return self._executions
+
     def overtrade_risk_score(self, ts_ns: int) -> float:
         """Share of max_orders_per_minute used in the minute before `ts_ns`: 0 … 1."""
-        self._forget_before(ts_ns)
-        return min(len(self._order_times) / self._limits.max_orders_per_minute, 1.0)
+        return self._throttle.score(ts_ns)
 
     def penalty_active(self, ts_ns: int) -> bool:
         """Whether overtrading is to be penalised: the score is above `PENALTY_ABOVE`."""
@@ -130,26 +118,23 @@ class RiskController:
             "realized_today": facts.realized_today,
             "unrealized": facts.unrealized,
             "unknown_orders": facts.unknown_orders,
+            "messages_today": self._throttle.sent_today,
+            "executions": self._executions,
         }
 
     # --------------------------------------------------------------------------------------------------- verdicts
 
     def check_entry(self, bracket: Bracket, prediction: Prediction | None, facts: RiskFacts) -> Verdict:
         """May this entry be sent, with its stop and target? Counted as sent when allowed: ask once per order."""
-        entry = bracket.entry
         denied = (
-            self._check_sense(entry)
-            or self._check_protection(bracket)
+            self._rules.check_bracket(bracket)
             or self._check_moment(prediction, facts)
-            or self._check_size_and_price(entry, facts)
-            or self._check_worst_case(entry, facts)
-            or self._check_repetition(entry, facts)
+            or self._rules.check_entry(bracket, facts)
         )
         if denied is not None:
             return denied
-        self._last_entry = (facts.ts_ns, entry.side, entry.quantity, entry.price)
-        self._used_ids.update(order.client_order_id for order in (entry, bracket.stop, bracket.target))
-        self.count_message(facts.ts_ns)
+        self._rules.use(bracket, facts.ts_ns)
+        self._throttle.order(facts.ts_ns, BRACKET_MESSAGES)
         return ALLOWED
 
     def check_order(self, order: Order, facts: RiskFacts) -> Verdict:
@@ -158,11 +143,11 @@ class RiskController:
         Refused are nonsense, a reused identifier, an order that reduces nothing, and one that together with the orders
         already working could turn the position into one beyond the limit on the other side. Counted when allowed.
         """
-        denied = self._check_sense(order) or self._check_reducing(order, facts) or self._check_worst_case(order, facts)
+        denied = self._rules.check_reducing(order, facts)
         if denied is not None:
             return denied
-        self._used_ids.add(order.client_order_id)
-        self.count_message(facts.ts_ns)
+        self._rules.use_id(order.client_order_id)
+        self._throttle.order(facts.ts_ns)
         return ALLOWED
 
     def check_new_risk(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict:
@@ -173,159 +158,91 @@ class RiskController:
         return (
             self._check_latches()
             or self._check_account(facts)
-            or self._check_link(facts)
-            or self._check_market(facts)
+            or self._check_server(facts)
+            or self._check_touch(facts)
+            or self._watch.check(facts.ts_ns)
             or self._check_prediction(prediction, facts)
-            or self._check_rate(facts.ts_ns)
+            or self._throttle.check(facts.ts_ns)
         )
-
-    def _check_sense(self, order: Order) -> Verdict | None:
-        if not (math.isfinite(order.price) and math.isfinite(order.limit_price)):
-            return _deny(RiskCode.NOT_FINITE, price=order.price, limit_price=order.limit_price)
-        if order.symbol != self._instrument.symbol:
-            return _deny(RiskCode.UNKNOWN_SYMBOL, symbol=order.symbol, configured=self._instrument.symbol)
-        if order.account != self._account:
-            return _deny(RiskCode.UNKNOWN_ACCOUNT, account=order.account, configured=self._account)
-        if order.quantity < 1 or not order.client_order_id or not self._is_priced(order):
-            return _deny(
-                RiskCode.ORDER_INVALID, id=order.client_order_id, quantity=order.quantity, type=order.type.name,
-                price=order.price, limit_price=order.limit_price,
-            )  # fmt: skip
-        if order.client_order_id in self._used_ids:
-            return _deny(RiskCode.DUPLICATE_ORDER, id=order.client_order_id)
-        return None
-
-    def _is_priced(self, order: Order) -> bool:
-        if order.type is OrderType.MARKET:
-            return True
-        limit_fits = order.type is not OrderType.STOP_LIMIT or self._is_valid_price(order.limit_price)
-        return limit_fits and self._is_valid_price(order.price)
-
-    def _is_valid_price(self, price: float) -> bool:
-        ticks = price / self._instrument.tick_size
-        return price > 0.0 and abs(ticks - round(ticks)) < 1e-6
-
-    def _check_protection(self, bracket: Bracket) -> Verdict | None:
-        """Stop and target close exactly what the entry opens, on the right sides of its price."""
-        entry, stop, target = bracket.entry, bracket.stop, bracket.target
-        close = entry.side.opposite
-        if entry.role is not OrderRole.ENTRY or entry.type is OrderType.MARKET:
-            code = RiskCode.MARKET_ORDER if entry.role is OrderRole.ENTRY else RiskCode.ORDER_INVALID
-            return _deny(code, role=entry.role, type=entry.type.name)
-        for order, role, kind in ((stop, OrderRole.STOP, OrderType.STOP), (target, OrderRole.TARGET, OrderType.LIMIT)):
-            denied = self._check_sense(order)
-            if denied is not None:
-                return denied
-            beyond = (order.price - entry.price) * entry.side * (1 if role is OrderRole.TARGET else -1)
-            fits = order.side is close and order.quantity == entry.quantity
-            if order.role is not role or order.type is not kind or not fits or beyond <= 0:
-                return _deny(
-                    RiskCode.UNPROTECTED, leg=role, role=order.role, type=order.type.name, side=order.side.name,
-                    quantity=order.quantity, price=order.price, entry=entry.price,
-                )  # fmt: skip
-        if len({entry.client_order_id, stop.client_order_id, target.client_order_id}) < 3:
-            return _deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id)
-        return None
 
     def _check_latches(self) -> Verdict | None:
         for latch in self._latches.values():
-            return _deny(latch.code, since=iso_utc(latch.ts_ns), **latch.context)
+            return deny(latch.code, since=iso_utc(latch.ts_ns), **latch.context)
+        if self._executions >= self._max_executions:
+            return deny(RiskCode.REPEATED_EXECUTION, executions=self._executions, limit=self._max_executions)
         return None
 
     def _check_account(self, facts: RiskFacts) -> Verdict | None:
-        money = (facts.realized_today, facts.unrealized, facts.drawdown)
-        if not all(map(math.isfinite, money)):
-            return _deny(RiskCode.NOT_FINITE, realized_today=money[0], unrealized=money[1], drawdown=money[2])
+        if not math.isfinite(facts.realized_today + facts.unrealized + facts.drawdown):
+            return deny(
+                RiskCode.NOT_FINITE, realized_today=facts.realized_today, unrealized=facts.unrealized,
+                drawdown=facts.drawdown,
+            )  # fmt: skip
         if (loss := self._daily_loss(facts)) is not None:
             return Verdict(RiskCode.DAILY_LOSS, loss)
         if (drawdown := self._drawdown(facts)) is not None:
             return Verdict(RiskCode.DRAWDOWN, drawdown)
         return None
 
-    def _check_link(self, facts: RiskFacts) -> Verdict | None:
+    @staticmethod
+    def _check_server(facts: RiskFacts) -> Verdict | None:
         if not facts.link_up:
-            return _deny(RiskCode.LINK_DOWN)
+            return deny(RiskCode.LINK_DOWN)
         if facts.unknown_orders or not facts.reconciled:
-            return _deny(RiskCode.UNKNOWN_ORDERS, orders=facts.unknown_orders, reconciled=facts.reconciled)
+            return deny(RiskCode.UNKNOWN_ORDERS, orders=facts.unknown_orders, reconciled=facts.reconciled)
         return None
 
-    def _check_market(self, facts: RiskFacts) -> Verdict | None:
-        bid, ask, limits = facts.bid, facts.ask, self._limits
+    def _check_touch(self, facts: RiskFacts) -> Verdict | None:
+        bid, ask = facts.bid, facts.ask
         if not (math.isfinite(bid) and math.isfinite(ask) and bid > 0.0):
-            return _deny(RiskCode.NO_PRICE, bid=bid, ask=ask)
+            return deny(RiskCode.NO_PRICE, bid=bid, ask=ask)
         age_s = (facts.ts_ns - facts.touch_ns) / NS_PER_S
-        if abs(age_s) > limits.max_price_age_s:  # a touch from the future is as wrong as an old one
-            return _deny(RiskCode.STALE_PRICE, age_s=round(age_s, 3), limit_s=limits.max_price_age_s)
+        if abs(age_s) > self._max_price_age_s:  # a touch from the future is as wrong as an old one
+            return deny(RiskCode.STALE_PRICE, age_s=round(age_s, 3), limit_s=self._max_price_age_s)
         if bid >= ask:
-            return _deny(RiskCode.CROSSED_MARKET, bid=bid, ask=ask)
-        spread = (ask - bid) / self._instrument.tick_size
-        if spread > limits.max_spread_ticks + 1e-6:
-            return _deny(RiskCode.WIDE_SPREAD, ticks=round(spread, 3), limit=limits.max_spread_ticks)
+            return deny(RiskCode.CROSSED_MARKET, bid=bid, ask=ask)
+        spread = (ask - bid) / self._tick_size
+        if spread > self._max_spread:
+            return deny(RiskCode.WIDE_SPREAD, ticks=round(spread, 3), limit=round(self._max_spread))
         return None
 
     def _check_prediction(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict | None:
         if prediction is None:
-            return _deny(RiskCode.NO_PREDICTION)
+            return deny(RiskCode.NO_PREDICTION)
         action, probability, out = prediction.action, prediction.probability, prediction.out_of_range_share
-        numbers = (action, probability, out, *prediction.regime_probs, facts.inference_ms)
-        if not all(map(math.isfinite, numbers)):
-            return _deny(RiskCode.NOT_FINITE, action=action, probability=probability, out_of_range_share=out)
+        if not math.isfinite(action + probability + out + sum(prediction.regime_probs) + sum(facts.delays)):
+            return deny(RiskCode.NOT_FINITE, action=action, probability=probability, out_of_range_share=out)
         if not (-1.0 <= action <= 1.0 and 0.0 <= probability <= 1.0):
-            return _deny(RiskCode.ACTION_RANGE, action=action, probability=probability)
+            return deny(RiskCode.ACTION_RANGE, action=action, probability=probability)
         if out > self._max_out_of_range_share:
-            return _deny(RiskCode.OUT_OF_TRAINING_RANGE, share=round(out, 4), limit=self._max_out_of_range_share)
-        if facts.inference_ms > self._max_inference_ms:
-            return _deny(RiskCode.SLOW_INFERENCE, ms=round(facts.inference_ms, 3), limit_ms=self._max_inference_ms)
-        return None
+            return deny(RiskCode.OUT_OF_TRAINING_RANGE, share=round(out, 4), limit=self._max_out_of_range_share)
+        return self._check_delays(*facts.delays)
 
-    def _check_rate(self, ts_ns: int) -> Verdict | None:
-        self._forget_before(ts_ns)
-        if len(self._order_times) >= self._limits.max_orders_per_minute:
-            return _deny(RiskCode.ORDER_RATE, orders=len(self._order_times), limit=self._limits.max_orders_per_minute)
-        return None
-
-    def _check_size_and_price(self, entry: Order, facts: RiskFacts) -> Verdict | None:
-        limits = self._limits
-        if entry.quantity > limits.max_order_contracts:
-            return _deny(RiskCode.ORDER_SIZE, contracts=entry.quantity, limit=limits.max_order_contracts)
-        touch = facts.ask if entry.side is Side.BUY else facts.bid
-        prices = (entry.price, entry.limit_price) if entry.type is OrderType.STOP_LIMIT else (entry.price,)
-        away = max(abs(price - touch) for price in prices) / self._instrument.tick_size
-        if not away <= limits.max_price_deviation_ticks + 1e-6:
-            limit = limits.max_price_deviation_ticks
-            return _deny(RiskCode.PRICE_COLLAR, price=entry.price, touch=touch, ticks=round(away, 3), limit=limit)
-        return None
-
-    def _check_worst_case(self, order: Order, facts: RiskFacts) -> Verdict | None:
-        """Position, all working orders of the order's side and the order itself, if all of them fill."""
-        working = facts.working_buy if order.side is Side.BUY else facts.working_sell
-        worst = facts.position + order.side * (max(working, 0) + order.quantity)
-        if worst * order.side > self._limits.max_position_contracts:
-            limit = self._limits.max_position_contracts
-            return _deny(RiskCode.POSITION_LIMIT, position=facts.position, working=working, worst=worst, limit=limit)
-        return None
-
-    def _check_repetition(self, entry: Order, facts: RiskFacts) -> Verdict | None:
-        if self._last_entry is None:
-            return None
-        ts_ns, *same = self._last_entry
-        if same == [entry.side, entry.quantity, entry.price] and abs(facts.ts_ns - ts_ns) < DUPLICATE_WINDOW_NS:
-            return _deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id, price=entry.price)
-        return None
-
-    @staticmethod
-    def _check_reducing(order: Order, facts: RiskFacts) -> Verdict | None:
-        if order.role is OrderRole.ENTRY:
-            return _deny(RiskCode.UNPROTECTED, id=order.client_order_id, role=order.role)
-        if order.quantity > -order.side * facts.position:
-            return _deny(RiskCode.NOT_REDUCING, side=order.side.name, quantity=order.quantity, position=facts.position)
+    def _check_delays(self, inference_ms: float, decision_ms: float) -> Verdict | None:
+        if inference_ms > self._max_inference_ms:
+            return deny(RiskCode.SLOW_INFERENCE, ms=round(inference_ms, 3), limit_ms=self._max_inference_ms)
+        if decision_ms > self._max_decision_ms:
+            return deny(RiskCode.LATE_DECISION, ms=round(decision_ms, 3), limit_ms=self._max_decision_ms)
         return None
 
     # ------------------------------------------------------------------------------------------- what has happened
 
-    def count_message(self, ts_ns: int) -> None:
-        """An order or a replace was sent at `ts_ns`. Replaces are counted by whoever sends them, cancels never."""
-        self._order_times.append(ts_ns)
+    def see(self, events: EventArray) -> None:
+        """Market events pass; at least one."""
+        self._watch.see(events)
+
+    def start_day(self) -> None:
+        """A trading day begins: what counts by the day starts anew, and overrides end. Latches stay."""
+        self._throttle.start_day()
+        self._loss_allowed = 0.0
+
+    def count_replace(self, ts_ns: int) -> None:
+        """An order was moved. Exits are not held back by it."""
+        self._throttle.order(ts_ns)
+
+    def count_cancel(self, ts_ns: int) -> None:
+        """A cancel was sent: it uses up the exchange's patience, and is never held back itself."""
+        self._throttle.message(ts_ns)
 
     def watch(self, facts: RiskFacts) -> list[Latch]:
         """Look at the account; returns the latches this sets, which the caller journals and makes known."""
@@ -334,19 +251,38 @@ class RiskController:
             found += self._set(RiskCode.DAILY_LOSS, facts.ts_ns, loss)
         if (drawdown := self._drawdown(facts)) is not None:
             found += self._set(RiskCode.DRAWDOWN, facts.ts_ns, drawdown)
+        if abs(facts.position) > self._max_position:
+            breach = {"position": facts.position, "limit": self._max_position}
+            found += self._set(RiskCode.POSITION_BREACH, facts.ts_ns, breach)
         return found
+
+    def on_entry_sent(self, ts_ns: int) -> list[Latch]:
+        """An entry has left; returns the latch this sets, which is for the next one."""
+        self._executions += 1
+        if self._executions < self._max_executions:
+            return []
+        context = {"executions": self._executions, "limit": self._max_executions}
+        return self._set(RiskCode.REPEATED_EXECUTION, ts_ns, context)
+
+    def on_fill(self, ts_ns: int, side: Side, price: float, expected: float) -> list[Latch]:
+        """An order was filled at `price`, `expected` or better was due; returns the latch this sets."""
+        worse = (price - expected) * side / self._tick_size
+        if worse <= self._max_slippage:
+            return []
+        context = {"price": price, "expected": expected, "ticks": round(worse, 3)}
+        return self._set(RiskCode.SLIPPAGE, ts_ns, context)
 
     def on_trade(self, trade: Trade) -> list[Latch]:
         """A round trip closed; returns the latch this sets."""
         self._losses = self._losses + 1 if trade.profit < 0 else 0
-        if self._losses < self._limits.max_consecutive_losses:
+        if self._losses < self._max_losses:
             return []
         return self._set(RiskCode.CONSECUTIVE_LOSSES, trade.exit_ns, {"losses": self._losses})
 
     def on_reject(self, ts_ns: int, text: str) -> list[Latch]:
         """The server refused an order; returns the latch this sets."""
         self._rejects += 1
-        if self._rejects < self._limits.max_consecutive_rejects:
+        if self._rejects < self._max_rejects:
             return []
         return self._set(RiskCode.CONSECUTIVE_REJECTS, ts_ns, {"rejects": self._rejects, "last": text})
 
@@ -354,20 +290,46 @@ class RiskController:
         """The server took an order: rejects are no longer consecutive."""
         self._rejects = 0
 
-    def halt(self, ts_ns: int, by: str) -> list[Latch]:
-        """Stop on purpose; returns the latch this sets. Working orders are the caller's to cancel."""
-        return self._set(RiskCode.HALTED, ts_ns, {"by": by})
+    # ------------------------------------------------------------------------------------------- stopped on purpose
 
-    def resume(self) -> tuple[RiskCode, ...]:
-        """An operator resumes: all latches and streaks are cleared; returns which, for the journal.
+    def halt(self, ts_ns: int, by: str, code: RiskCode = RiskCode.HALTED) -> list[Latch]:
+        """Stop on purpose, as one of `HALTING`; returns the latch this sets. Working orders are the caller's."""
+        return self._set(code, ts_ns, {"by": by})
 
-        A limit still exceeded latches again at the next `watch`: a daily loss lasts until the next trading day. For a
-        drawdown the ledger's peak is rebased by the caller.
+    def still_exceeded(self, code: RiskCode, facts: RiskFacts) -> bool:
+        """Whether lifting this latch would override a limit that is still exceeded."""
+        if code is RiskCode.DAILY_LOSS:
+            return self._daily_loss(facts) is not None
+        return code is RiskCode.DRAWDOWN and self._drawdown(facts) is not None
+
+    def resume(self, facts: RiskFacts, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+        """An operator lifts the latch `code`, or all that need no name; returns which were set, for the journal.
+
+        A daily loss needs its name until the next trading day. Lifted by name, as much again may be lost until the day
+        or the run ends. For a drawdown the ledger's peak is rebased by the caller. `rearm` is a word of its own.
         """
-        cleared = tuple(self._latches)
-        self._latches.clear()
-        self._losses = self._rejects = 0
-        return cleared
+        wanted = tuple(self._latches) if code is None else (code,) if code in self._latches else ()
+        lifted = tuple(each for each in wanted if code is not None or self._needs_no_name(each, facts))
+        for each in lifted:
+            del self._latches[each]
+        if RiskCode.DAILY_LOSS in lifted and self.still_exceeded(RiskCode.DAILY_LOSS, facts):
+            self._loss_allowed = -facts.result
+        if code in {None, RiskCode.CONSECUTIVE_LOSSES}:
+            self._losses = 0
+        if code in {None, RiskCode.CONSECUTIVE_REJECTS}:
+            self._rejects = 0
+        return lifted
+
+    def rearm(self, ts_ns: int) -> Latch:
+        """A person has looked at what was executed, and the count begins anew; returns what ended, for the journal."""
+        context = {"executions": self._executions, "limit": self._max_executions}
+        self._executions = 0
+        return self._latches.pop(RiskCode.REPEATED_EXECUTION, Latch(RiskCode.REPEATED_EXECUTION, ts_ns, context))
+
+    def _needs_no_name(self, code: RiskCode, facts: RiskFacts) -> bool:
+        if code is RiskCode.DAILY_LOSS:
+            return self._daily_loss(facts) is None
+        return not is_lifted_by_name(code)
 
     def _set(self, code: RiskCode, ts_ns: int, context: dict[str, Any]) -> list[Latch]:
         if code in self._latches:
@@ -376,19 +338,10 @@ class RiskController:
         return [latch]
 
     def _daily_loss(self, facts: RiskFacts) -> dict[str, Any] | None:
-        result, limit = facts.realized_today + facts.unrealized, self._limits.max_daily_loss
+        result, limit = facts.result, self._max_daily_loss + self._loss_allowed
         return {"result": round(result, 2), "limit": limit} if -result >= limit else None
 
     def _drawdown(self, facts: RiskFacts) -> dict[str, Any] | None:
-        limit = self._limits.max_drawdown_share
+        limit = self._max_drawdown
         exceeded = facts.drawdown >= limit and facts.drawdown > 0.0
         return {"drawdown": round(facts.drawdown, 5), "limit": limit} if exceeded else None
-
-    def _forget_before(self, ts_ns: int) -> None:
-        times = self._order_times
-        while times and times[0] <= ts_ns - MINUTE_NS:
-            times.popleft()
-
-
-def _deny(code: RiskCode, **context: Any) -> Verdict:
-    return Verdict(code, context)

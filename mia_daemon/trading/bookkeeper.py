@@ -77,8 +77,17 @@ class Bookkeeper:
         self._working.fill(fill)
         self.last_fill_ns = max(self.last_fill_ns, fill.ts_ns)
         self._notices.fill(fill)
+        self._judge(fill, entry)
         self._closed(trades)
         return True
+
+    def _judge(self, fill: Fill, entry: WorkingOrder) -> None:
+        """Compare with the price the order stood for: a stop's trigger, a limit; of a flatten the touch."""
+        side, touch = fill.side, self._market.touch
+        asked = [price * side for price in (entry.order.price, entry.price, entry.asked_price) if price]
+        if asked or touch.known:
+            expected = max(asked) * side if asked else touch.take(side)
+            self._breakers.trip(self._risk.on_fill(fill.ts_ns, side, fill.price, expected))
 
     def knows(self, fill: Fill) -> bool:
         """Whether the execution is booked, also by an earlier run; False when the journal can't say."""
@@ -118,6 +127,7 @@ class Bookkeeper:
         if ts_ns >= self._day_ends_ns:
             if self._day_ends_ns:
                 self._ledger.start_day()
+                self._risk.start_day()
             self._day_ends_ns = self._calendar.next_open_ns(ts_ns) or NEVER
 
     def mark(self) -> None:

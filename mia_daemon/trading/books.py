@@ -61,6 +61,8 @@ def open_books(
         max_inference_ms=settings.model.max_inference_ms,
         latches=left.latches if left else (),
         consecutive_losses=left.consecutive_losses if left else 0,
+        executions=journal.executions_since_rearm() if left else 0,
+        messages_today=journal.messages_since(day_start_ns) if left else 0,
     )
     executor = TradeExecutor(
         settings=settings,
@@ -81,6 +83,6 @@ def open_books(
             left.fills, day_start_ns=day_start_ns, peak_equity=left.peak_equity, trade_ids=left.trade_ids
         ):
             journal.record_trade(trade)
-        executor.restore(left.orders, left.last_fill_ns)
+        executor.restore(left.orders, left.last_fill_ns, last_ns)
         broker.restore(left.orders, ledger.position, ledger.average_price, ledger.equity)
     return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
+from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.records import Priority
 from mia_daemon.risk.codes import Latch, RiskCode
+from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.order_desk import Warn
 from mia_daemon.trading.touch import Market
 
-_STOP_OUT: Final = frozenset({RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN})
+_LOSSES: Final = frozenset({RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN})
 """Limits that also close the position: what is lost on it counts against them."""
 
 
@@ -20,6 +22,8 @@ class Breakers:
     """Carries out what the risk controller latches.
 
     Args:
+        incidents: what is done about a position beyond its limit.
+        facts: what risk goes by, now.
         close: begin to close the position, for this reason.
         cancel_entries: ask for the cancellation of every entry.
     """
@@ -30,7 +34,9 @@ class Breakers:
         journal: Journal,
         market: Market,
         warn: Warn,
+        incidents: IncidentSettings,
         *,
+        facts: Callable[[], RiskFacts],
         close: Callable[[str], None],
         cancel_entries: Callable[[], None],
     ) -> None:
@@ -38,28 +44,49 @@ class Breakers:
         self._journal = journal
         self._market = market
         self._warn = warn
+        breach = {RiskCode.POSITION_BREACH} if incidents.on_position_breach == "flatten" else set()
+        self._closing = _LOSSES | breach
+        self._facts = facts
         self._close = close
         self._cancel_entries = cancel_entries
 
     def trip(self, latches: Iterable[Latch]) -> None:
-        """Make new latches known and lasting; those that limit losses also close the position."""
+        """Make new latches effective, known and lasting, in this order.
+
+        Entries still working are cancelled, but for those that were within the count when they left.
+        """
         for latch in latches:
-            self._warn(latch.code.value, Priority.CRITICAL, latch.text, latch.context)
-            if latch.code in _STOP_OUT:
+            if latch.code is not RiskCode.REPEATED_EXECUTION:
+                self._cancel_entries()
+            if latch.code in self._closing:
                 self._close(latch.code.value)
+            self._warn(latch.code.value, Priority.CRITICAL, latch.text, latch.context)
             self.write(partial(self._journal.set_latch, latch))
 
-    def clear(self, by: str) -> tuple[RiskCode, ...]:
-        """Clear every latch, on file too; returns which were set."""
-        cleared = self._risk.resume()
+    def lift(self, by: str, code: RiskCode | None) -> tuple[RiskCode, ...]:
+        """Lift one latch, or all that need no name, on file too; returns which were set."""
+        lifted = self._risk.resume(self._facts(), code)
 
         def write() -> None:
             with self._journal.booking():
-                for code in cleared:
-                    self._journal.clear_latch(code, self._market.now_ns, by)
+                for each in lifted:
+                    self._journal.clear_latch(each, self._market.now_ns, by)
 
         self.write(write)
-        return cleared
+        return lifted
+
+    def rearm(self, by: str) -> int:
+        """A person has looked: on file as a latch that was set and lifted, whether or not it had tripped yet."""
+        now_ns = self._market.now_ns
+        ended = self._risk.rearm(now_ns)
+
+        def write() -> None:
+            with self._journal.booking():
+                self._journal.set_latch(ended)
+                self._journal.clear_latch(ended.code, now_ns, by)
+
+        self.write(write)
+        return int(ended.context["executions"])
 
     def write(self, write: Callable[[], object]) -> None:
         """Write to the journal what nothing waits for; a failure halts."""
@@ -71,6 +98,6 @@ class Breakers:
     def journal_failed(self, error: JournalError) -> None:
         """Trading stops, cancels and exits still go out."""
         latches = self._risk.halt(self._market.now_ns, "journal")
-        self._warn("journal", Priority.URGENT, f"{error}; no new positions, exits still go out", {})
         if latches:
             self._cancel_entries()
+        self._warn("journal", Priority.URGENT, f"{error}; no new positions, exits still go out", {})

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S
-from mia_daemon.config import Mode
+from mia_daemon.config import WAIVED, Mode
 from mia_daemon.errors import StartError, UsageError
 from mia_daemon.records import Action, Decision, Fill, OrderRole, OrderType, Prediction, RegimeProbs, Side, Trade
-from mia_daemon.risk.risk_controller import MINUTE_NS, PENALTY_ABOVE
+from mia_daemon.risk.throttle import MINUTE_NS, PENALTY_ABOVE
 from mia_daemon.trading.journal_trips import Trip, names, paired, trips
 from mia_daemon.trading.journal_view import JournalView, Row, run_of
 from mia_daemon.trading.trade_log import TradeLog
@@ -113,6 +113,8 @@ def _write_decisions(view: JournalView, run: Row, open_trips: "_TripNames", log:
     run_id = run["run_id"]
     within = "FROM decisions WHERE decision_id >= ? AND decision_id < ?", (f"{run_id}-", f"{run_id}.")
     limit = run["config"].get("risk", {}).get("max_orders_per_minute")
+    if limit == WAIVED:
+        limit = math.inf
     if limit is None:
         notes.append(f"penalty_log.csv of run {run_id}: its configuration is not on file")
     messages = sorted(_messages(view, run, *within))

@@ -107,6 +107,15 @@ class JournalReader:
         newest = "SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity)"
         return int(self._query(newest).fetchone()[0] or 0)
 
+    def executions_since_rearm(self) -> int:
+        """Entries sent since a person last looked at them: all, less those that each look has ended."""
+        row = self._query(_SELECT_EXECUTIONS).fetchone()
+        return max(int(row[0]) - int(row[1]), 0)
+
+    def messages_since(self, ts_ns: int) -> int:
+        """Orders, replaces and cancels sent since then."""
+        return int(self._query(_SELECT_MESSAGES, {"since": ts_ns}).fetchone()[0])
+
     def recover(self, symbol: str, account: str, day_start_ns: int) -> Recovered:
         """What earlier runs left behind, for a restart.
 
@@ -181,7 +190,7 @@ class JournalReader:
             if position:
                 yield (symbol, account), position
 
-    def _query(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def _query(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
         try:
             return self._db.execute(sql, values)
         except sqlite3.Error as error:
@@ -203,6 +212,14 @@ WHERE booked < MAX(quantity, last_quantity)
     AND NOT (booked >= reported
         AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))
 ORDER BY number"""
+
+_SELECT_MESSAGES: Final = """\
+SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""
+
+_SELECT_EXECUTIONS: Final = """\
+SELECT (SELECT COUNT(*) FROM intents WHERE role = 'entry'),
+    (SELECT COALESCE(SUM(json_extract(context, '$.executions')), 0) FROM latches
+        WHERE code = 'repeated_execution' AND cleared_ns IS NOT NULL)"""
 
 _SELECT_FILLS: Final = """\
 SELECT f.ts_ns, f.execution_id, f.client_order_id, f.server_order_id, f.symbol, f.account, f.side, f.quantity, f.price,

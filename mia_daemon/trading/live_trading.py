@@ -11,6 +11,7 @@ that very event. That makes a replay's decisions independent of how the tasks ha
 
 import asyncio
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,9 @@ from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
+from mia_daemon.risk.facts import NO_DELAYS, Delays
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.stage import EndOfData, Stage, StageCounters
+from mia_daemon.stage import EndOfData, LoopWatch, Stage, StageCounters
 from mia_daemon.trading.trade_executor import TradeExecutor
 from mia_daemon.trading.trading_loop import TradingLoop
 
@@ -103,6 +105,7 @@ class TradingSession:
         on_events: told of each batch before anything else sees it (the recorder).
         max_age_ns: how old an event may be when it arrives for a position to be opened on it; None where the feed has a
             time of its own (simulator, replay).
+        max_skew_ns: by how much it may lie in our future then.
         measured: whether the time an inference took may decide anything; not in replay, which must repeat itself.
     """
 
@@ -118,6 +121,7 @@ class TradingSession:
         sink: DecisionSink,
         on_events: Callable[[EventArray], None] = lambda _events: None,
         max_age_ns: int | None = None,
+        max_skew_ns: float = math.inf,
         measured: bool = True,
     ) -> None:
         self.tally = Tally()
@@ -129,7 +133,9 @@ class TradingSession:
         self._on_events = on_events
         self._max_age_ns = max_age_ns
         self._measured = measured
+        self._max_skew_ns = max_skew_ns
         self._inference_ns = 0
+        self._loop_watch = LoopWatch(clock)
         self._inference = metrics.operation("inference")
         self._probability = metrics.operation("trade_probability")
         self._window = metrics.operation("trade_window_filter")
@@ -154,10 +160,15 @@ class TradingSession:
 
     async def run(self) -> None:
         """Trade until the feed ends. Raises an ExceptionGroup with the error of the task that failed."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._rooms.feed.run(self._batches), name="feed")
-            for stage in self._stages:
-                tasks.create_task(stage.run(), name=stage.name)
+        if self._measured:
+            self._loop_watch.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._rooms.feed.run(self._batches), name="feed")
+                for stage in self._stages:
+                    tasks.create_task(stage.run(), name=stage.name)
+        finally:
+            self._loop_watch.stop()
 
     # The tasks' work, in the order of the data.
 
@@ -186,12 +197,12 @@ class TradingSession:
     async def _execute(self, signal: Signal) -> Sequence[None]:
         """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
         rooms, now, window = self._rooms, self._clock.monotonic_ns, signal.window
-        inference_ms = self._inference_ns / NS_PER_MS if self._measured else 0.0
-        situation = rooms.executor.situation(self._entries(signal))
+        delays = self._delays(window)
+        situation = rooms.executor.situation(self._entries(signal, delays))
         started = now()
         decision = rooms.loop.decide(window, signal.prediction, signal.account, situation)
         decided = now()
-        verdict = rooms.executor.execute(decision, window.born_ns, inference_ms)
+        verdict = rooms.executor.execute(decision, window.born_ns, delays)
         self._executor.add(now() - decided)
         self._loop.add(decided - started)
         # What nobody waits for comes after the orders have left.
@@ -201,7 +212,14 @@ class TradingSession:
         self._sink.decision(decision, verdict, window.values)
         return ()
 
-    def _entries(self, signal: Signal) -> Verdict:
+    def _delays(self, window: FeatureWindow) -> Delays:
+        """How old the decision is: its bytes may have lain unread for as long as the loop was last held up."""
+        if not self._measured:
+            return NO_DELAYS
+        waited_ns = self._clock.monotonic_ns() - window.born_ns if window.born_ns else 0
+        return Delays(self._inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
+
+    def _entries(self, signal: Signal, delays: Delays) -> Verdict:
         """What risk and the trade window say of a new position now; they are asked when the signal would open one."""
         rooms, now = self._rooms, self._clock.monotonic_ns
         if not rooms.loop.wants_entry(signal.prediction, signal.account):
@@ -209,7 +227,7 @@ class TradingSession:
         started = now()
         window = self._age_verdict(signal.window) or rooms.window_filter.check(signal.window.ts_ns)
         filtered = now()
-        risk = rooms.executor.new_risk(signal.prediction)
+        risk = rooms.executor.new_risk(signal.prediction, delays)
         self._risk.add(now() - filtered)
         self._window.add(filtered - started)
         return window if risk.allowed else risk
@@ -219,4 +237,8 @@ class TradingSession:
         if self._max_age_ns is None:
             return None
         age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns
-        return Verdict(RiskCode.STALE_PRICE, {"age_s": age_ns / NS_PER_S}) if age_ns > self._max_age_ns else None
+        if age_ns > self._max_age_ns:
+            return Verdict(RiskCode.STALE_PRICE, {"age_s": age_ns / NS_PER_S})
+        if -age_ns > self._max_skew_ns:
+            return Verdict(RiskCode.CLOCK_SKEW, {"ahead_s": -age_ns / NS_PER_S})
+        return None

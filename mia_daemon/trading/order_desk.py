@@ -21,7 +21,8 @@ from mia_daemon.records import (
     Side,
     TimeInForce,
 )
-from mia_daemon.risk.risk_controller import RiskController, RiskFacts
+from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
+from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.journal import Journal, RequestKind
 from mia_daemon.trading.journal_reading import OpenOrder
@@ -34,7 +35,7 @@ Warn = Callable[[str, Priority, str, dict[str, Any]], None]
 class TellFacts(Protocol):
     """What risk goes by, now."""
 
-    def __call__(self, inference_ms: float = 0.0) -> RiskFacts: ...
+    def __call__(self, delays: Delays = NO_DELAYS) -> RiskFacts: ...
 
 
 _PROTECTIVE = frozenset({OrderRole.STOP, OrderRole.TARGET})
@@ -199,16 +200,27 @@ class OrderDesk:
         self.reasons[order.client_order_id] = reason
 
     def cancel(self, entry: WorkingOrder, ts_ns: int) -> None:
-        """Ask for its cancellation, once: while that is unanswered nothing is sent.
+        """Ask for its cancellation, once: while that is unanswered nothing is sent."""
+        self.cancel_all((entry,), ts_ns)
 
-        It leaves before it is written down: it only takes risk away, and a file that is held or fails may not delay it.
+    def cancel_all(self, entries: Iterable[WorkingOrder], ts_ns: int) -> None:
+        """Ask for their cancellation; all have left before the first is written down.
+
+        A cancel only takes risk away, and a file that is held or fails may not delay it.
         """
-        if entry.cancel_pending or not entry.live:
-            return
-        name = entry.client_order_id
-        self.working.cancel_sent(entry, ts_ns)
-        self._broker.cancel(name)
-        self._write_if_possible(lambda: self._journal.record_request(name, RequestKind.CANCEL, ts_ns))
+        wanted = [entry for entry in entries if entry.live and not entry.cancel_pending]
+        for entry in wanted:
+            self.working.cancel_sent(entry, ts_ns)
+            self._risk.count_cancel(ts_ns)
+            self._broker.cancel(entry.client_order_id)
+
+        def write() -> None:
+            with self._journal.booking():
+                for entry in wanted:
+                    self._journal.record_request(entry.client_order_id, RequestKind.CANCEL, ts_ns)
+
+        if wanted:
+            self._write_if_possible(write)
 
     def replace(self, entry: WorkingOrder, price: float, reason: str, ts_ns: int) -> None:
         """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say."""
@@ -223,7 +235,7 @@ class OrderDesk:
         self._write_if_possible(write)
         self.working.replace_sent(entry, ts_ns, price)
         self.reasons[name] = reason
-        self._risk.count_message(ts_ns)
+        self._risk.count_replace(ts_ns)
         self._broker.replace(name, price, quantity)
 
     def _add(self, orders: tuple[Order, ...], ts_ns: int) -> None:

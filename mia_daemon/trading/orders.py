@@ -5,11 +5,12 @@ sent, only the server's word moves an order, and an order of which nothing certa
 resolves it: a fill, an order update, or a complete list of open orders with or without it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderUpdate, Side
+from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
 
 
 class OrderState(StrEnum):
@@ -351,6 +352,14 @@ class WorkingOrders:
             for entry in self._live.values()
             if entry.order.role is OrderRole.STOP and entry.order.side is side and entry.at_server
         )
+
+    def best_limit(self, side: Side) -> float:
+        """The best price at which a limit order of ours may rest on `side`; infinitely far away when there is none."""
+        best = -math.inf
+        for entry in self._live.values():
+            if entry.order.side is side and entry.order.type is OrderType.LIMIT and entry.live:
+                best = max(best, entry.price * side, entry.asked_price * side if entry.asked_price else -math.inf)
+        return best * side
 
     def with_role(self, *roles: OrderRole) -> list[WorkingOrder]:
         """Those not done whose role is one of `roles`, oldest first."""

@@ -38,7 +38,7 @@ class KeeperPolicy:
     protection_attempts: int = 2  # new stops before the position is closed instead
 
     @classmethod
-    def of(cls, settings: Settings, stretch: float, *, flatten_unprotected: bool) -> Self:
+    def of(cls, settings: Settings, stretch: float) -> Self:
         """As configured; what waits for an answer waits `stretch` times longer than in real time."""
         return cls(
             stop_ticks=settings.decision.stop_ticks,
@@ -47,7 +47,7 @@ class KeeperPolicy:
             chase_ns=round(NS_PER_S * stretch),
             grace_ns=round(NS_PER_S * stretch),
             escalate_ns=round(10 * NS_PER_S * stretch),
-            flatten_unprotected=flatten_unprotected,
+            flatten_unprotected=settings.incidents.on_unprotected == "flatten",
         )
 
 
@@ -95,8 +95,7 @@ class PositionKeeper:
             self._moves.clear()
 
     def cancel_entries(self, ts_ns: int) -> None:
-        for entry in self._working.with_role(OrderRole.ENTRY):
-            self._desk.cancel(entry, ts_ns)
+        self._desk.cancel_all(self._working.with_role(OrderRole.ENTRY), ts_ns)
 
     def work(self, ts_ns: int, held: Held, touch: Touch) -> int:
         """Do what is missing now; returns the event time at which to look again, NEVER when nothing is pending."""

@@ -5,6 +5,7 @@ from mia_daemon.errors import JournalError
 from mia_daemon.instruments import Instrument
 from mia_daemon.records import Action, Bracket, Decision, OrderRole, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, Verdict
+from mia_daemon.risk.facts import Delays
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.bookkeeper import Bookkeeper
 from mia_daemon.trading.breakers import Breakers
@@ -54,12 +55,12 @@ class PositionOpener:
         self._stop_distance = settings.stop_ticks * tick
         self._target_distance = settings.target_ticks * tick
 
-    def toward(self, decision: Decision, inference_ms: float) -> Outcome:
+    def toward(self, decision: Decision, delays: Delays) -> Outcome:
         """Do what brings the position toward the decision's target now."""
         if decision.action is Action.HOLD or self._keeper.goal:
             return None, ALLOWED
         if self._working.missing_fills():  # the position is about to change by what has filled already
-            return None, self._risk.check_new_risk(decision.prediction, self._facts(inference_ms))
+            return None, self._risk.check_new_risk(decision.prediction, self._facts(delays))
         position, target = self._ledger.position, decision.target
         if position and target * position <= 0:
             self._keeper.want_flat(decision.reason, self._market.now_ns)
@@ -72,10 +73,10 @@ class PositionOpener:
         missing = target - position - coming
         if stale or missing * target <= 0:
             return None, ALLOWED
-        return self._enter(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), inference_ms)
+        return self._enter(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), delays)
 
-    def _enter(self, decision: Decision, side: Side, quantity: int, inference_ms: float) -> Outcome:
-        facts = self._facts(inference_ms)
+    def _enter(self, decision: Decision, side: Side, quantity: int, delays: Delays) -> Outcome:
+        facts = self._facts(delays)
         if not self._market.touch.known:
             return None, self._risk.check_new_risk(decision.prediction, facts)
         bracket = self._bracket(side, quantity, decision.decision_id)
@@ -89,6 +90,7 @@ class PositionOpener:
         except JournalError as error:
             self._breakers.journal_failed(error)
             return None, self._risk.check_new_risk(decision.prediction, facts)
+        self._breakers.trip(self._risk.on_entry_sent(self._market.now_ns))
         return bracket, verdict
 
     def _bracket(self, side: Side, quantity: int, decision_id: str) -> Bracket:

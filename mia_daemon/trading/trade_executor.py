@@ -22,7 +22,8 @@ from mia_daemon.records import (
     Priority,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.risk_controller import RiskController, RiskFacts
+from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
+from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink, LatencyBuckets
 from mia_daemon.trading.account_view import AccountView
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
@@ -77,7 +78,6 @@ class TradeExecutor:
         clock: Clock,
         time_scale: float = 1.0,
         adopt_drift: bool = True,
-        flatten_unprotected: bool = False,
     ) -> None:
         self.tick_to_order = LatencyBuckets()
         self._broker = broker
@@ -97,8 +97,9 @@ class TradeExecutor:
 
         warn = self._warn
         self._breakers = breakers = Breakers(
-            risk, journal, market, warn, close=self._must_close, cancel_entries=self._cancel_entries
-        )
+            risk, journal, market, warn, settings.incidents,
+            facts=self.facts, close=self._must_close, cancel_entries=self._cancel_entries,
+        )  # fmt: skip
         self._desk = desk = OrderDesk(
             broker=broker,
             journal=journal,
@@ -113,7 +114,7 @@ class TradeExecutor:
         self._working = desk.working
         self._view = AccountView(ledger, desk.working, market, server)
         stretch = max(time_scale, 1.0)
-        policy = KeeperPolicy.of(settings, stretch, flatten_unprotected=flatten_unprotected)
+        policy = KeeperPolicy.of(settings, stretch)
         self._keeper = keeper = PositionKeeper(desk, instrument, policy, warn)
         self._bookkeeper = bookkeeper = Bookkeeper(
             ledger, journal, desk.working, risk, breakers, market=market, calendar=calendar, notices=notices
@@ -131,12 +132,15 @@ class TradeExecutor:
         )  # fmt: skip
         broker.start(self.on_broker_event)
 
-    def restore(self, orders: Iterable[OpenOrder], last_fill_ns: int) -> None:
+    def restore(self, orders: Iterable[OpenOrder], last_fill_ns: int, last_event_ns: int = 0) -> None:
         """Orders of earlier runs that are not known to be done: all unknown until `reconcile` has looked.
 
-        To be called once, before the broker connects; the ledger and the risk controller come restored.
+        To be called once, before the broker connects; the ledger and the risk controller come restored, as of the
+        trading day of `last_event_ns`.
         """
         ledger, orders = self._ledger, tuple(orders)
+        if last_event_ns:
+            self._bookkeeper.to_day(last_event_ns)
         self._bookkeeper.last_fill_ns = last_fill_ns
         self._bookkeeper.origins |= {
             order.order.decision_id: order.origin for order in orders if order.order.decision_id
@@ -166,17 +170,17 @@ class TradeExecutor:
         """The last known."""
         return self._market.touch
 
-    def facts(self, inference_ms: float = 0.0) -> RiskFacts:
+    def facts(self, delays: Delays = NO_DELAYS) -> RiskFacts:
         """What risk goes by, now."""
-        return self._view.facts(inference_ms)
+        return self._view.facts(delays)
 
     def account_state(self, seq: int, ts_ns: int) -> AccountState:
         """The account as of the events seen so far, marked at the touch."""
         return self._bookkeeper.state(seq, ts_ns)
 
-    def new_risk(self, prediction: Prediction) -> Verdict:
+    def new_risk(self, prediction: Prediction, delays: Delays = NO_DELAYS) -> Verdict:
         """What risk says of any new position at this moment."""
-        return self._risk.check_new_risk(prediction, self.facts())
+        return self._risk.check_new_risk(prediction, self.facts(delays))
 
     def situation(self, entries: Verdict = ALLOWED) -> Situation:
         """What a decision has to know beside the account; `entries` is the verdict on a new position now."""
@@ -201,7 +205,9 @@ class TradeExecutor:
                 taken = self._broker.on_market(events[done:end])
             finally:
                 self._in_market = False
-            self._market.see(events[done : done + taken])
+            seen = events[done : done + taken]
+            self._market.see(seen)
+            self._risk.see(seen)
             self._bookkeeper.to_day(self._market.now_ns)
             done += taken
             if self._dirty or self._market.now_ns >= self._deadline_ns:
@@ -225,13 +231,13 @@ class TradeExecutor:
 
     # Decisions.
 
-    def execute(self, decision: Decision, born_ns: int = 0, inference_ms: float = 0.0) -> Verdict:
+    def execute(self, decision: Decision, born_ns: int = 0, delays: Delays = NO_DELAYS) -> Verdict:
         """Bring the position toward the decision's target.
 
         Args:
             decision: what is wanted, made on the account as of the last `on_market`.
             born_ns: stopwatch reading when the deciding event's bytes arrived; 0 when not known.
-            inference_ms: how long the prediction took; 0 where it must not matter.
+            delays: on the way to it; none where they must not matter.
 
         Returns:
             The verdict on the entry that it asked for; ALLOWED when it asked for none.
@@ -239,7 +245,7 @@ class TradeExecutor:
         self._breakers.write(lambda: self._journal.record_decision(decision))
         self._acting = True
         try:
-            bracket, verdict = (None, ALLOWED) if self._stopping else self._opener.toward(decision, inference_ms)
+            bracket, verdict = (None, ALLOWED) if self._stopping else self._opener.toward(decision, delays)
         finally:
             self._acting = False
         if bracket is not None:
@@ -275,6 +281,7 @@ class TradeExecutor:
         self._deadline_ns = self._equity_due_ns = NEVER
         agreed = self._server.position in {None, held.quantity}
         if agreed and not (held.quantity or len(self._working) or self._keeper.goal):
+            self._watch_account()  # what was closed may have cost too much
             self._rest()
             return
         self._due(self._reconciler.watch_answers(closing=bool(self._keeper.goal)))
@@ -305,6 +312,9 @@ class TradeExecutor:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""
         self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
         self._bookkeeper.mark()
+        self._watch_account()
+
+    def _watch_account(self) -> None:
         if latches := self._risk.watch(self._view.value()):
             self._breakers.trip(latches)
             self._act()
@@ -329,9 +339,12 @@ class TradeExecutor:
 
         On a failure (no answer) nothing changes, and it stays due.
         """
+        lost = not self._server.agreed
         agree = await self._reconciler.compare()
         if agree is None:
             return False
+        if lost:  # an entry sent before the connection was lost, or by an earlier run, was meant for another market
+            self._cancel_entries()
         self._act()
         return agree
 
@@ -347,12 +360,25 @@ class TradeExecutor:
         self._breakers.trip(self._risk.halt(self._market.now_ns, by))
         self.cancel_all()
 
-    def resume(self, by: str) -> None:
-        """Clear every latch; the books must agree again before anything is entered."""
-        if RiskCode.DRAWDOWN in self._breakers.clear(by):
+    def still_exceeded(self, code: RiskCode) -> bool:
+        """Whether lifting this latch would override a limit that is still exceeded."""
+        return self._risk.still_exceeded(code, self._view.value())
+
+    def resume(self, by: str, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+        """Lift the latch `code`, or all that need no name; returns which were set.
+
+        The books must agree again before anything is entered.
+        """
+        lifted = self._breakers.lift(by, code)
+        if RiskCode.DRAWDOWN in lifted:
             self._ledger.rebase_peak()
         self._server.ask("trading was resumed")
         self._act()
+        return lifted
+
+    def rearm(self, by: str) -> int:
+        """A person has looked at what was executed; returns how many entries that were."""
+        return self._breakers.rearm(by)
 
     def flatten(self, reason: str) -> None:
         """Close the position and cancel entries; trading goes on afterwards unless halted."""
@@ -364,12 +390,17 @@ class TradeExecutor:
         self._cancel_entries()
         self._act()
 
-    def kill(self, by: str, *, flatten: bool) -> None:
-        """Cancel entries first of all, then latch the halt, then, if wanted, close the position."""
+    def kill(self, by: str, *, flatten: bool, code: RiskCode = RiskCode.KILLED) -> None:
+        """Cancel first of all, then latch, then, if wanted, close the position.
+
+        Cancelled is whatever could add to the position. Stop and target go with their entry, by the server; those of a
+        position that is held stay until it is closed, or else the kill would leave it bare.
+        """
         self._cancel_entries()
-        self.halt(by)
+        self._breakers.trip(self._risk.halt(self._market.now_ns, by, code))
         if flatten:
-            self.flatten("kill")
+            self._keeper.want_flat("kill", self._market.now_ns)
+        self._act()
 
     def stop(self, *, flatten: bool) -> None:
         """The daemon is about to end: enter nothing more; close the position or leave it to its stop at the server."""
@@ -399,7 +430,7 @@ class TradeExecutor:
                 f"{self._desk.sent_too_many} more orders left than were approved: trading is halted",
                 {"approved": self._desk.approved},
             )
-            self.kill("order_count", flatten=False)
+            self.kill("order_count", flatten=False, code=RiskCode.ORDER_COUNT)
 
     def _must_close(self, reason: str) -> None:
         self._keeper.want_flat(reason, self._market.now_ns)

@@ -10,8 +10,9 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
 from mia_daemon.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side, Trade
-from mia_daemon.risk.codes import RiskCode, TradingState
-from mia_daemon.risk.risk_controller import RiskController, RiskFacts
+from mia_daemon.risk.codes import RiskCode, TradingState, is_lifted_by_name
+from mia_daemon.risk.facts import Delays, RiskFacts
+from mia_daemon.risk.risk_controller import RiskController
 
 ES = instrument("ESZ26_FUT_CME")
 LIMITS = RiskSettings(
@@ -25,6 +26,16 @@ LIMITS = RiskSettings(
     max_consecutive_losses=3,
     max_consecutive_rejects=2,
     max_spread_ticks=4,
+    max_order_notional=None,
+    max_messages_per_second=None,
+    max_messages_per_day=None,
+    cancel_reserve_share=0.0,
+    max_executions=None,
+    max_price_jump_ticks=None,
+    market_pause_s=0.0,
+    max_clock_skew_s=None,
+    max_decision_age_ms=1000.0,
+    max_fill_slippage_ticks=None,
 )
 NOW = 1_790_000_000 * NS_PER_S
 GOOD = Prediction(RegimeProbs(0.5, 0.3, 0.2), 0.6, 0.7, "baseline", 0.1, "ab")
@@ -123,7 +134,10 @@ def test_an_ordinary_entry_passes():
             {"prediction": dataclasses.replace(GOOD, out_of_range_share=0.5)},
             {"prediction": dataclasses.replace(GOOD, out_of_range_share=0.51)},
         ),
-        (RiskCode.SLOW_INFERENCE, {"inference_ms": 250.0}, {"inference_ms": 250.1}),
+        (RiskCode.SLOW_INFERENCE, {"delays": Delays(250.0)}, {"delays": Delays(250.1)}),
+        (RiskCode.NOT_FINITE, {}, {"delays": Delays(math.nan)}),
+        (RiskCode.LATE_DECISION, {"delays": Delays(0.0, 1000.0)}, {"delays": Delays(0.0, 1000.1)}),
+        (RiskCode.NOT_FINITE, {}, {"delays": Delays(0.0, math.inf)}),
         (RiskCode.DAILY_LOSS, {"realized_today": -999.99}, {"realized_today": -1000.0}),
         (
             RiskCode.DAILY_LOSS,
@@ -197,10 +211,10 @@ def test_the_throttle_lets_the_nth_order_of_a_minute_pass_and_no_other():
 def test_the_penalty_begins_above_four_fifths_of_the_budget():
     risk = controller()
     for n in range(4):
-        risk.count_message(NOW + n)
+        risk.count_replace(NOW + n)
     assert risk.overtrade_risk_score(NOW + 10) == pytest.approx(0.8)
     assert not risk.penalty_active(NOW + 10)
-    risk.count_message(NOW + 10)
+    risk.count_replace(NOW + 10)
     assert risk.penalty_active(NOW + 10)
     assert not risk.penalty_active(NOW + 61 * NS_PER_S)
 
@@ -235,7 +249,7 @@ def test_a_refused_entry_uses_up_nothing():
 
 BAD_WORLD = {
     "link_up": False, "unknown_orders": 3, "reconciled": False, "bid": math.nan, "ask": math.nan, "touch_ns": 0,
-    "realized_today": math.nan, "unrealized": math.nan, "drawdown": math.nan, "inference_ms": math.inf,
+    "realized_today": math.nan, "unrealized": math.nan, "drawdown": math.nan, "delays": Delays(math.inf, math.nan),
 }  # fmt: skip
 
 
@@ -298,17 +312,10 @@ def test_latches_come_back_from_the_journal_and_only_a_resume_clears_them():
     assert second.latches == first.latches
     assert second.state is TradingState.HALTED
     assert entry_code(second) is RiskCode.DRAWDOWN
-    assert second.resume() == (RiskCode.DRAWDOWN, RiskCode.HALTED)
+    assert second.resume(FACTS) == (RiskCode.HALTED,)
+    assert second.resume(FACTS, RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
     assert second.state is TradingState.ACTIVE
     assert entry_code(second) is RiskCode.OK
-
-
-def test_a_resume_on_the_day_of_the_loss_latches_again():
-    risk = controller()
-    risk.watch(facts(realized_today=-1000.0))
-    risk.resume()
-    assert entry_code(risk, realized_today=-1000.0) is RiskCode.DAILY_LOSS
-    assert [latch.code for latch in risk.watch(facts(realized_today=-1000.0))] == [RiskCode.DAILY_LOSS]
 
 
 def test_a_resume_starts_streaks_anew():
@@ -316,7 +323,7 @@ def test_a_resume_starts_streaks_anew():
     for _ in range(3):
         risk.on_trade(lost(-1.0))
     risk.on_reject(NOW, "no margin")
-    risk.resume()
+    risk.resume(FACTS)
     assert risk.on_trade(lost(-1.0)) == []
     assert risk.on_reject(NOW, "no margin") == []
 
@@ -355,7 +362,7 @@ def test_without_any_drawdown_a_limit_of_nothing_does_not_latch():
 
 def test_a_snapshot_has_the_keys_of_the_schema():
     risk = controller()
-    risk.count_message(NOW)
+    risk.count_replace(NOW)
     risk.halt(NOW, "uid 0")
     snapshot = risk.snapshot(facts(drawdown=0.01))
     assert list(snapshot)[:4] == ["timestamp", "drawdown", "overtrade_risk_score", "penalty_active"]
@@ -383,7 +390,7 @@ any_facts = st.builds(
     unknown_orders=st.integers(0, 1),
     link_up=st.booleans(),
     reconciled=st.booleans(),
-    inference_ms=st.floats(0, 400),
+    delays=st.builds(Delays, st.floats(0, 400), st.floats(0, 1500)),
 )
 predictions = st.one_of(
     st.none(),
@@ -420,7 +427,8 @@ def test_whatever_is_told_no_allowed_entry_exceeds_a_limit(known, prediction, si
     assert -1 <= prediction.action <= 1
     assert 0 <= prediction.probability <= 1
     assert prediction.out_of_range_share <= 0.5
-    assert known.inference_ms <= 250
+    assert known.delays.inference_ms <= 250
+    assert known.delays.decision_ms <= 1000
 
 
 @given(any_facts, st.sampled_from(Side), st.integers(1, 6))
@@ -440,7 +448,7 @@ class RiskOverTime(RuleBasedStateMachine):
         super().__init__()
         self.risk = controller()
         self.now, self.n, self.result = NOW, 0, 0.0
-        self.sent, self.set = [], set()
+        self.sent, self.set, self.overridden = [], set(), False
 
     def facts(self, **changes):
         return facts(ts_ns=self.now, touch_ns=self.now, realized_today=self.result, **changes)
@@ -477,7 +485,7 @@ class RiskOverTime(RuleBasedStateMachine):
         self.latch(self.risk.on_trade(lost(profit, self.now)))
         self.latch(self.risk.watch(self.facts()))
         if self.result <= -LIMITS.max_daily_loss:
-            assert RiskCode.DAILY_LOSS in self.set
+            assert not self.risk.check_new_risk(GOOD, self.facts()).allowed or self.overridden
 
     @rule()
     def reject(self):
@@ -490,13 +498,27 @@ class RiskOverTime(RuleBasedStateMachine):
     @rule()
     def restart(self):
         self.risk = RiskController(LIMITS, ES, "Sim1", latches=self.risk.latches)
+        self.overridden = False  # an override ends with the run
+        self.latch(self.risk.watch(self.facts()))
 
     @precondition(lambda self: self.set)
     @rule()
     def resume(self):
-        assert set(self.risk.resume()) == self.set
-        self.set.clear()
+        lifted = set(self.risk.resume(self.facts()))
+        assert lifted == {code for code in self.set if not is_lifted_by_name(code)} | (
+            {RiskCode.DAILY_LOSS} & self.set if self.result > -LIMITS.max_daily_loss else set()
+        )
+        self.set -= lifted
         self.latch(self.risk.watch(self.facts()))
+
+    @precondition(lambda self: self.set)
+    @rule(data=st.data())
+    def resume_by_name(self, data):
+        code = data.draw(st.sampled_from(sorted(self.set)))
+        assert self.risk.resume(self.facts(), code) == (code,)
+        self.set.remove(code)
+        self.overridden |= code is RiskCode.DAILY_LOSS and self.result <= -LIMITS.max_daily_loss
+        assert self.risk.watch(self.facts()) == []  # as much again may be lost
 
     @invariant()
     def limits_hold(self):

@@ -38,7 +38,10 @@ async def eventually(condition: Callable[[], object]) -> None:
 _RISK = {
     "max_order_contracts": 1, "max_position_contracts": 1, "max_daily_loss": 1, "max_drawdown_share": 0.5,
     "max_orders_per_minute": 1, "max_price_age_s": 1, "max_price_deviation_ticks": 1, "max_consecutive_losses": 1,
-    "max_consecutive_rejects": 1, "max_spread_ticks": 1,
+    "max_consecutive_rejects": 1, "max_spread_ticks": 1, "max_order_notional": "waived",
+    "max_messages_per_second": "waived", "max_messages_per_day": "waived", "cancel_reserve_share": 0.0,
+    "max_executions": "waived", "max_price_jump_ticks": "waived", "market_pause_s": 0.0,
+    "max_clock_skew_s": "waived", "max_decision_age_ms": "waived", "max_fill_slippage_ticks": "waived",
 }  # fmt: skip
 
 

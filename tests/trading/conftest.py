@@ -46,6 +46,16 @@ RISK = {
     "max_consecutive_losses": 10_000,
     "max_consecutive_rejects": 10_000,
     "max_spread_ticks": 20,
+    "max_order_notional": 1e9,
+    "max_messages_per_second": 1000,
+    "max_messages_per_day": 100_000,
+    "cancel_reserve_share": 0.25,
+    "max_executions": 10_000,
+    "max_price_jump_ticks": 10_000,
+    "market_pause_s": 0.0,
+    "max_clock_skew_s": 5.0,
+    "max_decision_age_ms": 1e6,
+    "max_fill_slippage_ticks": 10_000,
 }
 REGIMES = RegimeProbs(0.7, 0.2, 0.1)
 PREDICTION = Prediction(REGIMES, 0.9, 0.8, "baseline", 0.0, "0" * 16)
@@ -101,7 +111,13 @@ class Rig:
         self.ledger.restore(
             recovered.fills, day_start_ns=0, peak_equity=recovered.peak_equity, trade_ids=recovered.trade_ids
         )
-        self.risk = RiskController(self.settings.risk, self.instrument, "Sim1", latches=recovered.latches)
+        self.risk = RiskController(
+            self.settings.risk,
+            self.instrument,
+            "Sim1",
+            latches=recovered.latches,
+            executions=self.journal.executions_since_rearm(),
+        )
         self.broker = broker or PaperBroker(self.instrument, "Sim1", self.settings.broker, run_id)
         self.alerts = []
         self.notices = Book()

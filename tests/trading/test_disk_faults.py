@@ -196,8 +196,8 @@ async def test_a_kill_cancels_and_closes(resting, fault):
 async def test_a_cancel_waits_for_no_file(resting):
     """A file that another program holds is waited for; what only takes risk away has left by then, once."""
     done = []
-    write, cancel = resting.journal.record_request, resting.broker.cancel
-    resting.journal.record_request = lambda name, *more, **most: (done.append("written"), write(name, *more, **most))
+    write, cancel = resting.journal.booking, resting.broker.cancel
+    resting.journal.booking = lambda: (done.append("written"), write())[1]
     resting.broker.cancel = lambda name: (done.append("sent"), cancel(name))
     with written_by_another(resting.journal):
         resting.executor.kill("uid 0", flatten=True)

@@ -326,7 +326,7 @@ async def test_kill_cancels_entries_first_and_flattens_when_asked(muted):
     assert rig.broker.sent[0] == "cancel"
     rig.play((10, 100.0), (10, 100.0), (10, 100.0), (1010, 100.0), (10, 100.0))
     assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
-    assert RiskCode.HALTED in {latch.code for latch in rig.journal.latches()}
+    assert RiskCode.KILLED in {latch.code for latch in rig.journal.latches()}
 
 
 async def test_stop_flattens_and_drains(rig):
@@ -428,7 +428,7 @@ async def test_more_orders_on_the_wire_than_approved_is_a_kill(rig):
     rig.broker._orders_sent += 1
     rig.play((SECOND, 100.0), (SECOND, 100.0))
     assert "order_count" in rig.alert_codes
-    assert rig.decide("buy", 2).code is RiskCode.HALTED
+    assert rig.decide("buy", 2).code is RiskCode.ORDER_COUNT
 
 
 async def test_a_dead_journal_stops_entries_and_lets_exits_out(rig):

@@ -1,0 +1,79 @@
+"""Whether what the feed tells can be believed: price jumps, gaps, and what the exchange says of the symbol."""
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import RiskSettings
+from mia_daemon.records import EventArray, EventKind
+from mia_daemon.risk.codes import RiskCode, Verdict, deny
+
+_TRADE: Final = int(EventKind.TRADE)
+_GAP: Final = int(EventKind.GAP)
+_STATUS: Final = int(EventKind.STATUS)
+_UNTOLD: Final = 0  # DTC's TRADING_STATUS_UNKNOWN: says nothing
+_OPEN: Final = 2  # DTC's TRADING_STATUS_OPEN
+_LONG_AGO: Final = -(2**62)
+
+
+class MarketWatch:
+    """Sees every event and remembers what stands against new risk. How events are cut into arrays changes nothing."""
+
+    def __init__(self, limits: RiskSettings, tick_size: float) -> None:
+        self._jump = math.inf if limits.max_price_jump_ticks is None else limits.max_price_jump_ticks * tick_size + 1e-9
+        self._pause_ns = round(limits.market_pause_s * NS_PER_S)
+        self._tick_size = tick_size
+        self._price = math.nan
+        self._jumped_ns = _LONG_AGO
+        self._jumped_by = 0.0
+        self._gap_ns = _LONG_AGO
+        self._status = _UNTOLD
+
+    def see(self, events: EventArray) -> None:
+        """Take in the next events, at least one."""
+        kinds = events["kind"]
+        if kinds.max() >= _GAP:
+            self._see_marks(events, kinds)
+        if self._jump < math.inf:
+            self._see_prices(events, kinds)
+
+    def check(self, ts_ns: int) -> Verdict | None:
+        """What stands against a new position at event time `ts_ns`."""
+        if self._status not in {_UNTOLD, _OPEN}:
+            return deny(RiskCode.NOT_TRADING, status=self._status)
+        since_ns = ts_ns - self._pause_ns
+        if self._gap_ns > since_ns:
+            return deny(RiskCode.FEED_GAP, ago_s=round((ts_ns - self._gap_ns) / NS_PER_S, 3))
+        if self._jumped_ns > since_ns:
+            ago_s = round((ts_ns - self._jumped_ns) / NS_PER_S, 3)
+            return deny(RiskCode.PRICE_JUMP, ticks=round(self._jumped_by / self._tick_size, 3), ago_s=ago_s)
+        return None
+
+    def _see_marks(self, events: EventArray, kinds: NDArray[np.uint8]) -> None:
+        own = events["symbol"] == 0
+        gaps = np.flatnonzero((kinds == _GAP) & own)
+        if len(gaps):
+            self._gap_ns = int(events["ts_ns"][gaps[-1]])
+        told = np.flatnonzero((kinds == _STATUS) & own & (events["count"] != _UNTOLD))
+        if len(told):
+            self._status = int(events["count"][told[-1]])
+
+    def _see_prices(self, events: EventArray, kinds: NDArray[np.uint8]) -> None:
+        """A trade's own price, the middle of the touch otherwise, each against the one before it."""
+        prices = (events["bid"] + events["ask"]) * 0.5
+        np.copyto(prices, events["price"], where=kinds == _TRADE)
+        told = np.flatnonzero(np.isfinite(prices) & (events["symbol"] == 0))
+        if not len(told):
+            return
+        seen = prices[told]
+        before = np.empty_like(seen)
+        before[0], before[1:] = self._price, seen[:-1]
+        steps = np.abs(seen - before)
+        self._price = float(seen[-1])
+        jumps = np.flatnonzero(steps > self._jump)  # false for the NaN before the first price
+        if len(jumps):
+            self._jumped_ns = int(events["ts_ns"][told[jumps[-1]]])
+            self._jumped_by = float(steps[jumps[-1]])

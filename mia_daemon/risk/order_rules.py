@@ -1,0 +1,158 @@
+"""What an order has to be like, whatever the moment: sense, protection, size, worth, price, and never sent twice."""
+
+import math
+from typing import Final
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import RiskSettings
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Side
+from mia_daemon.risk.codes import RiskCode, Verdict, deny
+from mia_daemon.risk.facts import RiskFacts
+
+DUPLICATE_WINDOW_NS: Final = NS_PER_S
+"""The same entry (side, quantity, price) twice within this event time is one intention, told twice."""
+
+_SLACK: Final = 1e-6  # of a tick: prices are binary fractions of it
+
+
+class OrderRules:
+    """The limits on an order, for one instrument in one account; remembers which identifiers were used."""
+
+    def __init__(self, limits: RiskSettings, instrument: Instrument, account: str) -> None:
+        self._max_contracts = limits.max_order_contracts or math.inf
+        self._max_notional = limits.max_order_notional or math.inf
+        self._max_position = limits.max_position_contracts or math.inf
+        self._max_ticks_away = limits.max_price_deviation_ticks or math.inf
+        self._instrument = instrument
+        self._account = account
+        self._used_ids: set[str] = set()
+        self._last_entry: tuple[int, Side, int, float] | None = None
+
+    def check_entry(self, bracket: Bracket, facts: RiskFacts) -> Verdict | None:
+        """An entry's limits; that it makes sense and is protected is asked of `check_bracket`."""
+        entry = bracket.entry
+        return (
+            self._check_size(entry)
+            or self._check_price(entry, facts)
+            or self._check_worst_case(entry, facts)
+            or self._check_self_match(entry, facts)
+            or self._check_repetition(entry, facts)
+        )
+
+    def check_bracket(self, bracket: Bracket) -> Verdict | None:
+        """It makes sense, and stop and target close exactly what the entry opens, on the right sides of its price."""
+        entry, stop, target = bracket.entry, bracket.stop, bracket.target
+        if (denied := self._check_sense(entry)) is not None:
+            return denied
+        close = entry.side.opposite
+        if entry.role is not OrderRole.ENTRY or entry.type is OrderType.MARKET:
+            code = RiskCode.MARKET_ORDER if entry.role is OrderRole.ENTRY else RiskCode.ORDER_INVALID
+            return deny(code, role=entry.role, type=entry.type.name)
+        for order, role, kind in ((stop, OrderRole.STOP, OrderType.STOP), (target, OrderRole.TARGET, OrderType.LIMIT)):
+            if (denied := self._check_sense(order)) is not None:
+                return denied
+            beyond = (order.price - entry.price) * entry.side * (1 if role is OrderRole.TARGET else -1)
+            fits = order.side is close and order.quantity == entry.quantity
+            if order.role is not role or order.type is not kind or not fits or beyond <= 0:
+                return deny(
+                    RiskCode.UNPROTECTED, leg=role, role=order.role, type=order.type.name, side=order.side.name,
+                    quantity=order.quantity, price=order.price, entry=entry.price,
+                )  # fmt: skip
+        if len({entry.client_order_id, stop.client_order_id, target.client_order_id}) < 3:
+            return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id)
+        return None
+
+    def check_reducing(self, order: Order, facts: RiskFacts) -> Verdict | None:
+        """An order that is to close makes sense, closes something, and can't turn the position beyond the limit."""
+        return self._check_sense(order) or self._check_closes(order, facts) or self._check_worst_case(order, facts)
+
+    def use(self, bracket: Bracket, ts_ns: int) -> None:
+        """This entry was approved."""
+        entry = bracket.entry
+        self._last_entry = (ts_ns, entry.side, entry.quantity, entry.price)
+        self._used_ids.update((entry.client_order_id, bracket.stop.client_order_id, bracket.target.client_order_id))
+
+    def use_id(self, client_order_id: str) -> None:
+        self._used_ids.add(client_order_id)
+
+    def _check_sense(self, order: Order) -> Verdict | None:
+        if not (math.isfinite(order.price) and math.isfinite(order.limit_price)):
+            return deny(RiskCode.NOT_FINITE, price=order.price, limit_price=order.limit_price)
+        if order.symbol != self._instrument.symbol:
+            return deny(RiskCode.UNKNOWN_SYMBOL, symbol=order.symbol, configured=self._instrument.symbol)
+        if order.account != self._account:
+            return deny(RiskCode.UNKNOWN_ACCOUNT, account=order.account, configured=self._account)
+        if order.quantity < 1 or not order.client_order_id or not self._is_priced(order):
+            return deny(
+                RiskCode.ORDER_INVALID, id=order.client_order_id, quantity=order.quantity, type=order.type.name,
+                price=order.price, limit_price=order.limit_price,
+            )  # fmt: skip
+        if order.client_order_id in self._used_ids:
+            return deny(RiskCode.DUPLICATE_ORDER, id=order.client_order_id)
+        return None
+
+    def _is_priced(self, order: Order) -> bool:
+        if order.type is OrderType.MARKET:
+            return True
+        limit_fits = order.type is not OrderType.STOP_LIMIT or self._is_valid_price(order.limit_price)
+        return limit_fits and self._is_valid_price(order.price)
+
+    def _is_valid_price(self, price: float) -> bool:
+        ticks = price / self._instrument.tick_size
+        return price > 0.0 and abs(ticks - round(ticks)) < _SLACK
+
+    def _check_size(self, entry: Order) -> Verdict | None:
+        if entry.quantity > self._max_contracts:
+            return deny(RiskCode.ORDER_SIZE, contracts=entry.quantity, limit=self._max_contracts)
+        notional = self._instrument.notional(max(entry.price, entry.limit_price), entry.quantity)
+        if not notional <= self._max_notional:
+            return deny(RiskCode.ORDER_NOTIONAL, notional=round(notional, 2), limit=self._max_notional)
+        return None
+
+    def _check_price(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+        touch = facts.ask if entry.side is Side.BUY else facts.bid
+        away = abs(entry.price - touch)
+        if entry.type is OrderType.STOP_LIMIT:
+            away = max(away, abs(entry.limit_price - touch))
+        ticks = away / self._instrument.tick_size
+        if not ticks <= self._max_ticks_away + _SLACK:
+            return deny(
+                RiskCode.PRICE_COLLAR, price=entry.price, touch=touch, ticks=round(ticks, 3), limit=self._max_ticks_away
+            )
+        return None
+
+    def _check_worst_case(self, order: Order, facts: RiskFacts) -> Verdict | None:
+        """Position, all working orders of the order's side and the order itself, if all of them fill."""
+        working = facts.working_buy if order.side is Side.BUY else facts.working_sell
+        worst = facts.position + order.side * (max(working, 0) + order.quantity)
+        if worst * order.side > self._max_position:
+            return deny(
+                RiskCode.POSITION_LIMIT, position=facts.position, working=working, worst=worst, limit=self._max_position
+            )
+        return None
+
+    @staticmethod
+    def _check_self_match(entry: Order, facts: RiskFacts) -> Verdict | None:
+        own = facts.own_ask if entry.side is Side.BUY else facts.own_bid
+        price = entry.limit_price if entry.type is OrderType.STOP_LIMIT else entry.price
+        if not (price - own) * entry.side < 0:
+            return deny(RiskCode.SELF_MATCH, price=price, own=own)
+        return None
+
+    def _check_repetition(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+        if self._last_entry is None:
+            return None
+        ts_ns, side, quantity, price = self._last_entry
+        same = side is entry.side and quantity == entry.quantity and price == entry.price
+        if same and abs(facts.ts_ns - ts_ns) < DUPLICATE_WINDOW_NS:
+            return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id, price=entry.price)
+        return None
+
+    @staticmethod
+    def _check_closes(order: Order, facts: RiskFacts) -> Verdict | None:
+        if order.role is OrderRole.ENTRY:
+            return deny(RiskCode.UNPROTECTED, id=order.client_order_id, role=order.role)
+        if order.quantity > -order.side * facts.position:
+            return deny(RiskCode.NOT_REDUCING, side=order.side.name, quantity=order.quantity, position=facts.position)
+        return None
