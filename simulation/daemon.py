@@ -1,0 +1,334 @@
+"""One life of the daemon: its real trading side, joined as the process joins it, with stand-ins for what feeds it.
+
+Real are journal, ledger, risk, executor, trading loop, session, DTC link and broker. Stand-ins are the feed (the
+server's own touch, as market data would tell it), the features (none) and the models (predictions from a seed).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.config import Mode, Settings
+from mia_daemon.errors import JournalError, MiaError
+from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.instruments import Instrument
+from mia_daemon.records import (
+    Alert,
+    EventArray,
+    EventKind,
+    FeatureWindow,
+    Prediction,
+    RegimeProbs,
+    empty_events,
+)
+from mia_daemon.risk.trade_window_filter import TradeWindowFilter
+from mia_daemon.stage import END, LatencyBuckets
+from mia_daemon.trading.books import Books, open_books
+from mia_daemon.trading.brokers.sierra import SierraBroker
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.live_trading import Rooms, TradingSession
+from mia_daemon.trading.trading_loop import TradingLoop
+from mia_daemon.trading_calendar import TradingCalendar
+from simulation.disk import Disk
+from simulation.loop import Process, SimulatedLoop
+
+NO_VALUES = np.zeros(1, np.float32)
+REGIMES = RegimeProbs(0.7, 0.2, 0.1)
+FEED_EVERY_S = (0.05, 0.35)
+
+Touch = Callable[[], tuple[int, float, float] | None]
+"""Exchange time, best bid and best ask; None when there is nothing to tell."""
+
+
+@dataclass(slots=True)
+class Mood:
+    """What the models say, wandering between fully short and fully long.
+
+    Attributes:
+        rests: no new opinion: what is held is held.
+    """
+
+    rng: Random
+    action: float = 0.0
+    rests: bool = False
+
+    def next(self) -> float:
+        if not self.rests:
+            draw = self.rng.random()
+            if draw < 0.15:
+                self.action = self.rng.uniform(-1.0, 1.0)
+            elif draw < 0.25:
+                self.action = 0.0
+        return self.action
+
+
+class _Feed:
+    """The server's touch a few times a second, as long as it is told."""
+
+    def __init__(self, touch: Touch, rng: Random) -> None:
+        self._touch = touch
+        self._rng = rng
+        self._open = True
+
+    async def run(self, queue: BatchQueue) -> None:
+        while self._open:
+            await asyncio.sleep(self._rng.uniform(*FEED_EVERY_S))
+            if (seen := self._touch()) is not None:
+                await queue.put(Batch(_quote(*seen), 0))
+        await queue.put(END)
+
+    def close(self) -> None:
+        self._open = False
+
+
+def _quote(ts_ns: int, bid: float, ask: float) -> EventArray:
+    events = empty_events(1)
+    events["kind"] = EventKind.QUOTE
+    events["ts_ns"] = events["recv_ns"] = ts_ns
+    events["bid"], events["ask"] = bid, ask
+    events["bid_size"] = events["ask_size"] = 1.0
+    return events
+
+
+class _Pipeline:
+    """A window for each batch, with a decision due once an interval."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_ns = round(interval_s * NS_PER_S)
+        self._due_ns = 0
+        self._seq = 0
+
+    def push(self, events: EventArray, born_ns: int) -> list[FeatureWindow]:
+        ts_ns = int(events["ts_ns"][-1])
+        if ts_ns < self._due_ns:
+            return [FeatureWindow(events, ts_ns=ts_ns, born_ns=born_ns)]
+        self._due_ns = ts_ns + self._interval_ns
+        self._seq += 1
+        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, born_ns=born_ns)]
+
+
+class _Inference:
+    """Says what the mood says."""
+
+    probability_ns = 0
+
+    def __init__(self, mood: Mood) -> None:
+        self._mood = mood
+
+    def predict(self, *_: Any) -> Prediction:
+        return Prediction(REGIMES, self._mood.next(), 0.9, "recorded", 0.0, "0" * 16)
+
+
+class _Nobody:
+    """Takes figures, decisions and notices, and keeps none."""
+
+    def operation(self, *_: str) -> LatencyBuckets:
+        return LatencyBuckets()
+
+    def decision(self, *_: Any) -> None: ...
+
+    def order(self, *_: Any) -> None: ...
+
+    def fill(self, *_: Any) -> None: ...
+
+    def trade(self, *_: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What stays the same from life to life."""
+
+    settings: Settings
+    instrument: Instrument
+    calendar: TradingCalendar
+    touch: Touch
+    loop: SimulatedLoop
+
+
+class Life:
+    """From start to end of one process.
+
+    Args:
+        spy: told of the messages that are about to be sent to the server.
+
+    Attributes:
+        alerts: codes of the alerts raised, in order.
+        failure: what ended it though nobody asked it to; None while nothing did.
+    """
+
+    def __init__(
+        self,
+        fixed: Circumstances,
+        process: Process,
+        path: Path,
+        rng: Random,
+        spy: Callable[["Life", Sequence[Any]], None],
+    ) -> None:
+        self.path = path
+        self.process = process
+        self.mood = Mood(Random(rng.random()))  # noqa: S311  # everything here is drawn from the seed
+        self.alerts: list[str] = []
+        self.failure: BaseException | None = None
+        self.disk: Disk | None = None
+        self.books: Books | None = None
+        self.clean = False
+        self._fixed = fixed
+        self._rng = rng
+        self._spy = spy
+        self._stop = asyncio.Event()
+        self._flatten = True
+
+    def stop(self, *, flatten: bool) -> None:
+        """Ask it to end."""
+        self._flatten = flatten
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Live until asked to stop, or until something fails."""
+        fixed = self._fixed
+        try:
+            journal = Journal(self.path, durable=False)
+        except JournalError as error:
+            self.failure = error
+            return
+        journal.path = Path("journal.db")  # what is said of it is the same wherever it lies
+        self.disk = Disk(journal, self.process)
+        try:
+            run_id = self._begin(journal)
+            broker = SierraBroker(
+                fixed.settings.dtc,
+                fixed.instrument,
+                fixed.settings.instrument.trade_account,
+                fixed.loop,
+                Random(self._rng.random()),  # noqa: S311
+            )
+            self._listen_in(broker)
+            self.books = self._open_books(journal, broker, run_id)
+            await self._trade(self.books, broker)
+            journal.end_run(run_id, fixed.loop.now_ns(), "stop")
+            self.clean = True
+        except (MiaError, BaseExceptionGroup) as error:
+            self.failure = error
+        finally:
+            if self.process.alive:
+                self._close(journal)
+
+    def _close(self, journal: Journal) -> None:
+        try:
+            journal.close()
+        except JournalError as error:
+            self.failure = self.failure or error
+
+    def _begin(self, journal: Journal) -> str:
+        return journal.begin_run(
+            mode="paper",
+            started_ns=self._fixed.loop.now_ns(),
+            version="simulated",
+            config={},
+            config_sha256="",
+            bundle_sha256="",
+            catalogue_sha256="",
+        )
+
+    def _listen_in(self, broker: SierraBroker) -> None:
+        send = broker.link.send
+
+        def spied(*messages: Any) -> None:
+            self._spy(self, messages)
+            send(*messages)
+
+        broker.link.send = spied  # type: ignore[method-assign]
+
+    def _open_books(self, journal: Journal, broker: SierraBroker, run_id: str) -> Books:
+        fixed = self._fixed
+
+        def alert(alert: Alert) -> None:
+            self.alerts.append(alert.code)
+            try:
+                journal.record_alert(alert)
+            except JournalError:
+                self.alerts.append("not on file")
+
+        return open_books(
+            journal,
+            broker,
+            run_id,
+            settings=fixed.settings,
+            mode=Mode.PAPER,
+            instrument=fixed.instrument,
+            calendar=fixed.calendar,
+            cash=fixed.settings.simulator.starting_cash,
+            alert=alert,
+            notices=_Nobody(),
+            clock=fixed.loop,
+            time_scale=1.0,
+        )
+
+    async def _trade(self, books: Books, broker: SierraBroker) -> None:
+        fixed, executor = self._fixed, books.executor
+        settings = fixed.settings
+        nobody: Any = _Nobody()
+        pipeline: Any = _Pipeline(settings.features.decision_interval_s)
+        inference: Any = _Inference(self.mood)
+        feed = _Feed(fixed.touch, self._rng)
+        rooms = Rooms(
+            feed=feed,
+            pipeline=pipeline,
+            inference=inference,
+            window_filter=TradeWindowFilter(settings.windows, fixed.calendar),
+            loop=TradingLoop(settings.decision, books.run_id),
+            executor=executor,
+        )
+        session = TradingSession(
+            rooms,
+            instrument=fixed.instrument,
+            max_position=settings.decision.max_position,
+            queue_batches=8,
+            clock=fixed.loop,
+            metrics=nobody,
+            sink=nobody,
+            measured=False,
+        )
+        try:
+            await broker.connect()
+            await executor.reconcile()
+            tasks = [
+                asyncio.create_task(session.run()),
+                asyncio.create_task(_reconcile_when_due(books)),
+                asyncio.create_task(_checkpoint(books)),
+            ]
+            asked = asyncio.create_task(self._stop.wait())
+            await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            failed = next((task for task in tasks if task.done()), None)
+            executor.stop(flatten=self._flatten)
+            await executor.drain(settings.stop.drain_s)
+            executor.checkpoint()
+            feed.close()
+            await asyncio.wait(tasks[:1], timeout=0.5)
+            for task in (asked, *tasks):
+                task.cancel()
+            await asyncio.gather(asked, *tasks, return_exceptions=True)
+            if failed is not None:
+                failed.result()
+        finally:
+            if self.process.alive:
+                await broker.close()
+
+
+async def _reconcile_when_due(books: Books) -> None:
+    while True:
+        await asyncio.sleep(0.2)
+        if books.executor.reconcile_due and not await books.executor.reconcile():
+            await asyncio.sleep(1.0)
+
+
+async def _checkpoint(books: Books) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        books.executor.checkpoint()

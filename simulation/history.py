@@ -1,0 +1,161 @@
+"""What was promised, checked on what is left: the server's own record of all order traffic, and the journal's file.
+
+Shares no code with the daemon: JSON lines and SQL. The simulation and the test that kills real processes both use it.
+"""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+_NAMES = {
+    "SubmitNewSingleOrder": ("ClientOrderID",),
+    "SubmitNewOCOOrder": ("ClientOrderID_1", "ClientOrderID_2"),
+    "SubmitFlattenPositionOrder": ("ClientOrderID",),
+}
+_PRICE_OF_MARKET = 0.0
+
+Fill = tuple[str, str, int, int, float]
+"""Execution, client order, side, quantity, price."""
+
+Line = dict[str, Any]
+
+
+def server_record(path: Path) -> list[Line]:
+    """Whole lines of the simulator's record (`orders.jsonl`); it may be writing the last."""
+    content = path.read_bytes()
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """What the SQLite file at `path` answers."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
+
+
+# ---------------------------------------------------------------------------------------------------------- the server's
+
+
+def sent(record: list[Line]) -> Iterator[str]:
+    """The ClientOrderID of every order that reached the server, as often as it did."""
+    for line in record:
+        if line["kind"] == "received":
+            for name in _NAMES.get(line["type"], ()):
+                yield line[name]
+
+
+def sent_twice(record: list[Line]) -> list[str]:
+    """Orders that reached the server more than once."""
+    return [order_id for order_id, times in Counter(sent(record)).items() if times > 1]
+
+
+def fills_at_server(record: list[Line]) -> Counter[Fill]:
+    """Every execution of a client's order."""
+    return Counter(
+        (line["ExecutionID"], line["ClientOrderID"], line["side"], line["quantity"], line["price"])
+        for line in record
+        if line["kind"] == "fill"
+    )
+
+
+def position_at_server(record: list[Line]) -> int:
+    """After the last execution."""
+    return int(next((line["position"] for line in reversed(record) if line["kind"] == "fill"), 0))
+
+
+# --------------------------------------------------------------------------------------------------------- the journal's
+
+
+def fills_in_journal(journal: Path) -> Counter[Fill]:
+    """Every execution booked."""
+    return Counter(rows(journal, "SELECT execution_id, client_order_id, side, quantity, price FROM fills"))
+
+
+def position_in_journal(journal: Path) -> int:
+    """After the last execution booked."""
+    found = rows(journal, "SELECT position FROM fills ORDER BY number DESC LIMIT 1")
+    return int(found[0][0]) if found else 0
+
+
+def intended(journal: Path) -> set[str]:
+    """The ClientOrderID of every order on file."""
+    return {name for (name,) in rows(journal, "SELECT client_order_id FROM intents")}
+
+
+# -------------------------------------------------------------------------------------------------------- what is wrong
+
+
+def unknown_orders(record: list[Line], journal: Path) -> Iterator[tuple[str, Any]]:
+    """Orders at the server that the journal does not know, or knows otherwise."""
+    intents = {
+        row[0]: row[1:] for row in rows(journal, "SELECT client_order_id, side, quantity, type, price FROM intents")
+    }
+    for line in record:
+        if line["kind"] != "received" or line["type"] not in _NAMES:
+            continue
+        for name in _NAMES[line["type"]]:
+            order_id, told = line[name], _told(line, name.removeprefix("ClientOrderID"))
+            if intents.get(order_id) != told and (told is not None or order_id not in intents):
+                yield order_id, told
+
+
+def _told(line: Line, end: str) -> tuple[int, float, int, float] | None:
+    """(side, quantity, type, price) as the message says; None for one that says none of it."""
+    if line["type"] == "SubmitFlattenPositionOrder":
+        return None
+    side = {1: 1, 2: -1}[line["BuySell" + end]]
+    return side, line["Quantity" + end], line["OrderType" + end], line.get("Price1" + end, _PRICE_OF_MARKET)
+
+
+def unattributed(journal: Path) -> list[str]:
+    """Orders on file that no decision on file asked for."""
+    query = """
+        SELECT client_order_id FROM intents LEFT JOIN decisions USING (decision_id) WHERE decisions.seq IS NULL
+            AND intents.decision_id <> ''"""
+    return [name for (name,) in rows(journal, query)] + [
+        name
+        for (name,) in rows(
+            journal, "SELECT client_order_id FROM intents WHERE decision_id = '' AND role NOT IN ('exit', 'stop')"
+        )
+    ]
+
+
+def entered_while_halted(journal: Path) -> list[str]:
+    """Entries on file while a latch on file was set."""
+    query = """
+        SELECT client_order_id FROM intents JOIN latches
+            ON latches.ts_ns > 0 AND intents.ts_ns > latches.ts_ns AND (cleared_ns IS NULL OR intents.ts_ns < cleared_ns)
+        WHERE role = 'entry'"""
+    return [name for (name,) in rows(journal, query)]
+
+
+def made_up_or_lost(
+    record: list[Line], journal: Path, excused: Collection[str] = ()
+) -> tuple[Counter[Fill], Counter[Fill]]:
+    """Executions that only the journal has, and those that only the server has.
+
+    Those of `excused` orders need only be booked, on whichever order: the journal could not be told of these.
+    """
+
+    def plain(fills: Counter[Fill]) -> Counter[Fill]:
+        plainly: Counter[Fill] = Counter()
+        for fill, times in fills.items():
+            plainly[fill if fill[0] not in free else (fill[0], "", *fill[2:])] += times
+        return plainly
+
+    theirs = fills_at_server(record)
+    free = {fill[0] for fill in theirs if fill[1] in excused}
+    ours, theirs = plain(fills_in_journal(journal)), plain(theirs)
+    return ours - theirs, theirs - ours
+
+
+def earned(journal: Path) -> float:
+    """By all round trips, after costs, account currency."""
+    return float(rows(journal, "SELECT COALESCE(SUM(gross - costs), 0) FROM trades")[0][0])
+
+
+TABLES = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches")
+"""Of the journal, but for its runs."""

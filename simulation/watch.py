@@ -1,0 +1,106 @@
+"""What must be true at every moment, looked at in the server's own books and at what leaves the daemon."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from mia_daemon.simulator.exchange import Exchange
+
+_ORDERS = {
+    "SubmitNewSingleOrder": ("ClientOrderID",),
+    "SubmitNewOCOOrder": ("ClientOrderID_1", "ClientOrderID_2"),
+    "SubmitFlattenPositionOrder": ("ClientOrderID",),
+}
+
+
+class ServerWatch:
+    """Position and orders at the server, after each thing that happens there.
+
+    Args:
+        limit: contracts that the position, with all entries filled, may never exceed.
+        deadline_s: for which a position may be bare while the daemon could do something about it.
+        able: whether it could, now.
+
+    Attributes:
+        longest_bare_s: the longest time a position was bare while the daemon could have acted.
+    """
+
+    def __init__(self, limit: int, deadline_s: float, able: Callable[[], bool], report: Callable[[str], None]) -> None:
+        self.longest_bare_s = 0.0
+        self._limit = limit
+        self._deadline_s = deadline_s
+        self._able = able
+        self._report = report
+        self._looked_s = 0.0
+        self._bare_s = 0.0
+        self._told = False
+
+    def look(self, exchange: Exchange, now_s: float) -> None:
+        """At the exchange as it stands."""
+        position = exchange.account.position
+        alive = exchange.engine.alive.values()
+        for side in (1, -1):
+            coming = sum(order.open_quantity for order in alive if order.is_parent and order.side == side)
+            if side * position + coming > self._limit:
+                self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self._limit}")
+        self._protection(position, alive, now_s)
+
+    def _protection(self, position: int, alive: Any, now_s: float) -> None:
+        passed_s, self._looked_s = now_s - self._looked_s, now_s
+        closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
+        stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
+        exits = sum(order.open_quantity for order in closing if order.resting and order.parent is None)
+        if max(stops, exits) >= abs(position) or not self._able():
+            self._bare_s = 0.0
+            self._told = False
+            return
+        self._bare_s += passed_s
+        self.longest_bare_s = max(self.longest_bare_s, self._bare_s)
+        if self._bare_s > self._deadline_s and not self._told:
+            self._told = True
+            self._report(f"unprotected: position {position:+d} for more than {self._deadline_s:g} s, stops {stops}")
+
+
+class WireWatch:
+    """What is about to leave, against what is on file at that moment.
+
+    Attributes:
+        excused: orders that took risk away and left although the journal could not be written.
+    """
+
+    def __init__(self, orders_per_minute: int, report: Callable[[str], None]) -> None:
+        self.excused: set[str] = set()
+        self._orders_per_minute = orders_per_minute
+        self._report = report
+        self._entries: list[tuple[object, float]] = []
+
+    def look(self, messages: Sequence[Any], journal: Path, life: object, now_s: float, *, halted: bool, sick: bool) -> None:
+        """At messages right before they are sent.
+
+        Args:
+            halted: an operator has halted trading.
+            sick: the disk fails, or has failed in this life.
+        """
+        names = [getattr(m, field) for m in messages for field in _ORDERS.get(type(m).__name__, ())]
+        if not names:
+            return
+        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+            on_file = {name for name in names if db.execute("SELECT 1 FROM intents WHERE client_order_id = ?", (name,)).fetchone()}
+        entry = any(getattr(m, "IsParentOrder", 0) for m in messages)
+        for name in names:
+            if name in on_file:
+                continue
+            if sick and not entry:
+                self.excused.add(name)
+            else:
+                self._report(f"left before it was on file: {name}")
+        if not entry:
+            return
+        if halted:
+            self._report(f"entered while halted: {names[0]}")
+        self._entries = [(who, at) for who, at in self._entries if who is life and at > now_s - 60.0]
+        self._entries.append((life, now_s))
+        if len(self._entries) > self._orders_per_minute:
+            self._report(f"more than {self._orders_per_minute} entries a minute: {names[0]}")
