@@ -269,6 +269,18 @@ class DecisionSettings(Section):
         return self
 
 
+class ExecutionSettings(Section):
+    """How an entry is worked; exits always take the market."""
+
+    policy: Literal["marketable_limit", "limit_at_touch", "market_with_protection"] = "marketable_limit"
+    protection_ticks: Count = 12  # market_with_protection: the limit is this far beyond the touch
+    chase_after_s: Positive = 2.0  # limit_at_touch: how often it is looked whether the touch has moved away
+    max_chases: Annotated[int, Field(ge=0)] = 3
+    max_chase_ticks: Count = 4  # from its first price, crossing included
+    unfilled_after_s: Positive = 6.0
+    unfilled: Literal["give_up", "cross"] = "give_up"  # then, or when it may follow no further
+
+
 class RiskSettings(Section):
     """Limits. All are required in the file, as a number or as "waived": a limit is never absent by accident."""
 
@@ -308,7 +320,7 @@ class IncidentSettings(Section):
 
 
 class WindowSettings(Section):
-    """When new positions are allowed (exits always are)."""
+    """When new positions are allowed (exits always are), and by when there must be none."""
 
     sessions: Literal["regular", "all"] = "all"  # regular: 08:30-15:15 Chicago; all: whenever Globex is open
     no_entry_before_close_s: NonNegative = 300.0
@@ -316,12 +328,16 @@ class WindowSettings(Section):
     macro_impact_above: Share = 0.7
     macro_before_s: NonNegative = 900.0
     macro_after_s: NonNegative = 900.0
+    flat_before_close_s: Limit = 60.0
+    flat_before_macro_s: Limit = 60.0
+    flat_before_roll_s: Limit = 300.0  # before the contract's last session closes, or it expires
 
 
 class BrokerSettings(Section):
     """Who takes the orders."""
 
     kind: Literal["auto", "paper", "dtc"] = "auto"  # auto: dtc where the feed is dtc or simulator, else paper
+    paper_feed_latency_ms: NonNegative = 0.0  # from the exchange's event to our decision on it
     paper_entry_latency_ms: NonNegative = 5.0
     paper_response_latency_ms: NonNegative = 5.0
     paper_starting_cash: Positive = 100_000.0
@@ -359,6 +375,7 @@ class Settings(Section):
     features: FeatureSettings = FeatureSettings()
     model: ModelSettings = ModelSettings()
     decision: DecisionSettings = DecisionSettings()
+    execution: ExecutionSettings = ExecutionSettings()
     risk: RiskSettings
     incidents: IncidentSettings = IncidentSettings()
     windows: WindowSettings = WindowSettings()
@@ -391,6 +408,27 @@ class Settings(Section):
             raise ValueError(
                 f"decision.max_position ({self.decision.max_position}) exceeds "
                 f"risk.max_position_contracts ({limit}): lower it or raise the limit"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _entries_fit_their_bracket(self) -> "Settings":
+        execution = self.execution
+        at_touch = execution.policy == "limit_at_touch"
+        name, reach = {
+            "marketable_limit": ("decision.max_slippage_ticks", self.decision.max_slippage_ticks),
+            "limit_at_touch": ("execution.max_chase_ticks", execution.max_chase_ticks),
+            "market_with_protection": ("execution.protection_ticks", execution.protection_ticks),
+        }[execution.policy]
+        if reach >= self.decision.target_ticks:
+            raise ValueError(
+                f"{name} ({reach}) reaches decision.target_ticks ({self.decision.target_ticks}): "
+                "an entry could fill beyond its own target"
+            )
+        if at_touch and execution.unfilled_after_s >= self.broker.entry_timeout_s:
+            raise ValueError(
+                f"execution.unfilled_after_s ({execution.unfilled_after_s:g}) has to be below "
+                f"broker.entry_timeout_s ({self.broker.entry_timeout_s:g}), when every entry is cancelled"
             )
         return self
 

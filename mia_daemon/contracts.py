@@ -6,13 +6,13 @@ futures, when most of the volume moves on.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import UsageError
 from mia_daemon.instruments import instrument
-from mia_daemon.trading_calendar import CHICAGO, third_friday
+from mia_daemon.trading_calendar import CHICAGO, CLOSE_NS, TradingCalendar, contract_dates, third_friday
 
 QUARTERLY: Final = {3: "H", 6: "M", 9: "U", 12: "Z"}
 _UNTIL_MIDNIGHT: Final = timedelta(hours=7)  # from 17:00, when the next trade date begins
@@ -54,3 +54,44 @@ def contract_on(day: date, pattern: str, root: str, roll_days_before_expiry: int
 def trade_date_at(now_ns: int) -> date:
     """The trade date of a moment; on a weekend, the day itself."""
     return (datetime.fromtimestamp(now_ns // NS_PER_S, UTC).astimezone(CHICAGO) + _UNTIL_MIDNIGHT).date()
+
+
+EXPIRES_AT: Final = time(8, 30)  # Chicago: the final settlement is the opening of the stocks in the index
+
+
+@dataclass(frozen=True, slots=True)
+class LastTrading:
+    """Until when a contract is traded, nanoseconds.
+
+    Attributes:
+        entries_ns: nothing is opened in it from then on: it rolls, or expires.
+        positions_ns: nothing is held in it from then on.
+    """
+
+    entries_ns: int
+    positions_ns: int
+
+
+def last_trading(
+    symbol: str, ts_ns: int, calendar: TradingCalendar, *, roll_days: int | None, roll_with_position: bool = False
+) -> LastTrading:
+    """When trading in a contract ends, seen from `ts_ns`, which says which decade its year belongs to.
+
+    Args:
+        symbol: of the contract.
+        ts_ns: a moment at which it is traded.
+        calendar: the exchange's trading days.
+        roll_days: before the third Friday, to the first trade date of the next contract: this one ends with the session
+            before. None: it is traded until it expires.
+        roll_with_position: the roll ends entries only, and positions end with the contract itself.
+
+    Raises:
+        UsageError: the symbol names no contract month.
+    """
+    expiry = contract_dates(symbol, trade_date_at(ts_ns)).expiry
+    expires_ns = int(datetime.combine(expiry, EXPIRES_AT, CHICAGO).timestamp()) * NS_PER_S
+    if roll_days is None:
+        return LastTrading(expires_ns, expires_ns)
+    before = calendar.schedule(date.min, third_friday(expiry.year, expiry.month) - timedelta(days=roll_days + 1))
+    rolls_ns = min(int(before[-1, CLOSE_NS]), expires_ns) if len(before) else expires_ns
+    return LastTrading(rolls_ns, expires_ns if roll_with_position else rolls_ns)

@@ -9,6 +9,7 @@ from typing import Self
 from mia_daemon import __version__
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.contracts import LastTrading, last_trading
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
@@ -90,6 +91,9 @@ class Run:
             if mode is not Mode.REPLAY:
                 trade_log.reconcile(self.journal.trades())
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
+            macro = settings.windows.macro_events_csv
+            self._events = NO_EVENTS if macro is None else load_macro_events(macro)
+            self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
             self.run_id = self._begin()
             self._stack = opened.pop_all()
 
@@ -153,8 +157,21 @@ class Run:
             notices=self.reporter,
             clock=self.clock,
             time_scale=time_scale,
+            windows=self._windows,
         )
         return self.books
+
+    def _last_trading(self, ts_ns: int) -> LastTrading:
+        """A replay trades the contract that was recorded until it expires, whichever is in force."""
+        chosen = self.settings.instrument
+        rolls = chosen.root is not None and self.mode is not Mode.REPLAY
+        return last_trading(
+            self.instrument.symbol,
+            ts_ns,
+            self.calendar,
+            roll_days=chosen.roll_days_before_expiry if rolls else None,
+            roll_with_position=chosen.roll_with_position,
+        )
 
     @property
     def _max_age_ns(self) -> int | None:
@@ -169,8 +186,6 @@ class Run:
     ) -> TradingSession:
         """The four tasks over `feed` and the account."""
         settings = self.settings
-        macro = settings.windows.macro_events_csv
-        events = NO_EVENTS if macro is None else load_macro_events(macro)
         self.reporter.follow(books)
         rooms = Rooms(
             feed=feed,
@@ -179,10 +194,10 @@ class Run:
                 settings.features.decision_interval_s,
                 self.calendar,
                 settings.features.warmup_s,
-                events,
+                self._events,
             ),
             inference=Inference(self.bundle, self.clock.monotonic_ns),
-            window_filter=TradeWindowFilter(settings.windows, self.calendar, events),
+            window_filter=self._windows,
             loop=TradingLoop(settings.decision, books.run_id),
             executor=books.executor,
         )

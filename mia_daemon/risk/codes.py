@@ -188,6 +188,11 @@ class RiskCode(StrEnum):
         "outside the configured sessions (P12)",
         "risk/test_trade_window_filter.py::test_sessions",
     )
+    CONTRACT_END = (
+        "contract_end",
+        "the contract rolls or expires, now or within flat_before_roll_s (P12)",
+        "risk/test_trade_window_filter.py::test_nothing_is_opened_in_a_contract_that_ends",
+    )
     NEAR_CLOSE = (
         "near_close",
         "the session closes within no_entry_before_close_s (P12)",

@@ -9,6 +9,7 @@ from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink
 from mia_daemon.trading.bookkeeper import Notices
 from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
@@ -40,12 +41,13 @@ def open_books(
     notices: Notices,
     clock: Clock,
     time_scale: float = 1.0,
+    windows: Windows = NO_WINDOWS,
 ) -> Books:
     """The account of run `run_id`, with the position, orders and latches that earlier runs left in `journal`.
 
     A replay begins flat whatever stands in its journal: it must repeat itself.
 
-    `cash` is what the account began with, before anything in the journal.
+    `cash` is what the account began with, before anything in the journal; `windows` say when there is no position.
     """
     account = settings.instrument.trade_account
     last_ns = 0 if mode is Mode.REPLAY else journal.last_event_ns()
@@ -77,6 +79,7 @@ def open_books(
         notices=notices,
         clock=clock,
         time_scale=time_scale,
+        windows=windows,
     )
     if left is not None:
         for trade in ledger.restore(
@@ -84,5 +87,4 @@ def open_books(
         ):
             journal.record_trade(trade)
         executor.restore(left.orders, left.last_fill_ns, last_ns)
-        broker.restore(left.orders, ledger.position, ledger.average_price, ledger.equity)
     return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

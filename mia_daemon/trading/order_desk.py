@@ -222,29 +222,47 @@ class OrderDesk:
         if wanted:
             self._write_if_possible(write)
 
-    def replace(self, entry: WorkingOrder, price: float, reason: str, ts_ns: int) -> None:
-        """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say."""
+    def replace(self, entry: WorkingOrder, price: float, reason: str, ts_ns: int) -> bool:
+        """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say.
+
+        False when nothing was sent: a stop moves toward safety only, whoever asks, and an entry is new risk, which is
+        written down first or not sent.
+        """
         name, quantity = entry.client_order_id, entry.quantity
         price = self._instrument.round_to_tick(price)
+        if entry.order.role is OrderRole.STOP and self._loosens(entry, price):
+            text = f"stop {name} was to be moved from {entry.price} to {price}, away from the market: it stays"
+            self._warn("stop_loosened", Priority.CRITICAL, text, {"order": name, "price": price})
+            return False
 
         def write() -> None:
             self._journal.record_request(
                 name, RequestKind.REPLACE, ts_ns, price=price, quantity=quantity, reason=reason
             )
 
-        self._write_if_possible(write)
+        if not self._write_if_possible(write) and entry.order.role is OrderRole.ENTRY:
+            return False
         self.working.replace_sent(entry, ts_ns, price)
         self.reasons[name] = reason
         self._risk.count_replace(ts_ns)
         self._broker.replace(name, price, quantity)
+        return True
+
+    @staticmethod
+    def _loosens(stop: WorkingOrder, price: float) -> bool:
+        """Whether it would trigger later than where it is, or is on its way to."""
+        side, asked = stop.order.side, stop.asked_price or stop.price
+        return price * side > min(stop.price * side, asked * side)
 
     def _add(self, orders: tuple[Order, ...], ts_ns: int) -> None:
         self.approved += len(orders)
         for order in orders:
             self.working.sent(self.working.add(order), ts_ns)
 
-    def _write_if_possible(self, write: Callable[[], None]) -> None:
+    def _write_if_possible(self, write: Callable[[], None]) -> bool:
         try:
             write()
         except JournalError as error:
             self._on_journal_failure(error)
+            return False
+        return True

@@ -81,6 +81,8 @@ class OrderNews:
             return
         before = self._state_of(update)
         entry = self._working.update(update)
+        if entry is not None and entry.state is OrderState.UNKNOWN and before is not entry.state:
+            self._server.ask("an order's update contradicts what it was")
         if update.unsolicited or before is not self._state_of(update):
             self._breakers.write(lambda: self._journal.record_update(update))
         if entry is None:

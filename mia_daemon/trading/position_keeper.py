@@ -30,7 +30,6 @@ class KeeperPolicy:
 
     stop_ticks: int
     slippage_ticks: int
-    entry_timeout_ns: int
     chase_ns: int = NS_PER_S
     grace_ns: int = NS_PER_S  # how long a position may be without a working stop
     escalate_ns: int = 10 * NS_PER_S
@@ -43,7 +42,6 @@ class KeeperPolicy:
         return cls(
             stop_ticks=settings.decision.stop_ticks,
             slippage_ticks=settings.decision.max_slippage_ticks,
-            entry_timeout_ns=round(settings.broker.entry_timeout_s * NS_PER_S),
             chase_ns=round(NS_PER_S * stretch),
             grace_ns=round(NS_PER_S * stretch),
             escalate_ns=round(10 * NS_PER_S * stretch),
@@ -100,7 +98,6 @@ class PositionKeeper:
     def work(self, ts_ns: int, held: Held, touch: Touch) -> int:
         """Do what is missing now; returns the event time at which to look again, NEVER when nothing is pending."""
         self._due = NEVER
-        self._expire_entries(ts_ns)
         if self.goal:
             self._pursue(ts_ns, held, touch)
         if held.quantity:
@@ -112,15 +109,6 @@ class PositionKeeper:
 
     def _again_at(self, ts_ns: int) -> None:
         self._due = min(self._due, ts_ns)
-
-    def _expire_entries(self, ts_ns: int) -> None:
-        for entry in self._working.with_role(OrderRole.ENTRY):
-            due = entry.sent_ns + self._policy.entry_timeout_ns
-            if entry.live and not entry.cancel_pending:
-                if ts_ns >= due:
-                    self._desk.cancel(entry, ts_ns)
-                else:
-                    self._again_at(due)
 
     # To flat.
 

@@ -9,6 +9,7 @@ from mia_daemon.risk.facts import Delays
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.bookkeeper import Bookkeeper
 from mia_daemon.trading.breakers import Breakers
+from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
 from mia_daemon.trading.ledger import Ledger, Origin
 from mia_daemon.trading.order_desk import OrderDesk, TellFacts, Warn
 from mia_daemon.trading.position_keeper import PositionKeeper
@@ -29,6 +30,7 @@ class PositionOpener:
         self,
         desk: OrderDesk,
         keeper: PositionKeeper,
+        entries: EntryWorker,
         bookkeeper: Bookkeeper,
         ledger: Ledger,
         risk: RiskController,
@@ -37,12 +39,15 @@ class PositionOpener:
         instrument: Instrument,
         *,
         settings: DecisionSettings,
+        policy: EntryPolicy,
         facts: TellFacts,
         warn: Warn,
     ) -> None:
         self._desk = desk
         self._working = desk.working
         self._keeper = keeper
+        self._entries = entries
+        self._policy = policy
         self._bookkeeper = bookkeeper
         self._ledger = ledger
         self._risk = risk
@@ -51,7 +56,6 @@ class PositionOpener:
         self._facts = facts
         self._warn = warn
         tick = instrument.tick_size
-        self._slippage = settings.max_slippage_ticks * tick
         self._stop_distance = settings.stop_ticks * tick
         self._target_distance = settings.target_ticks * tick
 
@@ -87,6 +91,7 @@ class PositionOpener:
         self._bookkeeper.origins[decision.decision_id] = Origin(decision.decision_id, decision.prediction.regime_probs)
         try:
             self._desk.send_bracket(bracket, self._market.now_ns)
+            self._entries.follow(bracket.entry, decision.prediction, self._market.now_ns)
         except JournalError as error:
             self._breakers.journal_failed(error)
             return None, self._risk.check_new_risk(decision.prediction, facts)
@@ -94,13 +99,14 @@ class PositionOpener:
         return bracket, verdict
 
     def _bracket(self, side: Side, quantity: int, decision_id: str) -> Bracket:
-        """A marketable limit with maximum slippage, its stop and target measured from the touch."""
-        touch = self._market.touch.take(side)
+        """An entry as the policy prices it, its stop and target measured from where it is expected to fill."""
+        touch = self._market.touch
+        expected = self._policy.expected(side, touch)
         return self._desk.make_bracket(
             side,
             quantity,
-            price=touch + side * self._slippage,
-            stop=touch - side * self._stop_distance,
-            target=touch + side * self._target_distance,
+            price=self._policy.price(side, touch),
+            stop=expected - side * self._stop_distance,
+            target=expected + side * self._target_distance,
             decision_id=decision_id,
         )

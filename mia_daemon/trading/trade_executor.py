@@ -24,11 +24,14 @@ from mia_daemon.records import (
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.trade_window_filter import FlatReason
 from mia_daemon.stage import AlertSink, LatencyBuckets
 from mia_daemon.trading.account_view import AccountView
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
 from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
+from mia_daemon.trading.flat_times import NO_WINDOWS, FlatTimes, Windows
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.journal_reading import OpenOrder
 from mia_daemon.trading.ledger import Ledger
@@ -56,6 +59,7 @@ class TradeExecutor:
     Args:
         time_scale: event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
             takes real time, so deadlines on answers are stretched by it.
+        windows: when there must be no position.
         adopt_drift: what to do when the server's position, looked at twice, is not ours: take it over (True) or halt.
 
     Attributes:
@@ -78,6 +82,7 @@ class TradeExecutor:
         clock: Clock,
         time_scale: float = 1.0,
         adopt_drift: bool = True,
+        windows: Windows = NO_WINDOWS,
     ) -> None:
         self.tick_to_order = LatencyBuckets()
         self._broker = broker
@@ -91,6 +96,7 @@ class TradeExecutor:
         self._server = server = ServerView()
         self._equity_due_ns = NEVER  # when an open position is valued next
         self._deadline_ns = NEVER  # when something else falls due
+        self._flat = FlatTimes(windows)
         self._dirty = self._acting = self._in_market = False
         self._stopping = self._ending_flat = self._miscounted = False
         self._settled = asyncio.Event()
@@ -119,9 +125,11 @@ class TradeExecutor:
         self._bookkeeper = bookkeeper = Bookkeeper(
             ledger, journal, desk.working, risk, breakers, market=market, calendar=calendar, notices=notices
         )
+        entry_policy = EntryPolicy.of(settings, instrument.tick_size)
+        self._entries = EntryWorker(desk, entry_policy, lambda prediction: self.new_risk(prediction).allowed)
         self._opener = PositionOpener(
-            desk, keeper, bookkeeper, ledger, risk, breakers, market, instrument,
-            settings=settings.decision, facts=self.facts, warn=warn,
+            desk, keeper, self._entries, bookkeeper, ledger, risk, breakers, market, instrument,
+            settings=settings.decision, policy=entry_policy, facts=self.facts, warn=warn,
         )  # fmt: skip
         self._news = OrderNews(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
         self._reconciler = Reconciler(
@@ -189,7 +197,7 @@ class TradeExecutor:
             bid=touch.bid,
             ask=touch.ask,
             pending=not self.settled,
-            must_exit=SHUTDOWN if self._stopping else "",
+            must_exit=SHUTDOWN if self._stopping else self._flat.reason,
             entries=entries,
         )
 
@@ -210,6 +218,7 @@ class TradeExecutor:
             self._risk.see(seen)
             self._bookkeeper.to_day(self._market.now_ns)
             done += taken
+            self._watch_windows()
             if self._dirty or self._market.now_ns >= self._deadline_ns:
                 self._act()
             elif self._market.now_ns >= self._equity_due_ns:
@@ -218,7 +227,7 @@ class TradeExecutor:
 
     def _until_deadline(self, events: EventArray, start: int) -> int:
         """Where to stop: after the first event at which something falls due."""
-        due_ns = min(self._deadline_ns, self._equity_due_ns)
+        due_ns = min(self._deadline_ns, self._equity_due_ns, self._flat.due_ns)
         if due_ns == NEVER:
             return len(events)
         due = events["ts_ns"][start:] >= due_ns
@@ -276,8 +285,9 @@ class TradeExecutor:
 
     def _react(self) -> None:
         held = self._held()
-        if self._ending_flat and held.quantity:  # also what an entry brought in while its cancel was on its way
-            self._keeper.want_flat(SHUTDOWN, self._market.now_ns)
+        flat = SHUTDOWN if self._ending_flat else self._flat.reason
+        if flat and held.quantity:  # also what an entry brought in while its cancel was on its way
+            self._keeper.want_flat(flat, self._market.now_ns)
         self._deadline_ns = self._equity_due_ns = NEVER
         agreed = self._server.position in {None, held.quantity}
         if agreed and not (held.quantity or len(self._working) or self._keeper.goal):
@@ -287,6 +297,7 @@ class TradeExecutor:
         self._due(self._reconciler.watch_answers(closing=bool(self._keeper.goal)))
         if self._server.link_up:
             self._due(self._keeper.work(self._market.now_ns, held, self._market.touch))
+            self._due(self._entries.work(self._market.now_ns, self._market.touch))
         self._due(self._reconciler.watch_position())
         if held.quantity:
             self._watch_equity()
@@ -307,6 +318,21 @@ class TradeExecutor:
                 self._bookkeeper.origins.clear()
         else:
             self._settled.clear()
+
+    def _watch_windows(self) -> None:
+        """At the very event at which a position may be held no longer, it begins to be closed, and entries go."""
+        if self._market.now_ns < self._flat.due_ns:
+            return
+        if reason := self._flat.see(self._market.now_ns):
+            self._must_close(reason)
+        if self._flat.reason == FlatReason.CONTRACT_END:
+            self._warn(
+                "contract_end",
+                Priority.WARNING,
+                "the contract rolls or expires: nothing is opened in it any more; "
+                "restart to trade the next one, or name it as instrument.symbol",
+                {"position": self._ledger.position},
+            )
 
     def _watch_equity(self) -> None:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""

@@ -329,7 +329,7 @@ async def test_restored_orders_go_on_working_as_a_pair():
     assert desk.fills == [("S", 1, 97.0, 1)]
     assert desk.last("T").status is OrderStatus.CANCELED
     book = await desk.broker.book_of_record(0)
-    assert book.balance.cash == 5000.0 - 3.25 * 50
+    assert book.balance.cash == 5000.0 - 3.25 * 50 - ES.cost_per_side
     assert book.fills[0].execution_id.startswith("r2-")
 
 

@@ -1,8 +1,9 @@
-"""The paper broker: the touch-matching exchange behind an entry and a response latency, driven by event time.
+"""The paper broker: the touch-matching exchange behind feed, entry and response latencies, driven by event time.
 
-Everything happens at market events: a request reaches the exchange `entry_latency` after the event at which it was
-made, and what the exchange says of it is told at the first event `response_latency` later. Nothing depends on how the
-events are cut into arrays, so a replay is exact.
+Everything happens at market events. We act on an event `feed_latency` after it happened, and a request takes
+`entry_latency` from there to the exchange. What the exchange says of it is told `response_latency` later, by when the
+feed has brought us the events up to its latency before. Nothing depends on how the events are cut into arrays, so a
+replay is exact. What all of this assumes, and when it flatters, stands in docs/paper.md.
 """
 
 from collections import deque
@@ -47,8 +48,9 @@ class PaperBroker:
         self._exchange = PaperExchange(instrument, account, run_id, settings.paper_starting_cash, self._tell_later)
         self._account = account
         self._half_tick = instrument.tick_size / 2
-        self._entry_ns = round(settings.paper_entry_latency_ms * NS_PER_MS)
-        self._response_ns = round(settings.paper_response_latency_ms * NS_PER_MS)
+        feed_ms = settings.paper_feed_latency_ms
+        self._entry_ns = round((feed_ms + settings.paper_entry_latency_ms) * NS_PER_MS)
+        self._response_ns = round(max(settings.paper_response_latency_ms - feed_ms, 0.0) * NS_PER_MS)
         self._sink: BrokerEventSink = _nobody
         self._now_ns = 0
         self._requests: deque[tuple[int, Callable[[int], None], tuple[Order, ...]]] = deque()
@@ -74,7 +76,7 @@ class PaperBroker:
                     order.order, order.server_order_id, order.quantity, order.booked, order.price
                 )
 
-    # Requests: each is on its way for the entry latency.
+    # Requests: each is on its way for the feed and the entry latency.
 
     def submit(self, order: Order) -> None:
         self._orders_sent += 1
@@ -165,16 +167,24 @@ class PaperBroker:
             request(arrival_ns)
         self._now_ns = max(self._now_ns, ts_ns)
         if event["symbol"] == 0:
-            self._exchange.touch = touch_of(event) or self._exchange.touch
-            if event["kind"] == EventKind.TRADE:
-                side, size = int(event["side"]), float(event["size"])
-                self._exchange.on_trade(self._now_ns, float(event["price"]), size, side)
-            self._exchange.on_touch(self._now_ns)
+            self._show(event)
         told = False
         while self._reports and self._reports[0][0] <= self._now_ns:
             told = True
             self._sink(self._reports.popleft()[1])
         return told
+
+    def _show(self, event: np.void) -> None:
+        """An event of our symbol reaches the exchange. What is left of an order takes no touch that was not told anew:
+        a silent or closed market fills nothing.
+        """
+        touch = touch_of(event)
+        self._exchange.touch = touch or self._exchange.touch
+        if event["kind"] == EventKind.TRADE:
+            side, size = int(event["side"]), float(event["size"])
+            self._exchange.on_trade(self._now_ns, float(event["price"]), size, side)
+        if touch is not None:
+            self._exchange.on_touch(self._now_ns)
 
     def _tell_later(self, ts_ns: int, event: BrokerEvent) -> None:
         self._reports.append((ts_ns + self._response_ns, event))

@@ -1,16 +1,9 @@
 """An exchange that knows only the touch and the trades: fills orders against recorded or foreign market data.
 
-What it assumes, and when that flatters:
-
-- Marketable orders fill at the touch as it was when they arrived, never inside the spread; at most the touch's size per
-  event where the size is known, the whole order where it is not (flatters large orders on thin books).
-- A resting limit fills completely once the market trades through it or the opposite touch reaches it; at its price only
-  after the queue that was ahead of it has traded. Where sizes are unknown it is last in an endless queue.
-- A stop triggers on a trade or on the touch at its price, and fills at the touch or its price, whichever is worse.
-- Our orders do not move the market, and nobody reacts to them (flatters large orders).
+What it assumes, and when that flatters, stands in docs/paper.md.
 
 Brackets as Sierra Chart holds them: stop and target wait for the entry, count what it has filled, and as one of them
-fills or is cancelled the other is reduced or cancelled with it.
+fills or is cancelled the other is reduced or cancelled with it. Once the pair is done, so is what is left of the entry.
 """
 
 import math
@@ -331,6 +324,8 @@ class PaperExchange:
             return
         if not paper.open_quantity:
             self._cancel(sibling, ts_ns, "the other order of the pair filled")
+            if paper.parent is not None and paper.parent.alive:
+                self._cancel(paper.parent, ts_ns, "its bracket is complete: no exit would protect a further fill")
         else:
             sibling.quantity = max(sibling.quantity - quantity, sibling.filled)
             self._say(sibling, sibling.status, ts_ns)
@@ -345,8 +340,9 @@ class PaperExchange:
             self._say(sibling, OrderStatus.CANCELED, ts_ns, "the other order of the pair was cancelled")
 
     def _book(self, change: int, price: float) -> None:
-        """Position, average price and cash after a fill, before costs."""
+        """Position, average price and cash after a fill, commission and fees paid."""
         held, after = self.position, self.position + change
+        self.cash -= abs(change) * self._instrument.cost_per_side
         if held * change >= 0:
             self.average_price = (held * self.average_price + change * price) / after
         else:
