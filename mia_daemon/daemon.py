@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import signal
 import sys
@@ -13,17 +14,20 @@ from typing import Any
 
 import uvloop
 
+from mia_daemon.arming import check_armed, check_bundle
 from mia_daemon.clock import NS_PER_S, WallClock
+from mia_daemon.commands import Commands
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.errors import MiaError, StartError, UsageError
+from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.instruments import instrument
+from mia_daemon.kill_switch import KillSwitch
 from mia_daemon.ops.console import Console, StatusLine
-from mia_daemon.ops.control import ControlServer, Peer
+from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.preflight import broker_kind, preflight, unfit
@@ -45,6 +49,9 @@ RISK_SNAPSHOT_EVERY_S = 60.0
 FEED_END_S = 0.5
 """For a feed to log off and for the tasks to work off what it brought."""
 
+WATCHDOG_EVERY_S = 10.0
+"""Between two looks at whether the tasks get on, where the service manager does not say."""
+
 KERNEL_TIMEOUT_S = 300.0
 """What the service manager is asked to wait while kernels compile."""
 
@@ -61,18 +68,16 @@ def run(
 ) -> int:
     """Trade until told to stop; the exit status.
 
-    `config` is the file `settings` came from, for the embedded simulator; `armed_account` has to name the account when
-    live.
+    `config` is the file `settings` came from, for the embedded simulator; `armed_account` names the account when live,
+    where no arm file does.
 
     Raises:
         UsageError: live without being armed.
         StartError: something is not fit to start; nothing was written.
     """
-    if mode is Mode.LIVE and armed_account != settings.instrument.trade_account:
-        raise UsageError(
-            f"live is not armed: say --arm {settings.instrument.trade_account} to trade that account with money"
-        )
-    if reasons := list(unfit(preflight(settings, mode, paths))):
+    if mode is Mode.LIVE:
+        check_armed(settings, paths, armed_account)
+    if reasons := list(unfit(preflight(settings, mode, paths, armed_account))):
         raise StartError("; ".join(reasons))
     contract = choose_contract(settings, mode, paths, WallClock().now_ns())
     daemon = Daemon(contract, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
@@ -103,6 +108,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stop = asyncio.Event()
         self._stop_reason = ""
+        self._switch: KillSwitch | None = None
         self._started_ns = self._clock.monotonic_ns()
         self._tick_to_order = LatencyBuckets()
         self._simulated = settings.feed.source == "simulator"
@@ -115,6 +121,8 @@ class Daemon:
         traded = instrument(self._settings.instrument.symbol)
         with Run(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
             logging.getLogger().addHandler(StdlibHandler(run.log))
+            if self._mode is Mode.LIVE:
+                check_bundle(run.bundle, self._settings)  # the very one that was loaded
             self._say_contract(run)
             async with self._server(run) as settings:
                 feed = self._feed(run, settings)
@@ -141,10 +149,17 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ask_to_stop, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGUSR2, self._kill, "SIGUSR2")
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason
         self._stop.set()
+
+    def _kill(self, by: str) -> None:
+        if self._switch is None:  # nothing was sent yet
+            self._ask_to_stop(f"killed by {by} before trading began")
+        else:
+            self._switch.pull(by)
 
     def _prepare_kernels(self) -> None:
         self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
@@ -210,14 +225,18 @@ class Daemon:
             self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
         session = run.session(feed, books, recorder.append)
+        self._switch = switch = self._kill_switch(run, books)
         control = ControlServer(
-            self._settings.ops.control_socket or self._paths.control_socket, self._commands(run, books), run.log
+            self._settings.ops.control_socket or self._paths.control_socket,
+            self._commands(run, books, switch).handlers(),
+            run.log,
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(recorder.close)
             await control.start()
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
+            stack.callback(asyncio.create_task(switch.watch_file(), name="kill file").cancel)
             if await self._reach(run, books, broker):
                 return await self._trade(run, books, session, feed)
             return await self._end(run, books, None)
@@ -271,6 +290,8 @@ class Daemon:
         gc.freeze()
         seconds = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
         run.log.info("ready", seconds=round(seconds, 3), position=books.executor.position)
+        who = f"uid {os.getuid()} pid {os.getpid()}"  # every order of the run is this operator's
+        run.journal.record_command(self._clock.now_ns(), "start", who, f"{self._mode.value}, run {books.run_id}")
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
 
@@ -369,11 +390,19 @@ class Daemon:
         return run.reporter.last_reason if run.reporter.last_reason == "warming_up" else ""
 
     async def _feed_watchdog(self, run: Run, session: TradingSession) -> None:
-        """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same and tell."""
+        """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same.
+
+        A task found stuck is told of; one that still is at the next look kills.
+        """
         watchdog = Watchdog(self._notifier)
-        every_s = watchdog_interval_s() or 10.0
+        every_s = watchdog_interval_s() or WATCHDOG_EVERY_S
+        before: set[str] = set()
         while True:
-            if stuck := watchdog.look(session.counters):
+            stuck = watchdog.look(session.counters)
+            if still := before.intersection(stuck):
+                self._kill(f"watchdog: {', '.join(sorted(still))} stuck")
+            before = set() if still else set(stuck)
+            if stuck:
                 run.alert(
                     Alert(
                         self._clock.now_ns(),
@@ -386,45 +415,18 @@ class Daemon:
 
     # Operators.
 
-    def _commands(self, run: Run, books: Books) -> dict[str, Any]:
-        """What the control socket understands; each command is on file with who gave it."""
-        executor = books.executor
+    def _commands(self, run: Run, books: Books, switch: KillSwitch) -> Commands:
+        return Commands(
+            books, run.alerts, switch, self._clock, run.log,
+            status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
+            stop=self._ask_to_stop, say=self._console.say,
+        )  # fmt: skip
 
-        def status(_request: Mapping[str, Any], _peer: Peer) -> Mapping[str, Any]:
-            return {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)}
-
-        def stop(by: str) -> str:
-            self._ask_to_stop(f"stop by {by}")
-            return "stopping"
-
-        def halt(by: str) -> str:
-            executor.halt(by)
-            return "halted: no new positions until resume; the position keeps its stop"
-
-        def resume(by: str) -> str:
-            executor.resume(by)
-            return "resumed; entries are allowed again once the books were compared"
-
-        def flatten(by: str) -> str:
-            executor.halt(by)
-            executor.flatten("operator")
-            return "closing the position; halted until resume"
-
-        def acknowledge(by: str) -> str:
-            return f"{run.alerts.acknowledge(None, by, self._clock.now_ns())} alerts acknowledged"
-
-        def command(name: str, action: Any) -> Any:
-            def handle(_request: Mapping[str, Any], peer: Peer) -> Mapping[str, Any]:
-                by = f"uid {peer.uid} pid {peer.pid}"
-                result = action(by)
-                run.journal.record_command(self._clock.now_ns(), name, by, result)
-                self._console.say(f"{name} by {by}: {result}")
-                return {"text": result}
-
-            return handle
-
-        actions = {"stop": stop, "halt": halt, "resume": resume, "flatten": flatten, "acknowledge": acknowledge}
-        return {"status": status, **{name: command(name, action) for name, action in actions.items()}}
+    def _kill_switch(self, run: Run, books: Books) -> KillSwitch:
+        return KillSwitch(
+            self._settings.ops.kill_file or self._paths.kill_file, books, self._clock, run.log, self._console.say,
+            flatten=self._settings.incidents.on_kill == "flatten",
+        )  # fmt: skip
 
     # Stopping.
 

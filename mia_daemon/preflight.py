@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mia_daemon.arming import check_armed, check_bundle
 from mia_daemon.clock import WallClock, iso_utc
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
-from mia_daemon.errors import BundleError, ConfigError, MiaError, PeerError
+from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
 from mia_daemon.instruments import instrument
 from mia_daemon.roll import Choice, choose_contract
 from mia_daemon.tls import check_pin, client_context, handshake_failure
@@ -29,8 +30,11 @@ class Finding:
         return f"{'ok  ' if self.fit else 'FAIL'}  {self.subject:<14} {self.text}"
 
 
-def preflight(settings: Settings, mode: Mode, paths: VarPaths) -> list[Finding]:
-    """Look at everything a start needs; nothing is written and no order connection is made."""
+def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: str | None = None) -> list[Finding]:
+    """Look at everything a start needs; nothing is written and no order connection is made.
+
+    `armed_account` is the account that was named once more for live; None to look for an arm file.
+    """
     try:
         contract = choose_contract(settings, mode, paths, WallClock().now_ns())
     except MiaError as error:  # the rest follows from it
@@ -39,11 +43,15 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths) -> list[Finding]:
     looks: dict[str, Callable[[], str]] = {
         "instrument": lambda: _instrument(contract),
         "bundle": lambda: _bundle(settings, mode),
+        "risk": lambda: _risk(settings),
+        "kill file": lambda: _kill_file(settings, paths),
         "directories": lambda: _directories(paths.root),
         "macro events": lambda: _macro_events(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),
     }
+    if mode is Mode.LIVE:
+        looks["arming"] = lambda: check_armed(settings, paths, armed_account)
     return [_look(subject, look) for subject, look in looks.items()]
 
 
@@ -63,12 +71,23 @@ def _bundle(settings: Settings, mode: Mode) -> str:
     from mia_daemon.model import bundle
 
     found = bundle.load(settings.model.bundle or bundle.shipped())
-    if mode is Mode.LIVE and found.research_only:
-        raise BundleError(
-            f"bundle {found.name} is marked research-only (it does not beat standing aside after costs) "
-            "and live refuses it: set model.bundle to one that was approved"
-        )
-    return f"{found.name} ({found.sha256[:12]}), {'research only' if found.research_only else 'approved for live'}"
+    if mode is Mode.LIVE:
+        check_bundle(found, settings)
+    approved = not found.research_only and found.sha256 in settings.model.approved_bundles
+    fit = "approved for live" if approved else "research only" if found.research_only else "not approved for live"
+    return f"{found.name}, {fit}, sha256 {found.sha256}"
+
+
+def _risk(settings: Settings) -> str:
+    waived = settings.risk.waived
+    return f"configuration {settings.sha256()}, limits waived: {', '.join(waived) or 'none'}"
+
+
+def _kill_file(settings: Settings, paths: VarPaths) -> str:
+    path = settings.ops.kill_file or paths.kill_file
+    if os.path.lexists(path):
+        raise StartError(f"{path} is there: trading was stopped on purpose; find out why, remove it, then start")
+    return f"{path} is not there"
 
 
 def _directories(root: Path) -> str:

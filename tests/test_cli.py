@@ -20,7 +20,7 @@ from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
 
-SUBJECTS = ["instrument", "bundle", "directories", "macro events", "feed", "orders"]
+SUBJECTS = ["instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders"]
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_check_looks_at_live_with_other_eyes(daemons):
     told = daemons.run("check", "--mode", "live", "--config", daemons.config())
     assert told.status == 1
     wrong = [line[6:20].strip() for line in told.out.splitlines() if line.startswith("FAIL")]
-    assert wrong == ["bundle", "feed"]
+    assert wrong == ["bundle", "feed", "arming"]
 
 
 # ---------------------------------------------------------------------------------------------------- the simulator

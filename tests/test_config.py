@@ -73,6 +73,22 @@ def test_a_limit_is_never_absent_by_accident(document):
             config.parse(without, "mine.toml", environ={})
 
 
+def test_a_limit_may_be_waived_by_the_word_and_by_no_other(document):
+    for name, limit in document["risk"].items():
+        if name in {"cancel_reserve_share", "market_pause_s"}:  # parts of others: 0 is nothing
+            continue
+        for word, accepted in (("waived", True), ("none", False), ("", False), (0 - limit, False)):
+            changed = {**document, "risk": {**document["risk"], name: word}}
+            if accepted:
+                settings = config.parse(changed, "mine.toml", environ={})
+                assert settings.risk.waived == (name,)
+                assert settings.effective()["risk"][name] == "waived"
+                assert settings == config.parse(settings.effective(), "again", environ={})
+            else:
+                with pytest.raises(ConfigError, match=rf"risk\.{name}: "):
+                    config.parse(changed, "mine.toml", environ={})
+
+
 def test_secrets_come_from_outside_and_stay_hidden(document, tmp_path):
     plain = config.parse(document, "x", environ={})
     from_environment = config.parse(document, "x", environ={"MIA_DTC_PASSWORD": "hunter2"})

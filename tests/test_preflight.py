@@ -30,7 +30,7 @@ def look(tmp_path):
     """The findings by subject."""
 
     def run(mode=Mode.PAPER, var=tmp_path / "var", **tables):
-        findings = preflight.preflight(settings(**tables), mode, VarPaths(var))
+        findings = preflight.preflight(settings(**tables), mode, VarPaths(var), "Sim1")
         return {finding.subject: finding for finding in findings}
 
     return run
@@ -83,12 +83,14 @@ def approved(tmp_path):
     path = Path(shutil.copytree(bundle.shipped(), tmp_path / "approved"))
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "research_only": False}))
-    return {"bundle": str(path)}
+    return {"bundle": str(path), "approved_bundles": [bundle.load(path).sha256]}
 
 
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
-    assert list(found) == ["instrument", "bundle", "directories", "macro events", "feed", "orders"]
+    assert list(found) == [
+        "instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders",
+    ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
     assert "research only" in found["bundle"].text
@@ -182,7 +184,8 @@ def test_live_wants_a_market_and_an_approved_bundle(look, listening, approved):
     assert "no market to trade live on" in found["feed"].text
     found = look(Mode.LIVE, feed={"source": "dtc"}, dtc=listening, model=approved)
     assert list(unfit(list(found.values()))) == []
-    assert "approved for live" in found["bundle"].text
+    assert ", approved for live, sha256 " in found["bundle"].text
+    assert found["arming"].text == "account Sim1, by --arm"
     found = look(Mode.LIVE, feed={"source": "dtc"}, dtc=listening, model=approved, broker={"kind": "paper"})
     assert "sends no orders" in found["orders"].text
 
@@ -208,3 +211,32 @@ def test_who_takes_the_orders(mode, source, kind, expected):
 def test_live_never_fills_its_own_orders():
     with pytest.raises(ConfigError, match="sends no orders"):
         broker_kind(settings(feed={"source": "dtc"}, broker={"kind": "paper"}), Mode.LIVE)
+
+
+def test_live_trades_on_no_bundle_that_the_configuration_does_not_approve(look, approved):
+    unnamed = look(Mode.LIVE, model={**approved, "approved_bundles": ["0" * 64]})["bundle"]
+    assert not unnamed.fit
+    (sha256,) = approved["approved_bundles"]
+    assert unnamed.text.endswith(f"put its sha256, {sha256}, into model.approved_bundles")
+    assert look(Mode.PAPER, model={**approved, "approved_bundles": []})["bundle"].fit
+    with pytest.raises(ConfigError, match=r"model\.approved_bundles"):
+        settings(model={"approved_bundles": ["short"]})
+
+
+def test_where_a_kill_file_is_nothing_starts(look, tmp_path):
+    assert look()["kill file"].fit
+    (tmp_path / "var" / "run").mkdir(parents=True)
+    (tmp_path / "var" / "run" / "kill").symlink_to("nowhere")  # also one that leads nowhere
+    found = look()["kill file"]
+    assert not found.fit
+    assert found.text.endswith("find out why, remove it, then start")
+    elsewhere = tmp_path / "stop-all"
+    assert look(ops={"kill_file": str(elsewhere)})["kill file"].fit
+    elsewhere.touch()
+    assert str(elsewhere) in look(ops={"kill_file": str(elsewhere)})["kill file"].text
+
+
+def test_a_limit_that_is_waived_is_named(look):
+    assert look()["risk"].text.endswith("limits waived: none")
+    waiving = LIMITS | {"max_order_notional": "waived", "max_executions": "waived"}
+    assert look(risk=waiving)["risk"].text.endswith("limits waived: max_order_notional, max_executions")

@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     parser = commands.add_parser("check", help="is everything fit to start?")
     parser.add_argument("--mode", choices=(Mode.PAPER.value, Mode.LIVE.value), default=Mode.PAPER.value)
+    parser.add_argument("--arm", metavar="ACCOUNT", help="live only: as at the start")
     add_common(parser)
     parser.set_defaults(command=_check)
 
@@ -29,7 +30,7 @@ def _check(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     from mia_daemon.preflight import preflight
 
-    findings = preflight(settings, Mode(options.mode), var_paths(options))
+    findings = preflight(settings, Mode(options.mode), var_paths(options), options.arm)
     for finding in findings:
         print(finding)
     return 0 if all(finding.fit for finding in findings) else 1

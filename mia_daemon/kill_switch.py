@@ -1,0 +1,84 @@
+"""The kill: cancel everything that could add to the position, close it if wanted, and stay stopped.
+
+Pulled by command, by SIGUSR2, by a file that appears, or by the watchdog. It needs neither feed nor model nor journal:
+the cancels leave in the same turn of the event loop, before anything is written.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mia_daemon.clock import Clock
+from mia_daemon.errors import JournalError
+from mia_daemon.ops.logs import Logger
+from mia_daemon.risk.codes import RiskCode, lifted_by
+from mia_daemon.trading.books import Books
+
+LOOK_S: Final = 0.02
+"""Between two looks for the kill file; a look is one system call."""
+
+
+class KillSwitch:
+    """Kills the trading of one run.
+
+    Args:
+        path: the kill file.
+        flatten: whether the position is closed where the one who kills does not say.
+        say: told in a sentence what was done.
+    """
+
+    def __init__(
+        self, path: Path, books: Books, clock: Clock, log: Logger, say: Callable[[str], None], *, flatten: bool
+    ) -> None:
+        self._path = path
+        self._books = books
+        self._clock = clock
+        self._log = log
+        self._say = say
+        self._flatten = flatten
+
+    @property
+    def file_is_there(self) -> bool:
+        return os.path.lexists(self._path)  # a dangling link is meant too
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def pull(self, by: str, *, flatten: bool | None = None) -> str:
+        """Kill; returns what was done, in a sentence."""
+        closing = self._flatten if flatten is None else flatten
+        self._books.executor.kill(by, flatten=closing)
+        text = (
+            f"killed by {by}: entries are cancelled, "
+            f"{'the position is being closed' if closing else 'a position keeps its stop'}; "
+            f"nothing is traded until `{lifted_by(RiskCode.KILLED)}`"
+        )
+        self._put_on_file(by, text)
+        self._log.warning("killed", by=by, flatten=closing)
+        self._say(text)
+        return text
+
+    def _put_on_file(self, by: str, text: str) -> None:
+        """Where the journal can't hold the latch, the kill file does: no restart may trade on."""
+        journal = self._books.journal
+        try:
+            journal.record_command(self._clock.now_ns(), "kill", by, text)
+            if any(latch.code is RiskCode.KILLED for latch in journal.latches()):
+                return
+        except JournalError as error:
+            self._log.warning("kill_not_journaled", reason=str(error))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(f"{text}\n", encoding="utf-8")
+        except OSError as error:
+            self._log.error("kill_file_not_written", path=str(self._path), reason=str(error))
+
+    async def watch_file(self) -> None:
+        """Kill when the file is there and trading is not killed yet: resuming has to wait until it is gone."""
+        while True:
+            if self.file_is_there and RiskCode.KILLED not in {latch.code for latch in self._books.risk.latches}:
+                self.pull(f"file {self._path}")
+            await asyncio.sleep(LOOK_S)

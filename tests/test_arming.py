@@ -1,0 +1,69 @@
+"""Live is armed by naming the account once more; anything else is told in one sentence."""
+
+import pytest
+
+from mia_daemon import __version__, config
+from mia_daemon.arming import check_armed
+from mia_daemon.config import VarPaths
+from mia_daemon.errors import UsageError
+
+LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
+SETTINGS = config.parse({"risk": LIMITS, "instrument": {"trade_account": "F.7"}}, "test", environ={})
+
+
+@pytest.fixture
+def arm(tmp_path):
+    """Write an arm file and look whether it arms."""
+    paths = VarPaths(tmp_path)
+    paths.arm_file.parent.mkdir(parents=True)
+
+    def write(text, named=None, mode=0o600):
+        paths.arm_file.write_text(text)
+        paths.arm_file.chmod(mode)
+        return check_armed(SETTINGS, paths, named)
+
+    return write
+
+
+def test_the_command_line_arms(tmp_path):
+    assert check_armed(SETTINGS, VarPaths(tmp_path), "F.7") == "account F.7, by --arm"
+
+
+@pytest.mark.parametrize("named", [None, "", "F.8", "f.7"])
+def test_without_the_very_account_live_is_not_armed(tmp_path, named):
+    with pytest.raises(UsageError, match=r"^live is not armed: say --arm F\.7, or write account = \"F\.7\" into "):
+        check_armed(SETTINGS, VarPaths(tmp_path), named)
+
+
+def test_a_file_arms(arm, tmp_path):
+    assert arm('account = "F.7"\n') == f"account F.7, by {tmp_path / 'run' / 'arm.toml'}"
+    assert arm(f'account = "F.7"\nversion = "{__version__}"\nconfig_sha256 = "{SETTINGS.sha256()}"\n')
+
+
+def test_what_is_said_at_the_start_counts_before_the_file(arm):
+    with pytest.raises(UsageError, match="not armed"):
+        arm('account = "F.7"\n', named="F.8")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('account = "F.8"', "names account F.8, here it is F.7"),
+        ('account = "F.7"\nversion = "9.9"', "names version 9.9"),
+        (f'account = "F.7"\nconfig_sha256 = "{"0" * 64}"', "names config_sha256 000"),
+        ("", "account: Field required"),
+        ('account = "F.7"\nacount = "F.7"', "acount: Extra inputs"),
+        ("account = 7", "account: "),
+        ("account", "can't be read"),
+    ],
+)
+def test_a_file_that_does_not_fit_arms_nothing(arm, text, said):
+    with pytest.raises(UsageError, match="arm") as refusal:
+        arm(text)
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value).split("can't be read")[0]
+
+
+def test_a_file_that_others_may_write_arms_nothing(arm):
+    with pytest.raises(UsageError, match="by others than its owner"):
+        arm('account = "F.7"\n', mode=0o620)
