@@ -3,7 +3,7 @@
 The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
 is dead. Three limits to that. The answer says nothing of an order to which something happened after it was asked for.
 Fills are told by the server's order number, which is not known for an order whose first answer was lost, and which may
-have changed with a replace whose answer was lost: such a fill is given to the one unknown order it can belong to, and
+have changed with a replace whose answer was lost: such a fill is given to the one absent order it can belong to, and
 to none when there are several. And position, orders and fills are
 three answers: what is on its way between them can look like a difference, so a drift counts only when a second look
 confirms it.
@@ -121,14 +121,15 @@ def _by_order(
 
 
 def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tuple[list[Fill], list[Fill], set[str]]:
-    """Give fills of unknown numbers to the unknown orders they can only belong to.
+    """Give fills of unknown numbers to the absent orders they can only belong to.
+
+    Also to one whose answer is still awaited: that it is not open says as much as any silence.
 
     Returns:
         the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
         not have filled.
     """
-    nameless_orders = (entry for entry in absent if not entry.server_order_id or entry.asked_price)
-    candidates = [entry for entry in nameless_orders if entry.state is OrderState.UNKNOWN]
+    candidates = [entry for entry in absent if entry.live and (not entry.server_order_id or entry.asked_price)]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
         by_number.setdefault(fill.server_order_id, []).append(fill)
