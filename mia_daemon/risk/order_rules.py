@@ -63,6 +63,10 @@ class OrderRules:
             return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id)
         return None
 
+    def check_moved(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+        """An entry that works already, as it is to be from now on."""
+        return self._check_size(entry) or self._check_price(entry, facts) or self._check_self_match(entry, facts)
+
     def check_reducing(self, order: Order, facts: RiskFacts) -> Verdict | None:
         """An order that is to close makes sense, closes something, and can't turn the position beyond the limit."""
         return self._check_sense(order) or self._check_closes(order, facts) or self._check_worst_case(order, facts)

@@ -6,6 +6,7 @@ in every state, and cancels are never asked about. The controller is told the ti
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from mia_daemon.clock import NS_PER_S, iso_utc
@@ -149,6 +150,10 @@ class RiskController:
         self._rules.use_id(order.client_order_id)
         self._throttle.order(facts.ts_ns)
         return ALLOWED
+
+    def check_moved(self, entry: Order, price: float, facts: RiskFacts) -> Verdict:
+        """May this working entry be moved to `price`? What the moment says is asked of `check_new_risk`."""
+        return self._rules.check_moved(replace(entry, price=price), facts) or ALLOWED
 
     def check_new_risk(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict:
         """May any new position be opened at this moment, whatever its order? Changes nothing."""

@@ -155,9 +155,10 @@ class TradeWindowFilter:
         return _Span(start_ns, end_ns, FlatReason.SESSION_END)
 
     def _contract_end(self, ts_ns: int) -> _Span | None:
-        if self._flat_roll_ns is None:
+        ends_ns = self._contract(ts_ns).positions_ns
+        if self._flat_roll_ns is None or ends_ns == NEVER:
             return None
-        return _Span(self._contract(ts_ns).positions_ns - self._flat_roll_ns, NEVER, FlatReason.CONTRACT_END)
+        return _Span(ends_ns - self._flat_roll_ns, NEVER, FlatReason.CONTRACT_END)
 
     def _next_event(self, ts_ns: int) -> _Span | None:
         """The announcement that is near, or the next one; the time after it included."""

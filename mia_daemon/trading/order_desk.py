@@ -234,6 +234,11 @@ class OrderDesk:
             text = f"stop {name} was to be moved from {entry.price} to {price}, away from the market: it stays"
             self._warn("stop_loosened", Priority.CRITICAL, text, {"order": name, "price": price})
             return False
+        if entry.order.role is OrderRole.ENTRY:
+            verdict = self._risk.check_moved(entry.order, price, self._facts())
+            if not verdict.allowed:
+                self._warn(f"denied_{verdict.code.value}", Priority.INFO, f"an entry may not be moved: {verdict}", {})
+                return False
 
         def write() -> None:
             self._journal.record_request(

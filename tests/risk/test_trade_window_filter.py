@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import WindowSettings
+from mia_daemon.contracts import LastTrading
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading_calendar import MacroEvents, TradingCalendar
+from mia_daemon.risk.trade_window_filter import NEVER, TradeWindowFilter
+from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 
 
 def ns(text):
@@ -116,7 +117,80 @@ def test_a_moment_is_blocked_exactly_when_some_announcement_is_near(rows, second
         np.zeros(len(rows), np.int64),
         tuple("X" for _ in rows),
     )
-    settings = WindowSettings(macro_before_s=before_s, macro_after_s=after_s, no_entry_before_close_s=0)
+    settings = WindowSettings(
+        macro_before_s=before_s, macro_after_s=after_s, no_entry_before_close_s=0,
+        flat_before_close_s="waived", flat_before_macro_s="waived",
+    )  # fmt: skip
     verdict = TradeWindowFilter(settings, CALENDAR, events).check(start + second * NS_PER_S)
     near = any(impact > 0.7 and s - before_s <= second <= s + after_s for s, impact in rows)
     assert verdict.code is (RiskCode.MACRO_EVENT if near else RiskCode.OK)
+
+
+# --------------------------------------------------------------------------------------------- by when to be flat
+
+
+def rule(text, events=EVENTS, last_trading=None, **settings):
+    more = {} if last_trading is None else {"last_trading": lambda _ts_ns: last_trading}
+    return TradeWindowFilter(WindowSettings(**settings), CALENDAR, events, **more).flat_rule(ns(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "reason", "until"),
+    [
+        ("2026-01-13T03:00:00", {}, "", "2026-01-13T13:29:00"),  # until before the first announcement
+        ("2026-01-13T21:58:59", {}, "", "2026-01-13T21:59:00"),
+        ("2026-01-13T21:59:00", {}, "session_end", "2026-01-13T23:00:00"),
+        ("2026-01-13T22:30:00", {}, "session_end", "2026-01-13T23:00:00"),  # closed
+        ("2026-01-13T23:00:00", {}, "", "2026-01-14T17:59:00"),  # a half day
+        ("2026-01-14T17:59:30", {}, "session_end", None),
+        ("2026-01-13T21:14:00", {"sessions": "regular"}, "session_end", "2026-01-14T14:30:00"),
+        ("2026-01-13T21:30:00", {"sessions": "regular"}, "session_end", "2026-01-14T14:30:00"),
+        ("2026-01-13T14:30:00", {"sessions": "regular", "flat_before_macro_s": "waived"}, "", "2026-01-13T21:14:00"),
+        ("2026-01-13T21:59:30", {"flat_before_close_s": "waived", "flat_before_macro_s": "waived"}, "", None),
+        ("2026-01-13T21:49:00", {"flat_before_close_s": 600}, "", "2026-01-13T21:50:00"),
+        ("2026-01-13T13:29:00", {}, "macro_event", "2026-01-13T13:45:00"),
+        ("2026-01-13T13:44:59", {}, "macro_event", "2026-01-13T13:45:00"),
+        ("2026-01-13T13:30:00", {"flat_before_macro_s": "waived"}, "", "2026-01-13T21:59:00"),
+    ],
+)
+def test_when_a_position_has_to_be_closed(text, settings, reason, until):
+    found = rule(text, **settings)
+    assert found.reason == reason
+    slack = 1 if reason == "macro_event" else 0
+    assert found.until_ns == (NEVER if until is None else ns(until) + slack)
+
+
+def test_what_would_have_to_be_closed_at_once_is_not_opened():
+    assert code("2026-01-13T21:40:00", flat_before_close_s=1800, no_entry_before_close_s=0) is RiskCode.NEAR_CLOSE
+    assert code("2026-01-13T18:30:00", flat_before_macro_s=1800, macro_before_s=0) is RiskCode.MACRO_EVENT
+
+
+def test_nothing_is_opened_in_a_contract_that_ends():
+    ends = LastTrading(ns("2026-01-13T20:00"), ns("2026-01-13T20:00"))
+    window = TradeWindowFilter(WindowSettings(), CALENDAR, last_trading=lambda _ts_ns: ends)
+    assert window.check(ns("2026-01-13T19:54:59")).allowed
+    assert window.check(ns("2026-01-13T19:55:00")).code is RiskCode.CONTRACT_END
+    assert window.check(ns("2026-01-13T23:30:00")).code is RiskCode.CONTRACT_END
+
+
+def test_a_contract_that_ends_is_left_in_time_and_for_good():
+    ends = LastTrading(ns("2026-01-13T19:00"), ns("2026-01-13T20:00"))
+    assert rule("2026-01-13T19:54:59", NO_EVENTS, ends).until_ns == ns("2026-01-13T19:55:00")
+    after = rule("2026-01-13T19:55:00", NO_EVENTS, ends)
+    assert (after.reason, after.until_ns) == ("contract_end", NEVER)
+    assert rule("2026-01-13T19:55:00", NO_EVENTS, ends, flat_before_roll_s="waived").reason == ""
+
+
+@given(st.integers(-3600, 100_000), st.sampled_from(["regular", "all"]), st.sampled_from([60.0, 4000.0, "waived"]))
+def test_the_rule_holds_until_it_says_and_always_moves_on(second, sessions, margin):
+    """Asked at any moment in between it says the same; nothing is opened while it asks for flat."""
+    settings = WindowSettings(sessions=sessions, flat_before_close_s=margin, flat_before_macro_s=margin)
+    window = TradeWindowFilter(settings, CALENDAR, EVENTS)
+    ts_ns = ns("2026-01-12T23:00") + second * NS_PER_S
+    found = window.flat_rule(ts_ns)
+    assert found.until_ns > ts_ns
+    for share in (0.3, 0.999):
+        between = ts_ns + int((min(found.until_ns, ts_ns + 10**15) - 1 - ts_ns) * share)
+        assert bool(window.flat_rule(between).reason) == bool(found.reason)
+    if found.reason:
+        assert not window.check(ts_ns).allowed

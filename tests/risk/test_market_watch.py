@@ -1,0 +1,138 @@
+"""What the feed tells is believed only as far as it makes sense."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mia_daemon.clock import NS_PER_MS, NS_PER_S
+from mia_daemon.config import RiskSettings
+from mia_daemon.records import EventKind, empty_events
+from mia_daemon.risk.codes import RiskCode
+from mia_daemon.risk.market_watch import MarketWatch
+
+NOW = 1_790_000_000 * NS_PER_S
+TICK = 0.25
+LIMITS = RiskSettings(
+    **dict.fromkeys(RiskSettings.model_fields)
+    | {"cancel_reserve_share": 0.0, "max_price_jump_ticks": 10, "market_pause_s": 5.0}
+)
+
+
+def watch(**limits):
+    return MarketWatch(LIMITS.model_copy(update=limits), TICK)
+
+
+def events(*rows, symbol=0):
+    """(seconds, kind, price or middle of the touch or status)."""
+    made = empty_events(len(rows))
+    made["symbol"] = symbol
+    for event, (seconds, kind, value) in zip(made, rows, strict=True):
+        event["ts_ns"] = NOW + round(seconds * NS_PER_S)
+        event["kind"] = kind
+        if kind == EventKind.STATUS:
+            event["count"] = value
+        elif kind == EventKind.TRADE:
+            event["price"] = value
+        elif kind not in {EventKind.GAP, EventKind.TIMER}:
+            event["bid"], event["ask"] = value - TICK / 2, value + TICK / 2
+    return made
+
+
+def code(one, seconds):
+    denied = one.check(NOW + round(seconds * NS_PER_S))
+    return RiskCode.OK if denied is None else denied.code
+
+
+def test_a_price_may_move_by_the_limit_and_no_further():
+    one = watch()
+    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0)))
+    assert code(one, 2) is RiskCode.OK
+    one.see(events((3, EventKind.TRADE, 6002.75)))
+    denied = one.check(NOW + 3 * NS_PER_S)
+    assert (denied.code, denied.context) == (RiskCode.PRICE_JUMP, {"ticks": 11.0, "ago_s": 0.0})
+    assert code(one, 7.999) is RiskCode.PRICE_JUMP
+    assert code(one, 8) is RiskCode.OK
+
+
+def test_a_bad_tick_is_a_jump_there_and_back():
+    one = watch()
+    one.see(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 600.0), (3, EventKind.QUOTE, 6000.0)))
+    assert code(one, 7) is RiskCode.PRICE_JUMP
+    assert code(one, 8) is RiskCode.OK
+
+
+def test_the_first_price_is_no_jump_nor_is_one_of_another_symbol():
+    one = watch()
+    one.see(events((0, EventKind.TRADE, 6000.0)))
+    one.see(events((1, EventKind.TRADE, 21000.0), symbol=1))
+    one.see(events((2, EventKind.TIMER, math.nan), (3, EventKind.TRADE, 6000.25)))
+    assert code(one, 3) is RiskCode.OK
+
+
+def test_a_waived_limit_lets_any_price_pass():
+    one = watch(max_price_jump_ticks=None)
+    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0)))
+    assert code(one, 1) is RiskCode.OK
+
+
+def test_a_gap_pauses_entries():
+    one = watch()
+    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.GAP, math.nan), (1.5, EventKind.TRADE, 6000.0)))
+    assert code(one, 5.999) is RiskCode.FEED_GAP
+    assert code(one, 6) is RiskCode.OK
+    one.see(events((7, EventKind.GAP, math.nan), symbol=1))
+    assert code(one, 7) is RiskCode.OK
+
+
+@pytest.mark.parametrize(("status", "expected"), [
+    (0, RiskCode.OK), (1, RiskCode.NOT_TRADING), (2, RiskCode.OK), (3, RiskCode.NOT_TRADING), (4, RiskCode.NOT_TRADING),
+])  # fmt: skip
+def test_only_an_open_market_is_traded(status, expected):
+    """Pre-open, close and halt; 0 says nothing."""
+    one = watch()
+    assert code(one, 0) is RiskCode.OK  # never told: other controls have to do
+    one.see(events((0, EventKind.STATUS, status)))
+    assert code(one, 1e6) is expected  # for as long as it lasts
+    one.see(events((1, EventKind.STATUS, 0)))
+    assert code(one, 1e6) is expected
+    one.see(events((2, EventKind.STATUS, 2)))
+    assert code(one, 1e6) is RiskCode.OK
+
+
+prices = st.one_of(st.integers(-14, 14).map(lambda ticks: 6000 + ticks * TICK), st.just(math.nan))
+rows = st.lists(
+    st.tuples(
+        st.sampled_from([EventKind.TRADE, EventKind.QUOTE, EventKind.DEPTH, EventKind.GAP, EventKind.TIMER]), prices
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(rows, st.lists(st.integers(1, 7), min_size=40, max_size=40), st.data())
+@settings(max_examples=200)
+def test_a_jump_is_the_same_however_events_are_cut(told, cuts, data):
+    all_of_them = events(*((n * 0.5, kind, price) for n, (kind, price) in enumerate(told)))
+    all_of_them["symbol"] = data.draw(st.lists(st.sampled_from([0, 0, 0, 1]), min_size=len(told), max_size=len(told)))
+    whole, pieces = watch(), watch()
+    whole.see(all_of_them)
+    done = 0
+    for cut in cuts:
+        if done < len(told):
+            pieces.see(all_of_them[done : done + cut])
+            done += cut
+    for ms in range(0, 30_000, 500):
+        at = NOW + ms * NS_PER_MS
+        assert whole.check(at) == pieces.check(at)
+    # ... and it is the one that a plain loop finds.
+    seen = [
+        (int(event["ts_ns"]), event["price"] if event["kind"] == EventKind.TRADE else (event["bid"] + event["ask"]) / 2)
+        for event in all_of_them
+        if event["symbol"] == 0
+    ]
+    seen = [(ts_ns, price) for ts_ns, price in seen if math.isfinite(price)]
+    jumps = [ts_ns for (_, before), (ts_ns, price) in pairwise(seen) if abs(price - before) > 10 * TICK]
+    assert (whole._jumped_ns == jumps[-1]) if jumps else whole._jumped_ns < 0
