@@ -146,17 +146,19 @@ class EntryWorker:
         within = (near - entry.order.price) * side <= self._policy.max_chase + half_tick
         if not (within and followed.moves < self._policy.max_chases):
             self._finish(entry, followed, ts_ns, touch)
-        elif self._allowed(followed.prediction):
+        else:
             followed.moves += 1
-            self._desk.replace(entry, near, CHASE, ts_ns)
+            self._move(entry, near, followed, CHASE, ts_ns)
+
+    def _finish(self, entry: WorkingOrder, followed: _Followed, ts_ns: int, touch: Touch) -> None:
+        """It has not filled where it was: cross, where that is wanted, or give up."""
+        crossing = self._policy.crossing(entry.order.price, entry.order.side, touch) if touch.known else None
+        if self._policy.cross and crossing is not None:
+            followed.crossed = True
+            self._move(entry, crossing, followed, CROSS, ts_ns)
         else:
             self._desk.cancel(entry, ts_ns)
 
-    def _finish(self, entry: WorkingOrder, followed: _Followed, ts_ns: int, touch: Touch) -> None:
-        """It has not filled where it was: cross, where that is wanted and allowed, or give up."""
-        crossing = self._policy.crossing(entry.order.price, entry.order.side, touch) if touch.known else None
-        if self._policy.cross and crossing is not None and self._allowed(followed.prediction):
-            followed.crossed = True
-            self._desk.replace(entry, crossing, CROSS, ts_ns)
-        else:
+    def _move(self, entry: WorkingOrder, price: float, followed: _Followed, reason: str, ts_ns: int) -> None:
+        if not (self._allowed(followed.prediction) and self._desk.replace(entry, price, reason, ts_ns)):
             self._desk.cancel(entry, ts_ns)
