@@ -15,7 +15,7 @@ from mia_daemon.dtc import market_columns as columns
 from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.layout import HEADER, MESSAGES, Message
 from mia_daemon.dtc.market_columns import READINGS, Reading, SymbolState
-from mia_daemon.dtc.market_rows import Row, read_row
+from mia_daemon.dtc.market_rows import Row, events_of, read_row
 from mia_daemon.dtc.messages import MarketDataSnapshot
 from mia_daemon.dtc.stream import Frames
 from mia_daemon.errors import ProtocolError
@@ -87,7 +87,7 @@ class MarketDataDecoder:
             reading = _READING.get(message.TYPE)
             if reading is None or message.TYPE == _SNAPSHOT:
                 if rows:
-                    segments.append(np.array(rows, MARKET_EVENT))
+                    segments.append(events_of(rows))
                     rows = []
                 segments.append(message)
             if reading is not None:
@@ -95,7 +95,7 @@ class MarketDataDecoder:
                 if row is not None:
                     rows.append(row)
         if rows:
-            segments.append(np.array(rows, MARKET_EVENT))
+            segments.append(events_of(rows))
         return segments
 
     def _row(self, message: Message, reading: Reading, size: int, received_ns: int) -> Row | None:

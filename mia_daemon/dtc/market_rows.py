@@ -4,15 +4,23 @@ It gives what `market_columns` gives for many; a test compares them on random st
 """
 
 import math
+import struct
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc.enums import AtBidOrAskEnum, FinalUpdateInBatchEnum, MarketDepthUpdateTypeEnum
 from mia_daemon.dtc.market_columns import LAST_SECOND, NO_PRICE, UNMARKED_SNAPSHOT, Reading, SymbolState
-from mia_daemon.records import EventFlag, EventKind
+from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind
 
 Row = tuple[float, ...]
 """In the order of MARKET_EVENT's fields."""
+
+_CODES = {"i8": "q", "u1": "B", "i1": "b", "u2": "H", "f8": "d", "f4": "f"}
+_ROW = struct.Struct("<" + "".join(_CODES[MARKET_EVENT[name].str[1:]] for name in MARKET_EVENT.names or ()))
+assert _ROW.size == MARKET_EVENT.itemsize
 
 _AGGRESSOR = {int(AtBidOrAskEnum.AT_ASK): 1, int(AtBidOrAskEnum.AT_BID): -1}
 _BOOK_SIDE = {int(AtBidOrAskEnum.AT_BID): 1, int(AtBidOrAskEnum.AT_ASK): -1}
@@ -22,6 +30,11 @@ _BEGIN = int(FinalUpdateInBatchEnum.FINAL_UPDATE_BEGIN_BATCH)
 _FINAL = int(FinalUpdateInBatchEnum.FINAL_UPDATE_TRUE)
 _UNMARKED = int(FinalUpdateInBatchEnum.FINAL_UPDATE_UNSET)
 _CLEAR, _END, _SNAPSHOT = int(EventFlag.CLEAR), int(EventFlag.BATCH_END), int(EventFlag.SNAPSHOT)
+
+
+def events_of(rows: Iterable[Row]) -> EventArray:
+    """The rows as an array of their own: packed, which takes a fifth of the time that numpy needs for tuples."""
+    return np.frombuffer(bytearray().join([_ROW.pack(*row) for row in rows]), MARKET_EVENT)
 
 
 def read_row(message: Any, reading: Reading, symbol: int, state: SymbolState, received_ns: int) -> Row | None:
@@ -34,7 +47,7 @@ def read_row(message: Any, reading: Reading, symbol: int, state: SymbolState, re
         case EventKind.DEPTH:
             said = _depth(message, reading, state)
         case _:
-            said = (0, 0, max(message.Status, 0), math.nan, 0.0)
+            said = (0, 0, min(max(message.Status, 0), 0xFFFF), math.nan, 0.0)
     if said is None:
         return None
     side, flags, count, price, size = said

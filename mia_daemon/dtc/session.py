@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+import numpy as np
+
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc.encodings import BINARY, Codec, Reader, codec_of
 from mia_daemon.dtc.enums import CURRENT_VERSION, PROTOCOL_TYPE, LogonStatusEnum
@@ -75,6 +77,8 @@ _WAITING = {  # for the answer to the encoding request, and to the logon
     Event.BROKEN: _FAIL,
     Event.ENDED: _FAIL,
 }
+
+_OVER = frozenset({State.CLOSED, State.LOGGED_OFF, State.FAILED})
 
 TABLE: dict[State, dict[Event, Rule]] = {
     State.CLOSED: dict.fromkeys(Event, _STAY_CLOSED)
@@ -184,7 +188,7 @@ class ClientSession:
     def receive(self, data: bytes, now_ns: int, received_ns: int) -> list[SessionEvent]:
         """What `data` brings, in order; `Ended` comes last if it comes. Raises nothing."""
         self._now_ns = now_ns
-        if self.state in {State.CLOSED, State.LOGGED_OFF, State.FAILED}:
+        if self.state in _OVER:
             return []
         frames = self._reader.feed(data)
         if len(frames):
@@ -202,7 +206,10 @@ class ClientSession:
     def _handle(self, frames: Frames, received_ns: int) -> list[SessionEvent]:
         events: list[SessionEvent] = []
         for segment in self._decoder.decode(frames, received_ns):
-            events += self._apply(*self._classify(segment))
+            if isinstance(segment, np.ndarray):  # prices, which come more often than all else
+                events += self._apply(Event.MESSAGE, segment)
+            else:
+                events += self._apply(*self._classify(segment))
         return events
 
     def _speak(self, codec: Codec) -> None:
@@ -244,7 +251,7 @@ class ClientSession:
         self._out.clear()
         return out
 
-    def _classify(self, segment: Segment) -> tuple[Event, Segment | PeerError]:
+    def _classify(self, segment: Message) -> tuple[Event, Segment | PeerError]:
         match segment:
             case EncodingResponse() if codec_of(segment.Encoding) is not None:
                 return Event.ENCODING_AGREED, segment
