@@ -1,0 +1,209 @@
+"""Breakers at work: what each cancels and closes, what it leaves alone, and that no state holds back an exit."""
+
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mia_daemon.errors import JournalError
+from mia_daemon.records import OrderRole, Side
+from mia_daemon.risk.codes import LATCHING, RiskCode
+from mia_daemon.trading.orders import OrderState
+
+SECOND = 1000  # ms
+NAMES = count()
+
+
+def dies(*_):
+    raise JournalError("the journal is dead")
+
+
+def of_role(rig, role):
+    return [entry for entry in rig.executor.working if entry.order.role is role]
+
+
+def enter(rig, target=1):
+    verdict = rig.decide("buy" if target > 0 else "sell", target)
+    rig.play((10, 100.0), (10, 100.0))
+    return verdict
+
+
+@pytest.fixture
+def open_rig(make_rig):
+    """Rigs with limits of one's own, whose books agree, at 100.00 / 100.25."""
+
+    async def make(incidents=None, **risk):
+        rig = make_rig(settings={"risk": risk, "incidents": incidents or {}})
+        rig.play((1, 100.0))
+        assert await rig.executor.reconcile()
+        return rig
+
+    return make
+
+
+def set_codes(rig):
+    return [latch.code for latch in rig.journal.latches()]
+
+
+# Repeated executions.
+
+
+async def test_after_so_many_entries_a_person_has_to_look(open_rig):
+    rig = await open_rig(max_executions=2)
+    for _ in range(2):
+        assert enter(rig).allowed
+        assert rig.executor.position == 1  # the last one within the count is not taken back
+        rig.decide("exit")
+        rig.play((10, 100.0), (10, 100.0), (2 * SECOND, 100.0))
+    assert rig.executor.position == 0
+    assert set_codes(rig) == [RiskCode.REPEATED_EXECUTION]
+
+    again = await open_rig(max_executions=2)
+    assert enter(again).code is RiskCode.REPEATED_EXECUTION
+    assert again.executor.resume("uid 7") == ()
+    assert enter(again).code is RiskCode.REPEATED_EXECUTION
+    assert again.executor.rearm("uid 7") == 2
+    assert set_codes(again) == []
+    assert again.journal._db.execute("SELECT cleared_by FROM latches").fetchall() == [("uid 7",)]
+    await again.executor.reconcile()
+    assert enter(again).allowed
+
+    last = await open_rig(max_executions=2)
+    assert last.risk.executions == 1
+    last.executor.rearm("uid 7")  # a look before the limit
+    assert (await open_rig(max_executions=2)).risk.executions == 0
+
+
+# Fills.
+
+
+async def test_a_bad_fill_pauses_entries(open_rig):
+    rig = await open_rig(max_fill_slippage_ticks=8)
+    enter(rig)
+    assert set_codes(rig) == []
+    rig.play((SECOND, 93.75), (10, 93.75))  # the stop at 96.25 fills 10 ticks further down
+    assert rig.executor.position == 0
+    (latch,) = rig.journal.latches()
+    assert (latch.code, latch.context["ticks"]) == (RiskCode.SLIPPAGE, 10.0)
+    rig.play((10 * SECOND, 100.0))
+    assert enter(rig).code is RiskCode.SLIPPAGE
+    assert rig.executor.resume("uid 7") == (RiskCode.SLIPPAGE,)
+    await rig.executor.reconcile()
+    assert enter(rig).allowed
+
+
+# Losses.
+
+
+async def test_a_loss_that_leaves_the_account_flat_is_latched_too(open_rig):
+    """Between two looks at the open position the stop may have filled beyond the limit."""
+    rig = await open_rig(max_daily_loss=150.0)
+    enter(rig)
+    rig.play((1, 90.0), (1, 90.0))
+    assert (rig.executor.position, set_codes(rig)) == (0, [RiskCode.DAILY_LOSS])
+    assert rig.executor.resume("uid 7") == ()
+    again = await open_rig(max_daily_loss=150.0)
+    assert enter(again).code is RiskCode.DAILY_LOSS
+    assert again.executor.still_exceeded(RiskCode.DAILY_LOSS)
+    assert again.executor.resume("uid 7", RiskCode.DAILY_LOSS) == (RiskCode.DAILY_LOSS,)
+    await again.executor.reconcile()
+    again.play((2 * SECOND, 100.0))
+    assert enter(again).allowed
+
+
+# A position that nobody ordered.
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["flatten", "keep"])
+async def test_a_position_beyond_the_limit_without_an_order_is_withdrawn(open_rig, adopted):
+    """As by assignment, or by hand: the server's books say so twice."""
+    rig = await open_rig({"on_position_breach": "keep"} if adopted else None, max_position_contracts=2)
+    rig.broker._exchange.position, rig.broker._exchange.average_price = 4, 100.0
+    for _ in range(2):
+        await rig.executor.reconcile()
+    assert set_codes(rig) == [RiskCode.POSITION_BREACH]
+    assert "position_breach" in rig.alert_codes
+    rig.play(*[(SECOND, 100.0)] * 15)
+    if adopted:
+        assert rig.executor.position == 4
+        assert sum(stop.open_quantity for stop in of_role(rig, OrderRole.STOP) if stop.at_server) == 4
+    else:
+        assert rig.executor.position == 0
+        assert rig.notices.trades[-1].exit_reason == "position_breach"
+    assert rig.decide("buy", 5).code is RiskCode.POSITION_BREACH
+
+
+# No stop.
+
+
+def lose_the_stop(rig):
+    exchange = rig.broker._exchange
+    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
+
+
+@pytest.mark.parametrize("how", ["protect", "flatten"])
+async def test_a_position_without_a_stop_is_an_incident_after_a_second(open_rig, how):
+    rig = await open_rig({"on_unprotected": how})
+    enter(rig)
+    lose_the_stop(rig)
+    rig.play((10, 100.0), (900, 100.0))
+    assert "position_unprotected" not in rig.alert_codes
+    rig.play((150, 100.0))
+    assert rig.alert_codes.count("position_unprotected") == 1
+    rig.play((10, 100.0), (10, 100.0), (10, 100.0))
+    if how == "protect":
+        assert rig.executor.working.protection(Side.SELL) == rig.executor.position == 1
+    else:
+        assert rig.executor.position == 0
+        assert rig.notices.trades[0].exit_reason == "unprotected"
+
+
+# Every state.
+
+
+@pytest.mark.parametrize("code", sorted(LATCHING))
+async def test_a_latch_cancels_what_could_add_to_the_position(make_rig, code):
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
+    rig.play((1, 100.0))
+    await rig.executor.reconcile()
+    rig.decide("buy", 1)
+    rig.play((10, 110.0), (20, 110.0))  # it works, below the market
+    assert [entry.state for entry in of_role(rig, OrderRole.ENTRY)] == [OrderState.WORKING]
+    rig.executor._breakers.trip(rig.risk.halt(rig.ts_ns, "test", code))
+    rig.play((20, 110.0), (20, 110.0))
+    left = len(of_role(rig, OrderRole.ENTRY))
+    assert left == (code is RiskCode.REPEATED_EXECUTION)  # that one was within the count
+    assert set_codes(rig) == [code]
+
+
+@given(
+    st.sets(st.sampled_from(sorted(LATCHING))),
+    st.sampled_from([1, -1]),
+    st.sampled_from(["exit", "stop", "cancel"]),
+    st.booleans(),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_every_state_cancels_and_exits_leave(make_rig, codes, target, what, journal_dies):
+    """Whatever is latched, with the messages of the second used up, and with a dead journal."""
+    rig = make_rig(name=f"{next(NAMES)}.db", settings={"risk": {"max_messages_per_second": 4}})
+    rig.play((1, 100.0))
+    rig.executor._server.agreed = True
+    assert enter(rig, target).allowed
+    for code in codes:
+        rig.risk.halt(rig.ts_ns, "test", code)
+    for _ in range(10):
+        rig.risk.count_cancel(rig.ts_ns)
+    if journal_dies:
+        rig.journal._run = dies
+    assert not rig.decide("buy" if target > 0 else "sell", 2 * target).allowed
+    if what == "cancel":
+        (stop,) = of_role(rig, OrderRole.STOP)
+        rig.executor._desk.cancel(stop, rig.ts_ns)
+        rig.play((10, 100.0))
+        assert not stop.live
+    else:
+        rig.executor.flatten("operator") if what == "exit" else rig.executor.stop(flatten=True)
+        rig.play((10, 100.0), (10, 100.0), (10, 100.0))
+        assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
