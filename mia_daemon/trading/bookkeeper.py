@@ -1,6 +1,6 @@
 """The account's side of trading: fills into ledger and journal, round trips out, its value along the way."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from mia_daemon.errors import JournalError
 from mia_daemon.records import AccountState, Fill, Order, Trade
@@ -12,6 +12,9 @@ from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
 from mia_daemon.trading.position_keeper import NEVER, Held
 from mia_daemon.trading.touch import Market
 from mia_daemon.trading_calendar import TradingCalendar
+
+
+KEPT_ORIGINS: Final = 64
 
 
 class Notices(Protocol):
@@ -55,6 +58,12 @@ class Bookkeeper:
         self._calendar = calendar
         self._notices = notices
         self._day_ends_ns = 0
+        self._owed: list[tuple[Fill, list[Trade]]] = []  # booked, but the journal could not be told
+
+    def forget(self) -> None:
+        """What asked for orders long done; that of the last ones stays, since a fill of theirs may come late."""
+        for decision_id in tuple(self.origins)[:-KEPT_ORIGINS]:
+            del self.origins[decision_id]
 
     # Fills.
 
@@ -70,7 +79,7 @@ class Bookkeeper:
             False when the journal knows the execution already: nothing was booked.
         """
         self.to_day(fill.ts_ns)
-        origin = self.origins.get(entry.order.decision_id) or self._ledger.origin or FOREIGN
+        origin = self.origins.get(entry.order.decision_id) or FOREIGN
         trades = self._on_file(fill, origin, reason)
         if trades is None:
             return False
@@ -106,14 +115,26 @@ class Bookkeeper:
         trades = None
         try:
             with self._journal.booking():
+                self._pay()
                 if not self._journal.record_fill(fill):
                     return None
                 trades = self._ledger.apply(fill, origin, reason)
                 for trade in trades:
                     self._journal.record_trade(trade)
         except JournalError as error:
+            trades = self._ledger.apply(fill, origin, reason) if trades is None else trades
+            self._owed.append((fill, trades))
             self._breakers.journal_failed(error)
-        return self._ledger.apply(fill, origin, reason) if trades is None else trades
+        else:
+            self._owed.clear()
+        return trades
+
+    def _pay(self) -> None:
+        """Tell the journal what it could not be told before, first of all: a later fill on file would hide it."""
+        for fill, trades in self._owed:
+            self._journal.record_fill(fill)
+            for trade in trades:
+                self._journal.record_trade(trade)
 
     def _closed(self, trades: list[Trade]) -> None:
         for trade in trades:
@@ -172,4 +193,11 @@ class Bookkeeper:
             )
             self._journal.commit()
 
+        def pay() -> None:
+            with self._journal.booking():
+                self._pay()
+            self._owed.clear()
+
+        if self._owed:
+            self._breakers.write(pay)
         self._breakers.write(write)

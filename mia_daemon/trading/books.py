@@ -86,5 +86,5 @@ def open_books(
             left.fills, day_start_ns=day_start_ns, peak_equity=left.peak_equity, trade_ids=left.trade_ids
         ):
             journal.record_trade(trade)
-        executor.restore(left.orders, left.last_fill_ns, last_ns)
+        executor.restore(left.orders, left.last_fill_ns, last_ns, left.ended)
     return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

@@ -55,6 +55,7 @@ class Recovered:
 
     Attributes:
         orders: those not known to be done, oldest first.
+        ended: those that ended last without filling: the news of a fill may have been overtaken by that of a cancel.
         positions: contracts by (symbol, account), only those not flat.
         fills: of the asked symbol and account, since a moment at which it was flat: for `Ledger.restore`.
         trade_ids: identifiers of round trips given before the first of `fills` (the newest thousand).
@@ -67,6 +68,7 @@ class Recovered:
     """
 
     orders: tuple[OpenOrder, ...]
+    ended: tuple[OpenOrder, ...]
     positions: dict[tuple[str, str], int]
     fills: tuple[BookedFill, ...]
     trade_ids: tuple[str, ...]
@@ -133,6 +135,7 @@ class JournalReader:
         last_fill = self._query("SELECT MAX(ts_ns) FROM fills").fetchone()[0]
         return Recovered(
             orders=tuple(self._open_orders()),
+            ended=tuple(self._orders(_SELECT_ENDED_ORDERS)),
             positions=dict(self._positions()),
             fills=tuple(self._fills_since(base, symbol, account)),
             trade_ids=tuple(row[0] for row in ids),
@@ -160,7 +163,10 @@ class JournalReader:
             yield BookedFill(_fill(row), _origin(decision_id, probabilities), reason or role or "foreign")
 
     def _open_orders(self) -> Iterator[OpenOrder]:
-        for row in self._query(_SELECT_OPEN_ORDERS).fetchall():
+        return self._orders(_SELECT_OPEN_ORDERS)
+
+    def _orders(self, select: str) -> Iterator[OpenOrder]:
+        for row in self._query(select).fetchall():
             executions = self._query("SELECT execution_id FROM fills WHERE client_order_id = ?", (row[0],))
             yield OpenOrder(
                 order=_order(row),
@@ -197,10 +203,12 @@ class JournalReader:
             raise explain(self.path, error) from error
 
 
+_LAST_UPDATES: Final = 100
+
 # Done: all contracts booked, or ended with every reported fill booked. A rejection after the order has worked
 # contradicts itself, so such an order is still open. So is one that filled as far as the server last said, but not as
 # far as was asked for: a bracket's quantity grows with its parent's fills.
-_SELECT_OPEN_ORDERS: Final = """\
+_SELECT_ORDERS: Final = """\
 SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_id, price, limit_price, time_in_force,
     parent_id, i.ts_ns, status, server_order_id, last_quantity, last_price, reported, booked,
     (SELECT r.price FROM requests r WHERE r.client_order_id = i.client_order_id AND r.kind = 'replace'
@@ -208,9 +216,16 @@ SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_
     d.p_range, d.p_trend, d.p_defensive
 FROM intents i
 LEFT JOIN decisions d ON d.decision_id = i.decision_id
-WHERE booked < MAX(quantity, last_quantity)
-    AND NOT (booked >= reported
+WHERE booked < MAX(quantity, last_quantity) AND """
+
+_SELECT_OPEN_ORDERS: Final = f"""{_SELECT_ORDERS}
+    NOT (booked >= reported
         AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))
+ORDER BY number"""
+
+_SELECT_ENDED_ORDERS: Final = f"""{_SELECT_ORDERS}
+    booked >= reported AND status IN ('canceled', 'unknown_to_server') AND client_order_id IN (
+        SELECT client_order_id FROM updates WHERE number > (SELECT MAX(number) FROM updates) - {_LAST_UPDATES})
 ORDER BY number"""
 
 _SELECT_MESSAGES: Final = """\

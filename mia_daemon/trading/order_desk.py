@@ -92,13 +92,17 @@ class OrderDesk:
         """Why what this order closes is closed."""
         return self.reasons.get(order.client_order_id, order.role.value)
 
-    def restore(self, orders: Iterable[OpenOrder]) -> None:
-        """Orders of earlier runs that are not known to be done: their fate is unknown until the server tells."""
-        for order in orders:
+    def restore(self, orders: Iterable[OpenOrder], ended: Iterable[OpenOrder] = ()) -> None:
+        """Orders of earlier runs that are not known to be done: their fate is unknown until the server tells.
+
+        Those that ended last are known, should a fill of theirs come late.
+        """
+        states = [(order, OrderState.UNKNOWN) for order in orders] + [(order, OrderState.CANCELED) for order in ended]
+        for order, state in states:
             self.working.restore(
                 WorkingOrder(
                     order=order.order,
-                    state=OrderState.UNKNOWN,
+                    state=state,
                     quantity=order.quantity,
                     price=order.price,
                     server_order_id=order.server_order_id,

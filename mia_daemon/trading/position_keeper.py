@@ -83,6 +83,7 @@ class PositionKeeper:
         self._attempts = 0
         self._surplus_since = 0
         self._due = NEVER
+        self._sure = True
 
     def want_flat(self, reason: str, ts_ns: int) -> None:
         """Close the position and cancel entries, until flat; a goal already set keeps its reason."""
@@ -95,9 +96,14 @@ class PositionKeeper:
     def cancel_entries(self, ts_ns: int) -> None:
         self._desk.cancel_all(self._working.with_role(OrderRole.ENTRY), ts_ns)
 
-    def work(self, ts_ns: int, held: Held, touch: Touch) -> int:
-        """Do what is missing now; returns the event time at which to look again, NEVER when nothing is pending."""
+    def work(self, ts_ns: int, held: Held, touch: Touch, *, sure: bool = True) -> int:
+        """Do what is missing now; returns the event time at which to look again, NEVER when nothing is pending.
+
+        While it is not `sure` that the server's position is this one, no order of ours is sent to close it: it would
+        open one if it were not. What the server holds is moved, and after `escalate_ns` the server is asked to flatten.
+        """
         self._due = NEVER
+        self._sure = sure
         if self.goal:
             self._pursue(ts_ns, held, touch)
         if held.quantity:
@@ -127,7 +133,7 @@ class PositionKeeper:
             return
         self._again_at(self._goal_since + self._policy.escalate_ns)
         covered = self._move_exits(ts_ns, touch, closers)
-        if covered >= abs(held.quantity) or entering:
+        if covered >= abs(held.quantity) or entering or not self._sure:
             return
         settled_ns = self._goal_since + self._policy.grace_ns
         if ts_ns < settled_ns and any(entry.state is OrderState.ACKED for entry in closers):

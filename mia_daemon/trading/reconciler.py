@@ -72,6 +72,7 @@ class Reconciler:
         self._asking = False
         self._asked_at_ns = 0
         self._seen = _ALL_WELL
+        self._unexplained_ns = NEVER  # as early as the last question went that left something unexplained
         self._differs_since_ns = 0
 
     # What is in doubt. Both return the event time at which to look again, NEVER when nothing is awaited.
@@ -131,7 +132,8 @@ class Reconciler:
         why, self._server.question = self._server.question, ""
         mark, position = self._working.mark, self._ledger.position
         try:
-            book = await self._broker.book_of_record(self._fills_since())
+            since_ns = self._fills_since()
+            book = await self._broker.book_of_record(since_ns)
         except PeerError as error:
             self._server.question = why or "the last question had no answer"
             self._warn(
@@ -145,12 +147,15 @@ class Reconciler:
             self._asking = False
             self._asked_at_ns = self._market.now_ns
         undisturbed = mark == self._working.mark and position == self._ledger.position
-        return self._take_over(book, mark, undisturbed=undisturbed)
+        agree = self._take_over(book, mark, undisturbed=undisturbed)
+        self._unexplained_ns = NEVER if agree else since_ns
+        return agree
 
     def _fills_since(self) -> int:
-        """Early enough that no fill of an order not done can be missing."""
+        """Early enough that no fill of an order not done can be missing, nor one that explains a difference."""
         oldest = min((entry.sent_ns for entry in self._working), default=self._market.now_ns)
-        return max(min(oldest, self._bookkeeper.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
+        since_ns = max(min(oldest, self._bookkeeper.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
+        return min(since_ns, self._unexplained_ns)
 
     # The answer.
 

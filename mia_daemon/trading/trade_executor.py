@@ -140,21 +140,27 @@ class TradeExecutor:
         )  # fmt: skip
         broker.start(self.on_broker_event)
 
-    def restore(self, orders: Iterable[OpenOrder], last_fill_ns: int, last_event_ns: int = 0) -> None:
+    def restore(
+        self,
+        orders: Iterable[OpenOrder],
+        last_fill_ns: int,
+        last_event_ns: int = 0,
+        ended: Iterable[OpenOrder] = (),
+    ) -> None:
         """Orders of earlier runs that are not known to be done: all unknown until `reconcile` has looked.
 
         To be called once, before the broker connects; the ledger and the risk controller come restored, as of the
-        trading day of `last_event_ns`.
+        trading day of `last_event_ns`. Of those that `ended` last a fill may yet be told.
         """
-        ledger, orders = self._ledger, tuple(orders)
+        ledger, orders, ended = self._ledger, tuple(orders), tuple(ended)
         if last_event_ns:
             self._bookkeeper.to_day(last_event_ns)
         self._bookkeeper.last_fill_ns = last_fill_ns
         self._bookkeeper.origins |= {
-            order.order.decision_id: order.origin for order in orders if order.order.decision_id
+            order.order.decision_id: order.origin for order in (*ended, *orders) if order.order.decision_id
         }
         self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
-        self._desk.restore(orders)
+        self._desk.restore(orders, ended)
         self._deadline_ns = 0
 
     # What others ask.
@@ -296,7 +302,8 @@ class TradeExecutor:
             return
         self._due(self._reconciler.watch_answers(closing=bool(self._keeper.goal)))
         if self._server.link_up:
-            self._due(self._keeper.work(self._market.now_ns, held, self._market.touch))
+            sure = agreed and self._server.agreed
+            self._due(self._keeper.work(self._market.now_ns, held, self._market.touch, sure=sure))
             self._due(self._entries.work(self._market.now_ns, self._market.touch))
         self._due(self._reconciler.watch_position())
         if held.quantity:
@@ -315,7 +322,7 @@ class TradeExecutor:
             self._settled.set()
             if not len(self._working):
                 self._desk.reasons.clear()
-                self._bookkeeper.origins.clear()
+                self._bookkeeper.forget()
         else:
             self._settled.clear()
 
