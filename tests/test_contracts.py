@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mia_daemon.contracts import contract_on, contract_symbol, trade_date_at
+from mia_daemon.contracts import contract_on, contract_symbol, last_trading, trade_date_at
 from mia_daemon.errors import UsageError
-from mia_daemon.trading_calendar import contract_dates
+from mia_daemon.trading_calendar import CLOSE_NS, TradingCalendar, contract_dates
 
 PATTERN = "{root}{month}{year}_FUT_CME"
 
@@ -61,3 +61,52 @@ def test_any_spelling_can_be_made():
 )
 def test_a_trade_date_begins_the_evening_before(utc, day):
     assert trade_date_at(int(datetime.fromisoformat(utc).replace(tzinfo=UTC).timestamp() * 1e9)) == day
+
+
+# ---------------------------------------------------------------------------------------------- until when it is traded
+
+
+def at(text):
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 10**9
+
+
+@pytest.fixture(scope="module")
+def calendar():
+    return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
+
+
+def test_a_contract_named_by_its_symbol_is_traded_until_it_expires(calendar):
+    """At 08:30 in Chicago on the third Friday of December."""
+    ends = last_trading("ESZ26_FUT_CME", at("2026-11-23T15:00"), calendar, roll_days=None)
+    assert ends.entries_ns == ends.positions_ns == at("2026-12-18T14:30")
+
+
+def test_a_root_is_traded_until_the_last_session_before_the_roll_closes(calendar):
+    """CME's roll Monday is 14 December; its session opens on Sunday, so Friday's at 16:00 is the last."""
+    ends = last_trading("ESZ26_FUT_CME", at("2026-11-23T15:00"), calendar, roll_days=4)
+    assert ends.entries_ns == ends.positions_ns == at("2026-12-11T22:00")
+
+
+def test_a_roll_with_a_position_ends_only_entries(calendar):
+    ends = last_trading("ESZ26_FUT_CME", at("2026-11-23T15:00"), calendar, roll_days=4, roll_with_position=True)
+    assert (ends.entries_ns, ends.positions_ns) == (at("2026-12-11T22:00"), at("2026-12-18T14:30"))
+
+
+def test_the_decade_of_a_one_digit_year_follows_from_the_time(calendar):
+    ends = last_trading("MNQU1-CME", at("2021-06-01T15:00"), calendar, roll_days=None)
+    assert ends.positions_ns == at("2021-09-17T13:30")
+
+
+@given(st.dates(date(2026, 10, 5), date(2027, 1, 15)), st.integers(0, 60))
+@settings(deadline=None, max_examples=60)
+def test_the_contract_in_force_is_traded_until_its_roll(calendar, day, before):
+    """The end lies ahead, and the session in which the next contract is in force has not begun."""
+    found = contract_on(day, PATTERN, "ES", before)
+    noon_ns = int(datetime(day.year, day.month, day.day, 18, tzinfo=UTC).timestamp()) * 10**9
+    ends = last_trading(found.symbol, noon_ns, calendar, roll_days=before)
+    session = calendar.schedule(day, day)
+    if len(session):
+        assert ends.entries_ns >= min(
+            int(session[0, CLOSE_NS]), at(f"{contract_dates(found.symbol, day).expiry}T13:30")
+        )
+    assert trade_date_at(ends.entries_ns - 1) < found.rolls

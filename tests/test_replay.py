@@ -37,12 +37,15 @@ TRADES = 4_000
 START = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)  # a Tuesday, 09:00 in Chicago
 
 
-def walk(count=TRADES, seed=5):
+HALF_DAY = datetime(2026, 11, 27, 18, 0, tzinfo=UTC)  # the Friday after Thanksgiving: the exchange closes at 18:15
+
+
+def walk(count=TRADES, seed=5, start=START):
     """Trades about a third of a second apart, at the bid or at the ask of a price that wanders by ticks."""
     chance = np.random.default_rng(seed)
     events = empty_events(count)
     events["ts_ns"] = (
-        int(START.timestamp()) * 10**9 + np.cumsum(chance.integers(10**6, 600 * 10**6, count)) // 1000 * 1000
+        int(start.timestamp()) * 10**9 + np.cumsum(chance.integers(10**6, 600 * 10**6, count)) // 1000 * 1000
     )
     events["kind"] = EventKind.TRADE
     events["side"] = chance.choice([-1, 1], count)
@@ -176,6 +179,24 @@ def test_a_second_replay_in_the_same_place_begins_anew(workshop, recorded, first
     summary, var = first
     ended = workshop.run("replay", recorded, "--var", var, "--config", workshop.directory / "mia.toml", "--json")
     assert without_stopwatch(json.loads(ended.out)) == without_stopwatch(summary)
+
+
+def test_a_half_day_ends_flat_a_minute_before_its_close(replay, workshop):
+    """Held until the signal fades or for ever, a position would stay over the weekend."""
+    events = walk(2_990, start=HALF_DAY)  # until shortly before 18:15
+    events = events[events["ts_ns"] < int(HALF_DAY.timestamp() + 895) * 10**9]
+    path = write_scid(workshop.directory / "ESZ26_FUT_CME.half.scid", events)
+    held = {"exit_below": 0.0, "max_hold_s": 100_000.0, "stop_ticks": 400, "target_ticks": 400}
+    tables = {**CONFIG, "decision": {**CONFIG["decision"], **held}, "windows": {"no_entry_before_close_s": 0.0}}
+    summary, var = replay(path, config=workshop.config("half.toml", **tables))
+    database = var / "journal" / "replay.db"
+    flat_ns = int(HALF_DAY.timestamp() + 840) * 10**9
+    ((reason, exit_ns),) = rows(database, "SELECT exit_reason, exit_ns FROM trades ORDER BY exit_ns DESC LIMIT 1")
+    assert reason == "session_end"
+    assert flat_ns <= exit_ns < flat_ns + 5 * 10**9
+    assert rows(database, f"SELECT DISTINCT reason FROM decisions WHERE ts_ns >= {flat_ns}") == [("session_end",)]
+    again, _ = replay(path, "--batch", 7, config=workshop.directory / "half.toml")
+    assert without_stopwatch(again) == without_stopwatch(summary)
 
 
 def test_a_file_that_sierra_chart_wrote(replay, mnq_scid, workshop):
