@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mia_daemon.config import BrokerSettings
 from mia_daemon.instruments import instrument
@@ -96,6 +97,17 @@ def test_a_marketable_order_fills_at_the_touch_known_one_latency_later():
     assert desk.fills == [("E", 1, 100.25, 5)]
 
 
+def test_the_feeds_latency_makes_orders_later_and_what_is_told_of_them_no_later():
+    """We see an event 4 ms after it happened; the order it made is at the exchange 5 ms after that."""
+    desk = Desk(BrokerSettings(paper_feed_latency_ms=4, paper_entry_latency_ms=5, paper_response_latency_ms=3))
+    desk.play(quotes((0, 99.75, 100.0)))
+    desk.broker.submit(order(price=101.0))
+    desk.play(quotes((8, 99.75, 100.25)))
+    assert desk.fills == []
+    desk.play(quotes((10, 100.25, 100.5)))
+    assert desk.fills == [("E", 1, 100.25, 9)]  # the answer is here before we see what else happened at 9 ms
+
+
 def test_an_event_ends_the_batch_when_something_was_told():
     desk = Desk(LATE)
     desk.play(quotes((0, 99.75, 100.0)))
@@ -120,6 +132,18 @@ def test_a_known_size_caps_what_one_event_gives():
     desk.play(quotes((1, 99.75, 100.25, 9, 1), (2, 99.75, 100.25, 9, 0)))
     assert [fill[:3] for fill in desk.fills] == [("E", 2, 100.0), ("E", 1, 100.25), ("E", 2, 100.25)]
     assert desk.last("E").status is OrderStatus.FILLED
+
+
+def test_what_is_left_waits_for_a_touch_that_is_told_anew():
+    desk = Desk()
+    desk.play(quotes((0, 99.75, 100.0, 9, 2)))
+    desk.broker.submit(order(price=101.0, quantity=5))
+    silence = empty_events(3)
+    silence["kind"], silence["ts_ns"] = [EventKind.TIMER, EventKind.DEPTH, EventKind.STATUS], [MS, 2 * MS, 3 * MS]
+    desk.play(silence)
+    assert [fill[:3] for fill in desk.fills] == [("E", 2, 100.0)]
+    desk.play(quotes((4, 99.75, 100.0, 9, 2)))
+    assert [fill[:3] for fill in desk.fills] == [("E", 2, 100.0), ("E", 2, 100.0)]
 
 
 def test_a_resting_bid_of_unknown_queue_fills_only_when_traded_through():
@@ -206,6 +230,18 @@ def test_a_partial_target_reduces_the_stop():
     desk.play(quotes((3, 99.5, 99.75, 1, 1)))
     assert desk.fills[-1][:3] == ("T", 1, 100.0)
     assert desk.last("S").quantity == 2
+
+
+def test_a_bracket_that_is_done_ends_what_is_left_of_its_entry():
+    """A further fill of it would have neither stop nor target."""
+    desk = Desk()
+    desk.play(quotes((0, 100.0, 100.25, 5, 1)))
+    desk.broker.submit_bracket(bracket(price=100.25, quantity=3))
+    desk.play(quotes((1, 100.25, 100.5)), quotes((2, 103.0, 103.25)))
+    assert [fill[:3] for fill in desk.fills] == [("E", 1, 100.25), ("T", 1, 103.0)]
+    assert {desk.last(name).status for name in "ES"} == {OrderStatus.CANCELED}
+    desk.play(quotes((3, 100.0, 100.25)))
+    assert len(desk.fills) == 2
 
 
 def test_cancelled_entry_takes_its_waiting_children_along():
@@ -420,3 +456,63 @@ def test_without_orders_the_market_passes_almost_unseen():
     assert desk.broker.on_market(events) == 1000
     assert not scanned
     assert desk.broker._exchange.touch.bid == 100.0
+
+
+class Brackets(RuleBasedStateMachine):
+    """One bracket in a market that gives a little at a time: stop and target are what is held, no more and no less."""
+
+    def __init__(self):
+        super().__init__()
+        self.desk = Desk()
+        self.ms, self.bid = 0, 400
+        self.show()
+        self.desk.broker.submit_bracket(bracket(price=100.0, stop=97.0, target=103.0, quantity=5))
+        self.show()
+
+    def show(self, bid_size=0, ask_size=0):
+        self.ms += 1
+        bid = self.bid * 0.25
+        self.desk.play(quotes((self.ms, bid, bid + 0.25, bid_size, ask_size)))
+
+    @rule(move=st.integers(-4, 4), bid_size=st.integers(0, 3), ask_size=st.integers(0, 3))
+    def quotes_come(self, move, bid_size, ask_size):
+        self.bid = min(max(self.bid + move, 384), 416)
+        self.show(bid_size, ask_size)
+
+    @rule(size=st.integers(1, 4), side=st.sampled_from([-1, 1]))
+    def trades_come(self, size, side):
+        self.ms += 1
+        bid = self.bid * 0.25
+        self.desk.play(trade(self.ms, bid if side < 0 else bid + 0.25, size, side, bid, bid + 0.25))
+
+    @rule()
+    def cancels_the_entry(self):
+        self.desk.broker.cancel("E")
+        self.show()
+
+    @rule(name=st.sampled_from("ET"), away=st.integers(-3, 3))
+    def replaces(self, name, away):
+        self.desk.broker.replace(name, (self.bid + away) * 0.25, 5 if name == "E" else self.desk.last("T").quantity)
+        self.show()
+
+    @invariant()
+    def covered_exactly(self):
+        exchange = self.desk.broker._exchange
+        working = {paper.order.client_order_id: paper for paper in exchange.orders}
+        held = exchange.position
+        assert held >= 0
+        for name in "ST":
+            leg = working.get(name)
+            if leg is not None and leg.working:
+                assert leg.open_quantity == held
+            else:
+                assert held == 0
+
+    @invariant()
+    def never_more_than_ordered(self):
+        bought = sum(fill.quantity for fill in self.desk.told if isinstance(fill, Fill) and fill.side is Side.BUY)
+        assert bought <= 5
+
+
+TestBrackets = Brackets.TestCase
+TestBrackets.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
