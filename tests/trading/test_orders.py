@@ -78,6 +78,59 @@ def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
     assert book.find("", "S2") is entry
 
 
+def test_an_order_renamed_again_and_again_is_known_by_every_number_it_had():
+    """A fill of before the last replace comes under the number of then."""
+    book = WorkingOrders()
+    entry = working(book)
+    for number in (2, 3):
+        book.replace_sent(entry, number, 100.0 + number)
+        book.update(update("", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2))
+        assert book.find("", f"S{number}") is None  # without our name and under a new number it is nobody's
+        book.update(update("r-1E", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2))
+    assert (entry.server_order_id, entry.price, entry.state) == ("S3", 103.0, OrderState.WORKING)
+    book.fill(fill("", 1, "x1", server="S1"))
+    book.update(update("", "partial", server="S2", ts=4, filled=1))
+    assert (entry.booked, entry.state) == (1, OrderState.PARTIAL)
+    assert all(book.find("", number) is entry for number in ("S1", "S2", "S3"))
+
+
+def test_replaced_after_part_has_filled_it_stays_partial():
+    book = WorkingOrders()
+    entry = working(book)
+    book.fill(fill("r-1E", 1, "x1"))
+    book.replace_sent(entry, 2, 101.0)
+    book.update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2, filled=1))
+    assert (entry.state, entry.open_quantity, entry.replace_pending) == (OrderState.PARTIAL, 1, False)
+
+
+def test_a_cancel_and_a_fill_told_in_the_wrong_order_end_as_they_were():
+    """The server filled one, then cancelled the rest; the cancel's confirmation comes first."""
+    for messages in itertools.permutations(
+        [
+            fill("r-1E", 1, "x1"),
+            update("r-1E", "partial", ts=2, filled=1),
+            update("r-1E", "canceled", ts=3, filled=1),
+            update("r-1E", "canceled", ts=3, filled=1),
+        ]
+    ):
+        book = WorkingOrders()
+        entry = working(book)
+        for message in messages:
+            (book.fill if isinstance(message, Fill) else book.update)(message)
+        assert (entry.state, entry.booked, entry.reported, len(book)) == (OrderState.CANCELED, 1, 1, 0)
+
+
+def test_rejected_said_of_an_order_that_works_is_asked_about():
+    """Some servers say so of its refused replace: dead or alive, only a list can tell."""
+    book = WorkingOrders()
+    entry = working(book)
+    book.replace_sent(entry, 2, 101.0)
+    book.update(update("r-1E", "rejected", ts=3))
+    assert (entry.state, book.unknown()) == (OrderState.UNKNOWN, [entry])
+    book.update(update("r-1E", "working", ts=4, unsolicited=False))
+    assert (entry.state, book.unknown()) == (OrderState.WORKING, [])
+
+
 def test_late_fill_after_cancel_is_booked():
     book = WorkingOrders()
     entry = working(book)

@@ -6,6 +6,7 @@ import pytest
 
 from mia_daemon.errors import JournalError
 from mia_daemon.records import (
+    Fill,
     LinkReport,
     LinkState,
     OrderRole,
@@ -421,6 +422,50 @@ async def test_orders_of_others_are_told_and_not_touched(muted):
     rig.executor.on_broker_event(foreign)
     assert rig.alert_codes == ["foreign_order"]
     assert (len(rig.executor.working), rig.broker.log) == (0, [])
+
+
+async def test_an_execution_of_others_is_asked_about_and_then_taken_into_the_books(muted):
+    rig = muted
+    theirs = Fill(rig.ts_ns, "hand-1", "", "S9", "ESZ26_FUT_CME", "Sim1", Side.BUY, 2, 100.25)
+    rig.executor.on_broker_event(theirs)
+    assert (rig.alert_codes, rig.executor.position, rig.executor.reconcile_due) == (["foreign_execution"], 0, True)
+    exchange = rig.broker.inner._exchange
+    exchange.position, exchange.average_price = 2, 100.25
+    exchange.fills.append(theirs)
+    assert not await rig.executor.reconcile()
+    assert not await rig.executor.reconcile()
+    assert rig.executor.position == 2
+    rig.executor.on_broker_event(theirs)  # told again
+    assert await rig.executor.reconcile()
+    assert rig.executor.position == 2
+    assert rig.journal._db.execute("SELECT execution_id FROM fills").fetchall() == [("hand-1",)]
+
+
+async def test_an_order_refused_while_it_works_is_asked_about_at_once(muted):
+    """As some servers do of its replace."""
+    rig = muted
+    enter(rig)
+    target = working(rig, OrderRole.TARGET)[0]
+    rig.executor.on_broker_event(
+        OrderUpdate(rig.ts_ns, target.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REJECTED, text="no")
+    )
+    assert (target.state, rig.executor.reconcile_due) == (OrderState.UNKNOWN, True)
+    assert await rig.executor.reconcile()
+    assert (target.state, rig.executor.working.unknown()) == (OrderState.WORKING, [])
+
+
+@pytest.mark.parametrize(("target", "tighter"), [(1, 97.0), (-1, 103.0)])
+async def test_a_stop_moves_toward_safety_only(rig, target, tighter):
+    enter(rig, target)
+    desk, stop = rig.executor._desk, working(rig, OrderRole.STOP)[0]
+    first, side = stop.price, stop.order.side
+    assert not desk.replace(stop, first + side * 0.25, "test", rig.ts_ns)
+    assert "stop_loosened" in rig.alert_codes
+    assert desk.replace(stop, tighter, "test", rig.ts_ns)
+    assert not desk.replace(stop, first, "test", rig.ts_ns)  # nor back, while that is on its way
+    rig.play((10, 100.0), (10, 100.0))
+    assert (stop.price, stop.state) == (tighter, OrderState.WORKING)
+    assert not desk.replace(stop, first, "test", rig.ts_ns)
 
 
 async def test_more_orders_on_the_wire_than_approved_is_a_kill(rig):
