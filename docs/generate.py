@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mia_daemon.dtc import session
 from mia_daemon.features import catalogue
-from mia_daemon.risk import codes
+from mia_daemon.risk import codes, controls
 from mia_daemon.trading import orders
 
 HERE = Path(__file__).parent
@@ -13,13 +13,25 @@ NOTE = "<!-- Written by docs/generate.py from the code: change it there, then `m
 
 
 def risk() -> str:
+    intro = (
+        f"{NOTE}# Risk\n\n"
+        "Every refusal carries a code and the facts it went by; both are in the log and in the journal. Limits are "
+        "set in `[risk]`: each has to be set, or waived by the word, and `mia-daemon check` names what is waived. "
+        "Everything fails closed: without a price, with a number that is none, with books that do not agree, nothing "
+        "is opened.\n\n"
+        "Trading is *active*, *reducing* (a limit is latched) or *halted* (stopped on purpose). In every state what "
+        "reduces the position passes, unless it is nonsense, and cancels are never asked about. A latch survives "
+        "restarts. `mia-daemon resume` lifts those that need no name and says which are left; the others are lifted "
+        "one by one, by the command the table names. Who did it is in the journal, by the uid the kernel told.\n\n"
+        "A kill cancels whatever could add to the position, first of all, and then latches. The stop and target of a "
+        "position that is held stay at the server until it is closed, as `--flatten` or `incidents.on_kill` say: "
+        "without them the kill would leave it bare. A daemon that does not answer `mia-daemon kill` within two "
+        "seconds is taken for dead: the kill file is written, which it finds when it comes to and which keeps any "
+        "other from starting; its orders have to be cancelled in Sierra Chart.\n\n"
+    )
     return (
-        f"{NOTE}# Why new risk is refused\n\n"
-        "Every refusal carries one of these codes and the facts it went by; both are in the log and in the journal. "
-        "Cancels are never asked about, and what reduces the position passes in every state. Identifiers such as P3 "
-        "are those of the industry's list of controls (SEC 15c3-5, RTS 6, FIA). A code marked *until resume* is "
-        "latched: it survives a restart and ends with `mia-daemon resume`.\n\n"
-        f"{codes.markdown_table()}\n"
+        f"{intro}## Controls\n\nThe identifiers are those of the industry's list (SEC 15c3-5, RTS 6, FIA, CME).\n\n"
+        f"{controls.markdown_table()}\n\n## Codes\n\n{codes.markdown_table()}\n"
     )
 
 

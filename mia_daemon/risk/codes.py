@@ -181,12 +181,12 @@ class RiskCode(StrEnum):
     MARKET_CLOSED = (
         "market_closed",
         "the exchange is closed (P12)",
-        "risk/test_trade_window_filter.py::test_sessions",
+        "risk/test_trade_window_filter.py::test_all_sessions",
     )
     OUTSIDE_SESSION = (
         "outside_session",
         "outside the configured sessions (P12)",
-        "risk/test_trade_window_filter.py::test_sessions",
+        "risk/test_trade_window_filter.py::test_regular_hours",
     )
     CONTRACT_END = (
         "contract_end",
@@ -196,12 +196,12 @@ class RiskCode(StrEnum):
     NEAR_CLOSE = (
         "near_close",
         "the session closes within no_entry_before_close_s (P12)",
-        "risk/test_trade_window_filter.py::test_sessions",
+        "risk/test_trade_window_filter.py::test_all_sessions",
     )
     MACRO_EVENT = (
         "macro_event",
         "an announcement of high impact is near (P12)",
-        "risk/test_trade_window_filter.py::test_events",
+        "risk/test_trade_window_filter.py::test_announcements_of_high_impact_block_what_is_near_them",
     )
 
 
@@ -283,14 +283,14 @@ class Latch:
 
 def markdown_table() -> str:
     """All codes as the documentation shows them."""
-    rows = [
-        f"| `{code}` | {code.meaning} | {f'`{lifted_by(code)}`' if code in LATCHING else ''} | {test_link(code.test)} |"
-        for code in RiskCode
-    ]
+    rows = []
+    for code in RiskCode:
+        until = f"`{lifted_by(code)}`" if code in LATCHING else ""
+        rows.append(f"| `{code}` | {code.meaning} | {until} | {link_to_test(code.test)} |")
     return "\n".join(["| code | meaning | latched until | test |", "|---|---|---|---|", *rows])
 
 
-def test_link(test: str) -> str:
+def link_to_test(test: str) -> str:
     """A test's name in Markdown, linked to its file as seen from docs/."""
     path, _, name = test.partition("::")
     return f"[{name.removeprefix('test_').replace('_', ' ')}](../tests/{path})"
