@@ -17,29 +17,28 @@ from mia_daemon.records import (
     BrokerEvent,
     Decision,
     EventArray,
-    OrderRole,
     Prediction,
     Priority,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.risk.trade_window_filter import FlatReason
 from mia_daemon.stage import AlertSink, LatencyBuckets
 from mia_daemon.trading.account_view import AccountView
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
 from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
-from mia_daemon.trading.flat_times import NO_WINDOWS, FlatTimes, Windows
+from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.journal_reading import OpenOrder
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.order_desk import OrderDesk
 from mia_daemon.trading.order_news import OrderNews
 from mia_daemon.trading.orders import WorkingOrders
-from mia_daemon.trading.position_keeper import NEVER, Held, KeeperPolicy, PositionKeeper
+from mia_daemon.trading.position_keeper import KeeperPolicy, PositionKeeper
 from mia_daemon.trading.position_opener import PositionOpener
+from mia_daemon.trading.reactor import Reactor
 from mia_daemon.trading.reconciler import Reconciler
 from mia_daemon.trading.server_view import ServerView
 from mia_daemon.trading.touch import Market, Touch
@@ -51,10 +50,11 @@ SHUTDOWN: Final = "shutdown"
 
 
 class TradeExecutor:
-    """Joins those who trade, and says when each of them acts.
+    """Joins those who trade, and takes decisions and commands to them.
 
-    `OrderDesk` sends orders, `PositionOpener` enters, `PositionKeeper` protects and closes, `OrderNews` takes in what
-    the broker says, `Bookkeeper` books it, `Reconciler` compares with the server, `Breakers` stop it all.
+    `OrderDesk` sends orders, `PositionOpener` enters, `EntryWorker` follows entries, `PositionKeeper` protects and
+    closes, `OrderNews` takes in what the broker says, `Bookkeeper` books it, `Reconciler` compares with the server,
+    `Breakers` stop it all, and `Reactor` says when each of them acts.
 
     Args:
         time_scale: event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
@@ -94,12 +94,7 @@ class TradeExecutor:
         self._clock = clock
         self._market = market = Market()
         self._server = server = ServerView()
-        self._equity_due_ns = NEVER  # when an open position is valued next
-        self._deadline_ns = NEVER  # when something else falls due
-        self._flat = FlatTimes(windows)
-        self._dirty = self._acting = self._in_market = False
-        self._stopping = self._ending_flat = self._miscounted = False
-        self._settled = asyncio.Event()
+        self._stopping = self._miscounted = False
 
         warn = self._warn
         self._breakers = breakers = Breakers(
@@ -126,17 +121,21 @@ class TradeExecutor:
             ledger, journal, desk.working, risk, breakers, market=market, calendar=calendar, notices=notices
         )
         entry_policy = EntryPolicy.of(settings, instrument.tick_size)
-        self._entries = EntryWorker(desk, entry_policy, lambda prediction: self.new_risk(prediction).allowed)
+        entries = EntryWorker(desk, entry_policy, lambda prediction: self.new_risk(prediction).allowed)
         self._opener = PositionOpener(
-            desk, keeper, self._entries, bookkeeper, ledger, risk, breakers, market, instrument,
+            desk, keeper, entries, bookkeeper, ledger, risk, breakers, market, instrument,
             settings=settings.decision, policy=entry_policy, facts=self.facts, warn=warn,
         )  # fmt: skip
-        self._news = OrderNews(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
+        news = OrderNews(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
         self._reconciler = Reconciler(
-            broker, desk, self._news, bookkeeper, ledger, server, market, instrument,
+            broker, desk, news, bookkeeper, ledger, server, market, instrument,
             answer_ns=round(settings.broker.ack_timeout_s * NS_PER_S * stretch),
             every_ns=round(settings.broker.reconcile_every_s * NS_PER_S * stretch),
             adopt_drift=adopt_drift, warn=warn, halt=self.halt,
+        )  # fmt: skip
+        self._reactor = Reactor(
+            broker, risk, desk, keeper, entries, news, bookkeeper, breakers, self._reconciler, self._view,
+            server, market, windows, warn=warn, check_count=self._check_count,
         )  # fmt: skip
         broker.start(self.on_broker_event)
 
@@ -161,7 +160,7 @@ class TradeExecutor:
         }
         self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
         self._desk.restore(orders, ended)
-        self._deadline_ns = 0
+        self._reactor.look_at_once()
 
     # What others ask.
 
@@ -203,42 +202,19 @@ class TradeExecutor:
             bid=touch.bid,
             ask=touch.ask,
             pending=not self.settled,
-            must_exit=SHUTDOWN if self._stopping else self._flat.reason,
+            must_exit=SHUTDOWN if self._stopping else self._reactor.flat_reason,
             entries=entries,
         )
 
-    # The market.
+    # The market and the server.
 
     def on_market(self, events: EventArray) -> None:
         """Market events pass: paper orders fill, deadlines come due, each at its very event."""
-        done, n = 0, len(events)
-        while done < n:
-            end = self._until_deadline(events, done)
-            self._in_market = True
-            try:
-                taken = self._broker.on_market(events[done:end])
-            finally:
-                self._in_market = False
-            seen = events[done : done + taken]
-            self._market.see(seen)
-            self._risk.see(seen)
-            self._bookkeeper.to_day(self._market.now_ns)
-            done += taken
-            self._watch_windows()
-            if self._dirty or self._market.now_ns >= self._deadline_ns:
-                self._act()
-            elif self._market.now_ns >= self._equity_due_ns:
-                self._watch_equity()
-        self._check_count()
+        self._reactor.on_market(events)
 
-    def _until_deadline(self, events: EventArray, start: int) -> int:
-        """Where to stop: after the first event at which something falls due."""
-        due_ns = min(self._deadline_ns, self._equity_due_ns, self._flat.due_ns)
-        if due_ns == NEVER:
-            return len(events)
-        due = events["ts_ns"][start:] >= due_ns
-        first = int(due.argmax())
-        return start + first + 1 if due[first] else len(events)
+    def on_broker_event(self, event: BrokerEvent) -> None:
+        """Journal it, move the order it speaks of, book it; reactions follow at once, or after the market event."""
+        self._reactor.on_broker_event(event)
 
     def checkpoint(self) -> None:
         """Put on file what the journal has buffered, and a point of the equity curve; to be called once a second."""
@@ -258,109 +234,17 @@ class TradeExecutor:
             The verdict on the entry that it asked for; ALLOWED when it asked for none.
         """
         self._breakers.write(lambda: self._journal.record_decision(decision))
-        self._acting = True
-        try:
+        with self._reactor.held_back():
             bracket, verdict = (None, ALLOWED) if self._stopping else self._opener.toward(decision, delays)
-        finally:
-            self._acting = False
         if bracket is not None:
             if born_ns:
                 self.tick_to_order.add(self._clock.monotonic_ns() - born_ns)
             for order in (bracket.entry, bracket.stop, bracket.target):
                 self._notices.order(self._market.now_ns, order, "sent")
-        self._act()
+        self._reactor.act()
         return verdict
 
-    # Reacting.
-
-    def _act(self) -> None:
-        """Look at everything that may need doing, now; what a reaction sets off is looked at again, boundedly."""
-        if self._acting:
-            self._dirty = True
-            return
-        self._acting = True
-        try:
-            for _ in range(4):
-                self._dirty = False
-                self._react()
-                if not self._dirty and self._deadline_ns > self._market.now_ns:
-                    break
-        finally:
-            self._acting = False
-        self._check_count()
-
-    def _react(self) -> None:
-        held = self._held()
-        flat = SHUTDOWN if self._ending_flat else self._flat.reason
-        if flat and held.quantity:  # also what an entry brought in while its cancel was on its way
-            self._keeper.want_flat(flat, self._market.now_ns)
-        self._deadline_ns = self._equity_due_ns = NEVER
-        agreed = self._server.position in {None, held.quantity}
-        if agreed and not (held.quantity or len(self._working) or self._keeper.goal):
-            self._watch_account()  # what was closed may have cost too much
-            self._rest()
-            return
-        self._due(self._reconciler.watch_answers(closing=bool(self._keeper.goal)))
-        if self._server.link_up:
-            sure = agreed and self._server.agreed
-            self._due(self._keeper.work(self._market.now_ns, held, self._market.touch, sure=sure))
-            self._due(self._entries.work(self._market.now_ns, self._market.touch))
-        self._due(self._reconciler.watch_position())
-        if held.quantity:
-            self._watch_equity()
-        self._rest()
-
-    def _due(self, ts_ns: int) -> None:
-        self._deadline_ns = min(self._deadline_ns, ts_ns)
-
-    def _held(self) -> Held:
-        return self._bookkeeper.held()
-
-    def _rest(self) -> None:
-        """Nothing left to do: whoever waits for that may go on, and what explained old orders is forgotten."""
-        if self.settled:
-            self._settled.set()
-            if not len(self._working):
-                self._desk.reasons.clear()
-                self._bookkeeper.forget()
-        else:
-            self._settled.clear()
-
-    def _watch_windows(self) -> None:
-        """At the very event at which a position may be held no longer, it begins to be closed, and entries go."""
-        if self._market.now_ns < self._flat.due_ns:
-            return
-        if reason := self._flat.see(self._market.now_ns):
-            self._must_close(reason)
-        if self._flat.reason == FlatReason.CONTRACT_END:
-            self._warn(
-                "contract_end",
-                Priority.WARNING,
-                "the contract rolls or expires: nothing is opened in it any more; "
-                "restart to trade the next one, or name it as instrument.symbol",
-                {"position": self._ledger.position},
-            )
-
-    def _watch_equity(self) -> None:
-        """Value an open position once a second of event time, on a grid, so that batches don't matter."""
-        self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
-        self._bookkeeper.mark()
-        self._watch_account()
-
-    def _watch_account(self) -> None:
-        if latches := self._risk.watch(self._view.value()):
-            self._breakers.trip(latches)
-            self._act()
-
-    # The server.
-
-    def on_broker_event(self, event: BrokerEvent) -> None:
-        """Journal it, move the order it speaks of, book it; reactions follow at once, or after the market event."""
-        if not self._news.hear(event):
-            return
-        self._dirty = True
-        if not self._in_market:
-            self._act()
+    # Reconciliation.
 
     @property
     def reconcile_due(self) -> bool:
@@ -378,7 +262,7 @@ class TradeExecutor:
             return False
         if lost:  # an entry sent before the connection was lost, or by an earlier run, was meant for another market
             self._cancel_entries()
-        self._act()
+        self._reactor.act()
         return agree
 
     # Commands.
@@ -386,7 +270,7 @@ class TradeExecutor:
     @property
     def settled(self) -> bool:
         """Flat where that is wanted, and no entry can fill any more."""
-        return not (self._working.with_role(OrderRole.ENTRY) or self._keeper.goal)
+        return self._reactor.settled
 
     def halt(self, by: str) -> None:
         """No new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
@@ -406,7 +290,7 @@ class TradeExecutor:
         if RiskCode.DRAWDOWN in lifted:
             self._ledger.rebase_peak()
         self._server.ask("trading was resumed")
-        self._act()
+        self._reactor.act()
         return lifted
 
     def rearm(self, by: str) -> int:
@@ -416,12 +300,12 @@ class TradeExecutor:
     def flatten(self, reason: str) -> None:
         """Close the position and cancel entries; trading goes on afterwards unless halted."""
         self._keeper.want_flat(reason, self._market.now_ns)
-        self._act()
+        self._reactor.act()
 
     def cancel_all(self) -> None:
         """Cancel every entry. Stop and target stay as long as there is a position for them to close."""
         self._cancel_entries()
-        self._act()
+        self._reactor.act()
 
     def kill(self, by: str, *, flatten: bool, code: RiskCode = RiskCode.KILLED) -> None:
         """Cancel first of all, then latch, then, if wanted, close the position.
@@ -433,20 +317,19 @@ class TradeExecutor:
         self._breakers.trip(self._risk.halt(self._market.now_ns, by, code))
         if flatten:
             self._keeper.want_flat("kill", self._market.now_ns)
-        self._act()
+        self._reactor.act()
 
     def stop(self, *, flatten: bool) -> None:
         """The daemon is about to end: enter nothing more; close the position or leave it to its stop at the server."""
-        self._stopping, self._ending_flat = True, flatten
+        self._stopping = True
+        self._reactor.ending = SHUTDOWN if flatten else ""
         self.cancel_all()
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until what `stop` asked for is done; False when time ran out."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.settled:
-                    self._settled.clear()
-                    await self._settled.wait()
+                await self._reactor.settle()
         except TimeoutError:
             return False
         return True
@@ -467,7 +350,7 @@ class TradeExecutor:
 
     def _must_close(self, reason: str) -> None:
         self._keeper.want_flat(reason, self._market.now_ns)
-        self._dirty = True
+        self._reactor.look_again()
 
     def _cancel_entries(self) -> None:
         self._keeper.cancel_entries(self._market.now_ns)
