@@ -1,5 +1,6 @@
 """Writes the documents that follow from the code, or says which of them no longer do: `make docs`, `--check`."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -61,19 +62,48 @@ def dtc_session() -> str:
 def features() -> str:
     def row(f: catalogue.Feature) -> str:
         formula = f.formula.replace("|", "\\|")
-        return f"| {f.index} | `{f.name}` | {f.unit} | {f.horizon} | {f.neutral:g} | {formula} | {f.source} |"
+        ends = " … ".join("" if math.isinf(end) else f"{end:g}" for end in (f.low, f.high)).strip()
+        warmup = " + ".join(filter(None, (_duration(f.warmup_s), f"{f.warmup_days} d" if f.warmup_days else "")))
+        inputs = catalogue.inputs_text(f.inputs).replace("+", ", ")
+        cells = (
+            f.index,
+            f"`{f.name}`",
+            f.unit,
+            "" if ends == "…" else ends,
+            inputs,
+            f.horizon,
+            warmup,
+            f"{f.neutral:g}",
+        )
+        return "| " + " | ".join(map(str, (*cells, formula, f.source))) + " |"
 
     intro = (
         f"{NOTE}# The {catalogue.COUNT} features\n\nCatalogue {catalogue.sha256()[:16]}; a model bundle carries the "
-        "whole hash and is refused where it differs. *Neutral* is the value while an input is missing. s is the "
-        "aggressor's side, v the size, m the mid, qb and qa the sizes at the touch.\n"
+        "whole hash and is refused where it differs. s is the aggressor's side, v the size, m the mid, qb and qa the "
+        "sizes at the touch.\n\n"
+        "*Range* is what no value leaves, empty where the formula has no bound. *Neutral* is the value while an input "
+        "is missing. *Warm-up* is how long what came before still matters: trading time, in which a minute without a "
+        "trade does not count, and trading days that have to open (d), the present one included. Values before it are "
+        "those of a shorter history, not wrong ones; `features.warmup_s` says how long the daemon waits before it "
+        "trades, and a bundle is trained on features that warmed up as long.\n\n"
+        "`mia-daemon features` prints this list, `mia-daemon features NAME` one of them, and `mia-daemon features "
+        "verify FILE` looks on your own data whether each depends on the future, on how its input is cut, on a restart "
+        "or on what came before its warm-up, and whether it keeps to its range.\n"
     )
     parts = [intro]
-    for family in dict.fromkeys(f.family for f in catalogue.FEATURES):
+    for family in catalogue.FAMILIES:
         rows = [row(f) for f in catalogue.FEATURES if f.family == family]
-        head = ["| # | name | unit | horizon | neutral | formula | source |", "|---|---|---|---|---|---|---|"]
+        names = ("#", "name", "unit", "range", "inputs", "horizon", "warm-up", "neutral", "formula", "source")
+        head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         parts.append("\n".join([f"## {family} ({len(rows)})\n", *head, *rows, ""]))
     return "\n".join(parts)
+
+
+def _duration(seconds: int) -> str:
+    """`5 min`, `2.5 h`; empty for nothing."""
+    if not seconds:
+        return ""
+    return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
 
 
 DOCUMENTS = {"risk.md": risk, "order_states.md": order_states, "dtc_session.md": dtc_session, "features.md": features}

@@ -236,6 +236,8 @@ class FeatureSettings(Section):
 
     decision_interval_s: Positive = 5.0
     warmup_s: NonNegative = 300.0
+    state_every_s: NonNegative = 60.0  # 0: the state is neither saved nor used
+    state_max_gap_s: NonNegative = 900.0
     cache_dir: Path | None = None  # of compiled kernels; default: $NUMBA_CACHE_DIR, else ~/.cache/mia-daemon
 
 
@@ -246,6 +248,9 @@ class ModelSettings(Section):
     approved_bundles: tuple[Sha256, ...] = ()  # the only ones live trades on
     max_out_of_range_share: Share = 0.5
     max_inference_ms: Positive = 250.0
+    drift_window_s: Positive = 82_800.0
+    drift_psi_above: Positive = 0.25
+    drift_ks_above: Share = 0.2
 
 
 class DecisionSettings(Section):
@@ -570,6 +575,9 @@ class VarPaths:
     @property
     def calendar_cache(self) -> Path:
         return self.root / "cache"
+
+    def features_state(self, mode: Mode, source: str) -> Path:
+        return self.root / "features" / f"{mode}-{source}.bin"
 
     def journal(self, mode: Mode) -> Path:
         return self.root / "journal" / f"{mode}.db"

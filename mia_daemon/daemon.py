@@ -15,11 +15,13 @@ from typing import Any
 import uvloop
 
 from mia_daemon.arming import check_armed, check_bundle
-from mia_daemon.clock import NS_PER_S, WallClock
+from mia_daemon.clock import NS_PER_S, NS_PER_US, WallClock
 from mia_daemon.commands import Commands
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import MiaError, StartError
+from mia_daemon.feature_keeper import FeatureKeeper
 from mia_daemon.features import cache
+from mia_daemon.features.catalogue import Inputs
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
@@ -125,6 +127,8 @@ class Daemon:
                 check_bundle(run.bundle, self._settings)  # the very one that was loaded
             self._say_contract(run)
             async with self._server(run) as settings:
+                self._keeper = self._feature_keeper(run)
+                self._keeper.resume()
                 feed = self._feed(run, settings)
                 broker = self._broker(run, settings)
                 cash = settings.simulator.starting_cash if self._simulated else settings.broker.paper_starting_cash
@@ -193,16 +197,29 @@ class Daemon:
         finally:
             await simulator.stop()
 
+    def _feature_keeper(self, run: Run) -> FeatureKeeper:
+        features, source = self._settings.features, self._settings.feed.source
+        return FeatureKeeper(
+            run.pipeline,
+            self._paths.features_state(self._mode, source) if features.state_every_s else None,
+            None if source == "scid" else features.state_max_gap_s,
+            run.bundle.selected,
+            run.log,
+            run.alert,
+            self._clock.now_ns,
+        )
+
     def _feed(self, run: Run, settings: Settings) -> Feed:
         if settings.feed.source == "scid":
             path = settings.feed.scid_file(run.instrument.symbol)
             # The day of the file: its time may be another, and before the first trade of a day it is the day before.
             day = run.calendar.row_of(newest_scid_ns(path) or self._clock.now_ns())
+            resumed = self._keeper.resumed
             return ScidFeed(
                 path,
                 self._clock,
                 run.alert,
-                since_ns=int(run.calendar.rows[max(day, 0), 0]),
+                since_ns=int(run.calendar.rows[max(day, 0), 0]) if resumed is None else resumed.heard_ns + NS_PER_US,
                 depth_directory=settings.feed.depth_directory,
                 batch_events=settings.feed.batch_events,
                 price_multiplier=settings.feed.price_multiplier,
@@ -224,6 +241,7 @@ class Daemon:
         recorder = Recorder(
             self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
+        self._keeper.copy_to(recorder.path.parent)
         session = run.session(feed, books, recorder.append)
         self._switch = switch = self._kill_switch(run, books)
         control = ControlServer(
@@ -268,6 +286,7 @@ class Daemon:
             asyncio.create_task(self._reconcile_when_due(run, books), name="reconcile"),
             asyncio.create_task(self._sample(run, books, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
+            asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
         if self._duration_s is not None:
             asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
@@ -283,6 +302,8 @@ class Daemon:
             for task in (tasks, asked, *helpers):
                 task.cancel()
             await asyncio.gather(tasks, asked, *helpers, return_exceptions=True)
+            if _cause(failure) is None:
+                self._keeper.save()
 
     def _ready(self, run: Run, books: Books) -> None:
         # What is loaded stays: the collector needn't walk it again, which would take 40 to 130 ms each time.
@@ -293,7 +314,14 @@ class Daemon:
         who = f"uid {os.getuid()} pid {os.getpid()}"  # every order of the run is this operator's
         run.journal.record_command(self._clock.now_ns(), "start", who, f"{self._mode.value}, run {books.run_id}")
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
+        self._keeper.expect(self._absent_inputs())
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
+
+    def _absent_inputs(self) -> Inputs:
+        """What the configured feed never brings; no feed brings a second symbol."""
+        feed = self._settings.feed
+        trades_only = feed.source == "scid" and feed.depth_directory is None
+        return Inputs.REFERENCE | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
 
     async def _reconcile_when_due(self, run: Run, books: Books) -> None:
         while True:
@@ -323,6 +351,7 @@ class Daemon:
             await asyncio.sleep(0)
             for _ in run.remember():
                 await asyncio.sleep(0)
+            self._keeper.look()
             if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
                 run.reporter.risk_snapshot()
                 snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S

@@ -29,6 +29,10 @@ class BundleError(StartError):
     """A model bundle is incomplete, altered or made for another feature catalogue."""
 
 
+class StateRefused(StartError):
+    """A saved feature state is missing, damaged or of another program, market or calendar: features warm up anew."""
+
+
 class JournalError(MiaError):
     """The journal can't be read or written: trading stops, cancels still go out."""
 

@@ -11,8 +11,8 @@ import uvloop
 
 from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.errors import MiaError, UsageError
-from mia_daemon.features import cache
+from mia_daemon.errors import MiaError, StateRefused, UsageError
+from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.instruments import Instrument, instrument
@@ -90,7 +90,7 @@ def replay(
     )
     cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
     on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
-    return uvloop.run(_replay(settings, traded, feed, paths, clock))
+    return uvloop.run(_replay(settings, traded, feed, paths, clock, _recorded_state(path), on_progress))
 
 
 def recorded_symbol(path: Path) -> str:
@@ -107,8 +107,28 @@ def recorded_symbol(path: Path) -> str:
     return name
 
 
+def _recorded_state(path: Path) -> Path | None:
+    """The features' state that a recorded session began with, if it did not begin with nothing."""
+    state = (path if path.is_dir() else path.parent) / state_file.FILE_NAME
+    return state if is_recording(path) and state.exists() else None
+
+
+def _begin_as_recorded(run: Run, state: Path, on_progress: Callable[[str], None]) -> None:
+    try:
+        run.pipeline.restore(state)
+    except StateRefused as refusal:
+        run.log.warning("features_begin_anew", reason=str(refusal))
+        on_progress(f"{refusal}; the first decisions will not be those of the recorded session")
+
+
 async def _replay(
-    settings: Settings, traded: Instrument, feed: ReplayFeed, paths: VarPaths, clock: EventClock
+    settings: Settings,
+    traded: Instrument,
+    feed: ReplayFeed,
+    paths: VarPaths,
+    clock: EventClock,
+    state: Path | None,
+    on_progress: Callable[[str], None],
 ) -> Summary:
     with Run(settings, traded, Mode.REPLAY, paths, clock) as run:
         broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
@@ -117,6 +137,8 @@ async def _replay(
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
+        if state is not None:
+            _begin_as_recorded(run, state, on_progress)
         session = run.session(feed, books, advance)
         await books.executor.reconcile()
         sampler = asyncio.create_task(_sample(run, session))

@@ -4,7 +4,7 @@ Called after an order has left, never before.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Final
 
@@ -28,13 +28,22 @@ SHOWN: Final = 20
 class Reporter:
     """The executor's notices and the session's decisions, passed on.
 
+    Args:
+        watch: shown the values of each decision and their time (the drift monitor).
+
     Attributes:
         orders, fills, round_trips, profit: counted since the start of this run; profit after costs.
         regime_probs, last_reason: of the last decision.
     """
 
     def __init__(
-        self, log: Logger, trade_log: TradeLog, memory: MarketMemory, bundle: Bundle, console: Console | None = None
+        self,
+        log: Logger,
+        trade_log: TradeLog,
+        memory: MarketMemory,
+        bundle: Bundle,
+        console: Console | None = None,
+        watch: Callable[[NDArray[np.float32], int], None] = lambda _values, _ts_ns: None,
     ) -> None:
         self.orders = 0
         self.fills = 0
@@ -47,6 +56,7 @@ class Reporter:
         self._memory = memory
         self._bundle = bundle
         self._console = console
+        self._watch = watch
         self._books: Books | None = None
         self._trade_fills: list[Fill] = []
         self._entry_values: dict[str, NDArray[np.float32]] = {}  # by decision, until its round trip is closed
@@ -64,6 +74,7 @@ class Reporter:
         self.regime_probs = decision.prediction.regime_probs
         self.last_reason = decision.reason
         self._rows(decision)
+        self._watch(values, decision.ts_ns)
         if not verdict.allowed:
             self._denied(decision, verdict)
         if decision.action is Action.HOLD:

@@ -16,6 +16,7 @@ from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
 from mia_daemon.instruments import Instrument
 from mia_daemon.model import bundle
+from mia_daemon.model.drift import DriftMonitor
 from mia_daemon.model.inference import Inference
 from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.ops.alert_manager import AlertManager
@@ -85,7 +86,7 @@ class Run:
             opened.callback(trade_log.close)
             memory = MarketMemory(paths.root / "market_memory.db", clock.now_ns())
             opened.callback(memory.close)
-            self.reporter = Reporter(self.log, trade_log, memory, self.bundle, console)
+            self.reporter = Reporter(self.log, trade_log, memory, self.bundle, console, self._drift().see)
             if memory.notice:
                 self.log.warning("market_memory", text=memory.notice)
             if mode is not Mode.REPLAY:
@@ -94,8 +95,24 @@ class Run:
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
             self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
+            features = settings.features
+            self.pipeline = FeaturePipeline(
+                traded, features.decision_interval_s, self.calendar, features.warmup_s, self._events
+            )
             self.run_id = self._begin()
             self._stack = opened.pop_all()
+
+    def _drift(self) -> DriftMonitor:
+        settings = self.settings
+        return DriftMonitor(
+            self.bundle.histograms,
+            self.bundle.selected,
+            self.bundle.indices,
+            window=max(round(settings.model.drift_window_s / settings.features.decision_interval_s), 1),
+            psi_above=settings.model.drift_psi_above,
+            ks_above=settings.model.drift_ks_above,
+            tell=self.alert,
+        )
 
     def _begin(self) -> str:
         run_id = self.journal.begin_run(
@@ -189,13 +206,7 @@ class Run:
         self.reporter.follow(books)
         rooms = Rooms(
             feed=feed,
-            pipeline=FeaturePipeline(
-                self.instrument,
-                settings.features.decision_interval_s,
-                self.calendar,
-                settings.features.warmup_s,
-                self._events,
-            ),
+            pipeline=self.pipeline,
             inference=Inference(self.bundle, self.clock.monotonic_ns),
             window_filter=self._windows,
             loop=TradingLoop(settings.decision, books.run_id),

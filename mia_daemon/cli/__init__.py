@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mia_daemon import __version__
-from mia_daemon.cli import check, control, daemon, dtc, fetch, journal, replay, scid, simulator
+from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
 
-_COMMANDS = (replay, simulator, fetch, scid, dtc, check, control, journal)
+_COMMANDS = (replay, simulator, fetch, scid, dtc, features, check, control, journal)
 """Modules with an `add(commands)`, in the order in which --help lists them."""
 
 

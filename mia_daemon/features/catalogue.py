@@ -6,9 +6,12 @@ A missing input gives the neutral value and a `Quality` bit.
 """
 
 import csv
+import difflib
 import hashlib
+import math
 from dataclasses import astuple, dataclass
 from enum import IntFlag
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +24,12 @@ class Inputs(IntFlag):
     """What a feature is computed from."""
 
     TRADES = 1
-    QUOTES = 2  # the touch, and where a formula has qb or qa also its sizes
+    QUOTES = 2  # the touch
     DEPTH = 4
     REFERENCE = 8
     CALENDAR = 16
     FEED = 32  # the events' arrival itself
+    SIZES = 64  # at the touch
 
 
 class Quality(IntFlag):
@@ -50,8 +54,11 @@ class Feature:
 
     Attributes:
         index: place among the 350.
+        low, high: the range that no value leaves, whatever the input; infinite where the formula has no bound.
         horizon: as the specification names it: "5s", "15m", "session", "inst" (of this very moment).
-        warmup_s: event time after which the value means what it says.
+        warmup_s: trading time after which what came before no longer matters, seconds; every minute with a trade counts
+            for 60, one without for nothing.
+        warmup_days: trading days that have to open, the present one included, for the same.
         source: where the formula comes from.
         neutral: the value while an input is missing.
     """
@@ -60,9 +67,12 @@ class Feature:
     name: str
     family: str
     unit: str
+    low: float
+    high: float
     inputs: Inputs
     horizon: str
     warmup_s: int
+    warmup_days: int
     neutral: float
     formula: str
     source: str
@@ -82,9 +92,12 @@ def _feature(row: dict[str, str]) -> Feature:
         row["name"],
         row["family"],
         row["unit"],
+        float(row["low"] or -math.inf),
+        float(row["high"] or math.inf),
         inputs,
         row["horizon"],
         int(row["warmup_s"]),
+        int(row["warmup_days"]),
         float(row["neutral"]),
         row["formula"],
         row["source"],
@@ -92,6 +105,7 @@ def _feature(row: dict[str, str]) -> Feature:
 
 
 FEATURES: Final = _read()
+FAMILIES: Final = tuple(dict.fromkeys(feature.family for feature in FEATURES))
 _INDEX: Final = {feature.name: feature.index for feature in FEATURES}
 
 
@@ -104,10 +118,48 @@ def index(name: str) -> int:
     try:
         return _INDEX[name]
     except KeyError:
-        raise UsageError(f"no feature is called {name!r}: the names are in features/catalogue.csv") from None
+        near = difflib.get_close_matches(name, _INDEX, n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "`mia-daemon features` lists them"
+        raise UsageError(f"no feature is called {name!r}: {remedy}") from None
+
+
+_MISSING: Final = {
+    Quality.NO_QUOTES: Inputs.QUOTES,
+    Quality.NO_SIZES: Inputs.SIZES,
+    Quality.NO_DEPTH: Inputs.DEPTH,
+    Quality.NO_REFERENCE: Inputs.REFERENCE,
+    Quality.NO_CALENDAR: Inputs.CALENDAR,
+}
+
+
+def missing(quality: Quality) -> Inputs:
+    """The inputs that are missing from a window of this quality."""
+    inputs = Inputs(0)
+    for bit, of in _MISSING.items():
+        if quality & bit:
+            inputs |= of
+    return inputs
+
+
+def inputs_text(inputs: Inputs) -> str:
+    """`trades+quotes`, as in the catalogue's file."""
+    return "+".join(str(of.name).lower() for of in inputs)
+
+
+def neutral_without(inputs: Inputs) -> tuple[str, ...]:
+    """Names of the features that keep their neutral value while one of these inputs is missing.
+
+    Without quotes they don't: the last trade's price stands in for the mid.
+    """
+    return tuple(feature.name for feature in FEATURES if feature.inputs & inputs & ~Inputs.QUOTES)
 
 
 def sha256() -> str:
     """Hash over the order and the definitions: a model made for another catalogue must not run."""
-    lines = ("\x1f".join(str(value) for value in astuple(feature)) for feature in FEATURES)
+    return _sha256(FEATURES)
+
+
+@cache
+def _sha256(features: tuple[Feature, ...]) -> str:
+    lines = ("\x1f".join(str(value) for value in astuple(feature)) for feature in features)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

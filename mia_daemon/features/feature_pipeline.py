@@ -3,30 +3,43 @@
 A decision falls due at the first event of the traded symbol, of any kind, whose time reaches or passes the next
 boundary, a multiple of the decision interval since the epoch; its values include that event. The next boundary is the
 first one after it. The first event only starts the clock. However the events are cut into batches, the decisions and
-every bit of their values are the same.
+every bit of their values are the same; that holds for a restart as well, when the state is saved and restored.
 """
+
+from pathlib import Path
 
 import numpy as np
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.errors import UsageError
-from mia_daemon.features import catalogue
+from mia_daemon.errors import StateRefused, UsageError
+from mia_daemon.features import cache, catalogue, state_file
+from mia_daemon.features.kernels import clock as clock_family
 from mia_daemon.features.kernels import engine
 from mia_daemon.features.kernels.engine import (
     C_BACK,
     C_BAD,
+    C_BOUNDARY,
     C_DECISIONS,
     C_DUE,
+    C_INTERVAL,
     C_NEWEST,
     C_NOT_FINITE,
     C_QUALITY,
+    C_ROW,
+    C_SIZE,
+    C_WARM,
+    C_WARMUP,
+    CLOCK0,
+    M0,
 )
-from mia_daemon.features.kernels.market import Ints
+from mia_daemon.features.kernels.market import CAL_CLOSE, CAL_OPEN, M_GAP_SEEN, M_ORIGIN, M_SEEN, M_SOURCE, Ints
+from mia_daemon.features.state_file import Owner, State
 from mia_daemon.instruments import Instrument
 from mia_daemon.records import MARKET_EVENT, EventArray, FeatureWindow
 from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 
 _COLD = int(catalogue.Quality.COLD)
+_KERNELS = cache.source_hash()
 
 
 class FeaturePipeline:
@@ -58,10 +71,18 @@ class FeaturePipeline:
         interval_ns = round(decision_interval_s * NS_PER_S)
         if interval_ns <= 0 or warmup_s < 0:
             raise UsageError("features.decision_interval_s must be above 0 and features.warmup_s not negative")
-        self._state = engine.make_state(instrument.tick_size, events)
-        self._clock = engine.make_clock(interval_ns, round(warmup_s * NS_PER_S))
+        self._instrument = instrument
+        self._interval_ns = interval_ns
+        self._events = events
+        self._warmup_ns = round(warmup_s * NS_PER_S)
+        self._max_gap_s: float | None = None  # of what was restored, until its first event
+        self._begin()
         self._calendar: Ints = np.empty((0, 6), np.int64) if calendar is None else np.array(calendar.rows, np.int64)
         self._out = np.zeros(catalogue.COUNT, np.float32)
+
+    def _begin(self) -> None:
+        self._state = engine.make_state(self._instrument.tick_size, self._events)
+        self._clock = engine.make_clock(self._interval_ns, self._warmup_ns)
 
     def push(self, events: EventArray, born_ns: int) -> list[FeatureWindow]:
         """Windows that together hold exactly these events, in order; only the last may lack values.
@@ -74,6 +95,8 @@ class FeaturePipeline:
             raise TypeError(f"events must be a one-dimensional MARKET_EVENT array, not {events.dtype} {events.shape}")
         # one kind of array, so one compiled version: a view of read-only bytes is copied
         readable = events if events.flags.carray else events.copy()
+        if self._max_gap_s is not None and events.size:
+            self._bridge(int(events["ts_ns"][0]), self._max_gap_s)
         clock = self._clock
         windows = []
         start = 0
@@ -91,6 +114,90 @@ class FeaturePipeline:
         _, ts_ns, _, _, _, decisions, _, quality = self._clock[: C_QUALITY + 1].tolist()
         values, self._out = self._out, np.empty(catalogue.COUNT, np.float32)
         return FeatureWindow(part, decisions - 1, ts_ns, values, quality, not quality & _COLD, born_ns)
+
+    def save(self, path: Path) -> None:
+        """Write the state as of the last event. Raises StartError when it can't be."""
+        state_file.write(path, self.state())
+
+    def restore(self, path: Path) -> None:
+        """Go on from a state that `save` wrote. Raises StateRefused; the pipeline then is as it was."""
+        self.resume(state_file.read(path))
+
+    def state(self) -> State:
+        """All there is to know as of the last event; a copy."""
+        row = int(self._clock[C_ROW])
+        day = self._calendar[row].copy() if row >= 0 else np.zeros(6, np.int64)
+        market = self._state[M0:]
+        heard_us = round((market[M_ORIGIN] + market[M_SEEN]) * 1e6) if market[M_SEEN] >= 0.0 else 0
+        families = self._state[:CLOCK0].copy()
+        return State(self._owner(), self._clock.copy(), day, families, self.newest_ns, 1000 * heard_us)
+
+    def resume(self, state: State) -> None:
+        """Go on from `state`, with this pipeline's interval, warm-up and macro events; counters begin anew.
+
+        Where the feed does not deliver what happened since (`max_gap_s`), the first event after it decides: if more
+        trading time than that is missing, or time has run back, the pipeline begins anew; else windows carry the GAP
+        bit for a minute, and the time that is missing does not warm.
+
+        Raises:
+            StateRefused: it belongs to another catalogue, program, instrument or calendar.
+        """
+        if state.owner != self._owner():
+            raise StateRefused(
+                "the features' saved state is of another catalogue, version or instrument: they warm up from nothing"
+            )
+        row = int(state.clock[C_ROW]) if state.clock.shape == (C_SIZE,) else len(self._calendar)
+        if (
+            state.families.shape != (CLOCK0,)
+            or row >= len(self._calendar)
+            or (row >= 0 and not np.array_equal(state.day, self._calendar[row]))
+        ):
+            raise StateRefused("the features' saved state is of another trading calendar: they warm up from nothing")
+        self._begin()
+        self._state[:CLOCK0] = state.families
+        self._clock[:] = state.clock
+        self._clock[C_WARMUP] = self._warmup_ns
+        if self._clock[C_INTERVAL] != self._interval_ns and self._clock[C_BOUNDARY]:
+            self._clock[C_BOUNDARY] = (self.newest_ns // self._interval_ns + 1) * self._interval_ns
+        self._clock[C_INTERVAL] = self._interval_ns
+        self._clock[[C_DECISIONS, C_BACK, C_BAD, C_NOT_FINITE]] = 0
+        if row >= 0:
+            clock_family.on_day(self._state[CLOCK0:], self._state[M0:], self._calendar, row)
+        self._max_gap_s = state.max_gap_s
+
+    def _owner(self) -> Owner:
+        traded = self._instrument
+        return Owner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size)
+
+    def _bridge(self, first_ns: int, max_gap_s: float) -> None:
+        """Join the restored state to the first event after it, or give it up."""
+        self._max_gap_s = None
+        gap_ns = first_ns - self.newest_ns
+        if gap_ns < 0 or self._open_ns(self.newest_ns, first_ns) > max_gap_s * NS_PER_S:
+            self._begin()
+            return
+        market = self._state[M0:]
+        market[M_GAP_SEEN] = first_ns / NS_PER_S - market[M_ORIGIN]
+        market[M_SOURCE] = 0.0
+        self._clock[C_WARM] -= gap_ns
+
+    def _open_ns(self, since_ns: int, until_ns: int) -> int:
+        """How long the exchange was open in between; all of it without a calendar."""
+        if not len(self._calendar):
+            return until_ns - since_ns
+        opened = np.maximum(self._calendar[:, CAL_OPEN], since_ns)
+        closed = np.minimum(self._calendar[:, CAL_CLOSE], until_ns)
+        return int(np.maximum(closed - opened, 0).sum())
+
+    @property
+    def newest_ns(self) -> int:
+        """Event time of the newest event; 0 before the first."""
+        return int(self._clock[C_NEWEST])
+
+    @property
+    def quality(self) -> catalogue.Quality:
+        """Of the last decision."""
+        return catalogue.Quality(int(self._clock[C_QUALITY]))
 
     @property
     def decisions(self) -> int:

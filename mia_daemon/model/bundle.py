@@ -6,6 +6,7 @@
     policy.onnx …            "observation" (1, 154) → "action" (1, 1): 150 market values and the policy's own 4
     probability.onnx         "observation" (1, 155) → "probability" (1, 1): the same and the action
     regime.json              the two chains of detect_regime
+    histograms.npz           how each of the 150 was distributed in training: what the drift monitor compares with
     selftest.npz             inputs and what they gave where the bundle was made
 
 Nothing in it is executed but the graphs; no file is a pickle.
@@ -28,6 +29,7 @@ from mia_daemon.errors import BundleError, MiaError
 from mia_daemon.features import catalogue, shap_weighting
 from mia_daemon.features.obs_template import OWN_STATE_VERSION, ObservationTemplate
 from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
+from mia_daemon.model.drift import Histograms
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.manifest import OBSERVATION, SELECTED, Manifest, PolicySpec, Scaler
 
@@ -38,6 +40,7 @@ MANIFEST: Final = "manifest.json"
 IMPORTANCE: Final = "feature_importance.csv"
 SCALER: Final = "scaler.json"
 REGIME: Final = "regime.json"
+HISTOGRAMS: Final = "histograms.npz"
 PROBABILITY: Final = "probability.onnx"
 SELFTEST: Final = "selftest.npz"
 
@@ -62,6 +65,7 @@ class Bundle:
     indices: NDArray[np.intp]
     scaler: Scaler
     regime: RegimeParameters
+    histograms: Histograms
     graphs: Mapping[str, bytes]
 
     @property
@@ -105,9 +109,10 @@ def load(directory: Path) -> Bundle:
         )
     regime = _parse(RegimeParameters, files[REGIME], REGIME)
     RegimeDetector(regime, catalogue.index)
+    histograms = Histograms.from_bytes(files[HISTOGRAMS], SELECTED)
     indices = np.array([catalogue.index(name) for name in selected], np.intp)
     graphs = {name: data for name, data in files.items() if name.endswith(".onnx")}
-    bundle = Bundle(directory, sha256, manifest, selected, indices, scaler, regime, graphs)
+    bundle = Bundle(directory, sha256, manifest, selected, indices, scaler, regime, histograms, graphs)
     _self_test(bundle, files[SELFTEST])
     return bundle
 
@@ -151,7 +156,15 @@ def _parse(model: type[_PartT], data: bytes, file: str) -> _PartT:
 
 def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
     """Every file's bytes by name; the hashes are of exactly these bytes."""
-    needed = {IMPORTANCE, SCALER, REGIME, PROBABILITY, SELFTEST, *(policy.file for policy in manifest.policies)}
+    needed = {
+        IMPORTANCE,
+        SCALER,
+        REGIME,
+        HISTOGRAMS,
+        PROBABILITY,
+        SELFTEST,
+        *(policy.file for policy in manifest.policies),
+    }
     listed, present = set(manifest.files), {file.name for file in directory.iterdir()} - {MANIFEST}
     for names, fault, remedy in (
         (needed - listed, f"{MANIFEST} does not list", "make the bundle again"),
@@ -215,7 +228,7 @@ def _self_test_arrays(bundle: Bundle, data: bytes) -> dict[str, NDArray[Any]]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             test = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(f"{SELFTEST} is no numpy archive ({error}): make the bundle again") from error
     rows = len(test.get("ts_ns", ()))
     expected = {

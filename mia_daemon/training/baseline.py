@@ -14,6 +14,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from mia_daemon.features import catalogue
 from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
+from mia_daemon.model.drift import Histograms
 from mia_daemon.model.manifest import OWN_STATE, Scaler
 from mia_daemon.training.baseline_fit import CLIP, Fitted, fit, sided
 from mia_daemon.training.labels import Recording
@@ -102,6 +104,8 @@ def assemble(
         "metrics": dict(fitted.metrics),
     }
     parts[bundle.SELFTEST] = _selftest(fitted, recording)
+    columns = recording.values[:, [catalogue.index(name) for name in fitted.selected]]
+    parts[bundle.HISTOGRAMS] = npz(**asdict(Histograms.of(columns)))
     return parts, manifest
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mia_daemon.errors import UsageError
 from mia_daemon.features import catalogue
-from mia_daemon.features.catalogue import FEATURES, Inputs
+from mia_daemon.features.catalogue import FEATURES, Inputs, Quality
 from mia_daemon.features.kernels import (
     bar,
     clock,
@@ -58,16 +58,41 @@ def test_every_row_is_filled():
         assert feature.horizon, feature
         assert feature.inputs != Inputs(0), feature
         assert feature.warmup_s >= 0
+        assert feature.warmup_s % 60 == 0
+        assert 0 <= feature.warmup_days <= 60
+        assert feature.low <= feature.neutral <= feature.high
+        assert feature.low < feature.high
     assert catalogue.index("ofi_score") == 47
     assert "EW" in FEATURES[47].formula
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(UsageError, match="no feature is called 'rsi_15'"):
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"no feature is called 'rsi_15': did you mean rsi_14 or rsi_14_5m"):
         catalogue.index("rsi_15")
+    with pytest.raises(UsageError, match=r"no feature is called 'xyz': `mia-daemon features` lists them"):
+        catalogue.index("xyz")
 
 
-@pytest.mark.parametrize("change", [{"formula": "another"}, {"name": "x"}, {"neutral": 1.0}, {"unit": "s"}])
+def test_the_inputs_of_a_quality():
+    quality = Quality.NO_DEPTH | Quality.NO_SIZES | Quality.STALE | Quality.COLD
+    assert catalogue.missing(quality) == Inputs.DEPTH | Inputs.SIZES
+    assert catalogue.missing(Quality.GAP) == Inputs(0)
+    assert catalogue.inputs_text(Inputs.DEPTH | Inputs.SIZES) == "depth+sizes"
+
+
+def test_what_stays_neutral_without_an_input():
+    assert catalogue.neutral_without(Inputs(0)) == ()
+    assert set(catalogue.neutral_without(Inputs.REFERENCE)) == {f.name for f in FEATURES if f.family == "cross"}
+    assert set(catalogue.neutral_without(Inputs.DEPTH)) == {
+        f.name for f in FEATURES if f.family == "depth" or f.name.startswith(("mlofi", "iofi", "resil"))
+    }
+    assert "l1_imb" in catalogue.neutral_without(Inputs.SIZES)
+    assert "mid" not in str(catalogue.neutral_without(Inputs.QUOTES))
+
+
+@pytest.mark.parametrize(
+    "change", [{"formula": "another"}, {"name": "x"}, {"neutral": 1.0}, {"unit": "s"}, {"high": 2.0}]
+)
 def test_the_hash_sees_every_definition(monkeypatch, change):
     before = catalogue.sha256()
     monkeypatch.setattr(catalogue, "FEATURES", (*FEATURES[:-1], replace(FEATURES[-1], **change)))

@@ -11,7 +11,15 @@ from mia_daemon.model import bundle
 from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
-ALL_FILES = (bundle.IMPORTANCE, bundle.SCALER, bundle.REGIME, bundle.PROBABILITY, bundle.SELFTEST, "policy.onnx")
+ALL_FILES = (
+    bundle.IMPORTANCE,
+    bundle.SCALER,
+    bundle.REGIME,
+    bundle.HISTOGRAMS,
+    bundle.PROBABILITY,
+    bundle.SELFTEST,
+    "policy.onnx",
+)
 
 
 def refused(copy):

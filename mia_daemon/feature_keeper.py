@@ -1,0 +1,118 @@
+"""What a run does for its features beside the hot path: their state outlives it, and missing inputs are told.
+
+A restart goes on from the state the last run of the same mode, source and contract left, and from what the feed brings
+after it. A file's feed brings all that happened meanwhile, so nothing is lost, however long that was. A DTC server
+serves no past: up to `features.state_max_gap_s` of trading time may be missing, in which windows of minutes lose a part
+and the day's levels perhaps an extreme; after more they would describe a market that is no longer there, and features
+warm up from nothing. A state is copied to the recording that begins with it, so that a replay begins with it too.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mia_daemon.clock import iso_utc
+from mia_daemon.errors import StartError, StateRefused
+from mia_daemon.features import catalogue, state_file
+from mia_daemon.features.catalogue import Inputs, Quality
+from mia_daemon.features.feature_pipeline import FeaturePipeline
+from mia_daemon.features.state_file import State
+from mia_daemon.ops.logs import Logger
+from mia_daemon.records import Alert, Priority
+from mia_daemon.stage import AlertSink
+
+
+@dataclass(slots=True)
+class FeatureKeeper:
+    """Keeps the state of `pipeline` in `path` and looks after its inputs.
+
+    Args:
+        path: of the state's file; None neither saves nor resumes.
+        max_gap_s: see `State`; None for a feed that delivers what happened meanwhile.
+        selected: names of the features that the model looks at.
+        now_ns: stamps alerts.
+    """
+
+    pipeline: FeaturePipeline
+    path: Path | None
+    max_gap_s: float | None
+    selected: Sequence[str]
+    log: Logger
+    tell: AlertSink
+    now_ns: Callable[[], int]
+    resumed: State | None = None
+    _missing: Inputs = field(default=Inputs(0))
+
+    def resume(self) -> None:
+        """Go on from the saved state where there is one that fits; else say why not."""
+        if self.path is None:
+            return
+        try:
+            state = replace(state_file.read(self.path), max_gap_s=self.max_gap_s)
+            self.pipeline.resume(state)
+        except StateRefused as refusal:
+            self.log.info("features_begin_anew", reason=str(refusal))
+        else:
+            self.resumed = state
+            self.log.info("features_resumed", newest=iso_utc(state.newest_ns), path=str(self.path))
+
+    def copy_to(self, recording: Path) -> None:
+        """Put the state that was resumed beside a recording's events. Raises StartError when it can't be written."""
+        if self.resumed is not None:
+            state_file.write(recording / state_file.FILE_NAME, self.resumed)
+
+    async def keep(self, every_s: float) -> None:
+        """Save the state again and again, in a thread that does little but wait for the disk; until cancelled."""
+        if self.path is None:
+            await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(every_s)
+            await asyncio.to_thread(self._write, self.pipeline.state())
+
+    def save(self) -> None:
+        """Save the state as of the last event."""
+        self._write(self.pipeline.state())
+
+    def _write(self, state: State) -> None:
+        if self.path is None or not state.newest_ns:
+            return
+        try:
+            state_file.write(self.path, state)
+        except StartError as error:
+            self.tell(Alert(self.now_ns(), "features_not_saved", Priority.WARNING, str(error)))
+
+    def expect(self, missing: Inputs) -> None:
+        """Say at the start which inputs the feed will not bring."""
+        self._missing = missing
+        if missing:
+            self._tell_missing(missing)
+
+    def look(self) -> None:
+        """Say when an input stays away that came before or was expected, or comes again; costs a microsecond."""
+        quality = self.pipeline.quality
+        if not self.pipeline.decisions or quality & (Quality.COLD | Quality.STALE | Quality.GAP):
+            return
+        missing = catalogue.missing(quality)
+        if missing == self._missing:
+            return
+        self._missing = missing
+        if missing:
+            self._tell_missing(missing)
+        else:
+            self.log.info("inputs_complete")
+
+    def _tell_missing(self, missing: Inputs) -> None:
+        neutral = catalogue.neutral_without(missing)
+        seen = [name for name in self.selected if name in neutral]
+        inputs = ", no ".join(catalogue.inputs_text(missing).split("+"))
+        self.tell(
+            Alert(
+                self.now_ns(),
+                "inputs_missing",
+                Priority.WARNING if seen else Priority.INFO,
+                f"the feed brings no {inputs}: {len(neutral)} features keep their neutral value, {len(seen)} of them "
+                f"among the model's {len(self.selected)}",
+                {"features": list(neutral), "of_the_model": seen},
+            )
+        )
