@@ -1,0 +1,205 @@
+"""From the word to the last cancel on the wire: a kill by command, by signal and by file, with entries resting.
+
+Executor, journal (as in live: every commit reaches the disk) and DTC link are the daemon's own, on its event loop; the
+server is a simulator in another process. Meanwhile the loop is kept as busy as with a market and a model: events, and a
+burst of computing every few milliseconds. A write to the socket reaches the kernel before it returns, so its return is
+taken for the wire.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+from benchmarks import machine
+from benchmarks.bench_tick_to_order import configuration
+from mia_daemon import config
+from mia_daemon.clock import WallClock
+from mia_daemon.commands import Commands
+from mia_daemon.config import Mode, Settings
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.instruments import instrument
+from mia_daemon.kill_switch import KillSwitch
+from mia_daemon.ops.alert_manager import AlertManager
+from mia_daemon.ops.control import ControlServer, ask
+from mia_daemon.ops.logs import make_logger
+from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
+from mia_daemon.risk.codes import RiskCode
+from mia_daemon.trading.books import Books, open_books
+from mia_daemon.trading.brokers.sierra import SierraBroker
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading_calendar import TradingCalendar
+
+ENTRIES = 20
+ROUNDS = 100
+BUSY_S = 0.004  # a decision's worth of computing ...
+IDLE_S = 0.006  # ... and what comes between two
+FAR = 80 * 0.25  # points below the market: entries that rest
+
+Pull = Callable[[], Awaitable[object]]
+
+
+class Nobody:
+    """Takes notices."""
+
+    def order(self, ts_ns: int, order: Order, what: str) -> None: ...
+
+    def fill(self, fill: Fill) -> None: ...
+
+    def trade(self, trade: Trade) -> None: ...
+
+
+class Bench:
+    """A desk at the simulator, and the moments at which its cancels left."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self.clock = WallClock()
+        self.directory = directory
+        traded = instrument(settings.instrument.symbol)
+        account = settings.instrument.trade_account
+        self.journal = Journal(directory / "live.db", durable=True)
+        run_id = self.journal.begin_run(
+            mode="live", started_ns=self.clock.now_ns(), version="", config={}, config_sha256="", bundle_sha256="",
+            catalogue_sha256="",
+        )  # fmt: skip
+        self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
+        self.books: Books = open_books(
+            self.journal, self.broker, run_id, settings=settings, mode=Mode.PAPER, instrument=traded,
+            calendar=TradingCalendar.load(cache_dir=directory), cash=1e5, alert=self.alert, notices=Nobody(),
+            clock=self.clock,
+        )  # fmt: skip
+        self.left: list[float] = []
+        self.price = settings.simulator.start_price
+        send = self.broker.link.send
+
+        def watched(*messages: dtc.Message) -> None:
+            send(*messages)
+            if isinstance(messages[0], dtc.CancelOrder):
+                self.left.append(time.perf_counter())
+
+        self.broker.link.send = watched  # type: ignore[method-assign]
+
+    def alert(self, alert: Alert) -> None: ...
+
+    async def market(self) -> None:
+        """Events, and computing in between."""
+        events = empty_events(8)
+        events["kind"] = EventKind.QUOTE
+        while True:
+            events["ts_ns"] = self.clock.now_ns()
+            events["bid"], events["ask"] = self.price, self.price + 0.25
+            self.books.executor.on_market(events)
+            until = time.perf_counter() + BUSY_S
+            while time.perf_counter() < until:
+                pass
+            await asyncio.sleep(IDLE_S)
+
+    async def rest(self) -> None:
+        """Entries work, each with its bracket held by the server."""
+        desk, executor = self.books.executor._desk, self.books.executor  # noqa: SLF001  # no risk: it would refuse these
+        for _ in range(ENTRIES):
+            price = self.price - FAR
+            bracket = desk.make_bracket(Side.BUY, 1, price, price - 20, price + 20, "bench")
+            desk.send_bracket(bracket, self.clock.now_ns())
+        await until(lambda: sum(one.at_server for one in executor.working.with_role(OrderRole.ENTRY)) == ENTRIES)
+
+    async def measure(self, pull: Pull) -> float:
+        """One kill; from the word to the last cancel, s."""
+        await self.rest()
+        self.left.clear()
+        started = time.perf_counter()
+        await pull()
+        await until(lambda: len(self.left) >= ENTRIES)
+        taken = self.left[ENTRIES - 1] - started
+        executor = self.books.executor
+        await until(lambda: not executor.working.with_role(OrderRole.ENTRY))
+        executor.resume("bench", RiskCode.KILLED)
+        await self.agree()
+        return taken
+
+    async def agree(self) -> None:
+        """The books are compared until they agree."""
+        while not await self.books.executor.reconcile():
+            await asyncio.sleep(0.01)  # what is waited for has no event
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def simulator(config_file: Path, state: Path) -> AsyncIterator[int]:
+    """The port of one."""
+    words = (sys.executable, "-m", "mia_daemon", "simulator", "--config", config_file, "--state", state, "--port", "0")
+    process = await asyncio.create_subprocess_exec(*map(str, words), "--speed", "1", stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield int(json.loads(await process.stdout.readline())["port"])
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def bench(directory: Path) -> None:
+    config_file = configuration(directory, 0)
+    async with simulator(config_file, directory / "exchange") as port:
+        settings = config.load(config_file, {"dtc.port": port, "broker.entry_timeout_s": 1e6})
+        desk = Bench(settings, directory)
+        await desk.broker.connect()
+        load = asyncio.create_task(desk.market())
+        await desk.agree()
+        log = make_logger(lambda _line: None, desk.clock, "error")
+        file = directory / "kill"
+        switch = KillSwitch(file, desk.books, desk.clock, log, lambda _text: None, flatten=False)
+        alerts = AlertManager(directory, log, repeat_after_s=60, per_minute=30, tell=lambda _alert: None)
+        commands = Commands(
+            desk.books, alerts, switch, desk.clock, log,
+            status=dict, stop=lambda _why: None, say=lambda _text: None,
+        )  # fmt: skip
+        control = ControlServer(directory / "control.sock", commands.handlers(), log)
+        await control.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, switch.pull, "SIGUSR2")
+        watching = asyncio.create_task(switch.watch_file())
+
+        async def by_command() -> None:
+            await asyncio.to_thread(ask, control.path, "kill")
+
+        async def by_signal() -> None:
+            await asyncio.to_thread(os.kill, os.getpid(), signal.SIGUSR2)
+
+        async def by_file() -> None:
+            await asyncio.to_thread(file.touch)
+            await until(lambda: len(desk.left) >= ENTRIES)
+            file.unlink()
+
+        for name, pull in (("command", by_command), ("signal", by_signal), ("file", by_file)):
+            report(name, [await desk.measure(pull) for _ in range(ROUNDS)])
+        for task in (load, watching):
+            task.cancel()
+        await control.close()
+        await desk.broker.close()
+        desk.journal.close()
+
+
+def report(name: str, taken: list[float]) -> None:
+    p50, p99 = np.percentile(np.array(taken) * 1e3, [50, 99])
+    print(f"kill by {name:<8} p50 {p50:6.1f} ms   p99 {p99:6.1f} ms   worst {max(taken) * 1e3:6.1f} ms   "
+          f"({len(taken)} kills of {ENTRIES} entries)", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(machine.line())
+    with tempfile.TemporaryDirectory() as scratch:
+        uvloop.run(bench(Path(scratch)))
