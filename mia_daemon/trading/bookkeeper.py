@@ -13,7 +13,6 @@ from mia_daemon.trading.position_keeper import NEVER, Held
 from mia_daemon.trading.touch import Market
 from mia_daemon.trading_calendar import TradingCalendar
 
-
 KEPT_ORIGINS: Final = 64
 
 

@@ -226,7 +226,7 @@ ORDER BY number"""
 _SELECT_ENDED_ORDERS: Final = f"""{_SELECT_ORDERS}
     booked >= reported AND status IN ('canceled', 'unknown_to_server') AND client_order_id IN (
         SELECT client_order_id FROM updates WHERE number > (SELECT MAX(number) FROM updates) - {_LAST_UPDATES})
-ORDER BY number"""
+ORDER BY number"""  # noqa: S608  # a constant
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""

@@ -204,7 +204,9 @@ class OrderDesk:
         self.reasons[order.client_order_id] = reason
 
     def cancel(self, entry: WorkingOrder, ts_ns: int) -> None:
-        """Ask for its cancellation, once: while that is unanswered nothing is sent."""
+        """Ask for its cancellation, once: nothing more is sent while that is unanswered, or was refused, until the
+        books were compared.
+        """
         self.cancel_all((entry,), ts_ns)
 
     def cancel_all(self, entries: Iterable[WorkingOrder], ts_ns: int) -> None:
@@ -212,7 +214,7 @@ class OrderDesk:
 
         A cancel only takes risk away, and a file that is held or fails may not delay it.
         """
-        wanted = [entry for entry in entries if entry.live and not entry.cancel_pending]
+        wanted = [entry for entry in entries if entry.live and not (entry.cancel_pending or entry.cancel_refused)]
         for entry in wanted:
             self.working.cancel_sent(entry, ts_ns)
             self._risk.count_cancel(ts_ns)

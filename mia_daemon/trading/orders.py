@@ -123,6 +123,8 @@ class WorkingOrder:
         sent_ns: when it was sent first; 0 before.
         asked_ns: when the request still unanswered was sent; 0 when none is.
         cancel_pending, replace_pending: which requests are unanswered.
+        cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
+            refused again.
     """
 
     order: Order
@@ -137,6 +139,7 @@ class WorkingOrder:
     asked_ns: int = 0
     cancel_pending: bool = False
     replace_pending: bool = False
+    cancel_refused: bool = False
     updated_ns: int = 0
     text: str = ""
     executions: set[str] = field(default_factory=set)
@@ -295,11 +298,12 @@ class WorkingOrders:
         """Which of our unanswered requests this update answers."""
         status = update.status
         if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.cancel_pending = entry.replace_pending = False
+            entry.cancel_pending = entry.replace_pending = entry.cancel_refused = False
         elif status in {OrderStatus.REPLACED, OrderStatus.REPLACE_REJECTED}:
             entry.replace_pending = False
         elif status is OrderStatus.CANCEL_REJECTED:
             entry.cancel_pending = False
+            entry.cancel_refused = True
         if not (entry.cancel_pending or entry.replace_pending):
             entry.asked_ns = 0
 
