@@ -3,11 +3,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import BundleError, UsageError
+from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import DEFENSIVE, Chain, Emission, RegimeDetector, RegimeParameters
 from mia_daemon.records import RegimeProbs
 
@@ -106,6 +107,50 @@ def test_the_filter_equals_matrix_powers_over_irregular_gaps():
         assert found.step(row, int(ts_ns)) == pytest.approx(joined(h, t), abs=1e-12)
 
 
+def by_hmmlearn(chain, rows):
+    """P(state 1) after each row: the posterior of the last state of every prefix, which is the filtered one."""
+    hmm = pytest.importorskip("hmmlearn.hmm", reason="hmmlearn comes with the extra [train]")
+
+    class Tempered(hmm.GaussianHMM):
+        def _compute_log_likelihood(self, x):
+            return chain.temper * super()._compute_log_likelihood(x)
+
+    up, down = chain.leave
+    model = Tempered(2, covariance_type="diag", implementation="log", init_params="")
+    model.startprob_ = np.array([down, up]) / (up + down)
+    model.transmat_ = transition(chain)
+    model.means_ = np.array([e.mean for e in chain.emissions]).T
+    model.covars_ = np.array([e.sd for e in chain.emissions]).T ** 2
+    seen = np.array(
+        [
+            np.clip(np.log(np.maximum(x, 1e-9)) if e.transform == "log" else x, e.low, e.high)
+            for e, x in zip(chain.emissions, rows.astype(np.float64), strict=True)
+        ]
+    ).T
+    return np.array([model.score_samples(seen[:n])[1][-1, 1] for n in range(1, len(seen) + 1)])
+
+
+@pytest.mark.parametrize("parameters", [PARAMETERS, bundle.load(bundle.shipped()).regime], ids=["made up", "shipped"])
+def test_the_filter_agrees_with_hmmlearns_posterior(parameters):
+    chains = (parameters.volatility, parameters.direction)
+    names = [e.feature for chain in chains for e in chain.emissions]
+    rng = np.random.default_rng(9)
+    columns = {
+        e.feature: np.exp(x) if e.transform == "log" else x
+        for chain in chains
+        for e in chain.emissions
+        for x in [rng.normal(rng.choice(e.mean, 300), np.mean(e.sd))]
+    }
+    rows = np.array([columns[name] for name in names], np.float32).T
+    found = RegimeDetector(parameters, names.index)
+    got = np.array([found.step(row, n * round(parameters.interval_s * NS_PER_S)) for n, row in enumerate(rows)])
+    first = len(parameters.volatility.emissions)
+    high, trend = by_hmmlearn(chains[0], rows.T[:first]), by_hmmlearn(chains[1], rows.T[first:])
+    want = np.array([joined(h, t) for h, t in zip(high, trend, strict=True)])
+    assert np.abs(got - want).max() < 1e-6
+    assert np.ptp(want, axis=0).min() > 0.3
+
+
 def test_the_answer_never_depends_on_what_comes_later():
     rows, other = random_values(4, 50), random_values(5, 50)
     one, two = detector(), detector()
@@ -149,6 +194,7 @@ def flat(name):
 finite32 = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine drawing takes long
 @given(st.lists(st.tuples(finite32, finite32, finite32, st.integers(0, 10**15)), min_size=1, max_size=30))
 def test_whatever_is_observed_the_probabilities_are_numbers_that_sum_to_one(steps):
     found, ts_ns = detector(), 0
