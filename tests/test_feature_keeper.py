@@ -201,6 +201,34 @@ def test_a_recorded_state_of_another_version_is_left_out_and_said(keeper, tmp_pa
     assert any("will not be those of the recorded session" in text for text in said)
 
 
+def decisions(path):
+    """By run, in order: what each decision was made on, and whether it had to wait for the warm-up."""
+    columns = "ts_ns, bid, ask, p_range, p_trend, p_defensive, reason = 'warming_up'"
+    query = f"SELECT {columns} FROM decisions WHERE decision_id LIKE ? || '-%' ORDER BY ts_ns"
+    with closing(sqlite3.connect(path)) as journal:
+        runs = [run for (run,) in journal.execute("SELECT run_id FROM runs ORDER BY started_ns")]
+        return {run: journal.execute(query, (run,)).fetchall() for run in runs}
+
+
+@pytest.mark.timeout(120)
+def test_a_second_session_is_warm_at_once_and_its_recording_repeats_it(daemons, tmp_path):
+    config = daemons.config(simulator={"speed": 60.0}, features={"warmup_s": 240.0})
+    for _ in range(2):
+        ended = daemons.run("--mode", "paper", "--config", config, "--var", tmp_path, "--for", "6s", "--quiet")
+        assert ended.status == 0, ended
+    live = decisions(tmp_path / "journal" / "paper.db")
+    first, second = live
+    assert live[first][0][-1] == 1
+    assert [row[-1] for row in live[second]] == [0] * len(live[second])
+    assert len(live[second]) > 20
+    replayed = daemons.run(
+        "replay", tmp_path / "recordings" / second, "--config", config, "--var", tmp_path / "again", "--json"
+    )
+    assert replayed.status == 0, replayed
+    (again,) = decisions(tmp_path / "again" / "journal" / "replay.db").values()
+    assert again[: len(live[second])] == live[second]
+
+
 # -------------------------------------------------------------------------------------------------------------- inputs
 
 
