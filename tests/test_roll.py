@@ -5,10 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from mia_daemon import config
+from mia_daemon.clock import EventClock
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.errors import ConfigError, UsageError
+from mia_daemon.instruments import instrument
 from mia_daemon.records import Fill, Side
+from mia_daemon.risk.codes import RiskCode
 from mia_daemon.roll import choose_contract, contract_in_force
+from mia_daemon.run import Run
 from mia_daemon.trading.journal import Journal
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
@@ -94,14 +98,32 @@ def test_a_contract_named_is_the_one_traded(paths):
 
 
 def test_contradictions_are_refused(paths):
-    for instrument, said in [
+    for chosen, said in [
         ({"symbol": "ESZ26"}, "leave one of them out"),
         ({"symbol_pattern": "ES"}, "symbol_pattern"),
     ]:
         with pytest.raises(ConfigError, match=said):
-            settings(**instrument)
+            settings(**chosen)
     feed = {"source": "scid", "scid_path": "ESZ26_FUT_CME.scid"}
     with pytest.raises(ConfigError, match=r"needs \{symbol\}"):
-        config.parse({"risk": LIMITS, "instrument": {"root": "ES"}, "feed": feed}, "test", environ={})
+        config.parse({"risk": LIMITS, "chosen": {"root": "ES"}, "feed": feed}, "test", environ={})
     with pytest.raises(UsageError, match="not a contract"):
         choose_contract(settings(root="CL"), Mode.PAPER, paths, BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "root", "ends"),
+    [
+        (Mode.PAPER, "ES", "2026-12-11T22:00"),  # the last session before CME's roll Monday
+        (Mode.PAPER, None, "2026-12-18T14:30"),  # its expiry
+        (Mode.REPLAY, "ES", "2026-12-18T14:30"),  # what was recorded was traded, whichever was in force
+    ],
+)
+def test_a_run_leaves_its_contract_in_time(paths, mode, root, ends):
+    chosen = config.parse({"risk": LIMITS, "instrument": {} if root is None else {"root": root}}, "test", environ={})
+    with Run(chosen, instrument("ESZ26_FUT_CME"), mode, paths, EventClock()) as run:
+        ends_ns = at(ends)
+        assert run._windows.flat_rule(at("2026-12-09T15:00")).reason == ""
+        assert run._windows.flat_rule(ends_ns - 300 * 10**9).reason == "contract_end"
+        assert run._windows.check(ends_ns).code in {RiskCode.CONTRACT_END, RiskCode.MARKET_CLOSED}
+        assert run._windows.check(ends_ns + 8 * 3600 * 10**9).code in {RiskCode.CONTRACT_END, RiskCode.MARKET_CLOSED}
