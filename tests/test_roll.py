@@ -106,7 +106,7 @@ def test_contradictions_are_refused(paths):
             settings(**chosen)
     feed = {"source": "scid", "scid_path": "ESZ26_FUT_CME.scid"}
     with pytest.raises(ConfigError, match=r"needs \{symbol\}"):
-        config.parse({"risk": LIMITS, "chosen": {"root": "ES"}, "feed": feed}, "test", environ={})
+        config.parse({"risk": LIMITS, "instrument": {"root": "ES"}, "feed": feed}, "test", environ={})
     with pytest.raises(UsageError, match="not a contract"):
         choose_contract(settings(root="CL"), Mode.PAPER, paths, BEFORE)
 
