@@ -25,7 +25,8 @@ from mia_daemon.stage import AlertSink
 
 BINS: Final = 10
 EVERY_S: Final = 60.0
-"""Event time between two looks."""
+EVERY: Final = 12
+"""Event time and decisions between two looks, at least."""
 
 TIMES_WARM: Final = 12
 LEAST_S: Final = 7200.0
@@ -151,7 +152,7 @@ class DriftMonitor:
     def see(self, values: NDArray[np.float32], ts_ns: int) -> None:
         """A decision made on `values` (350,) at `ts_ns`; they are kept until the next look, and not written to."""
         self._pending.append(values)
-        if not 0 <= ts_ns - self._looked_ns < EVERY_S * NS_PER_S:
+        if len(self._pending) >= EVERY and not 0 <= ts_ns - self._looked_ns < EVERY_S * NS_PER_S:
             passed_s = (ts_ns - self._looked_ns) / NS_PER_S if self._looked_ns else 0.0
             self._looked_ns = ts_ns
             self._seen_s += min(max(passed_s, 0.0), 2 * EVERY_S)  # a silence shows nothing

@@ -87,7 +87,7 @@ def test_the_window_rolls():
     values = training(3001, seed=3)
     show(watch, values)
     found = watch._counts
-    looked_at = 1 + 12 * (3000 // 12)  # up to the last full minute
+    looked_at = drift.EVERY * (3001 // drift.EVERY)
     newest = bins_of(values[looked_at - 500 : looked_at][:, INDICES], REFERENCE.edges)
     for column in range(len(NAMES)):
         assert found[column].tolist() == np.bincount(newest[:, column], minlength=BINS).tolist()
@@ -119,6 +119,13 @@ def test_what_drifts_is_named_once_a_day_and_nothing_else():
     assert first.text.startswith("1 of 4 model inputs are not distributed as in training: rv_30s (PSI ")
     assert (first.ts_ns - START) / NS_PER_S == pytest.approx(drift.LEAST_S, abs=60)
     assert second.ts_ns - first.ts_ns >= drift.TELL_AGAIN_S * NS_PER_S
+
+
+def test_a_thin_market_is_not_looked_at_with_every_decision():
+    watch, _ = monitor()
+    for i, row in enumerate(training(23, seed=2)):
+        watch.see(row, START + 3600 * i * NS_PER_S)
+    assert watch._seen == drift.EVERY
 
 
 def test_a_constant_that_moves_has_drifted():
