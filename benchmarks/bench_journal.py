@@ -1,4 +1,4 @@
-"""What the journal costs: an intent on file before its order may leave, and the rows of one decision."""
+"""What the journal costs: an intent on file before its order may leave, what comes after it, and a decision's rows."""
 
 import tempfile
 import time
@@ -21,6 +21,7 @@ from mia_daemon.records import (
     RegimeProbs,
     Side,
 )
+from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
@@ -49,6 +50,11 @@ def measure(name: str, n: int, work: Callable[[int], object]) -> None:
 def journal_costs(directory: Path, *, durable: bool, n: int) -> None:
     word = "FULL" if durable else "NORMAL"
     journal = Journal(directory / f"{word}.db", durable=durable)
+    journal.begin_run(
+        mode="paper", started_ns=1, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+        catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
+    )  # fmt: skip
+    values = np.random.default_rng(1).standard_normal(350).astype(np.float32)
 
     def bracket(i: int) -> None:
         journal.record_intent(
@@ -56,7 +62,7 @@ def journal_costs(directory: Path, *, durable: bool, n: int) -> None:
         )
 
     def decision_and_bracket(i: int) -> None:
-        journal.record_decision(decision(i + n))
+        journal.record_decision(decision(i + n), ALLOWED)
         bracket(i + n)
 
     def update(i: int) -> None:
@@ -67,6 +73,10 @@ def journal_costs(directory: Path, *, durable: bool, n: int) -> None:
 
     measure(f"record_intent of a bracket, synchronous = {word}", n, bracket)
     measure(f"record_decision and record_intent, synchronous = {word}", n, decision_and_bracket)
+    measure(
+        f"record_features, after the order, synchronous = {word}", n,
+        lambda i: journal.record_features(f"r-{i + n}", values),
+    )  # fmt: skip
     measure(f"record_fill, synchronous = {word}", n, fill)
     measure("record_decision, buffered", n, lambda i: journal.record_decision(decision(i)))
     measure("record_update, buffered", n, update)
@@ -81,9 +91,8 @@ def main() -> None:
         journal_costs(directory, durable=False, n=5000)
         journal_costs(directory, durable=True, n=500)
         log = TradeLog(directory, simulated=True)
-        measure(
-            "rows of a decision in alpha_scores and decision_log", 20_000, lambda i: log.decision(decision(i), "r-1")
-        )
+        measure("rows of a decision, made", 20_000, lambda i: log.decision(decision(i)))
+        measure("rows of 20,000 decisions, written", 1, lambda _: log.flush())
         log.close()
 
 

@@ -69,8 +69,8 @@ class Bench:
         account = settings.instrument.trade_account
         self.journal = Journal(directory / "live.db", durable=True)
         run_id = self.journal.begin_run(
-            mode="live", started_ns=self.clock.now_ns(), version="", config={}, config_sha256="", bundle_sha256="",
-            catalogue_sha256="",
+            mode="live", started_ns=self.clock.now_ns(), version="", config={}, config_sha256="", bundle_name="",
+            bundle_sha256="", catalogue_sha256="", point_value=traded.point_value, cost_per_side=traded.cost_per_side,
         )  # fmt: skip
         self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
         self.books: Books = open_books(
@@ -129,8 +129,8 @@ class Bench:
 
     async def agree(self) -> None:
         """The books are compared until they agree."""
-        while not await self.books.executor.reconcile():
-            await asyncio.sleep(0.01)  # what is waited for has no event
+        while not await self.books.executor.reconcile():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -71,9 +71,11 @@ class Commands:
             by = _who(peer)
             result = act(request, by)
             try:
-                self._books.journal.record_command(self._clock.now_ns(), name, by, result)
+                event_ns = self._executor.facts().ts_ns
+                self._books.journal.record_command(self._clock.now_ns(), name, by, result, event_ns=event_ns)
             except JournalError as error:  # done is done: whoever asked must know
                 self._log.warning("command_not_journaled", command=name, by=by, reason=str(error))
+                result = f"{result}; but this is not on file: {error}"
             self._say(f"{name} by {by}: {result}")
             return {"text": result}
 

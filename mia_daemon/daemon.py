@@ -339,7 +339,7 @@ class Daemon:
         while True:
             await asyncio.sleep(every_s)
             # Each chore may take a millisecond: between them the market comes first.
-            books.executor.checkpoint()
+            run.checkpoint()
             await asyncio.sleep(0)
             rate = (session.tally.decisions - decisions) / every_s
             decisions = session.tally.decisions
@@ -479,7 +479,7 @@ class Daemon:
                     f"after {self._settings.stop.drain_s:g} s: look at Sierra Chart",
                 )
             )
-        books.executor.checkpoint()
+        run.checkpoint()
         for _ in run.remember():
             pass
         run.reporter.risk_snapshot()

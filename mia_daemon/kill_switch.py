@@ -65,7 +65,8 @@ class KillSwitch:
         """Where the journal can't hold the latch, the kill file does: no restart may trade on."""
         journal = self._books.journal
         try:
-            journal.record_command(self._clock.now_ns(), "kill", by, text)
+            event_ns = self._books.executor.facts().ts_ns
+            journal.record_command(self._clock.now_ns(), "kill", by, text, event_ns=event_ns)
             if any(latch.code is RiskCode.KILLED for latch in journal.latches()):
                 return
         except JournalError as error:

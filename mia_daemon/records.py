@@ -173,6 +173,8 @@ class Decision:
     bid: float
     ask: float
     context: dict[str, Any] = field(default_factory=dict)  # key=value facts behind `reason`
+    trade_id: str = ""  # of the round trip it found open
+    overtrade_risk_score: float = 0.0  # before what follows from it: 0 … 1
 
 
 # --------------------------------------------------------------------------------------------------- orders and fills

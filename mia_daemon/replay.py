@@ -151,7 +151,7 @@ async def _replay(
             raise group.exceptions[0] from None
         finally:
             sampler.cancel()
-            books.executor.checkpoint()
+            run.checkpoint()
             for _ in run.remember():
                 pass
             run.reporter.risk_snapshot()
@@ -165,8 +165,7 @@ async def _sample(run: Run, session: TradingSession) -> None:
     while True:
         await asyncio.sleep(run.settings.ops.sample_every_s)
         run.metrics.sample(session.counters, {})
-        assert run.books is not None
-        run.books.executor.checkpoint()
+        run.checkpoint()
 
 
 def _summary(run: Run, session: TradingSession, seconds: float) -> Summary:

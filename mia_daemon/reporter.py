@@ -5,24 +5,25 @@ Called after an order has left, never before.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
-from mia_daemon.model.bundle import Bundle
 from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.books import Books
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_reading import Background
 from mia_daemon.trading.trade_log import TradeLog
 
 SHOWN: Final = 20
-"""Features, the most important first, that a trade's snapshot shows; the journal names the decision for the rest."""
+"""Features, the most important first, that a trade's snapshot shows; the journal has them all."""
 
 
 class Reporter:
@@ -40,8 +41,8 @@ class Reporter:
         self,
         log: Logger,
         trade_log: TradeLog,
+        journal: Journal,
         memory: MarketMemory,
-        bundle: Bundle,
         console: Console | None = None,
         watch: Callable[[NDArray[np.float32], int], None] = lambda _values, _ts_ns: None,
     ) -> None:
@@ -53,32 +54,32 @@ class Reporter:
         self.last_reason = ""
         self._log = log
         self._trade_log = trade_log
+        self._journal = journal
         self._memory = memory
-        self._bundle = bundle
         self._console = console
         self._watch = watch
         self._books: Books | None = None
-        self._trade_fills: list[Fill] = []
-        self._entry_values: dict[str, NDArray[np.float32]] = {}  # by decision, until its round trip is closed
-        self._to_remember: deque[tuple[Trade, list[Fill], NDArray[np.float32] | None]] = deque()
+        self._to_remember: deque[Trade] = deque()
         self._latches: tuple[Latch, ...] = ()
 
     def follow(self, books: Books) -> None:
-        """Take the open round trip's name and the risk figures from these books."""
+        """Take the risk figures from these books."""
         self._books = books
 
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
         """A decision that was carried out, what risk said to it, and the 350 values it was made on."""
-        if decision.action in {Action.BUY, Action.SELL} and verdict.allowed:
-            self._entry_values = {decision.decision_id: values}  # an entry that never filled gives way to the next
         self.regime_probs = decision.prediction.regime_probs
         self.last_reason = decision.reason
-        self._rows(decision)
+        self._trade_log.decision(decision)
         self._watch(values, decision.ts_ns)
         if not verdict.allowed:
             self._denied(decision, verdict)
         if decision.action is Action.HOLD:
             return
+        try:
+            self._journal.record_features(decision.decision_id, values)
+        except JournalError as error:  # whoever trades will find out too, and stop
+            self._log.warning("features_not_journaled", decision=decision.decision_id, reason=str(error))
         self._log.info(
             "decision",
             decision=decision.decision_id,
@@ -91,17 +92,9 @@ class Reporter:
         if self._console is not None:
             self._console.decision(decision)
 
-    def _rows(self, decision: Decision) -> None:
-        if self._books is None:
-            self._trade_log.decision(decision)
-            return
-        risk = self._books.risk
-        self._trade_log.decision(decision, self._books.ledger.trade_id)
-        self._trade_log.penalty(
-            decision.ts_ns,
-            risk.overtrade_risk_score(decision.ts_ns),
-            active=risk.penalty_active(decision.ts_ns),
-        )
+    def flush(self) -> None:
+        """Write the rows of the decisions that the journal has committed."""
+        self._trade_log.flush()
 
     def _denied(self, decision: Decision, verdict: Verdict) -> None:
         self._log.warning("denied", decision=decision.decision_id, code=verdict.code, **verdict.context)
@@ -126,7 +119,6 @@ class Reporter:
     def fill(self, fill: Fill) -> None:
         """An execution was booked."""
         self.fills += 1
-        self._trade_fills.append(fill)
         self._log.info(
             "fill", order=fill.client_order_id, side=fill.side.name.lower(), quantity=fill.quantity, price=fill.price
         )
@@ -137,9 +129,8 @@ class Reporter:
         """A round trip was closed."""
         self.round_trips += 1
         self.profit += trade.profit
-        fills, self._trade_fills = self._trade_fills, []
         self._trade_log.trade(trade)
-        self._to_remember.append((trade, fills, self._entry_values.get(trade.decision_id)))
+        self._to_remember.append(trade)
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
             self._console.trade(trade)
@@ -147,20 +138,18 @@ class Reporter:
     def remember(self) -> Iterator[str]:
         """Snapshot closed round trips and put them into the market memory, off the hot path, one a step.
 
-        Yields what went wrong with each, "" when nothing did. A kill before that loses nothing: the next start writes
-        the snapshots that are missing.
+        Yields what went wrong with each, "" when nothing did. What led to a trade is read from the journal, so a
+        snapshot says the same whether it is written now or, after a kill, at the next start.
         """
         while self._to_remember:
-            trade, fills, values = self._to_remember.popleft()
-            features = _named(values)
-            details = {
-                "fills": [asdict(fill) for fill in fills],
-                "bundle": self._bundle.name,
-                "bundle_sha256": self._bundle.sha256,
-                "features": {name: features[name] for name in self._bundle.selected[:SHOWN] if name in features},
-            }
-            self._trade_log.snapshot(trade, details)
-            yield self._memory.remember(trade, features)
+            trade = self._to_remember.popleft()
+            try:
+                background = self._journal.background(trade)
+            except JournalError as error:
+                self._log.warning("snapshot_left_to_the_next_start", trade=trade.trade_id, reason=str(error))
+                continue
+            self._trade_log.snapshot(trade, background)
+            yield self._memory.remember(trade, _named(background))
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""
@@ -174,7 +163,8 @@ class Reporter:
             self._trade_log.risk_snapshot(facts.ts_ns, self._books.risk.snapshot(facts))
 
 
-def _named(values: NDArray[np.float32] | None) -> dict[str, float]:
-    if values is None:  # entered by an earlier run
+def _named(background: Background) -> dict[str, float]:
+    """All values by name; none where they are not on file, or followed other definitions."""
+    if not len(background.values) or background.catalogue_sha256 != catalogue.sha256():
         return {}
-    return {feature.name: value for feature, value in zip(catalogue.FEATURES, values.tolist(), strict=True)}
+    return {feature.name: value for feature, value in zip(catalogue.FEATURES, background.values.tolist(), strict=True)}

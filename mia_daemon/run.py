@@ -24,7 +24,7 @@ from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
 from mia_daemon.ops.metrics import Metrics
 from mia_daemon.records import Alert, EventArray, Priority
-from mia_daemon.reporter import Reporter
+from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.base import Broker
@@ -86,11 +86,12 @@ class Run:
             opened.callback(trade_log.close)
             memory = MarketMemory(paths.root / "market_memory.db", clock.now_ns())
             opened.callback(memory.close)
-            self.reporter = Reporter(self.log, trade_log, memory, self.bundle, console, self._drift().see)
+            self.reporter = Reporter(self.log, trade_log, self.journal, memory, console, self._drift().see)
             if memory.notice:
                 self.log.warning("market_memory", text=memory.notice)
-            if mode is not Mode.REPLAY:
-                trade_log.reconcile(self.journal.trades())
+            last = self.journal.last_run()
+            if mode is not Mode.REPLAY or (last is not None and not last.ended):
+                trade_log.reconcile(self.journal)
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
@@ -99,7 +100,7 @@ class Run:
             self.pipeline = FeaturePipeline(
                 traded, features.decision_interval_s, self.calendar, features.warmup_s, self._events
             )
-            self.run_id = self._begin()
+            self.run_id = self._begin(trade_log.sizes())
             self._stack = opened.pop_all()
 
     def _drift(self) -> DriftMonitor:
@@ -114,15 +115,20 @@ class Run:
             tell=self.alert,
         )
 
-    def _begin(self) -> str:
+    def _begin(self, files: dict[str, int]) -> str:
         run_id = self.journal.begin_run(
             mode=self.mode.value,
             started_ns=WallClock().now_ns(),  # also in replay: it makes the run's name unique
             version=__version__,
             config=self.settings.effective(),
             config_sha256=self.settings.sha256(),
+            bundle_name=self.bundle.name,
             bundle_sha256=self.bundle.sha256,
             catalogue_sha256=catalogue.sha256(),
+            point_value=self.instrument.point_value,
+            cost_per_side=self.instrument.cost_per_side,
+            shown={name: catalogue.index(name) for name in self.bundle.selected[:SHOWN]},
+            files=files,
         )
         self.log.info(
             "run_started",
@@ -151,6 +157,12 @@ class Run:
             self.journal.record_alert(alert)
         except JournalError as error:
             self.log.warning("alert_not_journaled", code=alert.code, reason=str(error))
+
+    def checkpoint(self) -> None:
+        """Put on file what the journal has buffered, then the rows that tell of it; to be called once a second."""
+        if self.books is not None:
+            self.books.executor.checkpoint()
+            self.reporter.flush()
 
     def remember(self) -> Iterator[None]:
         """Snapshot and remember the round trips closed since the last call, off the hot path, one a step."""

@@ -232,8 +232,11 @@ class Life:
             version="simulated",
             config={},
             config_sha256="",
+            bundle_name="",
             bundle_sha256="",
             catalogue_sha256="",
+            point_value=self._fixed.instrument.point_value,
+            cost_per_side=self._fixed.instrument.cost_per_side,
         )
 
     def _listen_in(self, broker: SierraBroker) -> None:

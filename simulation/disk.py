@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_latches import pending_path
 from simulation.loop import Killed, Process
 
 
@@ -117,8 +118,8 @@ class Disk:
         """The files as they are now, in `directory`: what the next process finds. The connection is given up."""
         path = Path(self._path)
         directory.mkdir()
-        for suffix in ("", "-wal"):
-            if (file := Path(f"{path}{suffix}")).exists():
+        for file in (path, Path(f"{path}-wal"), pending_path(path)):
+            if file.exists():
                 shutil.copyfile(file, directory / file.name)
         os.close(self._journal._lock)
         self._journal._lock = -1

@@ -67,6 +67,8 @@ def test_a_disk_that_takes_no_more_stops_trading_and_loses_nothing(daemons, var,
 
     again = daemons.start(*command).ready()
     until(lambda: status_of(var).get("reconciled"), "the books agree")
+    assert status_of(var)["latches"] == ["halted"]  # a latch survives, though the journal could not take it
+    assert daemons.run("resume", "--var", var).status == 0
     until(lambda: status_of(var).get("round_trips"), "trading goes on")
     again.signal(signal.SIGINT)
     assert again.wait().status == 0

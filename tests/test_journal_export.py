@@ -10,7 +10,9 @@ import pytest
 from daemon_process import daemons_in, status_of, until
 
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
+from mia_daemon.model import bundle
 from mia_daemon.records import EventKind, empty_events
+from mia_daemon.reporter import SHOWN
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -20,7 +22,6 @@ CSV_FILES = (
     "logs/trading/decision_log.csv",
     "logs/trading/penalty_log.csv",
 )
-NOT_IN_THE_JOURNAL = {"bundle", "features"}
 EAGER = {
     "enter_above": 0.001,
     "exit_below": 0.0005,
@@ -39,21 +40,14 @@ def rebuilt(daemons, directory, *words):
     return directory, ended.out
 
 
-def without(keys, path):
-    """The bytes of a snapshot that lacks `keys`."""
-    snapshot = json.loads(path.read_text())
-    return (json.dumps({key: value for key, value in snapshot.items() if key not in keys}, indent=1) + "\n").encode()
-
-
-def assert_same(var, copy, *, but=()):
+def assert_same(var, copy):
     for name in CSV_FILES:
         assert (copy / name).read_bytes() == (var / name).read_bytes(), name
     names = sorted(path.name for path in (var / "trade_snapshots").iterdir())
     assert sorted(path.name for path in (copy / "trade_snapshots").iterdir()) == names
     for name in names:
-        if name.removeprefix("trade_").removesuffix(".json") not in but:
-            written, again = (root / "trade_snapshots" / name for root in (var, copy))
-            assert again.read_bytes() == without(NOT_IN_THE_JOURNAL, written), name
+        written, again = (root / "trade_snapshots" / name for root in (var, copy))
+        assert again.read_bytes() == written.read_bytes(), name
     everything = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
     assert everything == {*CSV_FILES, *(f"trade_snapshots/{name}" for name in names)}
 
@@ -93,10 +87,12 @@ def test_replays_are_rebuilt_to_the_byte(replays):
     daemons, directory = replays
     copy, said = rebuilt(daemons, directory / "copy", "--mode", "replay", "--var", directory / "var")
     assert_same(directory / "var", copy)
+    snapshots = [json.loads(path.read_text()) for path in (copy / "trade_snapshots").iterdir()]
     penalties = (copy / "logs" / "trading" / "penalty_log.csv").read_text()
-    assert penalties.count("true") > 2
+    assert penalties.count("true") >= 2
     assert len((copy / "trades" / "trades_simulated.csv").read_text().splitlines()) > 20
-    assert "trade_snapshots: without `bundle` (its name) and `features`" in said
+    assert [line.split()[0] for line in said.splitlines() if "trade_*" in line] == [str(len(snapshots))]
+    assert {(len(one["features"]), one["bundle"]) for one in snapshots} == {(SHOWN, bundle.load(bundle.shipped()).name)}
 
 
 def test_an_export_appears_whole_or_not_at_all(replays, tmp_path):
@@ -150,6 +146,9 @@ def test_sessions_over_a_restart_are_rebuilt_to_the_byte(daemons, tmp_path):
     assert kept.startswith(f"{opened}-")
     assert closed != opened
     copy, _ = rebuilt(daemons, tmp_path / "copy", "--var", var)
-    assert_same(var, copy, but={kept})
+    assert_same(var, copy)
+    snapshot = json.loads((copy / "trade_snapshots" / f"trade_{kept}.json").read_text())
+    assert len(snapshot["features"]) == SHOWN
+    assert sum(fill["side"] * fill["quantity"] for fill in snapshot["fills"]) == 0
     assert kept in (copy / "logs" / "trading" / "decision_log.csv").read_text()
     assert daemons.run("journal", "verify", "--var", var).status == 0

@@ -53,6 +53,7 @@ class Aftermath:
     record: Path  # the simulator's own, of all order traffic
     exchange: Path  # the simulator's memory
     var: Path
+    exported: Path  # the files anew, from the journal alone
     too_early: list[str] = field(default_factory=list)  # orders that were at the server before their intent was on file
     positions: list[int] = field(default_factory=list)  # of the server, at each kill
 
@@ -68,7 +69,10 @@ def aftermath(request, fork_server, tmp_path_factory):
     directory = tmp_path_factory.mktemp("kill")
     with daemons_in(directory, fork_server) as daemons:
         left = Aftermath(
-            directory / "exchange" / "orders.jsonl", directory / "exchange" / "simulator.db", directory / "var"
+            directory / "exchange" / "orders.jsonl",
+            directory / "exchange" / "simulator.db",
+            directory / "var",
+            directory / "exported",
         )
         exchange_config = daemons.config("exchange.toml", **CONFIG, simulator=settings)
         exchange, port = daemons.simulator(exchange_config, left.record.parent, speed=20)
@@ -91,6 +95,7 @@ def aftermath(request, fork_server, tmp_path_factory):
         until(lambda: status_of(left.var).get("reconciled"), "the books agree")
         last.signal(signal.SIGINT)
         assert last.wait().status == 0, last.err.read_text()
+        assert daemons.run("journal", "export", left.exported, "--var", left.var).status == 0
         exchange.signal(signal.SIGTERM)
         assert exchange.wait().status == 0, exchange.err.read_text()
     return left
@@ -262,9 +267,43 @@ def test_each_trade_is_told_once_and_every_row_is_whole(aftermath):
             json.loads(line)
 
 
+def told_otherwise(left):
+    """Files that differ from what the journal alone makes of them."""
+    names = [path.relative_to(left.exported) for path in left.exported.rglob("*") if path.is_file()]
+    assert len(names) > 10
+    return [str(name) for name in names if (left.exported / name).read_bytes() != (left.var / name).read_bytes()]
+
+
+def test_the_files_say_what_the_journal_says_however_often_it_was_killed(aftermath):
+    """No row is missing, none is ahead: each file is the journal's to the byte."""
+    assert told_otherwise(aftermath) == []
+    ((decisions,),) = rows(aftermath.journal, "SELECT COUNT(*) FROM decisions")
+    for name in ("alpha_scores", "decision_log"):
+        assert len(whole_csv(aftermath.var / "logs" / "trading" / f"{name}.csv")) == decisions
+
+
+def test_what_explains_a_trade_is_on_file_however_often_it_was_killed(aftermath):
+    """Each entry has its decision with risk's word, and no number of the sequence was given twice."""
+    entered = rows(
+        aftermath.journal,
+        "SELECT verdict FROM intents LEFT JOIN decisions USING (decision_id) WHERE role = 'entry'",
+    )
+    assert set(entered) == {("ok",)}
+    tables = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands")
+    numbers = [number for table in tables for (number,) in rows(aftermath.journal, f"SELECT number FROM {table}")]
+    assert len(numbers) == len(set(numbers))
+    late = """
+        SELECT intents.number FROM intents JOIN updates USING (client_order_id) WHERE updates.number < intents.number
+        UNION ALL
+        SELECT intents.number FROM intents JOIN fills USING (client_order_id) WHERE fills.number < intents.number
+        UNION ALL
+        SELECT intents.number FROM intents JOIN decisions USING (decision_id) WHERE decisions.number > intents.number"""
+    assert rows(aftermath.journal, late) == []
+
+
 def test_the_check_notices_what_it_is_for(aftermath, tmp_path):
     """The same functions over books that were tampered with."""
-    bad = Aftermath(tmp_path / "orders.jsonl", aftermath.exchange, tmp_path / "var")
+    bad = Aftermath(tmp_path / "orders.jsonl", aftermath.exchange, tmp_path / "var", aftermath.exported)
     lines = aftermath.record.read_text().splitlines(keepends=True)
     order = next(line for line in lines if "SubmitNewSingleOrder" in line)
     bad.record.write_text("".join(lines) + order)
@@ -276,13 +315,19 @@ def test_the_check_notices_what_it_is_for(aftermath, tmp_path):
     trades.write_text("".join(told[:-1]) + told[1])
     with closing(sqlite3.connect(bad.journal)) as db, db:
         db.execute("DELETE FROM intents WHERE client_order_id = ?", (json.loads(order)["ClientOrderID"],))
-        db.execute("DELETE FROM fills WHERE number = 2")
-        db.execute("UPDATE fills SET price = price + 0.25 WHERE number = 3")
+        second, third = db.execute("SELECT number FROM fills ORDER BY number LIMIT 2 OFFSET 1").fetchall()
+        db.execute("DELETE FROM fills WHERE number = ?", second)
+        db.execute("UPDATE fills SET price = price + 0.25 WHERE number = ?", third)
     assert sent_twice(bad) == [json.loads(order)["ClientOrderID"]]
     assert {order_id for order_id, _ in unknown_orders(bad)} == {json.loads(order)["ClientOrderID"]}
     assert sum((fills_at_server(bad) - fills_in_journal(bad)).values()) == 2
     assert sum((fills_in_journal(bad) - fills_at_server(bad)).values()) == 1
     assert sorted(trades_not_told_once(bad).values()) == [1, 1]
+    shutil.copytree(aftermath.exported, bad.var, dirs_exist_ok=True)
+    assert told_otherwise(bad) == []
+    scores = bad.var / "logs" / "trading" / "alpha_scores.csv"
+    scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:-1]))
+    assert told_otherwise(bad) == ["logs/trading/alpha_scores.csv"]
     trades.write_text("".join(told)[:-5])
     with pytest.raises(AssertionError):
         whole_csv(trades)

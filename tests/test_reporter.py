@@ -25,6 +25,7 @@ from mia_daemon.records import (
 )
 from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
+from mia_daemon.trading.journal import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
 TS = 1_795_532_400_000_000_000  # 2026-11-24T15:00:00Z
@@ -75,13 +76,6 @@ class Risk:
     """Of the books, as far as the reporter looks at it."""
 
     latches: tuple = ()
-    penalty: bool = False
-
-    def overtrade_risk_score(self, _ts_ns):
-        return 0.25
-
-    def penalty_active(self, _ts_ns):
-        return self.penalty
 
     def snapshot(self, facts):
         return {"timestamp": str(facts.ts_ns), "drawdown": 0.0, "overtrade_risk_score": 0.25, "penalty_active": False}
@@ -90,7 +84,6 @@ class Risk:
 class Books:
     def __init__(self):
         self.risk = Risk()
-        self.ledger = type("Ledger", (), {"trade_id": "R-1"})()
         facts = type("Facts", (), {"ts_ns": TS})()
         self.executor = type("Executor", (), {"facts": lambda _self: facts})()
 
@@ -100,12 +93,14 @@ class Told:
     """A reporter and all whom it tells."""
 
     reporter: Reporter
+    journal: Journal
     log: Log
     memory: Memory
     screen: Path
     var: Path
 
     def rows(self, name):
+        self.reporter.flush()
         with (self.var / name).open(newline="") as file:
             return list(csv.DictReader(file))
 
@@ -123,9 +118,21 @@ def shipped():
 def told(tmp_path, shipped):
     log, memory, screen = Log(), Memory(), tmp_path / "screen"
     trade_log = TradeLog(tmp_path, simulated=True)
+    journal = Journal(tmp_path / "paper.db", durable=False)
+    begin(journal, shipped, shown={name: catalogue.index(name) for name in shipped.selected[:SHOWN]})
     with screen.open("w") as stream:
-        yield Told(Reporter(log, trade_log, memory, shipped, Console(stream)), log, memory, screen, tmp_path)
+        reporter = Reporter(log, trade_log, journal, memory, Console(stream))
+        yield Told(reporter, journal, log, memory, screen, tmp_path)
+    journal.close()
     trade_log.close()
+
+
+def begin(journal, bundle, **more):
+    journal.begin_run(
+        mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name=bundle.name,
+        bundle_sha256=bundle.sha256, point_value=50.0, cost_per_side=1.0,
+        **({"catalogue_sha256": catalogue.sha256()} | more),
+    )  # fmt: skip
 
 
 def test_a_decision_goes_to_the_files_the_log_and_the_terminal(told):
@@ -157,12 +164,9 @@ def test_a_denial_is_told_with_its_code_and_facts(told):
     assert "denied buy" in told.screen.read_text()
 
 
-def test_with_books_the_rows_name_the_open_trade_and_the_penalty_when_it_changes(told):
-    books = Books()
-    told.reporter.follow(books)
-    for penalty in (False, False, True):
-        books.risk.penalty = penalty
-        told.reporter.decision(BUY, ALLOWED, VALUES)
+def test_the_rows_name_the_open_trade_and_the_penalty_when_it_changes(told):
+    for score in (0.1, 0.2, 0.9):
+        told.reporter.decision(replace(BUY, trade_id="R-1", overtrade_risk_score=score), ALLOWED, VALUES)
     assert {row["trade_id"] for row in told.rows("logs/trading/decision_log.csv")} == {"R-1"}
     assert [row["penalty_active"] for row in told.rows("logs/trading/penalty_log.csv")] == ["false", "true"]
 
@@ -180,20 +184,34 @@ def test_orders_fills_and_trades_are_counted_and_told(told):
     assert len(told.screen.read_text().splitlines()) == 5
 
 
+def carried_out(told, decision, values):
+    """As the executor and whoever it tells do it."""
+    told.journal.record_decision(decision)
+    told.reporter.decision(decision, ALLOWED, values)
+
+
+def closed(told, trade):
+    for name, side in (("E", Side.BUY), ("S", Side.SELL)):
+        fill = replace(FILL, execution_id=f"{trade.trade_id}{name}", side=side)
+        told.journal.record_fill(fill)
+        told.reporter.fill(fill)
+    told.journal.record_trade(trade)
+    told.reporter.trade(trade)
+
+
 def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     """Written when there is time for it, with the values of the decision that opened it, not of a later one."""
     reporter = told.reporter
-    reporter.decision(BUY, ALLOWED, VALUES)
-    reporter.decision(replace(BUY, decision_id="R-2", action=Action.HOLD), ALLOWED, VALUES + 1)
-    reporter.decision(replace(BUY, decision_id="R-3"), Verdict(RiskCode.ORDER_RATE), VALUES + 2)
-    reporter.fill(FILL)
-    reporter.trade(TRADE)
+    carried_out(told, BUY, VALUES)
+    carried_out(told, replace(BUY, decision_id="R-2", action=Action.HOLD), VALUES + 1)
+    carried_out(told, replace(BUY, decision_id="R-3"), VALUES + 2)
+    closed(told, TRADE)
     path = told.var / "trade_snapshots" / "trade_R-1.json"
     assert not path.exists()
     assert list(reporter.remember()) == [""]
     snapshot = json.loads(path.read_text())
     assert snapshot["bundle"] == shipped.name
-    assert [one["execution_id"] for one in snapshot["fills"]] == ["x1"]
+    assert [one["execution_id"] for one in snapshot["fills"]] == ["R-1E", "R-1S"]
     assert len(snapshot["features"]) == SHOWN
     assert snapshot["features"] == {name: float(catalogue.index(name)) for name in shipped.selected[:SHOWN]}
     ((trade_id, features),) = told.memory.trades
@@ -202,12 +220,40 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     assert len(told.memory.trades) == 1
 
 
-def test_a_trade_that_an_earlier_run_opened_has_no_values_to_show(told):
-    told.reporter.trade(TRADE)
+def test_only_decisions_that_do_something_keep_their_values(told):
+    carried_out(told, BUY, VALUES)
+    carried_out(told, replace(BUY, decision_id="R-2", action=Action.HOLD), VALUES)
+    carried_out(told, replace(BUY, decision_id="R-3", action=Action.EXIT), VALUES)
+    assert told.journal._db.execute("SELECT COUNT(*) FROM features").fetchone() == (2,)
+
+
+def test_a_trade_that_an_earlier_run_opened_shows_the_same(told, shipped):
+    carried_out(told, BUY, VALUES)
+    begin(told.journal, shipped)
+    closed(told, TRADE)
     told.memory.trouble = "the memory is full"
     assert list(told.reporter.remember()) == ["the memory is full"]
+    ((_, features),) = told.memory.trades
+    assert len(features) == 350
+    snapshot = json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())
+    assert len(snapshot["features"]) == SHOWN
+
+
+def test_values_that_follow_other_definitions_are_not_given_a_name(told, shipped):
+    begin(told.journal, shipped, catalogue_sha256="another")
+    carried_out(told, BUY, VALUES)
+    closed(told, TRADE)
+    assert list(told.reporter.remember()) == [""]
     assert told.memory.trades == [("R-1", {})]
-    assert json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())["features"] == {}
+
+
+def test_a_journal_that_fails_leaves_the_snapshot_to_the_next_start(told):
+    told.journal._db.execute("DROP TABLE features")
+    carried_out(told, BUY, VALUES)
+    closed(told, TRADE)
+    assert list(told.reporter.remember()) == []
+    assert {"decision", "features_not_journaled", "snapshot_left_to_the_next_start"} <= set(told.events)
+    assert list((told.var / "trade_snapshots").iterdir()) == []
 
 
 def test_risk_is_snapshot_as_it_is_and_changed_latches_are_noticed(told):

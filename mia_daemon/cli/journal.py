@@ -148,9 +148,9 @@ def _verify(options: argparse.Namespace) -> int:
     with JournalView(journal_path(options)) as view:
         findings = verify(view)
     if options.json:
-        _print_json({"sound": findings.sound, "checks": findings.checks, "notes": findings.notes})
+        _print_json({"sound": findings.sound, "checks": findings.checks})
     else:
-        _print(journal_text.finding_lines(findings.checks, findings.notes))
+        _print(journal_text.finding_lines(findings.checks))
     return 0 if findings.sound else 1
 
 
@@ -159,7 +159,6 @@ def _export(options: argparse.Namespace) -> int:
     from mia_daemon.trading.journal_view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        exported = export(view, options.directory)
-    _print(f"{count:>8,}  {options.directory / name}" for name, count in exported.files.items())
-    _print(f"note: {note}" for note in exported.notes)
+        files = export(view, options.directory)
+    _print(f"{count:>8,}  {options.directory / name}" for name, count in files.items())
     return 0

@@ -88,16 +88,20 @@ class Breakers:
         self.write(write)
         return int(ended.context["executions"])
 
-    def write(self, write: Callable[[], object]) -> None:
-        """Write to the journal what nothing waits for; a failure halts."""
+    def write(self, write: Callable[[], object]) -> bool:
+        """Write to the journal what nothing waits for; a failure halts, and is told by False."""
         try:
             write()
         except JournalError as error:
             self.journal_failed(error)
+            return False
+        return True
 
     def journal_failed(self, error: JournalError) -> None:
-        """Trading stops, cancels and exits still go out."""
+        """Trading stops, cancels and exits still go out; the halt is kept beside the journal."""
         latches = self._risk.halt(self._market.now_ns, "journal")
         if latches:
             self._cancel_entries()
+        for latch in latches:
+            self._journal.keep_latch(latch)
         self._warn("journal", Priority.URGENT, f"{error}; no new positions, exits still go out", {})

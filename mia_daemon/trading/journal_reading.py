@@ -2,24 +2,28 @@
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.records import (
-    Fill,
-    Order,
-    OrderRole,
-    OrderStatus,
-    OrderType,
-    RegimeProbs,
-    Side,
-    TimeInForce,
-    Trade,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.records import Decision, Fill, Order, OrderStatus, Trade
 from mia_daemon.risk.codes import Latch, RiskCode
 from mia_daemon.trading.journal_file import explain
+from mia_daemon.trading.journal_rows import (
+    DECISION,
+    FILL,
+    TRADE,
+    decision_of,
+    fill_of,
+    order_of,
+    origin_of,
+    trade_of,
+)
 from mia_daemon.trading.ledger import FOREIGN, BookedFill, Origin
 
 
@@ -80,6 +84,41 @@ class Recovered:
     last_fill_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What led to a round trip, as far as it is on file.
+
+    Attributes:
+        fills: that made it, as they were booked; one that crossed zero made two.
+        bundle, bundle_sha256: of the models that wanted to enter; "" where no decision of ours did.
+        catalogue_sha256: of the definitions that `values` follow.
+        shown: features for people, each with its place among `values`.
+        values: (350,) float32, of the decision to enter; empty where they are not on file.
+    """
+
+    fills: tuple[Fill, ...] = ()
+    bundle: str = ""
+    bundle_sha256: str = ""
+    catalogue_sha256: str = ""
+    shown: dict[str, int] = field(default_factory=dict)
+    values: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run on file.
+
+    Attributes:
+        number: counted from 1.
+        ended: it said so itself.
+        files: bytes of each CSV file as the run found it.
+    """
+
+    number: int
+    ended: bool
+    files: dict[str, int]
+
+
 class JournalReader:
     """Asks questions of an open journal; changes nothing.
 
@@ -102,7 +141,41 @@ class JournalReader:
 
     def trades(self, since_ns: int = 0) -> Iterator[Trade]:
         """Round trips that ended at or after `since_ns`, in the order they were recorded."""
-        return map(_trade, self._query(_SELECT_TRADES, (since_ns,)))
+        sql = f"SELECT {TRADE} FROM trades WHERE exit_ns >= ? ORDER BY number"  # noqa: S608  our names
+        return map(trade_of, self._query(sql, (since_ns,)))
+
+    def decisions(self, run: int, *, newest_first: bool = False) -> Iterator[Decision]:
+        """Those of the run of this number, in the order they were made."""
+        order = "DESC" if newest_first else "ASC"
+        of_run = "decision_id >= run_id || '-' AND decision_id < run_id || '.'"  # all it named: '.' comes after '-'
+        sql = f"SELECT {DECISION} FROM runs JOIN decisions ON {of_run} WHERE runs.number = ? ORDER BY decisions.number "  # noqa: S608
+        return map(decision_of, self._query(sql + order, (run,)))
+
+    def last_run(self) -> LastRun | None:
+        """The newest; None in a new journal."""
+        row = self._query("SELECT number, ended_ns, files FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+        return LastRun(row[0], row[1] is not None, json.loads(row[2])) if row else None
+
+    def background(self, trade: Trade) -> Background:
+        """What led to a closed round trip."""
+        fills = tuple(self._fills_of(trade))
+        row = self._query(_SELECT_BACKGROUND, (trade.decision_id,)).fetchone()
+        if row is None:
+            return Background(fills)
+        name, bundle_sha256, catalogue_sha256, shown, vector = row
+        values = np.frombuffer(zlib.decompress(vector), "<f4") if vector else np.empty(0, np.float32)
+        return Background(fills, name, bundle_sha256, catalogue_sha256, json.loads(shown), values)
+
+    def _fills_of(self, trade: Trade) -> list[Fill]:
+        """From the one that closed the trip back to the one that found the account flat, or on the other side."""
+        found: list[Fill] = []
+        closing = self._query(_SELECT_CLOSING_FILL, (trade.trade_id,)).fetchone()
+        for *fill, position in self._query(_SELECT_FILLS_UP_TO, closing) if closing else ():
+            found.append(fill_of(tuple(fill)))
+            before = position - found[-1].side * found[-1].quantity
+            if before * trade.side <= 0:
+                break
+        return found[::-1]
 
     def last_event_ns(self) -> int:
         """The newest event time on file; 0 in a new journal. Tells which trading day an earlier run was in."""
@@ -135,7 +208,7 @@ class JournalReader:
         last_fill = self._query("SELECT MAX(ts_ns) FROM fills").fetchone()[0]
         return Recovered(
             orders=tuple(self._open_orders()),
-            ended=tuple(self._orders(_SELECT_ENDED_ORDERS)),
+            ended=tuple(self._orders(_ENDED)),
             positions=dict(self._positions()),
             fills=tuple(self._fills_since(base, symbol, account)),
             trade_ids=tuple(row[0] for row in ids),
@@ -160,16 +233,18 @@ class JournalReader:
         rows = self._query(_SELECT_FILLS, (base, symbol, account))
         for row in rows:
             decision_id, role, reason, *probabilities = row[9:]
-            yield BookedFill(_fill(row), _origin(decision_id, probabilities), reason or role or "foreign")
+            yield BookedFill(fill_of(row), origin_of(decision_id, probabilities), reason or role or "foreign")
 
     def _open_orders(self) -> Iterator[OpenOrder]:
-        return self._orders(_SELECT_OPEN_ORDERS)
+        return self._orders(_OPEN)
 
-    def _orders(self, select: str) -> Iterator[OpenOrder]:
-        for row in self._query(select).fetchall():
-            executions = self._query("SELECT execution_id FROM fills WHERE client_order_id = ?", (row[0],))
+    def _orders(self, which: str) -> Iterator[OpenOrder]:
+        executions: dict[str, list[str]] = {}
+        for name, execution_id in self._query(_SELECT_EXECUTIONS_OF + which + ")"):
+            executions.setdefault(name, []).append(execution_id)
+        for row in self._query(f"{_SELECT_ORDERS}{which} ORDER BY i.number"):
             yield OpenOrder(
-                order=_order(row),
+                order=order_of(row),
                 intended_ns=row[12],
                 status=OrderStatus(row[13]) if row[13] else None,
                 server_order_id=row[14],
@@ -177,8 +252,8 @@ class JournalReader:
                 price=row[16],
                 reported=row[17],
                 booked=row[18],
-                executions=frozenset(name for (name,) in executions),
-                origin=_origin(row[7], row[20:]),
+                executions=frozenset(executions.get(row[0], ())),
+                origin=origin_of(row[7], row[20:]),
                 asked_price=row[19] or 0.0,
             )
 
@@ -208,6 +283,14 @@ _LAST_UPDATES: Final = 100
 # Done: all contracts booked, or ended with every reported fill booked. A rejection after the order has worked
 # contradicts itself, so such an order is still open. So is one that filled as far as the server last said, but not as
 # far as was asked for: a bracket's quantity grows with its parent's fills.
+_OPEN: Final = """\
+NOT (booked >= reported
+    AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))"""
+
+_ENDED: Final = f"""\
+booked >= reported AND status IN ('canceled', 'unknown_to_server') AND client_order_id IN (
+    SELECT client_order_id FROM updates ORDER BY number DESC LIMIT {_LAST_UPDATES})"""  # noqa: S608  our own text
+
 _SELECT_ORDERS: Final = """\
 SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_id, price, limit_price, time_in_force,
     parent_id, i.ts_ns, status, server_order_id, last_quantity, last_price, reported, booked,
@@ -218,15 +301,9 @@ FROM intents i
 LEFT JOIN decisions d ON d.decision_id = i.decision_id
 WHERE booked < MAX(quantity, last_quantity) AND """
 
-_SELECT_OPEN_ORDERS: Final = f"""{_SELECT_ORDERS}
-    NOT (booked >= reported
-        AND (status IN ('filled', 'canceled', 'unknown_to_server') OR (status = 'rejected' AND NOT worked)))
-ORDER BY number"""
-
-_SELECT_ENDED_ORDERS: Final = f"""{_SELECT_ORDERS}
-    booked >= reported AND status IN ('canceled', 'unknown_to_server') AND client_order_id IN (
-        SELECT client_order_id FROM updates WHERE number > (SELECT MAX(number) FROM updates) - {_LAST_UPDATES})
-ORDER BY number"""  # noqa: S608  # a constant
+_SELECT_EXECUTIONS_OF: Final = """\
+SELECT client_order_id, execution_id FROM fills WHERE client_order_id IN (
+    SELECT client_order_id FROM intents WHERE booked > 0 AND booked < MAX(quantity, last_quantity) AND """
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""
@@ -248,66 +325,13 @@ LEFT JOIN decisions d ON d.decision_id = i.decision_id
 WHERE f.number > ? AND f.symbol = ? AND f.account = ?
 ORDER BY f.number"""
 
+_SELECT_CLOSING_FILL: Final = """\
+SELECT f.number, f.symbol, f.account FROM trades t JOIN fills f ON f.number = t.fill WHERE t.trade_id = ?"""
 
-_SELECT_TRADES: Final = """\
-SELECT trade_id, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross, costs, decision_id,
-    exit_reason, p_range, p_trend, p_defensive
-FROM trades WHERE exit_ns >= ? ORDER BY number"""
+_SELECT_FILLS_UP_TO: Final = f"""\
+SELECT {FILL}, position FROM fills WHERE number <= ? AND symbol = ? AND account = ? ORDER BY number DESC"""  # noqa: S608
 
-
-def _order(row: tuple[Any, ...]) -> Order:
-    return Order(
-        client_order_id=row[0],
-        symbol=row[1],
-        account=row[2],
-        side=Side(row[3]),
-        quantity=row[4],
-        type=OrderType(row[5]),
-        role=OrderRole(row[6]),
-        decision_id=row[7],
-        price=row[8],
-        limit_price=row[9],
-        time_in_force=TimeInForce(row[10]),
-        parent_id=row[11],
-    )
-
-
-def _fill(row: tuple[Any, ...]) -> Fill:
-    return Fill(
-        ts_ns=row[0],
-        execution_id=row[1],
-        client_order_id=row[2],
-        server_order_id=row[3],
-        symbol=row[4],
-        account=row[5],
-        side=Side(row[6]),
-        quantity=row[7],
-        price=row[8],
-    )
-
-
-def _trade(row: tuple[Any, ...]) -> Trade:
-    return Trade(
-        trade_id=row[0],
-        symbol=row[1],
-        side=Side(row[2]),
-        quantity=row[3],
-        entry_ns=row[4],
-        exit_ns=row[5],
-        entry_price=row[6],
-        exit_price=row[7],
-        gross=row[8],
-        costs=row[9],
-        decision_id=row[10],
-        exit_reason=row[11],
-        regime_probs=RegimeProbs(*row[12:15]),
-    )
-
-
-def _origin(decision_id: str | None, probabilities: Sequence[float | None]) -> Origin:
-    return Origin(decision_id, _regime_probs(probabilities)) if decision_id else FOREIGN
-
-
-def _regime_probs(values: Sequence[float | None]) -> RegimeProbs:
-    """Zeros where the decision itself was lost with the process that made it."""
-    return RegimeProbs(*(value or 0.0 for value in values))
+_SELECT_BACKGROUND: Final = """\
+SELECT r.bundle_name, r.bundle_sha256, r.catalogue_sha256, r.shown, f.vector
+FROM decisions d JOIN runs r ON r.number = d.run LEFT JOIN features f ON f.number = d.number
+WHERE d.decision_id = ?"""

@@ -9,11 +9,11 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Final
 
-from mia_daemon.config import Mode
 from mia_daemon.errors import UsageError
 from mia_daemon.records import OrderType, RegimeProbs, Side, TimeInForce, Trade
+from mia_daemon.trading.journal_latches import read_pending
 from mia_daemon.trading.journal_reading import OpenOrder
-from mia_daemon.trading.journal_schema import VERSION
+from mia_daemon.trading.journal_schema import PER_RUN, VERSION
 from mia_daemon.trading.journal_trips import Trip, names, paired, trips
 from mia_daemon.trading.journal_view import JournalView, Row, run_of, stamp
 
@@ -33,6 +33,10 @@ def summary(view: JournalView) -> dict[str, Any]:
         "runs": [_run(row) for row in view.runs()],
         "counts": {table: view.value(f"SELECT COUNT(*) FROM {table}") for table in COUNTED},  # noqa: S608  our names
         "latches": [_latch(row) for row in view.rows("SELECT * FROM latches ORDER BY number")],
+        "latches_pending": [
+            {"code": latch.code.value, "set": stamp(latch.ts_ns), "context": latch.context}
+            for latch in read_pending(view.path)
+        ],
         "profit": view.value("SELECT COALESCE(SUM(gross - costs), 0.0) FROM trades"),
         "positions": [
             {"symbol": symbol, "account": account, "position": position}
@@ -53,8 +57,11 @@ def _run(row: Row) -> dict[str, Any]:
         "how": row["how"],
         "version": row["version"],
         "config_sha256": row["config_sha256"],
+        "bundle": row["bundle_name"],
         "bundle_sha256": row["bundle_sha256"],
         "catalogue_sha256": row["catalogue_sha256"],
+        "point_value": row["point_value"],
+        "cost_per_side": row["cost_per_side"],
     }
 
 
@@ -208,12 +215,12 @@ def _order(intent: Row) -> dict[str, Any]:
 
 
 def _events(intent: Row, asked: list[Row], filled: list[Row], said: list[Row]) -> list[dict[str, Any]]:
-    """What was asked, said and filled, by time; at one time, a fill comes before what already tells of it."""
-    found = [(intent["ts_ns"], 0, {"time": stamp(intent["ts_ns"]), "event": "intent"})]
-    found += [(row["ts_ns"], 1, _request(row)) for row in asked]
-    found += [(row["ts_ns"], 3, _execution(row)) for row in filled]
-    found += [(row["ts_ns"], 4 if row["filled"] else 2, _update(row)) for row in said]
-    return [event for _, _, event in sorted(found, key=lambda one: one[:2])]
+    """What was asked, said and filled, in the order in which it was written down."""
+    found = [(intent["number"], {"time": stamp(intent["ts_ns"]), "event": "intent"})]
+    found += [(row["number"], _request(row)) for row in asked]
+    found += [(row["number"], _execution(row)) for row in filled]
+    found += [(row["number"], _update(row)) for row in said]
+    return [event for _, event in sorted(found, key=itemgetter(0))]
 
 
 def _request(row: Row) -> dict[str, Any]:
@@ -254,20 +261,16 @@ def explanation(view: JournalView, trade_id: str) -> dict[str, Any]:
     if trip is None and trade is None:
         raise UsageError(f"journal {view.path} knows no round trip {trade_id}: `mia-daemon journal trades` lists them")
     decision_id = trade.decision_id if trade else (trip.decision_id if trip else "")
-    entry_ns = trade.entry_ns if trade else (trip.opened_ns if trip else 0)
-    exit_ns = trade.exit_ns if trade else view.last_event_ns()
     decision = view.one("SELECT * FROM decisions WHERE decision_id = ?", (decision_id,))
-    began_ns = min(decision["ts_ns"] if decision else entry_ns, entry_ns)
     fills = trip.fills if trip else []
     sent = _orders_of(view, decision_id, fills)
     runs = {run_of(name) for name in (decision_id, *(order["order"] for order in sent)) if name}
-    replayed = view.value("SELECT COUNT(*) FROM runs WHERE mode = ?", (Mode.REPLAY.value,)) > 1
-    window = (began_ns, exit_ns) if not replayed else (1, 0)  # replays repeat their times: nothing is told apart by it
+    window = _window(view, decision, fills, trade)
     return {
         "trade": trade_facts(trade) if trade else _open_facts(trade_id, trip),
         "decision": _decision(decision),
-        "risk": _risk(decision, sent),
-        "exit_decision": _exit_decision(view, decision_id, entry_ns, exit_ns) if trade else None,
+        "features": _features(view, trade) if trade else {},
+        "exit_decision": _exit_decision(view, *window) if trade else None,
         "orders": sent,
         "fills": [_fill(fill) for fill in fills],
         "equity": _equity_around(view, *window),
@@ -275,6 +278,19 @@ def explanation(view: JournalView, trade_id: str) -> dict[str, Any]:
         "commands": list(_commands(view, *window)),
         "runs": [_run(row) | {"config": row["config"]} for row in view.runs() if row["run_id"] in runs],
     }
+
+
+def _window(view: JournalView, decision: Row | None, fills: list[Row], trade: Trade | None) -> tuple[int, int]:
+    """The trip's part of the sequence: from the decision that opened it to the fill that closed it, or to the end."""
+    booked = view.one("SELECT number, fill FROM trades WHERE trade_id = ?", (trade.trade_id,)) if trade else None
+    opened = [row["number"] for row in (decision, *fills[:1]) if row is not None]
+    began = min(opened, default=booked["fill"] if booked else 0)
+    return began, booked["number"] if booked else 2**63 - 1
+
+
+def _features(view: JournalView, trade: Trade) -> dict[str, float]:
+    background = view.background(trade)
+    return {name: float(background.values[at]) for name, at in background.shown.items() if at < len(background.values)}
 
 
 def _open_facts(trade_id: str, trip: Trip | None) -> dict[str, Any]:
@@ -320,27 +336,24 @@ def _decision(row: Row | None) -> dict[str, Any] | None:
         "bid": row["bid"],
         "ask": row["ask"],
         "context": json.loads(row["context"]),
+        "verdict": row["verdict"],
+        "verdict_context": json.loads(row["verdict_context"] or "{}"),
+        "overtrade_risk_score": row["overtrade_risk_score"],
     }
 
 
-def _risk(decision: Row | None, sent: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """An entry is written down only once risk has allowed it, so one that is on file is its own verdict."""
-    entries = [order["order"] for order in sent if order["role"] == "entry"]
-    if decision is None or not entries:
-        return {"verdict": None, "because": "no decision of ours opened this position"}
-    return {
-        "verdict": "ok",
-        "because": f"entry {', '.join(entries)} is on file, which risk allows before it is written",
-    }
-
-
-def _exit_decision(view: JournalView, decision_id: str, entry_ns: int, exit_ns: int) -> dict[str, Any] | None:
+def _exit_decision(view: JournalView, began: int, ended: int) -> dict[str, Any] | None:
     """The last decision to exit while the position was held; None when something else closed it."""
-    found = view.one(
-        "SELECT * FROM decisions WHERE decision_id >= ? AND decision_id < ? AND action = 'exit'"
-        " AND ts_ns BETWEEN ? AND ? ORDER BY seq DESC LIMIT 1",
-        (*_prefixed(run_of(decision_id)), entry_ns, exit_ns),
-    )
+    found = None
+    for run in view.rows("SELECT run_id FROM runs WHERE number BETWEEN ? AND ?", (began // PER_RUN, ended // PER_RUN)):
+        found = (
+            view.one(
+                "SELECT * FROM decisions WHERE decision_id >= ? AND decision_id < ? AND action = 'exit'"
+                " AND number BETWEEN ? AND ? ORDER BY number DESC LIMIT 1",
+                (*_prefixed(run["run_id"]), began, ended),
+            )
+            or found
+        )
     return _decision(found)
 
 
@@ -357,16 +370,18 @@ def _fill(row: Row) -> dict[str, Any]:
     }
 
 
-def _equity_around(view: JournalView, began_ns: int, ended_ns: int) -> dict[str, Any]:
-    if began_ns > ended_ns:
-        return {"before": None, "after": None}
-    before = view.one("SELECT * FROM equity WHERE ts_ns <= ? ORDER BY number DESC LIMIT 1", (began_ns,))
-    after = view.one("SELECT * FROM equity WHERE ts_ns >= ? ORDER BY number LIMIT 1", (ended_ns,))
+def _equity_around(view: JournalView, began: int, ended: int) -> dict[str, Any]:
+    """A replay is an account of its own: what came before it or after it is not the same money."""
+    run = began // PER_RUN
+    first, last = (run * PER_RUN, (run + 1) * PER_RUN) if run in view.replays() else (0, 2**63 - 1)
+    around = "SELECT * FROM equity WHERE number BETWEEN ? AND ? ORDER BY number"
+    before = view.one(f"{around} DESC LIMIT 1", (first, began))
+    after = view.one(f"{around} LIMIT 1", (ended, last))
     return {"before": _equity(before), "after": _equity(after)}
 
 
-def _alerts(view: JournalView, began_ns: int, ended_ns: int) -> Iterator[dict[str, Any]]:
-    for row in view.rows("SELECT * FROM alerts WHERE ts_ns BETWEEN ? AND ? ORDER BY number", (began_ns, ended_ns)):
+def _alerts(view: JournalView, began: int, ended: int) -> Iterator[dict[str, Any]]:
+    for row in view.rows("SELECT * FROM alerts WHERE number BETWEEN ? AND ? ORDER BY number", (began, ended)):
         yield {
             "time": stamp(row["ts_ns"]),
             "code": row["code"],
@@ -376,6 +391,12 @@ def _alerts(view: JournalView, began_ns: int, ended_ns: int) -> Iterator[dict[st
         }
 
 
-def _commands(view: JournalView, began_ns: int, ended_ns: int) -> Iterator[dict[str, Any]]:
-    for row in view.rows("SELECT * FROM commands WHERE ts_ns BETWEEN ? AND ? ORDER BY number", (began_ns, ended_ns)):
-        yield {"time": stamp(row["ts_ns"]), "command": row["command"], "by": row["by"], "result": row["result"]}
+def _commands(view: JournalView, began: int, ended: int) -> Iterator[dict[str, Any]]:
+    for row in view.rows("SELECT * FROM commands WHERE number BETWEEN ? AND ? ORDER BY number", (began, ended)):
+        yield {
+            "time": stamp(row["ts_ns"]),
+            "event_time": stamp(row["event_ns"]),
+            "command": row["command"],
+            "by": row["by"],
+            "result": row["result"],
+        }

@@ -1,11 +1,25 @@
-"""The journal's tables. A change of meaning is a new version; an older journal is never altered in place."""
+"""The journal's tables. A change of meaning is a new version; an older journal is never altered in place.
+
+Rows of all tables are numbered by one sequence, so that what came before what is exact, whatever the clocks say. Its
+numbers begin anew with each run, above all those of the run before: the run is in the number.
+"""
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x4D494131  # "MIA1" in the file's header
 
-TABLES: Final = """
+PER_RUN: Final = 10_000_000_000
+"""Numbers in a run's part of the sequence: run 3 begins with 30000000001."""
+
+NUMBERED: Final = (
+    "decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches",
+)  # fmt: skip
+"""The tables that share the sequence."""
+
+_RUN: Final = f"run INTEGER GENERATED ALWAYS AS (number / {PER_RUN})"
+
+TABLES: Final = f"""
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL UNIQUE,
@@ -16,12 +30,19 @@ CREATE TABLE runs (
     version TEXT NOT NULL,
     config_sha256 TEXT NOT NULL,
     config TEXT NOT NULL,
+    bundle_name TEXT NOT NULL,
     bundle_sha256 TEXT NOT NULL,
-    catalogue_sha256 TEXT NOT NULL
+    catalogue_sha256 TEXT NOT NULL,
+    point_value REAL NOT NULL,
+    cost_per_side REAL NOT NULL,
+    shown TEXT NOT NULL,
+    files TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE decisions (
     decision_id TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    {_RUN},
     seq INTEGER NOT NULL,
     ts_ns INTEGER NOT NULL,
     action TEXT NOT NULL,
@@ -37,11 +58,21 @@ CREATE TABLE decisions (
     observation_sha256 TEXT NOT NULL,
     bid REAL,
     ask REAL,
-    context TEXT NOT NULL
+    context TEXT NOT NULL,
+    verdict TEXT,
+    verdict_context TEXT,
+    overtrade_risk_score REAL NOT NULL,
+    trade_id TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE features (
+    number INTEGER PRIMARY KEY,
+    vector BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE intents (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     client_order_id TEXT NOT NULL UNIQUE,
     ts_ns INTEGER NOT NULL,
     decision_id TEXT NOT NULL,
@@ -65,18 +96,20 @@ CREATE TABLE intents (
 ) STRICT;
 
 CREATE TABLE requests (
-    number INTEGER PRIMARY KEY,
     client_order_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    {_RUN},
     ts_ns INTEGER NOT NULL,
     kind TEXT NOT NULL,
     price REAL,
     quantity INTEGER,
-    reason TEXT NOT NULL
-) STRICT;
-CREATE INDEX requests_of ON requests (client_order_id);
+    reason TEXT NOT NULL,
+    PRIMARY KEY (client_order_id, number)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE updates (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     ts_ns INTEGER NOT NULL,
     client_order_id TEXT NOT NULL,
     server_order_id TEXT NOT NULL,
@@ -94,6 +127,7 @@ CREATE TABLE updates (
 
 CREATE TABLE fills (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     execution_id TEXT NOT NULL UNIQUE,
     ts_ns INTEGER NOT NULL,
     client_order_id TEXT NOT NULL,
@@ -105,10 +139,10 @@ CREATE TABLE fills (
     price REAL NOT NULL,
     position INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX fills_of ON fills (symbol, account, number);
 
 CREATE TABLE trades (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     trade_id TEXT NOT NULL UNIQUE,
     fill INTEGER NOT NULL,
     symbol TEXT NOT NULL,
@@ -129,6 +163,7 @@ CREATE TABLE trades (
 
 CREATE TABLE equity (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     ts_ns INTEGER NOT NULL,
     equity REAL NOT NULL,
     peak REAL NOT NULL,
@@ -139,6 +174,7 @@ CREATE TABLE equity (
 
 CREATE TABLE alerts (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     ts_ns INTEGER NOT NULL,
     code TEXT NOT NULL,
     priority INTEGER NOT NULL,
@@ -148,7 +184,9 @@ CREATE TABLE alerts (
 
 CREATE TABLE commands (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     ts_ns INTEGER NOT NULL,
+    event_ns INTEGER NOT NULL,
     command TEXT NOT NULL,
     by TEXT NOT NULL,
     result TEXT NOT NULL
@@ -156,6 +194,7 @@ CREATE TABLE commands (
 
 CREATE TABLE latches (
     number INTEGER PRIMARY KEY,
+    {_RUN},
     code TEXT NOT NULL,
     ts_ns INTEGER NOT NULL,
     context TEXT NOT NULL,

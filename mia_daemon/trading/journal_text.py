@@ -27,6 +27,9 @@ def summary_lines(facts: _Facts) -> Iterator[str]:
     yield f"latches   {'none set' if not latches else ''}".rstrip() + f" ({len(facts['latches'])} ever)"
     for latch in latches:
         yield f"  {latch['code']} since {_time(latch['set'])}{_context(latch['context'])}"
+    for latch in facts["latches_pending"]:
+        set_at = f"{latch['code']} since {_time(latch['set'])}{_context(latch['context'])}"
+        yield f"  {set_at}: not in the journal, which could not be written; it will be with the next start"
     yield f"profit    {facts['profit']:+,.2f} after costs, by {facts['counts']['trades']:,} round trips"
     yield "position  " + (", ".join(map(_position, facts["positions"])) or "flat")
     orders = facts["open_orders"]
@@ -44,7 +47,7 @@ def summary_lines(facts: _Facts) -> Iterator[str]:
 
 def _run(run: _Facts) -> str:
     ended = f"{_time(run['ended'])}  {run['how']}" if run["ended"] else "not ended: it runs, or was killed"
-    hashes = ", ".join(f"{name} {run[f'{name}_sha256'][:12]}" for name in ("config", "bundle"))
+    hashes = f"config {run['config_sha256'][:12]}, bundle {run['bundle']} {run['bundle_sha256'][:12]}"
     return f"{run['run']}  {run['mode']} {run['version']}, {hashes}  {_time(run['started'])} to {ended}"
 
 
@@ -113,7 +116,8 @@ def explanation_lines(facts: _Facts) -> Iterator[str]:
     yield ""
     yield "decision"
     yield from _decision(facts["decision"])
-    yield f"  risk {facts['risk']['verdict'] or 'not asked'}: {facts['risk']['because']}"
+    if facts["features"]:
+        yield "  features " + ", ".join(f"{name} {value:.4g}" for name, value in facts["features"].items())
     yield "orders"
     for order in facts["orders"]:
         yield from _order(order, "  ")
@@ -132,7 +136,7 @@ def explanation_lines(facts: _Facts) -> Iterator[str]:
     for alert in facts["alerts"]:
         yield f"alert     {_time(alert['time'])}  {alert['code']}: {alert['text']}"
     for command in facts["commands"]:
-        yield f"command   {_time(command['time'])}  {command['command']} by {command['by']}: {command['result']}"
+        yield f"command   {_time(command['event_time'])}  {command['command']} by {command['by']}: {command['result']}"
     for run in facts["runs"]:
         yield f"run       {_run(run)}"
 
@@ -166,13 +170,17 @@ def _decision(decision: _Facts | None) -> Iterator[str]:
         f"  touch {_number(decision['bid'], 2)}/{_number(decision['ask'], 2)}, observation "
         f"{decision['observation_sha256']}, {_number(decision['out_of_range_share'])} of it out of range"
     )
+    yield (
+        f"  risk {decision['verdict'] or 'was not asked'}{_context(decision['verdict_context'])}, overtrading score "
+        f"{_number(decision['overtrade_risk_score'], 2)}"
+    )
 
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "not known" if value is None else f"{value:.{digits}f}"
 
 
-def finding_lines(checks: Mapping[str, Sequence[str]], notes: Iterable[str]) -> Iterator[str]:
+def finding_lines(checks: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Of `journal_verify.verify`: each check and what is wrong."""
     for name, violations in checks.items():
         yield f"{name:<40} {'ok' if not violations else f'{len(violations)} wrong'}"
@@ -180,7 +188,6 @@ def finding_lines(checks: Mapping[str, Sequence[str]], notes: Iterable[str]) -> 
             yield f"  {violation}"
         if len(violations) > VIOLATIONS_SHOWN:
             yield f"  and {len(violations) - VIOLATIONS_SHOWN} more: --json has all"
-    yield from notes
 
 
 def _time(iso: str | None) -> str:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
-from mia_daemon.config import Mode
 from mia_daemon.records import Trade
-from mia_daemon.trading.journal_view import JournalView, Row, run_of
+from mia_daemon.trading.journal_view import JournalView, Row
 
 
 @dataclass(slots=True)
@@ -77,14 +76,13 @@ class Trip:
 def trips(view: JournalView) -> list[Trip]:
     """Every round trip, in the order in which they were opened."""
     found: list[Trip] = []
-    held: dict[tuple[str, ...], Trip] = {}
-    replays = {row["run_id"] for row in view.rows("SELECT run_id FROM runs WHERE mode = ?", (Mode.REPLAY.value,))}
+    held: dict[tuple[str, str, int], Trip] = {}
+    replays = view.replays()
     for fill in view.rows(_FILLS):
         if not math.isfinite(fill["price"]):
             continue  # `verify` names it
-        run = run_of(fill["client_order_id"])
         # A replay begins flat whatever stands in its journal, so each has an account of its own.
-        account = (fill["symbol"], fill["account"], run if run in replays else "")
+        account = (fill["symbol"], fill["account"], fill["run"] if fill["run"] in replays else 0)
         left: int = fill["quantity"]
         trip = held.get(account)
         if trip is not None and fill["side"] != trip.side:

@@ -4,20 +4,18 @@ Nothing here is asked of the code that wrote it: positions, round trips and mone
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode
-from mia_daemon.errors import JournalError, UsageError
-from mia_daemon.instruments import Instrument, instrument
+from mia_daemon.errors import JournalError
+from mia_daemon.features import catalogue
 from mia_daemon.records import Trade
+from mia_daemon.trading.journal_schema import NUMBERED
 from mia_daemon.trading.journal_trips import Trip, paired, trips
-from mia_daemon.trading.journal_view import JournalView, run_of, stamp
-
-CLOCK_SLACK_NS: Final = 5 * NS_PER_S
-"""An answer carries the server's time, to the second with some; an intent carries that of the newest market event."""
+from mia_daemon.trading.journal_view import JournalView, run_of
 
 CENT: Final = 0.005
 """Sums of floats may differ in their last digits; money does not differ by half a cent."""
@@ -29,11 +27,9 @@ class Findings:
 
     Attributes:
         checks: by what each asks for, what violates it; nothing where all is well.
-        notes: what could not be checked, and why.
     """
 
     checks: dict[str, list[str]]
-    notes: tuple[str, ...]
 
     @property
     def sound(self) -> bool:
@@ -50,11 +46,7 @@ def verify(view: JournalView) -> Findings:
         except JournalError as error:
             found.append(str(error))
         checks[name] = found
-    unchecked = (
-        f"money in {symbol} is not checked: its point value and costs are not known here"
-        for symbol in _unknown_products(view)
-    )
-    return Findings(checks, tuple(unchecked))
+    return Findings(checks)
 
 
 # The file.
@@ -70,6 +62,31 @@ def _runs(view: JournalView) -> Iterator[str]:
     sql = "SELECT run_id FROM runs WHERE ended_ns IS NULL AND number < (SELECT MAX(number) FROM runs) ORDER BY number"
     for row in view.rows(sql):
         yield f"run {row['run_id']} never ended, and others came after it"
+
+
+def _runs_of_rows(view: JournalView) -> Iterator[str]:
+    for table in NUMBERED:
+        sql = f"SELECT run, COUNT(*) AS times FROM {table} WHERE run NOT IN (SELECT number FROM runs) GROUP BY run"  # noqa: S608
+        for row in view.rows(sql):
+            yield f"{table} has {row['times']} rows of run {row['run']}, which is not on file"
+
+
+def _features(view: JournalView) -> Iterator[str]:
+    sql = (
+        "SELECT f.number, f.vector, d.decision_id FROM features f LEFT JOIN decisions d ON d.number = f.number"
+        " ORDER BY f.number"
+    )
+    for row in view.rows(sql):
+        name = row["decision_id"]
+        if name is None:
+            yield f"the features under number {row['number']} are of no decision on file"
+            continue
+        try:
+            whole = len(zlib.decompress(row["vector"])) == 4 * catalogue.COUNT
+        except zlib.error:
+            whole = False
+        if not whole:
+            yield f"the features of decision {name} are not whole"
 
 
 # Orders.
@@ -114,24 +131,24 @@ def _attributed_orders(view: JournalView) -> Iterator[str]:
 
 
 def _intended_first(view: JournalView) -> Iterator[str]:
-    """What we asked for, heard of or booked under a name of ours was written down before."""
+    """A decision was written down before its orders, and an order before all that was asked, heard or booked of it."""
     runs = _run_ids(view)
+    for row in view.rows(
+        "SELECT client_order_id, decision_id FROM intents JOIN decisions USING (decision_id)"
+        " WHERE decisions.number > intents.number ORDER BY intents.number"
+    ):
+        yield f"order {row['client_order_id']} was written down before its decision {row['decision_id']}"
     for table, what in (("requests", "request"), ("updates", "update"), ("fills", "fill")):
         for row in view.rows(
-            f"SELECT t.number, t.client_order_id FROM {table} t WHERE t.client_order_id <> '' AND NOT EXISTS"  # noqa: S608  our names
-            " (SELECT 1 FROM intents i WHERE i.client_order_id = t.client_order_id) ORDER BY t.number"
+            f"SELECT t.number, t.client_order_id, i.number AS intended FROM {table} t"  # noqa: S608  our names
+            " LEFT JOIN intents i ON i.client_order_id = t.client_order_id"
+            " WHERE t.client_order_id <> '' AND (i.number IS NULL OR i.number > t.number) ORDER BY t.number"
         ):
-            if table == "requests" or run_of(row["client_order_id"]) in runs:
-                yield f"{what} {row['number']} is about order {row['client_order_id']}, whose intent is not on file"
-    for table, what in (("updates", "update"), ("fills", "fill")):
-        for row in view.rows(
-            f"SELECT t.number, t.ts_ns, i.client_order_id, i.ts_ns AS intended FROM {table} t"  # noqa: S608  our names
-            " JOIN intents i ON i.client_order_id = t.client_order_id WHERE t.ts_ns > 0 AND t.ts_ns < i.ts_ns - ?"
-            " ORDER BY t.number",
-            (CLOCK_SLACK_NS,),
-        ):
-            times = f"{stamp(row['ts_ns'])}, before its intent at {stamp(row['intended'])}"
-            yield f"{what} {row['number']} of order {row['client_order_id']} is of {times}"
+            told = f"{what} {row['number']} is about order {row['client_order_id']}"
+            if row["intended"] is not None:
+                yield f"{told}, whose intent was written down later"
+            elif table == "requests" or run_of(row["client_order_id"]) in runs:
+                yield f"{told}, whose intent is not on file"
 
 
 # Fills.
@@ -164,10 +181,11 @@ def _fills_within_orders(view: JournalView) -> Iterator[str]:
 
 
 def _positions(view: JournalView) -> Iterator[str]:
-    """Each fill's position is the sum of all before it."""
-    held: dict[tuple[str, str], int] = {}
+    """Each fill's position is the sum of all before it; in a replay, of its own."""
+    held: dict[tuple[str, str, int], int] = {}
+    replays = view.replays()
     for row in view.rows("SELECT * FROM fills ORDER BY number"):
-        account = row["symbol"], row["account"]
+        account = row["symbol"], row["account"], row["run"] if row["run"] in replays else 0
         held[account] = held.get(account, 0) + row["side"] * row["quantity"]
         if row["position"] != held[account]:
             yield (
@@ -186,12 +204,11 @@ def _last_state(view: JournalView) -> Iterator[str]:
     traded = last["config"].get("instrument")
     if last["how"] in {None, "killed"} or last["how"].startswith("failed") or traded is None:
         return
-    sums = "SELECT COALESCE(SUM(side * quantity), 0) FROM fills WHERE symbol = ? AND account = ? AND ts_ns < ?"
-    account = traded["symbol"], traded["trade_account"]
     # What filled while the daemon was leaving was booked after its last state.
-    before, after = (view.value(sums, (*account, until)) for until in (equity["ts_ns"], 2**63 - 1))
-    if equity["position"] not in {before, after}:
-        yield f"run {last['run_id']} ended with position {equity['position']:+d}, its fills make {after:+d}"
+    sums = "SELECT COALESCE(SUM(side * quantity), 0) FROM fills WHERE symbol = ? AND account = ? AND number < ?"
+    found = view.value(sums, (traded["symbol"], traded["trade_account"], equity["number"]))
+    if equity["position"] != found:
+        yield f"run {last['run_id']} ended with position {equity['position']:+d}, its fills make {found:+d}"
 
 
 # Round trips.
@@ -225,16 +242,15 @@ def _differences(trip: Trip, trade: Trade) -> Iterator[str]:
 
 
 def _money(view: JournalView) -> Iterator[str]:
-    """Gross, costs and profit of each trade, folded anew from its fills."""
-    known: dict[str, Instrument | None] = {}
+    """Gross, costs and profit of each trade, folded anew from its fills, at the rates of the run that booked it."""
+    rates = {row["number"]: (row["point_value"], row["cost_per_side"]) for row in view.rows("SELECT * FROM runs")}
+    booked_by = {row["trade_id"]: row["run"] for row in view.rows("SELECT trade_id, run FROM trades")}
     for trip, trade in paired(trips(view), view.trades()):
-        if trip is None or trade is None:
+        if trip is None or trade is None or booked_by[trade.trade_id] not in rates:
             continue
-        product = known.setdefault(trip.symbol, _product(trip.symbol))
-        if product is None:
-            continue
-        gross = float(trip.cash) * product.point_value
-        costs = trip.traded * product.cost_per_side
+        point_value, cost_per_side = rates[booked_by[trade.trade_id]]
+        gross = float(trip.cash) * point_value
+        costs = trip.traded * cost_per_side
         for name, booked, found in (
             ("gross", trade.gross, gross),
             ("costs", trade.costs, costs),
@@ -242,21 +258,6 @@ def _money(view: JournalView) -> Iterator[str]:
         ):
             if not abs(booked - found) < CENT:
                 yield f"trade {trade.trade_id} says {name} {booked:.2f}, its fills make {found:.2f}"
-
-
-def _unknown_products(view: JournalView) -> Iterator[str]:
-    try:
-        symbols = [row["symbol"] for row in view.rows("SELECT DISTINCT symbol FROM trades ORDER BY symbol")]
-    except JournalError:
-        return  # said by the checks
-    yield from (symbol for symbol in symbols if _product(symbol) is None)
-
-
-def _product(symbol: str) -> Instrument | None:
-    try:
-        return instrument(symbol)
-    except UsageError:
-        return None
 
 
 def _run_ids(view: JournalView) -> set[str]:
@@ -268,10 +269,12 @@ _Check = Callable[[JournalView], Iterator[Any]]
 _CHECKS: Final[dict[str, _Check]] = {
     "the file is whole": _integrity,
     "every run but the last has ended": _runs,
+    "every row is of a run": _runs_of_rows,
     "no client order id was used twice": _unique_orders,
     "no execution was booked twice": _unique_executions,
     "every order has its decision": _attributed_orders,
     "intents come first": _intended_first,
+    "features are whole": _features,
     "fills make sense": _fills_make_sense,
     "no order filled beyond its quantity": _fills_within_orders,
     "positions follow from the fills": _positions,

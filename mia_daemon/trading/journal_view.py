@@ -13,10 +13,10 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from mia_daemon.clock import iso_utc
+from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
-from mia_daemon.trading.journal_file import explain
+from mia_daemon.trading.journal_file import check_version, explain
 from mia_daemon.trading.journal_reading import JournalReader, OpenOrder
-from mia_daemon.trading.journal_schema import APPLICATION_ID, VERSION
 
 Row = dict[str, Any]
 
@@ -68,6 +68,12 @@ class JournalView(JournalReader):
         """Those not known to be done, oldest first."""
         return tuple(self._open_orders())
 
+    def replays(self) -> frozenset[int]:
+        """Numbers of the runs that were replays: each begins flat, whatever stands in the journal."""
+        return frozenset(
+            row["number"] for row in self.rows("SELECT number FROM runs WHERE mode = ?", (Mode.REPLAY.value,))
+        )
+
     def runs(self) -> list[Row]:
         """All runs, oldest first, their configuration decoded."""
         found = []
@@ -83,8 +89,11 @@ def _open(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise explain(path, error) from error
     try:
-        _check(path, db)
-    except BaseException:
+        check_version(path, db, "this program reads")
+    except sqlite3.Error as error:
+        db.close()
+        raise explain(path, error) from error
+    except JournalError:
         db.close()
         raise
     return db
@@ -112,21 +121,6 @@ def _snapshot(uri: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _check(path: Path, db: sqlite3.Connection) -> None:
-    try:
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise explain(path, error) from error
-    if application != APPLICATION_ID:
-        raise JournalError(f"{path} is an SQLite file but no journal: see --mode, --var and --file")
-    if version != VERSION:
-        raise JournalError(
-            f"journal {path} has version {version}, this program reads version {VERSION}:"
-            " read it with the mia-daemon that wrote it"
-        )
 
 
 def run_of(identifier: str) -> str:

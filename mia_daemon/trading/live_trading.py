@@ -198,11 +198,12 @@ class TradingSession:
         """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
         rooms, now, window = self._rooms, self._clock.monotonic_ns, signal.window
         delays = self._delays(window)
-        situation = rooms.executor.situation(self._entries(signal, delays))
+        asked = self._entries(signal, delays)
+        situation = rooms.executor.situation(asked or ALLOWED)
         started = now()
         decision = rooms.loop.decide(window, signal.prediction, signal.account, situation)
         decided = now()
-        verdict = rooms.executor.execute(decision, window.born_ns, delays)
+        verdict = rooms.executor.execute(decision, window.born_ns, delays, asked)
         self._executor.add(now() - decided)
         self._loop.add(decided - started)
         # What nobody waits for comes after the orders have left.
@@ -219,11 +220,11 @@ class TradingSession:
         waited_ns = self._clock.monotonic_ns() - window.born_ns if window.born_ns else 0
         return Delays(self._inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
 
-    def _entries(self, signal: Signal, delays: Delays) -> Verdict:
-        """What risk and the trade window say of a new position now; they are asked when the signal would open one."""
+    def _entries(self, signal: Signal, delays: Delays) -> Verdict | None:
+        """What risk and the trade window say of a new position now; None when the signal would open none."""
         rooms, now = self._rooms, self._clock.monotonic_ns
         if not rooms.loop.wants_entry(signal.prediction, signal.account):
-            return ALLOWED
+            return None
         started = now()
         window = self._age_verdict(signal.window) or rooms.window_filter.check(signal.window.ts_ns)
         filtered = now()

@@ -1,5 +1,7 @@
 """Brings the position toward a decision's target, as far as that means opening; closing is the keeper's."""
 
+from typing import Final, NamedTuple
+
 from mia_daemon.config import DecisionSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.instruments import Instrument
@@ -12,11 +14,31 @@ from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
 from mia_daemon.trading.ledger import Ledger, Origin
 from mia_daemon.trading.order_desk import OrderDesk, TellFacts, Warn
+from mia_daemon.trading.orders import WorkingOrder
 from mia_daemon.trading.position_keeper import PositionKeeper
 from mia_daemon.trading.touch import Market
 
 Outcome = tuple[Bracket | None, Verdict]
 """The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was."""
+
+
+class Plan(NamedTuple):
+    """What a decision asks for now. It is written down with the decision before any of it happens.
+
+    Attributes:
+        verdict: on the entry that it asks for; None when it asks for none.
+        bracket: to be sent; None when nothing is.
+        stale: entries on the other side, to be cancelled.
+        close: why the position is to be closed; "" when it is not.
+    """
+
+    verdict: Verdict | None = None
+    bracket: Bracket | None = None
+    stale: tuple[WorkingOrder, ...] = ()
+    close: str = ""
+
+
+NOTHING: Final = Plan()
 
 
 class PositionOpener:
@@ -59,42 +81,54 @@ class PositionOpener:
         self._stop_distance = settings.stop_ticks * tick
         self._target_distance = settings.target_ticks * tick
 
-    def toward(self, decision: Decision, delays: Delays) -> Outcome:
-        """Do what brings the position toward the decision's target now."""
+    def plan(self, decision: Decision, delays: Delays) -> Plan:
+        """What brings the position toward the decision's target now, as far as risk allows it."""
         if decision.action is Action.HOLD or self._keeper.goal:
-            return None, ALLOWED
+            return NOTHING
         if self._working.missing_fills():  # the position is about to change by what has filled already
-            return None, self._risk.check_new_risk(decision.prediction, self._facts(delays))
+            return Plan(self._risk.check_new_risk(decision.prediction, self._facts(delays)))
         position, target = self._ledger.position, decision.target
         if position and target * position <= 0:
-            self._keeper.want_flat(decision.reason, self._market.now_ns)
-            return None, ALLOWED
+            return Plan(close=decision.reason)
         entries = [entry for entry in self._working.with_role(OrderRole.ENTRY) if entry.live]
-        stale = [entry for entry in entries if entry.order.side * target <= 0]
-        for entry in stale:
-            self._desk.cancel(entry, self._market.now_ns)
+        stale = tuple(entry for entry in entries if entry.order.side * target <= 0)
         coming = sum(entry.order.side * entry.open_quantity for entry in entries)
         missing = target - position - coming
         if stale or missing * target <= 0:
-            return None, ALLOWED
-        return self._enter(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), delays)
+            return Plan(stale=stale)
+        return self._entry(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), delays)
 
-    def _enter(self, decision: Decision, side: Side, quantity: int, delays: Delays) -> Outcome:
+    def _entry(self, decision: Decision, side: Side, quantity: int, delays: Delays) -> Plan:
         facts = self._facts(delays)
         if not self._market.touch.known:
-            return None, self._risk.check_new_risk(decision.prediction, facts)
+            return Plan(self._risk.check_new_risk(decision.prediction, facts))
         bracket = self._bracket(side, quantity, decision.decision_id)
         verdict = self._risk.check_entry(bracket, decision.prediction, facts)
         if not verdict.allowed:
             self._warn(f"denied_{verdict.code.value}", Priority.INFO, f"an entry was refused: {verdict}", {})
+            return Plan(verdict)
+        return Plan(verdict, bracket)
+
+    def carry_out(self, plan: Plan, decision: Decision, delays: Delays, *, on_file: bool) -> Outcome:
+        """Do what `plan` made of the decision; nothing is entered when that is not `on_file`."""
+        now_ns, verdict = self._market.now_ns, plan.verdict or ALLOWED
+        if plan.close:
+            self._keeper.want_flat(plan.close, now_ns)
+        self._desk.cancel_all(plan.stale, now_ns)
+        if plan.verdict is not None and not on_file:
+            return None, self._risk.check_new_risk(decision.prediction, self._facts(delays))
+        if plan.bracket is None:
             return None, verdict
+        return self._enter(plan.bracket, verdict, decision, delays)
+
+    def _enter(self, bracket: Bracket, verdict: Verdict, decision: Decision, delays: Delays) -> Outcome:
         self._bookkeeper.origins[decision.decision_id] = Origin(decision.decision_id, decision.prediction.regime_probs)
         try:
             self._desk.send_bracket(bracket, self._market.now_ns)
             self._entries.follow(bracket.entry, decision.prediction, self._market.now_ns)
         except JournalError as error:
             self._breakers.journal_failed(error)
-            return None, self._risk.check_new_risk(decision.prediction, facts)
+            return None, self._risk.check_new_risk(decision.prediction, self._facts(delays))
         self._breakers.trip(self._risk.on_entry_sent(self._market.now_ns))
         return bracket, verdict
 

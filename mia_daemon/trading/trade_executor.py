@@ -37,7 +37,7 @@ from mia_daemon.trading.order_desk import OrderDesk
 from mia_daemon.trading.order_news import OrderNews
 from mia_daemon.trading.orders import WorkingOrders
 from mia_daemon.trading.position_keeper import KeeperPolicy, PositionKeeper
-from mia_daemon.trading.position_opener import PositionOpener
+from mia_daemon.trading.position_opener import NOTHING, PositionOpener
 from mia_daemon.trading.reactor import Reactor
 from mia_daemon.trading.reconciler import Reconciler
 from mia_daemon.trading.server_view import ServerView
@@ -204,6 +204,8 @@ class TradeExecutor:
             pending=not self.settled,
             must_exit=SHUTDOWN if self._stopping else self._reactor.flat_reason,
             entries=entries,
+            trade_id=self._ledger.trade_id,
+            overtrade_risk_score=self._risk.overtrade_risk_score(self._market.now_ns),
         )
 
     # The market and the server.
@@ -222,20 +224,25 @@ class TradeExecutor:
 
     # Decisions.
 
-    def execute(self, decision: Decision, born_ns: int = 0, delays: Delays = NO_DELAYS) -> Verdict:
+    def execute(
+        self, decision: Decision, born_ns: int = 0, delays: Delays = NO_DELAYS, asked: Verdict | None = None
+    ) -> Verdict:
         """Bring the position toward the decision's target.
 
         Args:
             decision: what is wanted, made on the account as of the last `on_market`.
             born_ns: stopwatch reading when the deciding event's bytes arrived; 0 when not known.
             delays: on the way to it; none where they must not matter.
+            asked: what risk said of a new position before the decision was made; None when it was not asked.
 
         Returns:
             The verdict on the entry that it asked for; ALLOWED when it asked for none.
         """
-        self._breakers.write(lambda: self._journal.record_decision(decision))
         with self._reactor.held_back():
-            bracket, verdict = (None, ALLOWED) if self._stopping else self._opener.toward(decision, delays)
+            plan = NOTHING if self._stopping else self._opener.plan(decision, delays)
+            last = plan.verdict or asked
+            on_file = self._breakers.write(lambda: self._journal.record_decision(decision, last))
+            bracket, verdict = self._opener.carry_out(plan, decision, delays, on_file=on_file)
         if bracket is not None:
             if born_ns:
                 self.tick_to_order.add(self._clock.monotonic_ns() - born_ns)

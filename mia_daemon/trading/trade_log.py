@@ -1,27 +1,34 @@
 """The CSV and JSON files in which people and tools read what trading did. The journal is the truth behind them.
 
-Rows go out whole, one `write` each; a JSON file appears whole under its name. Round trips that are in the journal but
-not in the CSV, because the process was killed in between, get their row at the next start (`reconcile`).
+Rows go out whole, one `write` each, and only once the journal has what they tell; a JSON file appears whole under its
+name. What is in the journal but not in the files, because the process was killed in between, is written at the next
+start (`reconcile`).
 """
 
 import csv
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import Decision, RegimeProbs, Trade
+from mia_daemon.risk.throttle import PENALTY_ABOVE
 from mia_daemon.row_file import RowFile
+from mia_daemon.trading.journal_reading import Background, JournalReader, LastRun
 
 TRADES: Final = ("trade_id", "timestamp", "entry_price", "profit", "regime_probs")
 ALPHA_SCORES: Final = ("timestamp", "alpha_score", "regime_probs")
 DECISION_LOG: Final = ("timestamp", "trade_id", "decision", "signal_score", "regime_probs")
 PENALTY_LOG: Final = ("timestamp", "penalty_active", "overtrade_risk_score")
+
+_TAIL: Final = 4096  # bytes: more than a row has
 
 
 class TradeLog:
@@ -48,43 +55,51 @@ class TradeLog:
         self._decisions = RowFile(logs / "decision_log.csv", DECISION_LOG)
         self._penalties = RowFile(logs / "penalty_log.csv", PENALTY_LOG)
         self._penalty_active: bool | None = None
+        self._waiting: deque[tuple[RowFile, str]] = deque()  # rows the journal has not committed yet
 
     def close(self) -> None:
-        for file in (self._trades, self._alpha, self._decisions, self._penalties):
-            file.close()
+        """Write what waits, and let go of the files, also when that fails."""
+        try:
+            self.flush()
+        finally:
+            for file in (self._trades, *self._by_name().values()):
+                file.close()
 
-    def decision(self, decision: Decision, trade_id: str = "") -> None:
+    def _by_name(self) -> dict[str, RowFile]:
+        """The files whose rows are decisions."""
+        return {file.path.stem: file for file in (self._alpha, self._decisions, self._penalties)}
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file whose rows are decisions: where the rows of a run that begins now will begin."""
+        return {name: file.path.stat().st_size for name, file in self._by_name().items()}
+
+    def decision(self, decision: Decision) -> None:
         """A row in alpha_scores.csv (the trade probability) and one in decision_log.csv (the policy's action).
 
-        Args:
-            decision: any, also one to hold.
-            trade_id: of the round trip it belongs to: the open one, or the one an entry opens; "" when there is none.
+        One in penalty_log.csv, when overtrading begins to be penalised or ends to be. All wait for `flush`.
         """
-        said = decision.prediction
-        stamp = iso_utc(decision.ts_ns)
-        # Formatted by hand: with csv.writer the two rows cost three times as much, and there is one for each decision.
-        regimes = '"' + regime_json(said.regime_probs).replace('"', '""') + '"'
-        _append_line(self._alpha, f"{stamp},{_number(said.probability)},{regimes}")
-        _append_line(self._decisions, f"{stamp},{trade_id},{decision.action.value},{_number(said.action)},{regimes}")
+        score = decision.overtrade_risk_score
+        alpha, told = _decision_rows(decision)
+        self._waiting.append((self._alpha, alpha))
+        self._waiting.append((self._decisions, told))
+        if (active := score > PENALTY_ABOVE) is not self._penalty_active:
+            self._penalty_active = active
+            self._waiting.append((self._penalties, _penalty_row(decision.ts_ns, score)))
+
+    def flush(self) -> None:
+        """Write the rows of the decisions so far; to be called when the journal has committed them."""
+        while self._waiting:
+            file, row = self._waiting[0]
+            _append_line(file, row)
+            self._waiting.popleft()
 
     def trade(self, trade: Trade) -> None:
         """A row in the trades file; the journal has the trade on file already."""
         _append(self._trades, _trade_row(trade))
 
-    def snapshot(self, trade: Trade, details: dict[str, Any] | None = None) -> None:
-        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip: half a millisecond.
-
-        Args:
-            trade: a closed one.
-            details: further keys: fills, features, hashes.
-        """
-        self._snapshot(trade, details or {})
-
-    def penalty(self, ts_ns: int, score: float, *, active: bool) -> None:
-        """A row in penalty_log.csv, when `active` is not what the last row said."""
-        if active is not self._penalty_active:
-            self._penalty_active = active
-            _append(self._penalties, (iso_utc(ts_ns), "true" if active else "false", _number(score)))
+    def snapshot(self, trade: Trade, background: Background) -> None:
+        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip: half a millisecond."""
+        _write_json(self._snapshot_path(trade), _snapshot(trade, background))
 
     def risk_snapshot(self, ts_ns: int, snapshot: dict[str, Any]) -> Path:
         """Write risk_snapshots/risk_<time>.json (see RiskController.snapshot); returns its path."""
@@ -92,17 +107,39 @@ class TradeLog:
         _write_json(path, snapshot)
         return path
 
-    def reconcile(self, trades: Iterable[Trade]) -> int:
-        """Write what is missing of `trades`, which the journal knows; returns how many rows were missing."""
+    # What a kill kept from being written.
+
+    def reconcile(self, journal: JournalReader) -> int:
+        """Write what the journal knows and the files lack; returns how many rows were missing.
+
+        Round trips are looked for in all of the journal; decisions in its newest run, if that was killed.
+        """
         written = self._ids_on_file()
         missing = 0
-        for trade in trades:
+        for trade in journal.trades():
             if trade.trade_id not in written:
                 written.add(trade.trade_id)
                 _append(self._trades, _trade_row(trade))
                 missing += 1
             if not self._snapshot_path(trade).exists():
-                self._snapshot(trade, {})
+                self.snapshot(trade, journal.background(trade))
+        run = journal.last_run()
+        return missing if run is None or run.ended else missing + self._reconcile_decisions(journal, run)
+
+    def _reconcile_decisions(self, journal: JournalReader, run: LastRun) -> int:
+        missing = 0
+        last = journal.decisions(run.number, newest_first=True), journal.decisions(run.number, newest_first=True)
+        for rows, file in (
+            ((_decision_rows(decision)[0] for decision in last[0]), self._alpha),
+            ((_decision_rows(decision)[1] for decision in last[1]), self._decisions),
+            (reversed(list(_penalty_rows(journal.decisions(run.number)))), self._penalties),
+        ):
+            since = run.files.get(file.path.stem)
+            if since is None:
+                continue
+            for row in _missing(rows, file.path, since):
+                _append_line(file, row)
+                missing += 1
         return missing
 
     def _ids_on_file(self) -> set[str]:
@@ -112,25 +149,51 @@ class TradeLog:
     def _snapshot_path(self, trade: Trade) -> Path:
         return self._snapshots / f"trade_{trade.trade_id}.json"
 
-    def _snapshot(self, trade: Trade, details: dict[str, Any]) -> None:
-        known = {
-            "trade_id": trade.trade_id,
-            "timestamp": iso_utc(trade.exit_ns),
-            "entry_price": trade.entry_price,
-            "profit": trade.profit,
-            "symbol": trade.symbol,
-            "side": trade.side.name.lower(),
-            "quantity": trade.quantity,
-            "entry_time": iso_utc(trade.entry_ns),
-            "exit_time": iso_utc(trade.exit_ns),
-            "exit_price": trade.exit_price,
-            "exit_reason": trade.exit_reason,
-            "gross": trade.gross,
-            "costs": trade.costs,
-            "regime_probs": trade.regime_probs._asdict(),
-            "decision_id": trade.decision_id,
-        }
-        _write_json(self._snapshot_path(trade), details | known)
+
+def _missing(newest_first: Iterable[str], path: Path, since: int) -> list[str]:
+    """The rows after the last one that the file has; none where the file was begun anew, or tells of something else."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(since, size - _TAIL))
+        tail = file.read().decode().splitlines()
+    if size < since:
+        return []
+    rows: list[str] = []
+    for row in newest_first:
+        if tail and row == tail[-1]:
+            return rows[::-1]
+        rows.append(row)
+    return [] if tail else rows[::-1]
+
+
+def _snapshot(trade: Trade, background: Background) -> dict[str, Any]:
+    """The same whenever it is made: all of it is in the journal."""
+    values = background.values
+    return {
+        "fills": [asdict(fill) for fill in background.fills],
+        "bundle": background.bundle,
+        "bundle_sha256": background.bundle_sha256,
+        "features": {name: _finite(float(values[at])) for name, at in background.shown.items() if at < len(values)},
+        "trade_id": trade.trade_id,
+        "timestamp": iso_utc(trade.exit_ns),
+        "entry_price": trade.entry_price,
+        "profit": trade.profit,
+        "symbol": trade.symbol,
+        "side": trade.side.name.lower(),
+        "quantity": trade.quantity,
+        "entry_time": iso_utc(trade.entry_ns),
+        "exit_time": iso_utc(trade.exit_ns),
+        "exit_price": trade.exit_price,
+        "exit_reason": trade.exit_reason,
+        "gross": trade.gross,
+        "costs": trade.costs,
+        "regime_probs": trade.regime_probs._asdict(),
+        "decision_id": trade.decision_id,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def regime_json(probabilities: RegimeProbs) -> str:
@@ -139,6 +202,31 @@ def regime_json(probabilities: RegimeProbs) -> str:
         return '{"range": null, "trend": null, "defensive": null}'
     in_range, trend, defensive = probabilities
     return f'{{"range": {in_range:.6g}, "trend": {trend:.6g}, "defensive": {defensive:.6g}}}'
+
+
+def _decision_rows(decision: Decision) -> tuple[str, str]:
+    """In alpha_scores.csv and in decision_log.csv.
+
+    Formatted by hand: with csv.writer the two cost three times as much, and there is one of each for each decision.
+    """
+    said = decision.prediction
+    stamp = iso_utc(decision.ts_ns)
+    regimes = '"' + regime_json(said.regime_probs).replace('"', '""') + '"'
+    told = f"{decision.trade_id},{decision.action.value},{_number(said.action)}"
+    return f"{stamp},{_number(said.probability)},{regimes}", f"{stamp},{told},{regimes}"
+
+
+def _penalty_row(ts_ns: int, score: float) -> str:
+    return f"{iso_utc(ts_ns)},{'true' if score > PENALTY_ABOVE else 'false'},{_number(score)}"
+
+
+def _penalty_rows(decisions: Iterable[Decision]) -> Iterator[str]:
+    before = None
+    for decision in decisions:
+        score = decision.overtrade_risk_score
+        if (active := score > PENALTY_ABOVE) is not before:
+            before = active
+            yield _penalty_row(decision.ts_ns, score)
 
 
 def _trade_row(trade: Trade) -> tuple[object, ...]:

@@ -45,6 +45,8 @@ class Situation:
         must_exit: why any position is to be closed now ("halted", "operator", …); "" when it is not.
         entries: what risk and the trade window say of a new position at this moment; the first denial. Not read when
             the signal would open none.
+        trade_id: of the open round trip; "" when flat.
+        overtrade_risk_score: of the minute before: 0 … 1.
     """
 
     bid: float = math.nan
@@ -52,6 +54,8 @@ class Situation:
     pending: bool = False
     must_exit: str = ""
     entries: Verdict = ALLOWED
+    trade_id: str = ""
+    overtrade_risk_score: float = 0.0
 
 
 NOTHING_SPECIAL: Final = Situation()
@@ -126,6 +130,8 @@ def decide(
         bid=situation.bid,
         ask=situation.ask,
         context=context,
+        trade_id=situation.trade_id,
+        overtrade_risk_score=situation.overtrade_risk_score,
     )
 
 

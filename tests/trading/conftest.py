@@ -101,8 +101,11 @@ class Rig:
             version="0",
             config={},
             config_sha256="",
+            bundle_name="",
             bundle_sha256="",
             catalogue_sha256="",
+            point_value=self.instrument.point_value,
+            cost_per_side=self.instrument.cost_per_side,
         )
         self.run_id = run_id
         recovered = self.journal.recover(self.instrument.symbol, "Sim1", 0)

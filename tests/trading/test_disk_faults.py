@@ -64,16 +64,17 @@ def full(journal):
 
 
 FILLERS = (
-    "INSERT INTO equity (ts_ns, equity, peak, position, unrealized, realized_today) VALUES (?, 0, 0, 0, 0, 0)",
+    """INSERT INTO equity (number, ts_ns, equity, peak, position, unrealized, realized_today)
+    VALUES (19000000000 + ?, 0, 0, 0, 0, 0, 0)""",
     """INSERT INTO decisions VALUES
-    ('~' || ?, 0, 0, 'hold', 0, '', NULL, NULL, NULL, NULL, NULL, '', NULL, '', NULL, NULL, '{}')""",
+    ('~' || ?, 10000000000, 0, 0, 'hold', 0, '', NULL, NULL, NULL, NULL, NULL, '', NULL, '', NULL, NULL, '{}', NULL,
+    NULL, 0, '')""",
 )
 
 
 @contextmanager
 def written_by_another(journal):
     """Somebody's tool holds the file."""
-    journal._db.execute("PRAGMA busy_timeout = 1")  # the test needn't wait for it
     with closing(sqlite3.connect(journal.path, isolation_level=None)) as intruder:
         intruder.execute("BEGIN IMMEDIATE")
         yield

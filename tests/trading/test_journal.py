@@ -8,7 +8,10 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing, contextmanager
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,8 +34,13 @@ from mia_daemon.records import (
     Side,
     Trade,
 )
-from mia_daemon.risk.codes import Latch, RiskCode
+from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
+from mia_daemon.trading import journal as journal_module
 from mia_daemon.trading.journal import Journal, RequestKind
+from mia_daemon.trading.journal_file import PATIENCE_MS
+from mia_daemon.trading.journal_latches import pending_path, read_pending
+from mia_daemon.trading.journal_reading import LastRun
+from mia_daemon.trading.journal_schema import NUMBERED, PER_RUN
 from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
 
 ES = instrument("ESZ26_FUT_CME")
@@ -43,19 +51,24 @@ START = 1_790_000_000_000_000_000
 @pytest.fixture
 def journal(tmp_path):
     opened = Journal(tmp_path / "journal" / "paper.db", durable=False)
+    begin(opened)
     yield opened
     opened.close()
 
 
 def reopened(journal):
+    """The next run on it."""
     journal.close()
-    return Journal(journal.path, durable=False)
+    again = Journal(journal.path, durable=False)
+    begin(again)
+    return again
 
 
-def begin(journal, started_ns=START):
+def begin(journal, started_ns=START, mode="paper"):
     return journal.begin_run(
-        mode="paper", started_ns=started_ns, version="0.1.0", config={"a": 1}, config_sha256="c", bundle_sha256="b",
-        catalogue_sha256="f",
+        mode=mode, started_ns=started_ns, version="0.1.0", config={"a": 1}, config_sha256="c", bundle_name="n",
+        bundle_sha256="b", catalogue_sha256="f", point_value=50.0, cost_per_side=2.0, shown={"first": 0, "last": 349},
+        files={"decision_log": 7},
     )  # fmt: skip
 
 
@@ -104,22 +117,63 @@ def test_runs_begun_in_the_same_second_have_different_short_names(journal):
     names = []
     for _ in range(5):
         names.append(begin(journal))
-        journal = reopened(journal)  # as after a kill: no run was ended
+        journal.close()  # as after a kill: no run was ended
+        journal = Journal(journal.path, durable=False)
     assert len(set(names)) == 5
     assert all(len(name) <= 12 and name.isalnum() for name in names)
     sealed = rows(journal, "SELECT how, ended_ns FROM runs ORDER BY number")
-    assert sealed == [("killed", START)] * 4 + [(None, None)]
+    assert sealed == [("killed", START)] * 5 + [(None, None)]
     journal.close()
 
 
 def test_a_run_remembers_what_it_ran_with_and_how_it_ended(journal):
     name = begin(journal)
     journal.end_run(name, START + 5, "stop")
-    assert rows(journal, "SELECT run_id, mode, version, config, config_sha256, bundle_sha256, how FROM runs") == [
-        (name, "paper", "0.1.0", '{"a":1}', "c", "b", "stop")
+    columns = (
+        "run_id, mode, version, config, config_sha256, bundle_name, bundle_sha256, point_value, cost_per_side, how"
+    )
+    assert rows(journal, f"SELECT {columns} FROM runs WHERE number = 2") == [
+        (name, "paper", "0.1.0", '{"a":1}', "c", "n", "b", 50.0, 2.0, "stop")
     ]
+    assert journal.last_run() == LastRun(2, ended=True, files={"decision_log": 7})
     begin(journal)
-    assert rows(journal, "SELECT how FROM runs ORDER BY number") == [("stop",), (None,)]
+    assert rows(journal, "SELECT how FROM runs ORDER BY number") == [("killed",), ("stop",), (None,)]
+    assert journal.last_run() == LastRun(3, ended=False, files={"decision_log": 7})
+
+
+def test_rows_of_all_tables_are_numbered_in_the_order_in_which_they_were_told(journal):
+    """Also over runs, and whatever the clocks say: each number names its run."""
+    told = []
+    for run in (1, 2):
+        journal.record_decision(decision(f"d{run}", ts_ns=900))
+        journal.record_intent([order(f"o{run}"), order(f"s{run}", role=OrderRole.STOP)], 800)
+        journal.record_request(f"o{run}", RequestKind.CANCEL, 700)
+        journal.record_update(update(f"o{run}", OrderStatus.WORKING, ts_ns=600))
+        journal.record_fill(fill(f"x{run}", f"o{run}", ts_ns=500))
+        journal.record_trade(trade(f"t{run}"))
+        journal.record_equity(400, 1.0, 1.0, 0, 0.0, 0.0)
+        journal.record_alert(Alert(300, "a", Priority.INFO, "t"))
+        journal.record_command(200, "halt", "me", "done", event_ns=190)
+        journal.set_latch(Latch(list(RiskCode)[-run], 100))
+        told += ["decisions", "intents", "intents", "requests", "updates", "fills", "trades", "equity", "alerts"]
+        told += ["commands", "latches"]
+        if run == 1:
+            journal = reopened(journal)
+    assert set(told) == set(NUMBERED)
+    every = " UNION ALL ".join(f"SELECT number, run, '{table}' FROM {table}" for table in NUMBERED)
+    found = rows(journal, f"SELECT * FROM ({every}) ORDER BY number")
+    assert [table for _, _, table in found] == told
+    assert [number - run * PER_RUN for number, run, _ in found] == [*range(1, 12)] * 2
+    assert [run for _, run, _ in found] == [1] * 11 + [2] * 11
+    assert rows(journal, "SELECT ts_ns, event_ns FROM commands") == [(200, 190)] * 2
+    journal.close()
+
+
+def test_nothing_is_recorded_before_a_run_is_begun(tmp_path):
+    early = Journal(tmp_path / "a.db", durable=False)
+    with pytest.raises(JournalError, match="before a run was begun"):
+        early.record_intent([order("o1")], 1)
+    early.close()
 
 
 # ------------------------------------------------------------------------------------- what is on file, and from when
@@ -212,8 +266,6 @@ def test_trades_come_back_as_they_went_in(journal):
 
 
 def test_numbers_from_numpy_are_taken_as_they_come(journal):
-    import numpy as np
-
     said = Prediction(RegimeProbs(*np.array([0.5, 0.25, 0.25], np.float32)), np.float32(0.5), np.float32(0.75), "p",
                       np.float32(0), "")  # fmt: skip
     journal.record_decision(Decision("d", 1, 1, Action.HOLD, 0, "x", said, np.float64(1), np.float64(2), {}))
@@ -238,6 +290,175 @@ def test_latches_hold_until_cleared_and_history_stays(journal):
         ("daily_loss", 3, 5, "uid 1000"), ("daily_loss", 3, None, None)
     ]  # fmt: skip
     journal.close()
+
+
+def pending(journal):
+    return [latch.code for latch in read_pending(journal.path)]
+
+
+LOSS = Latch(RiskCode.DAILY_LOSS, 3, {"result": -1000.0})
+
+
+@contextmanager
+def held(journal):
+    """Somebody's tool writes to the file."""
+    with closing(sqlite3.connect(journal.path, isolation_level=None)) as intruder:
+        intruder.execute("BEGIN IMMEDIATE")
+        yield
+        intruder.execute("ROLLBACK")
+
+
+def test_a_latch_that_cannot_be_journaled_survives_the_restart_all_the_same(journal):
+    size = pending_path(journal.path).stat().st_size
+    with held(journal):
+        with pytest.raises(JournalError, match="another program writes to it"):
+            journal.set_latch(LOSS)
+        assert journal.keep_latch(Latch(RiskCode.HALTED, 4, {"by": "journal"}))
+        assert pending(journal) == [RiskCode.DAILY_LOSS, RiskCode.HALTED]
+    assert pending_path(journal.path).stat().st_size == size  # it had its room before the disk was full
+    journal = reopened(journal)
+    assert journal.latches() == (LOSS, Latch(RiskCode.HALTED, 4, {"by": "journal"}))
+    assert pending(journal) == []
+    journal.close()
+
+
+def test_a_latch_kept_beside_the_journal_is_lifted_with_the_others(journal):
+    journal.keep_latch(LOSS)
+    journal.keep_latch(Latch(RiskCode.HALTED, 4))
+    with journal.booking():
+        assert journal.clear_latch(RiskCode.DAILY_LOSS, 5, "uid 7")
+        assert len(pending(journal)) == 2  # what is not committed yet is not forgotten
+    assert pending(journal) == []
+    assert [latch.code for latch in journal.latches()] == [RiskCode.HALTED]
+    assert rows(journal, "SELECT code, cleared_by FROM latches ORDER BY number") == [
+        ("daily_loss", "uid 7"), ("halted", None)
+    ]  # fmt: skip
+
+
+def test_a_lift_that_is_not_committed_lifts_nothing(journal):
+    journal.keep_latch(LOSS)
+    with held(journal), pytest.raises(JournalError):
+        journal.clear_latch(RiskCode.DAILY_LOSS, 5, "uid 7")
+    assert pending(journal) == [RiskCode.DAILY_LOSS]
+    journal = reopened(journal)
+    assert [latch.code for latch in journal.latches()] == [RiskCode.DAILY_LOSS]
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"[{", b"{}x", b'[{"code": "nonsense", "ts_ns": 1, "context": {}}]', b"[7]", b"\xff"]
+)
+def test_pending_latches_that_cannot_be_read_are_a_halt(journal, content):
+    pending_path(journal.path).write_bytes(content)
+    assert pending(journal) == [RiskCode.HALTED]
+    journal = reopened(journal)
+    (latch,) = journal.latches()
+    assert (latch.code, "can't be read" in latch.context["by"]) == (RiskCode.HALTED, True)
+    journal.close()
+
+
+def test_where_even_that_file_cannot_be_written_it_is_said(journal, monkeypatch):
+    def refuse(*_args):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert not journal.keep_latch(LOSS)
+
+
+# ------------------------------------------------------------------------------------------ what explains a decision
+
+
+VALUES = np.linspace(-1, 1, 350, dtype=np.float32)
+
+
+def test_a_decision_is_on_file_with_risks_last_word_the_score_and_the_open_trade(journal):
+    denied = Verdict(RiskCode.STALE_PRICE, {"age_s": 9.0})
+    journal.record_decision(replace(decision("d1"), trade_id="d0", overtrade_risk_score=0.25), denied)
+    journal.record_decision(decision("d2"), ALLOWED)
+    journal.record_decision(decision("d3"))
+    journal.commit()
+    columns = "verdict, verdict_context, overtrade_risk_score, trade_id"
+    assert rows(journal, f"SELECT {columns} FROM decisions ORDER BY number") == [
+        ("stale_price", '{"age_s":9.0}', 0.25, "d0"), ("ok", "{}", 0.0, ""), (None, None, 0.0, "")
+    ]  # fmt: skip
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=5)
+        | st.lists(st.integers(), max_size=2),
+        max_size=4,
+    )
+)
+def test_a_context_is_written_as_json_writes_it(context):
+    assert journal_module._json(context) == json.dumps(context, separators=(",", ":"))
+
+
+def test_decisions_come_back_as_they_went_in(journal):
+    run_id = begin(journal)
+    made = [
+        replace(
+            decision(f"{run_id}-{n}"), seq=n, bid=6000.0 + n, ask=6001.0, trade_id="t" * n, overtrade_risk_score=n / 2
+        )
+        for n in range(12)
+    ]
+    for one in made:
+        journal.record_decision(one)
+    assert list(journal.decisions(2)) == made
+    assert list(journal.decisions(2, newest_first=True)) == made[::-1]
+    assert list(journal.decisions(1)) == []
+
+
+def test_what_led_to_a_trade_is_found_again_also_in_a_later_run(journal):
+    run_id = begin(journal)
+    name = f"{run_id}-1"
+    journal.record_decision(decision(name))
+    journal.record_intent([order("o1", decision=name)], 1)
+    journal.record_features(name, VALUES)
+    assert len(rows(journal, "SELECT * FROM features")) == 1  # at once: a kill may be near
+    before = [fill("w1", "x", Side.SELL), fill("w2", "x")]
+    other = fill("other", symbol="OTHER")
+    made = [fill("x1", "o1"), fill("x2", "o1"), fill("x3", "o1", Side.SELL)]
+    for one in (*before, made[0], other, made[1]):
+        journal.record_fill(one)
+    journal = reopened(journal)
+    journal.record_fill(made[2])
+    closing_fill = fill("x4", "o2", Side.SELL, quantity=3)  # turns the position
+    with journal.booking():
+        journal.record_fill(closing_fill)
+        journal.record_trade(replace(trade("t1"), decision_id=name))
+    with journal.booking():
+        journal.record_fill(fill("x5", "o3", quantity=2))
+        journal.record_trade(replace(trade("t2"), side=Side.SELL, decision_id=""))
+    first, second = (journal.background(one) for one in journal.trades())
+    assert first.fills == (*made, closing_fill)
+    assert (first.bundle, first.bundle_sha256, first.catalogue_sha256) == ("n", "b", "f")
+    assert first.shown == {"first": 0, "last": 349}
+    assert first.values.dtype == np.float32
+    assert first.values.tolist() == VALUES.tolist()
+    assert [one.execution_id for one in second.fills] == ["x4", "x5"]
+    assert (second.bundle, len(second.values)) == ("", 0)
+    assert journal.background(trade("unknown")).fills == ()
+    journal.close()
+
+
+def test_features_of_a_decision_that_is_not_on_file_are_not_kept(journal):
+    journal.record_features("nobody", VALUES)
+    assert rows(journal, "SELECT * FROM features") == []
+
+
+def test_a_replay_begins_flat_whatever_stands_in_its_journal(journal):
+    journal.record_fill(fill("x1"))
+    begin(journal, mode="replay")
+    journal.record_fill(fill("x2", side=Side.SELL, quantity=2))
+    begin(journal, mode="replay")
+    journal.record_fill(fill("x3"))
+    assert rows(journal, "SELECT position FROM fills ORDER BY number") == [(1,), (-2,), (1,)]
 
 
 # ------------------------------------------------------------------------------------------------------------ recovery
@@ -407,6 +628,7 @@ def test_however_often_it_is_killed_the_account_is_as_if_it_had_not_been(tmp_pat
     """One account is never interrupted; the other is killed after any fill, also before it recorded the trade."""
     path = tmp_path_factory.mktemp("j") / "a.db"
     journal = Journal(path, durable=False)
+    begin(journal)
     steady = Ledger(ES, 50_000.0)
     account = Account(journal, 0)
     trades, ts_ns, day_start_ns = [], 0, 0
@@ -422,8 +644,7 @@ def test_however_often_it_is_killed_the_account_is_as_if_it_had_not_been(tmp_pat
         trades += steady.apply(one, Origin(f"d{n}", PROBS), "entry")
         account.book(one, killed_before_the_trade=kill)
         if kill:
-            journal.close()
-            journal = Journal(path, durable=False)
+            journal = reopened(journal)
             account = Account(journal, day_start_ns)
         expected = (
             steady.position, steady.average_price, pytest.approx(steady.realized_today), steady.equity, steady.trade_id
@@ -453,7 +674,7 @@ def test_a_second_writer_is_refused_by_name_while_readers_are_welcome(journal):
     begin(journal)
     with pytest.raises(JournalError, match=f"is in use by process {os.getpid()}"):
         Journal(journal.path, durable=False)
-    assert len(rows(journal, "SELECT * FROM runs")) == 1
+    assert len(rows(journal, "SELECT * FROM runs")) == 2
     journal.close()
     Journal(journal.path, durable=False).close()
 
@@ -495,6 +716,35 @@ def test_another_program_that_writes_is_an_error_in_words(journal):
     journal.record_intent([order("o1")], 1)
 
 
+def patience_ms(journal):
+    return journal._db.execute("PRAGMA busy_timeout").fetchone()[0]
+
+
+def test_a_file_that_is_held_is_waited_for_once_and_not_for_long(journal):
+    assert 0 < patience_ms(journal) == PATIENCE_MS <= 50
+    with held(journal):
+        for _ in range(2):
+            with pytest.raises(JournalError):
+                journal.record_request("o1", RequestKind.CANCEL, 1)
+            assert patience_ms(journal) == 0
+    journal.record_request("o1", RequestKind.CANCEL, 1)
+    assert patience_ms(journal) == PATIENCE_MS
+
+
+def test_a_commit_that_fails_at_the_end_keeps_neither_the_file_nor_the_lock(journal, monkeypatch):
+    def fail():
+        raise JournalError("the disk is full")
+
+    journal.record_decision(decision())
+    monkeypatch.setattr(journal, "commit", fail)
+    with pytest.raises(JournalError, match="the disk is full"):
+        journal.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        journal._db.execute("SELECT 1")
+    journal.close()  # again does no harm
+    Journal(journal.path, durable=False).close()
+
+
 def test_a_full_disk_is_an_error_in_words_and_loses_nothing_committed(journal):
     journal.record_intent([order("o0")], 1)
     pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
@@ -526,7 +776,7 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path, content, 
     assert path.read_bytes() == content
 
 
-def test_anothers_database_and_another_version_are_refused(tmp_path):
+def test_anothers_database_is_refused(tmp_path):
     path = tmp_path / "foreign.db"
     foreign = sqlite3.connect(path)
     foreign.execute("CREATE TABLE clusters (cluster_id INTEGER PRIMARY KEY)")
@@ -534,13 +784,29 @@ def test_anothers_database_and_another_version_are_refused(tmp_path):
     foreign.close()
     with pytest.raises(JournalError, match="no journal: move it away"):
         Journal(path, durable=False)
-    newer = tmp_path / "newer.db"
-    Journal(newer, durable=False).close()
-    with sqlite3.connect(newer) as db:
-        db.execute("PRAGMA user_version = 2")
-    db.close()
-    with pytest.raises(JournalError, match="has version 2, this daemon writes version 1"):
-        Journal(newer, durable=False)
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        (3, "run the daemon that wrote it, or move it away to start anew"),
+        (1, "once the account is flat and no order works, move it away, and a new one is begun"),
+    ],
+)
+def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, version, advice):
+    """Also where a killed daemon left its last commits in the log beside it."""
+    path, kept = tmp_path / "paper.db", tmp_path / "kept.db"
+    journal = Journal(path, durable=False)
+    begin(journal)
+    journal._db.execute(f"PRAGMA user_version = {version}")
+    for suffix in ("", "-wal"):
+        kept.with_name(kept.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
+    journal.close()
+    before = [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")]
+    assert len(before[1]) > 4096
+    with pytest.raises(JournalError, match=f"has version {version}, this daemon writes version 2: .*{advice}"):
+        Journal(kept, durable=False)
+    assert [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")] == before
 
 
 def test_a_directory_that_cannot_be_made_is_an_error_in_words(tmp_path):
@@ -570,19 +836,21 @@ CHILD = textwrap.dedent(
     var = Path(sys.argv[1])
     journal = Journal(var / "paper.db", durable=False)
     log = TradeLog(var, simulated=True)
-    log.reconcile(journal.trades())
+    log.reconcile(journal)
     run = journal.begin_run(mode="paper", started_ns=1_790_000_000 * 10**9, version="", config={}, config_sha256="",
-                            bundle_sha256="", catalogue_sha256="")
+                            bundle_name="", bundle_sha256="", catalogue_sha256="", point_value=1.0, cost_per_side=0.0,
+                            files=log.sizes())
     probs = RegimeProbs(0.7, 0.2, 0.1)
     for n in range(1_000_000):
         name = f"{run}-{n}"
         said = Prediction(probs, 0.5, 0.8, "p", 0.0, "")
-        decision = Decision(name, n, n, Action.BUY, 1, "signal", said, 1.0, 2.0, {})
+        decision = Decision(name, n, n * 1000, Action.BUY, 1, "signal", said, 1.0, 2.0, {})
         journal.record_decision(decision)
         order = Order(name + "E", "ES", "Sim1", Side.BUY, 1, OrderType.LIMIT, OrderRole.ENTRY, name, 100.0)
         journal.record_intent([order], n)
         os.write(1, f"intent {name}E\\n".encode())  # acknowledged: it could now be on the wire
-        log.decision(decision, name)
+        log.decision(decision)
+        log.flush()
         side = Side.BUY if n % 2 == 0 else Side.SELL
         journal.record_fill(Fill(n, "x" + name, name + "E", "", "ES", "Sim1", side, 1, 100.0))
         os.write(1, f"fill x{name}\\n".encode())
@@ -616,6 +884,7 @@ def test_killed_at_any_moment_it_keeps_all_it_acknowledged_and_every_file_is_who
     assert len(said["trade"]) > 10
     assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert len(rows(journal, "SELECT * FROM runs WHERE how = 'killed'")) == 5
+    told = rows(journal, "SELECT COUNT(*) FROM decisions")[0][0]
     log = _reconciled(tmp_path, journal)
     for path, columns in log.items():
         lines = path.read_text().splitlines(keepends=True)
@@ -623,6 +892,8 @@ def test_killed_at_any_moment_it_keeps_all_it_acknowledged_and_every_file_is_who
         import csv
 
         assert {len(row) for row in csv.reader(lines)} == {columns}, path
+    for name in ("alpha_scores", "decision_log"):
+        assert len((tmp_path / "logs" / "trading" / f"{name}.csv").read_text().splitlines()) == 1 + told
     trades = (tmp_path / "trades" / "trades_simulated.csv").read_text().splitlines()[1:]
     names = [line.split(",", 1)[0] for line in trades]
     assert len(names) == len(set(names))
@@ -636,8 +907,8 @@ def _reconciled(var, journal):
     from mia_daemon.trading.trade_log import TradeLog
 
     log = TradeLog(var, simulated=True)
-    log.reconcile(journal.trades())
-    assert log.reconcile(journal.trades()) == 0
+    log.reconcile(journal)
+    assert log.reconcile(journal) == 0
     log.close()
     logs = var / "logs" / "trading"
     return {

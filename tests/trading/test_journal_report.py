@@ -93,9 +93,9 @@ def test_long_lists_are_cut_and_say_so(view):
     lines = list(text.summary_lines(many))
     assert "runs      30, the last 10:" in lines
     assert "  and 40 more" in lines
-    found = list(text.finding_lines({"positions": ["wrong"] * 50, "orders": []}, ["a note"]))
-    assert len(found) == 24
-    assert (found[21], found[-1]) == ("  and 30 more: --json has all", "a note")
+    found = list(text.finding_lines({"positions": ["wrong"] * 50, "orders": []}))
+    assert len(found) == 23
+    assert found[21] == "  and 30 more: --json has all"
 
 
 def test_round_trips_are_those_that_were_booked(traded, view):
@@ -139,7 +139,8 @@ def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
     assert (decision["decision_id"], decision["action"], decision["target"]) == (first.decision_id, "buy", 2)
     assert (decision["regime"], decision["probability"], decision["reason"]) == ("range", 0.8, "signal")
     assert decision["observation_sha256"] == "0" * 16
-    assert (facts["risk"]["verdict"], facts["exit_decision"]["reason"]) == ("ok", "faded")
+    assert (decision["verdict"], decision["verdict_context"], decision["overtrade_risk_score"]) == ("ok", {}, 0.0)
+    assert (facts["exit_decision"]["reason"], facts["exit_decision"]["verdict"]) == ("faded", None)
     assert [order["role"] for order in facts["orders"]] == ["entry", "stop", "target"]
     assert sum(fill["quantity"] for fill in facts["fills"]) == 4
     assert facts["fills"][-1]["position"] == 0
@@ -148,7 +149,7 @@ def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
     assert [alert["code"] for alert in facts["alerts"]] == ["wide_spread"]
     assert [run["run"] for run in facts["runs"]] == [traded.run_id]
     lines = "\n".join(text.explanation_lines(facts))
-    for said in (first.trade_id, "closed by faded", "regime range", "risk ok: entry", "execution", "decision to exit"):
+    for said in (first.trade_id, "closed by faded", "regime range", "risk ok", "execution", "decision to exit"):
         assert said in lines
     assert json.loads(json.dumps(facts)) == facts
 
@@ -176,7 +177,7 @@ def test_a_position_of_nobodys_is_explained_as_that(rig):
     (trade,) = rig.notices.trades
     with JournalView(rig.journal.path) as view:
         facts = report.explanation(view, trade.trade_id)
-    assert (facts["decision"], facts["orders"], facts["runs"], facts["risk"]["verdict"]) == (None, [], [], None)
+    assert (facts["decision"], facts["orders"], facts["runs"], facts["features"]) == (None, [], [], {})
     assert [fill["order"] for fill in facts["fills"]] == [None, None]
     lines = "\n".join(text.explanation_lines(facts))
     assert "not on file" in lines
@@ -189,7 +190,7 @@ def test_a_position_of_nobodys_is_explained_as_that(rig):
 def test_the_commands_as_typed(traded, told):
     path = traded.journal.path
     status, lines, said = told("show", "--file", path)
-    assert (status, said, lines[0]) == (0, "", f"journal {path}, version 1")
+    assert (status, said, lines[0]) == (0, "", f"journal {path}, version 2")
     first = traded.notices.trades[0].trade_id
     for words, expected in (
         (("trades",), first),

@@ -90,8 +90,7 @@ def alter(traded):
 async def test_what_trading_wrote_holds_together_also_over_a_restart(traded):
     found = findings(traded)
     assert found.sound, found
-    assert len(found.checks) == 12
-    assert found.notes == ()
+    assert len(found.checks) == 14
     with closing(sqlite3.connect(traded)) as db:
         assert db.execute("SELECT COUNT(*) FROM trades").fetchone()[0] > 10
 
@@ -112,7 +111,9 @@ async def test_a_journal_is_verified_while_its_owner_writes(rig):
 
 
 TRADE = "(SELECT MIN(number) FROM trades)"
+FILL = "(SELECT number FROM fills ORDER BY number LIMIT 1 OFFSET 2)"
 ENTRY = "(SELECT client_order_id FROM fills ORDER BY number LIMIT 1)"
+DECISION = f"(SELECT decision_id FROM intents WHERE client_order_id = {ENTRY})"
 
 FOLLOW_ON = {
     "positions follow from the fills",
@@ -123,32 +124,32 @@ FOLLOW_ON = {
 
 DAMAGE = {
     "a fill is lost": (
-        "DELETE FROM fills WHERE number = 4",
+        "DELETE FROM fills WHERE number = (SELECT number FROM fills ORDER BY number LIMIT 1 OFFSET 3)",
         {"no order filled beyond its quantity", "money follows from the fills", *FOLLOW_ON},
         "the fills make",
     ),
     "a fill is larger": (
-        "UPDATE fills SET quantity = quantity + 1 WHERE number = 3",
+        f"UPDATE fills SET quantity = quantity + 1 WHERE number = {FILL}",
         {"no order filled beyond its quantity", "money follows from the fills", *FOLLOW_ON},
         "filled",
     ),
     "a fill is on the other side": (
-        "UPDATE fills SET side = -side WHERE number = 3",
+        f"UPDATE fills SET side = -side WHERE number = {FILL}",
         {"fills make sense", *FOLLOW_ON},
         "another symbol, account or side",
     ),
     "a fill has no price": (
-        "UPDATE fills SET price = 1e999 WHERE number = 3",
+        f"UPDATE fills SET price = 1e999 WHERE number = {FILL}",
         {"fills make sense", "round trips follow from the fills"},
         "is at inf",
     ),
     "a fill's price is another": (
-        "UPDATE fills SET price = price + 0.25 WHERE number = 3",
+        f"UPDATE fills SET price = price + 0.25 WHERE number = {FILL}",
         {"round trips follow from the fills", "money follows from the fills"},
         "price",
     ),
     "a fill is nobody's of ours": (
-        "UPDATE fills SET client_order_id = replace(client_order_id, '-', '-9') WHERE number = 3",
+        f"UPDATE fills SET client_order_id = replace(client_order_id, '-', '-9') WHERE number = {FILL}",
         {"intents come first", "no order filled beyond its quantity", "round trips follow from the fills"},
         "whose intent is not on file",
     ),
@@ -159,9 +160,9 @@ DAMAGE = {
     ),
     "a trade is made up": (
         (
-            "INSERT INTO trades (trade_id, fill, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price,"
-            " gross, costs, p_range, p_trend, p_defensive, decision_id, exit_reason)"
-            " VALUES ('x', 2, 'ESZ26_FUT_CME', 1, 1, 1, 2, 1.0, 1.0, 0.0, 2.0, 0, 0, 0, '', '')"
+            "INSERT INTO trades (number, trade_id, fill, symbol, side, quantity, entry_ns, exit_ns, entry_price,"
+            " exit_price, gross, costs, p_range, p_trend, p_defensive, decision_id, exit_reason)"
+            " VALUES (19999999999, 'x', 2, 'ESZ26_FUT_CME', 1, 1, 1, 2, 1.0, 1.0, 0.0, 2.0, 0, 0, 0, '', '')"
         ),
         {"round trips follow from the fills"},
         "trade x is no round trip",
@@ -187,7 +188,7 @@ DAMAGE = {
         "names decision x",
     ),
     "a decision is lost": (
-        f"DELETE FROM decisions WHERE decision_id = (SELECT decision_id FROM intents WHERE client_order_id = {ENTRY})",
+        f"DELETE FROM decisions WHERE decision_id = {DECISION}",
         {"every order has its decision"},
         "which is not on file",
     ),
@@ -202,9 +203,24 @@ DAMAGE = {
         "whose intent is not on file",
     ),
     "an intent is late": (
-        f"UPDATE intents SET ts_ns = ts_ns + 60000000000 WHERE client_order_id = {ENTRY}",
+        f"UPDATE intents SET number = number + 500000000 WHERE client_order_id = {ENTRY}",
         {"intents come first"},
-        "before its intent at",
+        "whose intent was written down later",
+    ),
+    "a decision is later than its order": (
+        f"UPDATE decisions SET number = number + 500000000 WHERE decision_id = {DECISION}",
+        {"intents come first"},
+        "was written down before its decision",
+    ),
+    "features are another's": (
+        "INSERT INTO features VALUES (1, x'00')",
+        {"features are whole"},
+        "of no decision on file",
+    ),
+    "features are cut": (
+        "INSERT INTO features SELECT number, x'789c' FROM decisions LIMIT 1",
+        {"features are whole"},
+        "are not whole",
     ),
     "an order is miscounted": (
         f"UPDATE intents SET booked = booked + 1 WHERE client_order_id = {ENTRY}",
@@ -218,8 +234,8 @@ DAMAGE = {
     ),
     "a run is lost": (
         "DELETE FROM runs WHERE number = 1",
-        {"every order has its decision"},
-        "is of no run on file",
+        {"every order has its decision", "every row is of a run"},
+        "rows of run 1, which is not on file",
     ),
     "a run never ended": (
         "UPDATE runs SET ended_ns = NULL, how = NULL WHERE number = 1",
@@ -252,8 +268,8 @@ async def test_what_a_damaged_index_lets_in_twice_is_found(traded):
             sql = db.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0]
             columns = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] != "number")
             db.execute(sql.replace(" UNIQUE", "").replace(table, "again", 1))
-            db.execute(f"INSERT INTO again SELECT * FROM {table}")
-            db.execute(f"INSERT INTO again ({columns}) SELECT {columns} FROM {table} WHERE number = 2")
+            db.execute(f"INSERT INTO again (number, {columns}) SELECT number, {columns} FROM {table}")
+            db.execute(f"INSERT INTO again (number, {columns}) SELECT 19999999999, {columns} FROM {table} LIMIT 1")
             db.execute(f"DROP TABLE {table}")
             db.execute(f"ALTER TABLE again RENAME TO {table}")
             assert last in columns
@@ -276,11 +292,14 @@ async def test_a_page_that_cannot_be_read_is_a_finding_not_the_end(traded):
     assert found.checks["every order has its decision"] == []
 
 
-async def test_money_of_a_product_not_known_here_is_said_to_be_unchecked(alter):
-    path = alter(*(f"UPDATE {table} SET symbol = 'CLF27' WHERE 1" for table in ("fills", "intents", "trades")))
-    found = findings(path)
-    assert found.sound, found
-    assert found.notes == ("money in CLF27 is not checked: its point value and costs are not known here",)
+async def test_money_is_checked_at_the_rates_of_the_run_that_booked_it(alter):
+    """Whatever the product: the run says what a point was worth and what a side cost."""
+    alter(*(f"UPDATE {table} SET symbol = 'CLF27' WHERE 1" for table in ("fills", "intents", "trades")))
+    assert wrong(alter("UPDATE runs SET mode = mode WHERE 1")) == {}
+    (found,) = wrong(alter("UPDATE runs SET cost_per_side = 7.0 WHERE number = 2")).values()
+    with closing(sqlite3.connect(f"file:{alter('UPDATE runs SET mode = mode WHERE 1')}?mode=ro", uri=True)) as db:
+        (trades,) = db.execute("SELECT COUNT(*) FROM trades WHERE run = 2").fetchone()
+    assert len(found) == 2 * trades
 
 
 # The fold against the ledger: two ways to the same round trips.
@@ -297,8 +316,9 @@ def test_the_fold_and_the_ledger_agree_on_any_fills(tmp_path_factory, life):
     path = tmp_path_factory.mktemp("j") / "a.db"
     journal = Journal(path, durable=False)
     run = journal.begin_run(
-        mode="paper", started_ns=START, version="", config={}, config_sha256="", bundle_sha256="", catalogue_sha256=""
-    )
+        mode="paper", started_ns=START, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+        catalogue_sha256="", point_value=ES.point_value, cost_per_side=ES.cost_per_side,
+    )  # fmt: skip
     ledger = Ledger(ES, 50_000.0)
     for n, (side, quantity, ticks, foreign) in enumerate(life):
         ts_ns = START + n * NS_PER_S

@@ -15,9 +15,19 @@ def fill(number):
     return Fill(number, f"x{number}", "r-1E", "s", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0)
 
 
+def begun(path):
+    """A journal with a run."""
+    opened = Journal(path, durable=False)
+    opened.begin_run(
+        mode="paper", started_ns=1, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+        catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
+    )  # fmt: skip
+    return opened
+
+
 @pytest.fixture
 def journal(tmp_path):
-    opened = Journal(tmp_path / "journal" / "paper.db", durable=False)
+    opened = begun(tmp_path / "journal" / "paper.db")
     yield opened
     opened.close()
 
@@ -61,7 +71,7 @@ def test_nothing_can_be_written_through_a_view(journal):
 def test_a_reader_keeps_nobody_from_starting(journal):
     journal.close()
     with JournalView(journal.path):
-        again = Journal(journal.path, durable=False)
+        again = begun(journal.path)
         again.record_fill(fill(1))
         again.close()
 
@@ -103,13 +113,18 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
     assert (text.read_text(), empty.read_bytes()) == ("trade_id,timestamp\n" * 100, b"")
 
 
-def test_a_newer_journal_is_left_to_the_program_that_wrote_it(journal):
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [(99, "run the daemon that wrote it"), (1, "it is left as it is and can be read by the mia-daemon that wrote it")],
+)
+def test_a_journal_of_another_version_is_left_to_the_program_that_wrote_it(journal, version, advice):
     journal.close()
     with sqlite3.connect(journal.path) as db:
-        db.execute("PRAGMA user_version = 99")
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
-    assert "has version 99" in refusal(journal.path)
-    assert "read it with the mia-daemon that wrote it" in refusal(journal.path)
+    before = journal.path.read_bytes()
+    assert f"has version {version}, this program reads version 2: {advice}" in refusal(journal.path)
+    assert journal.path.read_bytes() == before
 
 
 def test_a_damaged_file_is_said_to_be_damaged(journal):

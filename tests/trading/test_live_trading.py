@@ -48,6 +48,7 @@ class Told:
         self.heard = []
         self.delays = []
         self.situations = []
+        self.asked = []
         self.windows = 0
         self.position = 0
         self.probability_ns = 7
@@ -105,8 +106,9 @@ class Told:
         action = Action.BUY if account.position == prediction.action else Action.HOLD
         return Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
 
-    def execute(self, decision, born_ns, delays):
+    def execute(self, decision, born_ns, delays, asked):
         assert born_ns == 1
+        self.asked.append(asked)
         self.note("execute", decision.seq)
         self.delays.append(delays)
         return ALLOWED
@@ -223,7 +225,7 @@ async def test_what_risk_says_goes_before_the_trade_window(make_session):
     told.check = lambda _ts_ns: Verdict(RiskCode.MARKET_CLOSED, {})
     told.risk = Verdict(RiskCode.STALE_PRICE, {})
     await make_session(told).run()
-    assert told.situations == [told.risk]
+    assert told.situations == told.asked == [told.risk]
 
 
 async def test_nobody_is_asked_about_an_entry_that_the_signal_does_not_want(make_session):
@@ -232,6 +234,7 @@ async def test_nobody_is_asked_about_an_entry_that_the_signal_does_not_want(make
     told.risk = Verdict(RiskCode.HALTED, {})
     await make_session(told).run()
     assert told.situations == [ALLOWED]
+    assert told.asked == [None]
 
 
 async def test_a_slow_task_holds_the_feed_back(make_session):

@@ -5,13 +5,16 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
-from mia_daemon.records import Action, Decision, Prediction, RegimeProbs, Side, Trade
+from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
+from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal_reading import Background
 from mia_daemon.trading.trade_log import TradeLog, regime_json
 
 TS = 1_790_000_000_123_456_789
@@ -25,9 +28,13 @@ def log(tmp_path):
     opened.close()
 
 
-def decision(action=Action.BUY, *, signal=0.5, probability=0.8, probs=PROBS, ts_ns=TS):
+def decision(
+    action=Action.BUY, *, signal=0.5, probability=0.8, probs=PROBS, ts_ns=TS, trade_id="", score=0.0, name="r-1"
+):
     said = Prediction(probs, signal, probability, "baseline", 0.0, "ab")
-    return Decision("r-1", 1, ts_ns, action, 1, "signal", said, 6000.0, 6000.25)
+    return Decision(
+        name, 1, ts_ns, action, 1, "signal", said, 6000.0, 6000.25, trade_id=trade_id, overtrade_risk_score=score
+    )
 
 
 def trade(name="r-1", profit=146.0):
@@ -56,8 +63,10 @@ def test_all_files_are_there_with_their_headers_from_the_start(log, tmp_path):
 
 
 def test_a_decision_is_a_row_of_scores_and_a_row_of_the_log(log, tmp_path):
-    log.decision(decision(), "r-1")
+    log.decision(decision(trade_id="r-1"))
     log.decision(decision(Action.HOLD, signal=-0.25, ts_ns=TS + 10**9))
+    assert read(tmp_path / "logs/trading/alpha_scores.csv") == []  # the journal may not have them yet
+    log.flush()
     assert read(tmp_path / "logs/trading/alpha_scores.csv") == [
         {"timestamp": "2026-09-21T14:13:20.123456Z", "alpha_score": "0.8",
          "regime_probs": '{"range": 0.7, "trend": 0.2, "defensive": 0.1}'},
@@ -77,7 +86,7 @@ def test_a_decision_is_a_row_of_scores_and_a_row_of_the_log(log, tmp_path):
 def test_rows_formatted_by_hand_read_back_as_what_they_say(tmp_path_factory, ts_ns, signal, probs):
     path = tmp_path_factory.mktemp("t")
     log = TradeLog(path, simulated=True)
-    log.decision(decision(signal=signal, probability=abs(signal), probs=RegimeProbs(*probs), ts_ns=ts_ns), "x")
+    log.decision(decision(signal=signal, probability=abs(signal), probs=RegimeProbs(*probs), ts_ns=ts_ns, trade_id="x"))
     log.close()
     (row,) = read(path / "logs/trading/decision_log.csv")
     (score,) = read(path / "logs/trading/alpha_scores.csv")
@@ -92,6 +101,7 @@ def test_rows_formatted_by_hand_read_back_as_what_they_say(tmp_path_factory, ts_
 
 def test_what_is_no_number_stays_readable(log, tmp_path):
     log.decision(decision(signal=math.nan, probability=math.inf, probs=RegimeProbs(math.nan, 0.5, 0.5)))
+    log.flush()
     (row,) = read(tmp_path / "logs/trading/decision_log.csv")
     assert row["signal_score"] == ""
     assert json.loads(row["regime_probs"]) == {"range": None, "trend": None, "defensive": None}
@@ -100,7 +110,10 @@ def test_what_is_no_number_stays_readable(log, tmp_path):
 
 def test_a_round_trip_is_a_row_and_a_snapshot(log, tmp_path):
     log.trade(trade())
-    log.snapshot(trade(), {"policy": "baseline", "profit": "a detail can't overwrite what is known"})
+    fill = Fill(TS, "x1", "r-1E", "s", "ESZ26_FUT_CME", "Sim1", Side.SELL, 2, 6000.25)
+    values = np.array([0.5, np.nan, 2.5], np.float32)
+    shown = {"first": 0, "broken": 1, "last": 2, "of another catalogue": 9}
+    log.snapshot(trade(), Background((fill,), "baseline", "b" * 64, "c" * 64, shown, values))
     assert read(tmp_path / "trades/trades_simulated.csv") == [
         {"trade_id": "r-1", "timestamp": "2026-09-21T14:13:20.123456Z", "entry_price": "6000.25", "profit": "146.00",
          "regime_probs": '{"range": 0.7, "trend": 0.2, "defensive": 0.1}'}
@@ -110,13 +123,16 @@ def test_a_round_trip_is_a_row_and_a_snapshot(log, tmp_path):
     snapshot = json.loads(path.read_text())
     assert (snapshot["trade_id"], snapshot["entry_price"], snapshot["profit"]) == ("r-1", 6000.25, 146.0)
     assert datetime.fromisoformat(snapshot["timestamp"]).tzinfo is not None
-    assert (snapshot["side"], snapshot["exit_reason"], snapshot["policy"]) == ("sell", "target", "baseline")
+    assert (snapshot["side"], snapshot["exit_reason"], snapshot["bundle"]) == ("sell", "target", "baseline")
+    assert [one["execution_id"] for one in snapshot["fills"]] == ["x1"]
+    assert snapshot["features"] == {"first": 0.5, "broken": None, "last": 2.5}
     assert snapshot["regime_probs"] == {"range": 0.7, "trend": 0.2, "defensive": 0.1}
 
 
 def test_penalties_are_logged_when_they_begin_and_end(log, tmp_path):
-    for n, (score, active) in enumerate([(0.1, False), (0.5, False), (0.9, True), (1.0, True), (0.2, False)]):
-        log.penalty(TS + n, score, active=active)
+    for n, score in enumerate([0.1, 0.8, 0.9, 1.0, 0.2]):
+        log.decision(decision(ts_ns=TS + n, score=score))
+    log.flush()
     rows = read(tmp_path / "logs/trading/penalty_log.csv")
     assert [(row["penalty_active"], row["overtrade_risk_score"]) for row in rows] == [
         ("false", "0.1"), ("true", "0.9"), ("false", "0.2")
@@ -130,26 +146,145 @@ def test_a_risk_snapshot_is_a_file_of_its_own(log, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_rows_lost_with_a_killed_process_are_written_at_the_next_start(tmp_path):
+@pytest.fixture
+def make_journal(tmp_path):
+    """Begin a run on the journal; the run before it was killed."""
+    made = []
+
+    def make(path=tmp_path / "paper.db", files=None):
+        if made:
+            made.pop().close()
+        made.append(Journal(path, durable=False))
+        return made[-1], lambda: made[-1].begin_run(
+            mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name="n", bundle_sha256="b",
+            catalogue_sha256="c", point_value=50.0, cost_per_side=2.0, shown={"first": 0}, files=files,
+        )  # fmt: skip
+
+    yield make
+    if made:
+        made.pop().close()
+
+
+def test_round_trips_lost_with_a_killed_process_are_written_at_the_next_start(tmp_path, make_journal):
+    journal, begin = make_journal()
+    begin()
     first = TradeLog(tmp_path, simulated=True)
     first.trade(trade("a"))
-    first.snapshot(trade("a"), {"policy": "p"})
+    first.snapshot(trade("a"), Background(bundle="p"))
     first.close()
     with (tmp_path / "trades/trades_simulated.csv").open("a") as file:
         file.write("b,2026-09-2")  # torn by a power cut
     second = TradeLog(tmp_path, simulated=True)
-    known = [trade("a"), trade("b"), trade("c")]
-    assert second.reconcile(known) == 2
-    assert second.reconcile(known) == 0
+    for name in "abc":
+        journal.record_trade(trade(name))
+    assert second.reconcile(journal) == 2
+    assert second.reconcile(journal) == 0
     second.trade(trade("d"))
-    second.snapshot(trade("d"))
+    second.snapshot(trade("d"), Background())
     second.close()
     rows = read(tmp_path / "trades/trades_simulated.csv")
     assert [row["trade_id"] for row in rows] == ["a", "b", "c", "d"]
     assert sorted(path.name for path in (tmp_path / "trade_snapshots").iterdir()) == [
         f"trade_{name}.json" for name in "abcd"
     ]
-    assert json.loads((tmp_path / "trade_snapshots/trade_a.json").read_text())["policy"] == "p"
+    assert json.loads((tmp_path / "trade_snapshots/trade_a.json").read_text())["bundle"] == "p"
+
+
+def test_a_snapshot_written_late_says_what_it_would_have_said_at_once(tmp_path, make_journal):
+    journal, begin = make_journal()
+    run_id = begin()
+    name = f"{run_id}-1"
+    journal.record_decision(decision(name=name))
+    journal.record_features(name, np.full(350, 0.1, np.float32))
+    for execution, side in (("x1", Side.SELL), ("x2", Side.BUY)):
+        journal.record_fill(Fill(TS, execution, "o1", "s", "ESZ26_FUT_CME", "Sim1", side, 2, 6000.1))
+    done = Trade(
+        name, "ESZ26_FUT_CME", Side.SELL, 2, TS - 10**9, TS, 6000.1, 5998.5, 0.1 + 0.2, 4.0, PROBS, name, "target"
+    )  # fmt: skip
+    journal.record_trade(done)
+    log = TradeLog(tmp_path, simulated=True)
+    log.snapshot(done, journal.background(done))
+    path = tmp_path / "trade_snapshots" / f"trade_{name}.json"
+    at_once = path.read_bytes()
+    path.unlink()
+    journal, begin = make_journal()
+    assert log.reconcile(journal) == 1  # the row of the trade
+    log.close()
+    assert path.read_bytes() == at_once
+    assert json.loads(at_once)["features"] == {"first": float(np.float32(0.1))}
+    assert len(json.loads(at_once)["fills"]) == 2
+
+
+FILES = ("alpha_scores", "decision_log", "penalty_log")
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.9]), max_size=12),
+    st.lists(st.sampled_from([0.1, 0.9]), max_size=12),
+    st.tuples(*[st.integers(0, 30)] * 3),
+    st.integers(0, 3),
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_of_decisions_lost_in_a_kill_are_written_at_the_next_start(tmp_path_factory, before, killed, kept, torn):
+    """However much of which file had been written: afterwards each is as if nobody had been killed."""
+    var = tmp_path_factory.mktemp("t")
+    journal, sizes = Journal(var / "a.db", durable=False), {}
+    for run, scores in enumerate((before, killed)):
+        log = TradeLog(var, simulated=True)
+        sizes = log.sizes()
+        run_id = journal.begin_run(
+            mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+            catalogue_sha256="", point_value=50.0, cost_per_side=2.0, files=sizes,
+        )  # fmt: skip
+        for n, score in enumerate(scores):
+            one = decision(name=f"{run_id}-{n}", ts_ns=TS + n * 1000, score=score, signal=run + score)
+            journal.record_decision(one)
+            log.decision(one)
+        journal.commit()
+        log.close()
+    paths = [var / "logs" / "trading" / f"{name}.csv" for name in FILES]
+    whole = [path.read_bytes() for path in paths]
+    for path, rows in zip(paths, kept, strict=True):
+        since = sizes[path.stem]
+        content = path.read_bytes()
+        lines = content[since:].splitlines(keepends=True)
+        path.write_bytes(content[:since] + b"".join(lines[:rows]) + b"".join(lines[rows : rows + 1])[:torn])
+    log = TradeLog(var, simulated=True)
+    log.reconcile(journal)
+    assert [path.read_bytes() for path in paths] == whole
+    assert log.reconcile(journal) == 0
+    log.close()
+    journal.close()
+
+
+def test_a_file_that_was_moved_away_or_tells_of_something_else_is_left_as_it_is(tmp_path, make_journal):
+    log = TradeLog(tmp_path, simulated=True)
+    log.decision(decision(ts_ns=1))
+    log.flush()
+    journal, begin = make_journal(files=log.sizes())
+    run_id = begin()
+    journal.record_decision(decision(name=f"{run_id}-1"))
+    journal.commit()
+    log.close()
+    alpha, told = (tmp_path / "logs" / "trading" / f"{name}.csv" for name in FILES[:2])
+    alpha.unlink()
+    with told.open("a") as file:
+        file.write("of,another,journal,0.5,{}\n")
+    log = TradeLog(tmp_path, simulated=True)
+    before = [path.read_bytes() for path in (alpha, told)]
+    assert log.reconcile(journal) == 1  # the row in the third, which is as it was
+    log.close()
+    assert [path.read_bytes() for path in (alpha, told)] == before
+
+
+def test_decisions_of_a_run_that_ended_by_itself_are_not_looked_for(tmp_path, make_journal):
+    log = TradeLog(tmp_path, simulated=True)
+    journal, begin = make_journal(files=log.sizes())
+    run_id = begin()
+    journal.record_decision(decision(name=f"{run_id}-1"))
+    journal.end_run(run_id, TS, "stop")
+    assert log.reconcile(journal) == 0
+    log.close()
 
 
 def test_a_file_with_another_header_is_refused(tmp_path):
@@ -162,9 +297,14 @@ def test_a_file_with_another_header_is_refused(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_an_error_in_words(log, monkeypatch):
     full = os.open("/dev/full", os.O_WRONLY)
+    kept = log._decisions._fd
     monkeypatch.setattr(log._decisions, "_fd", full)
+    log.decision(decision())
     with pytest.raises(JournalError, match=r"decision_log\.csv can't be written: No space left on device; make room"):
-        log.decision(decision())
+        log.flush()
+    monkeypatch.setattr(log._decisions, "_fd", kept)
+    log.flush()  # there is room again: nothing is missing, nothing is twice
+    assert len(read(log._alpha.path)) == len(read(log._decisions.path)) == 1
 
 
 def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it(log, tmp_path):
@@ -172,7 +312,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it(log, tmp_path):
     snapshot.mkdir()  # in the way
     log.trade(trade())
     with pytest.raises(JournalError, match="can't be written"):
-        log.snapshot(trade())
+        log.snapshot(trade(), Background())
     assert list(snapshot.parent.iterdir()) == [snapshot]
     assert len(read(tmp_path / "trades/trades_simulated.csv")) == 1
 

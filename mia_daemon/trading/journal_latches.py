@@ -1,0 +1,76 @@
+"""Latches that can't be journaled when they are set, kept in a file beside the journal until they can.
+
+The file has its room from the start, so that a full disk is no reason to lose a latch. It is overwritten in place and
+is on the disk before anyone goes on; one that can't be read counts as a halt.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from mia_daemon.errors import JournalError
+from mia_daemon.risk.codes import Latch, RiskCode
+
+_ROOM: Final = 4096  # bytes: several times what all latches take
+
+
+def pending_path(journal: Path) -> Path:
+    """Where the latches wait for the journal at `journal`: `paper.latches.pending.json` beside `paper.db`."""
+    return journal.with_suffix(".latches.pending.json")
+
+
+def read_pending(journal: Path) -> tuple[Latch, ...]:
+    """Those waiting for the journal at `journal`, oldest first; a halt where the file can't be read."""
+    path = pending_path(journal)
+    try:
+        found = json.loads(path.read_bytes() or b"[]")
+        return tuple(Latch(RiskCode(one["code"]), int(one["ts_ns"]), dict(one["context"])) for one in found)
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return (Latch(RiskCode.HALTED, 0, {"by": f"{path} can't be read ({error})"}),)
+
+
+class PendingLatches:
+    """Those of one journal.
+
+    Raises:
+        JournalError: the file can't be made.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._path = pending_path(journal)
+        self._latches = {latch.code: latch for latch in read_pending(journal)}
+        if not self._path.exists() and not self._write():
+            raise JournalError(f"{self._path} can't be written: make room or check its owner")
+
+    def __iter__(self) -> Iterator[Latch]:
+        return iter(tuple(self._latches.values()))
+
+    def keep(self, latch: Latch) -> bool:
+        """Have it outlive this process; False when the disk refuses that too."""
+        self._latches.setdefault(latch.code, latch)
+        return self._write()
+
+    def forget(self) -> None:
+        """They are in the journal now. Where that can't be written down they are found again: nothing is lifted."""
+        if self._latches:
+            self._latches.clear()
+            self._write()
+
+    def _write(self) -> bool:
+        listed = [{"code": latch.code.value, "ts_ns": latch.ts_ns, "context": latch.context} for latch in self]
+        data = (json.dumps(listed, default=str) + "\n").encode().ljust(_ROOM)
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                written = os.write(file, data)
+                os.ftruncate(file, written)
+                os.fsync(file)
+            finally:
+                os.close(file)
+        except OSError:
+            return False
+        return written == len(data)
