@@ -80,11 +80,16 @@ class Journal(JournalReader):
         self._held: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
         self._lock = hold(path)
         try:
-            self._pending = PendingLatches(path)
-            super().__init__(path, open_journal(path, durable=durable))
+            db = open_journal(path, durable=durable)
+            try:
+                self._pending = PendingLatches(path)
+            except BaseException:
+                db.close()
+                raise
         except BaseException:
             os.close(self._lock)
             raise
+        super().__init__(path, db)
 
     def close(self) -> None:
         """Commit what is buffered and let go of the file, also when that fails."""

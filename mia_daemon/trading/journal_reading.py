@@ -110,7 +110,7 @@ class LastRun:
 
     Attributes:
         number: counted from 1.
-        ended: it said so itself.
+        ended: it came to its end in good order.
         files: bytes of each CSV file as the run found it.
     """
 
@@ -153,8 +153,11 @@ class JournalReader:
 
     def last_run(self) -> LastRun | None:
         """The newest; None in a new journal."""
-        row = self._query("SELECT number, ended_ns, files FROM runs ORDER BY number DESC LIMIT 1").fetchone()
-        return LastRun(row[0], row[1] is not None, json.loads(row[2])) if row else None
+        row = self._query("SELECT number, how, files FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+        if row is None:
+            return None
+        number, how, files = row
+        return LastRun(number, how is not None and not how.startswith("failed"), json.loads(files))
 
     def background(self, trade: Trade) -> Background:
         """What led to a closed round trip."""

@@ -277,13 +277,14 @@ def test_a_file_that_was_moved_away_or_tells_of_something_else_is_left_as_it_is(
     assert [path.read_bytes() for path in (alpha, told)] == before
 
 
-def test_decisions_of_a_run_that_ended_by_itself_are_not_looked_for(tmp_path, make_journal):
+@pytest.mark.parametrize(("how", "missing"), [("stop", 0), ("failed: the disk is full", 3)])
+def test_decisions_of_a_run_that_ended_in_good_order_are_not_looked_for(tmp_path, make_journal, how, missing):
     log = TradeLog(tmp_path, simulated=True)
     journal, begin = make_journal(files=log.sizes())
     run_id = begin()
     journal.record_decision(decision(name=f"{run_id}-1"))
-    journal.end_run(run_id, TS, "stop")
-    assert log.reconcile(journal) == 0
+    journal.end_run(run_id, TS, how)
+    assert log.reconcile(journal) == missing
     log.close()
 
 
