@@ -17,6 +17,7 @@ _STATUS: Final = int(EventKind.STATUS)
 _UNTOLD: Final = 0  # DTC's TRADING_STATUS_UNKNOWN: says nothing
 _OPEN: Final = 2  # DTC's TRADING_STATUS_OPEN
 _LONG_AGO: Final = -(2**62)
+_FEW: Final = 16  # events: up to here one by one is sooner done than all at once
 
 
 class MarketWatch:
@@ -34,6 +35,9 @@ class MarketWatch:
 
     def see(self, events: EventArray) -> None:
         """Take in the next events, at least one."""
+        if len(events) <= _FEW:
+            self._see_one_by_one(events)
+            return
         kinds = events["kind"]
         if kinds.max() >= _GAP:
             self._see_marks(events, kinds)
@@ -51,6 +55,21 @@ class MarketWatch:
             ago_s = round((ts_ns - self._jumped_ns) / NS_PER_S, 3)
             return deny(RiskCode.PRICE_JUMP, ticks=round(self._jumped_by / self._tick_size, 3), ago_s=ago_s)
         return None
+
+    def _see_one_by_one(self, events: EventArray) -> None:
+        for ts_ns, _, kind, _, _, symbol, count, price, bid, ask, *_ in events.tolist():
+            if symbol:
+                continue
+            if kind == _GAP:
+                self._gap_ns = ts_ns
+            elif kind == _STATUS and count != _UNTOLD:
+                self._status = count
+            seen = price if kind == _TRADE else (bid + ask) * 0.5
+            if math.isfinite(seen):
+                step = abs(seen - self._price)
+                if step > self._jump:  # not the NaN before the first price
+                    self._jumped_ns, self._jumped_by = ts_ns, step
+                self._price = seen
 
     def _see_marks(self, events: EventArray, kinds: NDArray[np.uint8]) -> None:
         own = events["symbol"] == 0
