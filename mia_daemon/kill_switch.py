@@ -56,26 +56,13 @@ class KillSwitch:
             f"{'the position is being closed' if closing else 'a position keeps its stop'}; "
             f"nothing is traded until `{lifted_by(RiskCode.KILLED)}`"
         )
-        self._put_on_file(by, text)
+        try:
+            self._books.journal.record_command(self._clock.now_ns(), "kill", by, text)
+        except JournalError as error:
+            self._log.warning("kill_not_journaled", reason=str(error))
         self._log.warning("killed", by=by, flatten=closing)
         self._say(text)
         return text
-
-    def _put_on_file(self, by: str, text: str) -> None:
-        """Where the journal can't hold the latch, the kill file does: no restart may trade on."""
-        journal = self._books.journal
-        try:
-            event_ns = self._books.executor.facts().ts_ns
-            journal.record_command(self._clock.now_ns(), "kill", by, text, event_ns=event_ns)
-            if any(latch.code is RiskCode.KILLED for latch in journal.latches()):
-                return
-        except JournalError as error:
-            self._log.warning("kill_not_journaled", reason=str(error))
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(f"{text}\n", encoding="utf-8")
-        except OSError as error:
-            self._log.error("kill_file_not_written", path=str(self._path), reason=str(error))
 
     async def watch_file(self) -> None:
         """Kill when the file is there and trading is not killed yet: resuming has to wait until it is gone."""

@@ -81,6 +81,7 @@ class PositionKeeper:
         self._moves: dict[str, tuple[int, int]] = {}  # of an exit: times moved, when to move it again
         self._unprotected_since = 0
         self._attempts = 0
+        self._told = ""
         self._surplus_since = 0
         self._due = NEVER
         self._sure = True
@@ -109,7 +110,7 @@ class PositionKeeper:
         if held.quantity:
             self._guard(ts_ns, held, touch)
         else:
-            self._unprotected_since = self._attempts = 0
+            self._protected()
         self._sweep(ts_ns, held)
         return self._due
 
@@ -214,7 +215,7 @@ class PositionKeeper:
     def _guard(self, ts_ns: int, held: Held, touch: Touch) -> None:
         missing = abs(held.quantity) - self._working.protection(held.close_side)
         if missing <= 0:
-            self._unprotected_since = self._attempts = 0
+            self._protected()
             return
         if self.goal:
             return  # it is being closed, by orders that a second stop would race
@@ -226,8 +227,24 @@ class PositionKeeper:
         stops = [stop for stop in self._working.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
         awaited = any(stop.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
         if awaited or self._working.missing_fills():
-            return  # the answer, or the search for it, comes first
+            self._tell_bare(held, missing, "the server's answer about it is awaited")  # or the search for one, first
+            return
         self._protect(ts_ns, held, touch, missing)
+
+    def _protected(self) -> None:
+        self._unprotected_since = self._attempts = 0
+        self._told = ""
+
+    def _tell_bare(self, held: Held, missing: int, what: str) -> None:
+        """Once for each step that is taken about it."""
+        if self._told != what:
+            self._told = what
+            self._warn(
+                "position_unprotected",
+                Priority.CRITICAL,
+                f"a position had no working stop for {missing} of its contracts: {what}",
+                {"position": held.quantity, "missing": missing, "attempts": self._attempts},
+            )
 
     def _protect(self, ts_ns: int, held: Held, touch: Touch, missing: int) -> None:
         side = held.close_side
@@ -235,13 +252,8 @@ class PositionKeeper:
         level = self._instrument.round_to_tick(level)
         reached = not touch.known or (touch.take(side) - level) * side >= 0
         give_up = self._policy.flatten_unprotected or self._attempts >= self._policy.protection_attempts or reached
-        self._warn(
-            "position_unprotected",
-            Priority.CRITICAL,
-            f"a position had no working stop for {missing} of its contracts: "
-            + ("it is being closed" if give_up else f"a stop at {level} was sent"),
-            {"position": held.quantity, "missing": missing, "attempts": self._attempts},
-        )
+        self._told = ""
+        self._tell_bare(held, missing, "it is being closed" if give_up else f"a stop at {level} was sent")
         if give_up:
             self.want_flat("unprotected", ts_ns)
             self._again_at(ts_ns)

@@ -160,6 +160,18 @@ async def test_a_position_without_a_stop_is_an_incident_after_a_second(open_rig,
         assert rig.notices.trades[0].exit_reason == "unprotected"
 
 
+async def test_that_no_stop_works_is_told_in_time_also_while_its_answer_is_awaited(open_rig):
+    """Nothing is sent then: the stop may work already, and two would be one too many."""
+    rig = await open_rig()
+    hear = rig.executor.on_broker_event
+    rig.broker._sink = lambda event: None if getattr(event, "client_order_id", "").endswith("S") else hear(event)
+    enter(rig)
+    rig.play((1100, 100.0), (SECOND, 100.0))
+    assert rig.alert_codes.count("position_unprotected") == 1
+    assert "is awaited" in rig.alerts[-1].text
+    assert rig.broker.orders_sent == 3
+
+
 # Every state.
 
 
