@@ -145,7 +145,7 @@ CONTROLS: Final = (
         "Monitoring and alerts",
         (),
         "An alert is in the log, on the terminal and in the journal when it is raised.",
-        "ops/test_alert_manager.py",
+        "ops/test_alert_manager.py::test_alert_goes_to_log_file_and_teller",
     ),
     Control("A6", "Slippage breaker", (_C.SLIPPAGE,), "Of an entry the limit itself bounds what is paid."),
     Control(
@@ -176,8 +176,8 @@ CONTROLS: Final = (
         "G1",
         "The same artifact everywhere",
         (),
-        "`mia-daemon check` tells version, configuration and bundle by their hashes; live trades on an approved "
-        "bundle only, and an arm file may name version and config_sha256: any other is refused.",
+        "`mia-daemon check` tells configuration and bundle by their hashes; live trades on an approved bundle only, and "
+        "an arm file may name version and config_sha256: any other is refused.",
         "test_arming.py::test_a_file_that_does_not_fit_arms_nothing",
     ),
 )
@@ -198,7 +198,8 @@ def proofs_of(control: Control) -> tuple[str, ...]:
 
 
 def _codes(control: Control) -> str:
-    return " ".join(f"`{code}`" for code in control.codes) + (". " if control.codes else "")
+    named = " ".join(f"`{code}`" for code in control.codes)
+    return f"{named}: " if named and control.how else named
 
 
 def _tests(control: Control) -> str:
