@@ -172,7 +172,7 @@ class Life:
     ) -> None:
         self.path = path
         self.process = process
-        self.mood = Mood(Random(rng.random()))  # noqa: S311  # everything here is drawn from the seed
+        self.mood = Mood(Random(rng.random()))  # everything here is drawn from the seed
         self.alerts: list[str] = []
         self.failure: BaseException | None = None
         self.disk: Disk | None = None
@@ -206,7 +206,7 @@ class Life:
                 fixed.instrument,
                 fixed.settings.instrument.trade_account,
                 fixed.loop,
-                Random(self._rng.random()),  # noqa: S311
+                Random(self._rng.random()),
             )
             self._listen_in(broker)
             self.books = self._open_books(journal, broker, run_id)

@@ -36,7 +36,7 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return db.execute(query).fetchall()
 
 
-# ---------------------------------------------------------------------------------------------------------- the server's
+# --------------------------------------------------------------------------------------------------------- the server's
 
 
 def sent(record: list[Line]) -> Iterator[str]:
@@ -66,7 +66,7 @@ def position_at_server(record: list[Line]) -> int:
     return int(next((line["position"] for line in reversed(record) if line["kind"] == "fill"), 0))
 
 
-# --------------------------------------------------------------------------------------------------------- the journal's
+# -------------------------------------------------------------------------------------------------------- the journal's
 
 
 def fills_in_journal(journal: Path) -> Counter[Fill]:
@@ -127,7 +127,8 @@ def entered_while_halted(journal: Path) -> list[str]:
     """Entries on file while a latch on file was set."""
     query = """
         SELECT client_order_id FROM intents JOIN latches
-            ON latches.ts_ns > 0 AND intents.ts_ns > latches.ts_ns AND (cleared_ns IS NULL OR intents.ts_ns < cleared_ns)
+            ON latches.ts_ns > 0 AND intents.ts_ns > latches.ts_ns
+                AND (cleared_ns IS NULL OR intents.ts_ns < cleared_ns)
         WHERE role = 'entry'"""
     return [name for (name,) in rows(journal, query)]
 

@@ -24,7 +24,7 @@ OWNER: "contextvars.ContextVar[Process | None]" = contextvars.ContextVar("owner"
 """The process that the running code belongs to; None for the world around them."""
 
 
-class Killed(BaseException):  # noqa: N818  # what has happened, as with all errors here
+class Killed(BaseException):  # what has happened, as with all errors here
     """Raised where a killed process would have gone on; nothing it does on its way out has any effect."""
 
 
@@ -108,7 +108,9 @@ class SimulatedLoop(base_events.BaseEventLoop):
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return await self.network.connect(protocol_factory, port)
 
-    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:  # noqa: ARG002  # one host
+    async def create_server(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any
+    ) -> Any:  # one host
         return self.network.listen(protocol_factory, port)
 
     def _make_task(self, _loop: Any, coroutine: Any, **more: Any) -> "asyncio.Task[Any]":

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import os
 import socket
+from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -58,7 +59,7 @@ class Network:
         if listener is None or self.refuses:
             raise ConnectionRefusedError(111, "Connection refused")
         serve, there = listener
-        rng = Random(self._rng.random())  # noqa: S311  # each connection has draws of its own
+        rng = Random(self._rng.random())  # each connection has draws of its own
         near = End(self, OWNER.get(), contextvars.copy_context(), rng)
         far = End(self, there.get(OWNER), there, rng)
         near.peer, far.peer = far, near
@@ -135,6 +136,7 @@ class End(asyncio.Transport):
         self._told = False
         self._paused: list[bytes] | None = None
         self._last_s = 0.0  # when what was sent last arrives
+        self._under_way: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._lost_from: float | None = None  # what arrives from then on is lost
 
     def begin(self) -> None:
@@ -201,7 +203,13 @@ class End(asyncio.Transport):
         now_s = self._loop.time()
         leaves_s = max(now_s, self.owner.frozen_until) if self.owner is not None else now_s
         self._last_s = max(self._last_s, leaves_s + self._network.latency())
-        self._loop.call_at(self._last_s, act, *args, context=self.peer._context)
+        self._under_way.append((act, args))
+        self._loop.call_at(self._last_s, self._pass_on, context=self.peer._context)
+
+    def _pass_on(self) -> None:
+        """In the order in which it was sent, also where times are equal."""
+        act, args = self._under_way.popleft()
+        act(*args)
 
     def _arrive(self, data: bytes) -> None:
         if self.cut or self._deaf or (self._lost_from is not None and self._loop.time() >= self._lost_from):

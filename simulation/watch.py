@@ -1,12 +1,16 @@
 """What must be true at every moment, looked at in the server's own books and at what leaves the daemon."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 from mia_daemon.simulator.exchange import Exchange
+
+MISLED_S = 12.0
+"""A server that confirms a cancel, and tells afterwards that the order had filled, can bring anybody beyond a limit;
+within this time the position is back."""
 
 _ORDERS = {
     "SubmitNewSingleOrder": ("ClientOrderID",),
@@ -34,6 +38,7 @@ class ServerWatch:
         self._able = able
         self._report = report
         self._looked_s = 0.0
+        self._misled_until_s = 0.0
         self._bare_s = 0.0
         self._told = False
 
@@ -41,11 +46,18 @@ class ServerWatch:
         """At the exchange as it stands."""
         position = exchange.account.position
         alive = exchange.engine.alive.values()
+        faults = exchange._faults
+        if faults._late or faults._cancelled:
+            self._misled_until_s = now_s + MISLED_S
+        if now_s >= self._misled_until_s:
+            self._limits(position, alive)
+        self._protection(position, alive, now_s)
+
+    def _limits(self, position: int, alive: Any) -> None:
         for side in (1, -1):
             coming = sum(order.open_quantity for order in alive if order.is_parent and order.side == side)
             if side * position + coming > self._limit:
                 self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self._limit}")
-        self._protection(position, alive, now_s)
 
     def _protection(self, position: int, alive: Any, now_s: float) -> None:
         passed_s, self._looked_s = now_s - self._looked_s, now_s
@@ -67,7 +79,7 @@ class WireWatch:
     """What is about to leave, against what is on file at that moment.
 
     Attributes:
-        excused: orders that took risk away and left although the journal could not be written.
+        excused: orders that took risk away and left, or were moved, although the journal could not be written.
     """
 
     def __init__(self, orders_per_minute: int, report: Callable[[str], None]) -> None:
@@ -76,18 +88,26 @@ class WireWatch:
         self._report = report
         self._entries: list[tuple[object, float]] = []
 
-    def look(self, messages: Sequence[Any], journal: Path, life: object, now_s: float, *, halted: bool, sick: bool) -> None:
+    def look(
+        self, messages: Sequence[Any], journal: Path, life: object, now_s: float, *, halted: bool, sick: bool
+    ) -> None:
         """At messages right before they are sent.
 
         Args:
             halted: an operator has halted trading.
             sick: the disk fails, or has failed in this life.
         """
+        if sick:
+            self.excused |= {m.ClientOrderID for m in messages if type(m).__name__ == "CancelReplaceOrder"}
         names = [getattr(m, field) for m in messages for field in _ORDERS.get(type(m).__name__, ())]
         if not names:
             return
         with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-            on_file = {name for name in names if db.execute("SELECT 1 FROM intents WHERE client_order_id = ?", (name,)).fetchone()}
+            on_file = {
+                name
+                for name in names
+                if db.execute("SELECT 1 FROM intents WHERE client_order_id = ?", (name,)).fetchone()
+            }
         entry = any(getattr(m, "IsParentOrder", 0) for m in messages)
         for name in names:
             if name in on_file:

@@ -1,4 +1,4 @@
-"""One simulation: a server, daemons that live and die one after another, what goes wrong meanwhile, and the accounts."""
+"""One simulation: a server, daemons that live and die one after another, what goes wrong, and the accounts."""
 
 import asyncio
 import hashlib
@@ -68,7 +68,7 @@ def calendar() -> TradingCalendar:
 
 def simulate(seed: int) -> Outcome:
     """Run the simulation that `seed` stands for; everything it writes is gone afterwards."""
-    memory = Path("/dev/shm")  # noqa: S108  # a directory of our own is made in it
+    memory = Path("/dev/shm")  # a directory of our own is made in it
     parent = memory if os.access(memory, os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="mia-simulation-", dir=parent))
     try:
@@ -103,7 +103,7 @@ class World:
     def __init__(self, plan: Plan, directory: Path) -> None:
         self._plan = plan
         self._directory = directory
-        self._rng = Random(f"world/{plan.seed}")  # noqa: S311  # reproducible by design
+        self._rng = Random(f"world/{plan.seed}")  # reproducible by design
         self._loop = SimulatedLoop(self._fork(), plan.shuffle)
         self._network = Network(self._loop, self._fork(), plan.split)
         settings = plan.settings
@@ -134,7 +134,7 @@ class World:
         self._wire = WireWatch(settings.risk.max_orders_per_minute, self._report)
 
     def _fork(self) -> Random:
-        return Random(self._rng.random())  # noqa: S311
+        return Random(self._rng.random())
 
     def _deadline_s(self) -> float:
         """A position is protected again within this, by what the daemon is configured to wait for.
@@ -280,7 +280,8 @@ class World:
         if life is None or not life.process.alive or life.process.frozen_until > now_s or now_s < self._silent_until:
             return False
         return any(
-            near.owner is life.process and not near.cut and _speaks(near.peer.protocol) for near in self._network.lines()
+            near.owner is life.process and not near.cut and _speaks(near.peer.protocol)
+            for near in self._network.lines()
         )
 
     # The daemon.
@@ -534,7 +535,7 @@ class World:
     def _hash(self) -> str:
         digest = hashlib.sha256(self._record.read_bytes())
         for table in history.TABLES:
-            for row in history.rows(self._journal, f"SELECT * FROM {table}"):  # noqa: S608  # names of ours
+            for row in history.rows(self._journal, f"SELECT * FROM {table}"):  # names of ours
                 digest.update(json.dumps(row).encode())
         digest.update("\n".join([*self._events, *self.violations, str(self._loop.steps)]).encode())
         return digest.hexdigest()[:16]

@@ -1,0 +1,49 @@
+"""`python -m simulation --seeds 1000`, or `--seed 7` for one of them, as often as wanted: it is the same each time."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+from simulation.world import Outcome, simulate
+
+SHOWN = 5
+"""Violations told of one seed."""
+
+
+def main() -> int:
+    """Run what was asked for; 1 when anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m simulation", description="The daemon's trading side, simulated.")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--seed", type=int, metavar="N", help="this one alone, with the hash of its history")
+    asked.add_argument("--seeds", type=int, default=10_000, metavar="N", help="the first N (default: 10000)")
+    options = parser.parse_args()
+    seeds = range(options.seeds) if options.seed is None else [options.seed]
+    violated = hours = 0.0
+    faults: Counter[str] = Counter()
+    with ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(seeds) or 1)) as workers:
+        for outcome in workers.map(simulate, seeds, chunksize=4 if len(seeds) > 4 else 1):
+            hours += outcome.hours
+            faults += outcome.faults
+            violated += len(outcome.violations)
+            if options.seed is not None or outcome.violations:
+                print(_said(outcome))
+    kinds = ", ".join(f"{kind} {count}" for kind, count in faults.most_common())
+    print(f"faults: {kinds}")
+    print(f"{len(seeds)} seeds, {hours:.1f} virtual hours, {faults.total()} faults, {violated:.0f} violations")
+    return 1 if violated else 0
+
+
+def _said(outcome: Outcome) -> str:
+    told = [
+        f"seed {outcome.seed}: {outcome.lives} lives, {outcome.orders} orders, {outcome.fills} fills, {outcome.hash}"
+    ]
+    told += [f"  {violation}" for violation in outcome.violations[:SHOWN]]
+    if len(outcome.violations) > SHOWN:
+        told.append(f"  and {len(outcome.violations) - SHOWN} more")
+    return "\n".join(told)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

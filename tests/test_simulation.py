@@ -1,0 +1,34 @@
+"""The daemon's trading side against the stand-in, in virtual time, under faults: see docs/reliability.md."""
+
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from simulation.world import simulate
+
+SEEDS = 100
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    with ProcessPoolExecutor(2) as workers:
+        return list(workers.map(simulate, range(SEEDS), chunksize=4))
+
+
+def test_nothing_is_violated(outcomes):
+    assert {outcome.seed: outcome.violations for outcome in outcomes if outcome.violations} == {}
+
+
+def test_what_can_go_wrong_does(outcomes):
+    """Without this, a simulation in which nothing happens would prove everything."""
+    happened = sum((outcome.faults for outcome in outcomes), outcomes[0].faults.__class__())
+    wanted = {"kill", "reset", "half-open", "refused", "freeze", "disk", "server crash", "restart"}
+    assert wanted <= {kind for kind, count in happened.items() if count}
+    assert all(outcome.orders for outcome in outcomes)
+    assert sum(outcome.fills for outcome in outcomes) > SEEDS
+    assert sum(outcome.lives for outcome in outcomes) > SEEDS
+
+
+@pytest.mark.parametrize("seed", [3, 17, 38])
+def test_a_seed_repeats_itself_to_the_bit(seed, outcomes):
+    assert simulate(seed).hash == outcomes[seed].hash
