@@ -176,8 +176,8 @@ CONTROLS: Final = (
         "G1",
         "The same artifact everywhere",
         (),
-        "`mia-daemon check` tells configuration and bundle by their hashes; live trades on an approved bundle only, and "
-        "an arm file may name version and config_sha256: any other is refused.",
+        "`mia-daemon check` tells configuration and bundle by their hashes; live trades on an approved bundle only, "
+        "and an arm file may name version and config_sha256: any other is refused.",
         "test_arming.py::test_a_file_that_does_not_fit_arms_nothing",
     ),
 )
