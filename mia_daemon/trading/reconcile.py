@@ -16,8 +16,9 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.records import BookOfRecord, Fill, OrderStatus, OrderType, OrderUpdate
 from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
 
-TIME_SLACK_NS = 2 * NS_PER_S
-"""Servers tell the time of past fills in whole seconds; a fill is not older than its order by more than this."""
+TIME_SLACK_NS = 5 * NS_PER_S
+"""A fill may seem older than its order by so much: servers tell the time of past fills in whole seconds, of their own
+clock."""
 
 
 @dataclass(frozen=True, slots=True)
