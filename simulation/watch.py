@@ -24,14 +24,16 @@ class ServerWatch:
 
     Args:
         limit: contracts that the position, with all entries filled, may never exceed.
-        deadline_s: for which a position may be bare while the daemon could do something about it.
+        deadline_s: for which a position may be bare, as things are, while the daemon could do something about it.
         able: whether it could, now.
 
     Attributes:
         longest_bare_s: the longest time a position was bare while the daemon could have acted.
     """
 
-    def __init__(self, limit: int, deadline_s: float, able: Callable[[], bool], report: Callable[[str], None]) -> None:
+    def __init__(
+        self, limit: int, deadline_s: Callable[[], float], able: Callable[[], bool], report: Callable[[str], None]
+    ) -> None:
         self.longest_bare_s = 0.0
         self._limit = limit
         self._deadline_s = deadline_s
@@ -64,15 +66,16 @@ class ServerWatch:
         closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
         stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
         exits = sum(order.open_quantity for order in closing if order.resting and order.parent is None)
-        if max(stops, exits) >= abs(position) or not self._able():
+        if stops + exits >= abs(position) or not self._able():
             self._bare_s = 0.0
             self._told = False
             return
         self._bare_s += passed_s
         self.longest_bare_s = max(self.longest_bare_s, self._bare_s)
-        if self._bare_s > self._deadline_s and not self._told:
+        deadline_s = self._deadline_s()
+        if self._bare_s > deadline_s and not self._told:
             self._told = True
-            self._report(f"unprotected: position {position:+d} for more than {self._deadline_s:g} s, stops {stops}")
+            self._report(f"unprotected: position {position:+d} for more than {deadline_s:g} s, stops {stops}")
 
 
 class WireWatch:

@@ -35,6 +35,8 @@ from simulation.watch import ServerWatch, WireWatch
 TODAY = date(2026, 11, 1)
 STEP_S = (0.03, 0.15)
 PATIENCE_S = 90.0  # of loop time, for all to be well once nothing goes wrong any more
+UNDISTURBED_S = 10.0  # after which what went wrong is over
+PROTECTED_S = 2.5  # then a position is protected within this: a second of grace, prices, and the way to the server
 AGAIN_S = 1.0  # between two looks at whether it is
 
 
@@ -123,6 +125,7 @@ class World:
         self._lives: list[Life] = []
         self._over = False
         self._silent_until = 0.0
+        self._disturbed_s = 0.0  # when something went wrong last
         self._halted_by: Life | None = None  # whose operator halted it
         self._sick = False  # the disk has failed in the present life
         self._disk_kind = ""
@@ -130,7 +133,7 @@ class World:
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
         limit = settings.risk.max_position_contracts
-        self._watch = ServerWatch(limit, self._deadline_s(), self._able, self._report)
+        self._watch = ServerWatch(limit, self._deadline_s, self._able, self._report)
         self._wire = WireWatch(settings.risk.max_orders_per_minute, self._report)
 
     def _fork(self) -> Random:
@@ -139,14 +142,21 @@ class World:
     def _deadline_s(self) -> float:
         """A position is protected again within this, by what the daemon is configured to wait for.
 
-        Until it knows: an order not answered (ack_timeout), then the server's books, asked for at worst twice with the
-        time-outs of a query. Then a second of grace, and the stop's way to the server.
+        Where nothing has gone wrong for a while: a second of grace, and the stop's way to the server. Otherwise it has
+        to find out first: an order not answered (ack_timeout), then the server's books, asked for at worst twice with
+        the time-outs of a query.
         """
+        if self._loop.time() > self._disturbed_s + UNDISTURBED_S:
+            return PROTECTED_S
         broker = self._plan.settings.broker
         return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0
 
     def _report(self, text: str) -> None:
         self.violations.append(f"{self._loop.time():.3f} s: {text}")
+
+    def _disturb(self, seconds: float = 0.0) -> None:
+        """Something goes wrong now, or for so long."""
+        self._disturbed_s = max(self._disturbed_s, self._loop.time() + seconds)
 
     def _note(self, text: str) -> None:
         self._events.append(f"{self._loop.time():.6f} {text}")
@@ -185,6 +195,7 @@ class World:
         for incident in self._plan.incidents:
             await asyncio.sleep(max(incident.at_s - self._loop.time(), 0.0))
             self._note(f"{incident.what} {incident.how}")
+            self._disturb()
             await getattr(self, f"_{incident.what}")(incident.how)
         await asyncio.sleep(max(self._plan.lasts_s - self._loop.time(), 0.0))
         operator.cancel()
@@ -204,6 +215,7 @@ class World:
             process.at_death.append(lambda process=process: self._network.leave(process))
             process.at_death.append(lambda gone=gone: gone.done() or gone.set_result(None))
             self._sick = False
+            self._disturb()
             life = self._life = Life(self._fixed, process, self._journal, self._fork(), self._spy)
             self._lives.append(life)
             task = process.start(life.run())
@@ -247,6 +259,8 @@ class World:
         def counted(share: float) -> bool:
             hit = happens(share)
             self.faults["order"] += hit
+            if hit:
+                self._disturb()
             return hit
 
         exchange._faults._happens = counted  # type: ignore[method-assign]
@@ -365,6 +379,7 @@ class World:
 
     async def _refuse(self, seconds: float) -> None:
         self.faults["refused"] += 1
+        self._disturb(seconds)
         self._network.refuses, self._network.swallows = True, self._rng.random() < 0.3
         await self._reset(None)
         self._loop.call_later(seconds, self._let_in)
@@ -374,6 +389,7 @@ class World:
 
     async def _slow(self, seconds: float) -> None:
         self.faults["slow"] += 1
+        self._disturb(seconds)
         self._network.slow_s = 1.0
         self._loop.call_later(seconds, self._speed_up)
 
@@ -383,10 +399,12 @@ class World:
     async def _freeze(self, seconds: float) -> None:
         if self._life is not None and self._life.process.alive:
             self.faults["freeze"] += 1
+            self._disturb(seconds)
             self._life.process.freeze(seconds)
 
     async def _silence(self, seconds: float) -> None:
         self.faults["no prices"] += 1
+        self._disturb(seconds)
         self._silent_until = self._loop.time() + seconds
 
     async def _disk(self, how: tuple[str, float]) -> None:
@@ -396,6 +414,7 @@ class World:
             return
         self.faults["disk"] += 1
         self._sick = self._sick or kind != "slow"
+        self._disturb(seconds)
         life.disk.fail(kind)
         self._loop.call_later(seconds, self._heal_disk, life)
 

@@ -4,6 +4,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from simulation.planted import BUGS, planted
 from simulation.world import simulate
 
 SEEDS = 100
@@ -32,3 +33,12 @@ def test_what_can_go_wrong_does(outcomes):
 @pytest.mark.parametrize("seed", [3, 17, 38])
 def test_a_seed_repeats_itself_to_the_bit(seed, outcomes):
     assert simulate(seed).hash == outcomes[seed].hash
+
+
+FOUND_BY = {"resend": 28, "journal-after-send": 0, "forget-unknown": 0, "fills-twice": 0, "drop-stop": 24}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(bug):
+    with planted(bug):
+        assert simulate(FOUND_BY[bug]).violations
