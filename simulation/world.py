@@ -514,8 +514,9 @@ class World:
         assert self._server is not None
         self._heal()
         self._life.mood.rests = True
-        self._command("halt", "operator")
-        self._command("flatten", "operator")
+        for command in ("halt", "flatten"):
+            while not self._command(command, "operator"):
+                await asyncio.sleep(AGAIN_S)  # frozen
         deadline_s = self._loop.time() + PATIENCE_S
         exchange = self._server.exchange
         while exchange.account.position or exchange.engine.alive or self._disagreement():
