@@ -515,8 +515,8 @@ class World:
         self._heal()
         self._life.mood.rests = True
         for command in ("halt", "flatten"):
-            while not self._command(command, "operator"):
-                await asyncio.sleep(AGAIN_S)  # frozen
+            while not self._command(command, "operator"):  # noqa: ASYNC110  # frozen: nobody tells of its end
+                await asyncio.sleep(AGAIN_S)
         deadline_s = self._loop.time() + PATIENCE_S
         exchange = self._server.exchange
         while exchange.account.position or exchange.engine.alive or self._disagreement():

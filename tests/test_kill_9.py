@@ -1,11 +1,12 @@
-"""Fifty daemons are killed in mid-session: no order is sent twice and no fill is lost.
+"""Daemons are killed in mid-session, a hundred, or a thousand by `make torture`: no order is sent twice, no fill lost.
 
-One simulator lives through all of it. The check at the end reads what the simulator has written down by itself, the
-journal and the files; it shares no code with the daemon.
+One simulator lives through all of it. The check at the end, the same as the simulation's, reads what the simulator has
+written down by itself, the journal and the files; it shares no code with the daemon.
 """
 
 import csv
 import json
+import os
 import random
 import shutil
 import signal
@@ -19,9 +20,13 @@ from pathlib import Path
 import pytest
 from daemon_process import daemons_in, status_of, until
 
-pytestmark = pytest.mark.timeout(900)
+from simulation import history
+from simulation.history import rows, server_record
 
-KILLS = 50
+KILLS = int(os.environ.get("KILLS", "100")) // 2  # of each of the two servers: `make torture` wants more
+
+pytestmark = pytest.mark.timeout(300 + 12 * KILLS)
+
 POINT_VALUE = 50.0  # USD, of the ES
 STARTING_CASH = 100_000.0
 
@@ -103,40 +108,17 @@ def aftermath(request, fork_server, tmp_path_factory):
 
 def look_around(left):
     """Right after a kill: every order that the server has must be on file already."""
-    lines, known = server_record(left.record), set()
-    if left.journal.exists():
-        known = set(rows(left.journal, "SELECT client_order_id FROM intents"))
-    left.too_early += [order_id for order_id in sent(lines) if (order_id,) not in known]
-    fills = [line for line in lines if line["kind"] == "fill"]
-    left.positions.append(fills[-1]["position"] if fills else 0)
+    lines = server_record(left.record)
+    known = history.intended(left.journal) if left.journal.exists() else set()
+    left.too_early += [order_id for order_id in history.sent(lines) if order_id not in known]
+    left.positions.append(history.position_at_server(lines))
 
 
 # ------------------------------------------------------------------------------------------------------------ the files
 
 
-def server_record(path):
-    """Whole lines of the simulator's record; it may be writing the last."""
-    content = path.read_bytes()
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
-
-
-def sent(lines):
-    """The ClientOrderID of every order that reached the server, as often as it did."""
-    for line in lines:
-        if line["kind"] == "received" and line["type"] == "SubmitNewSingleOrder":
-            yield line["ClientOrderID"]
-        elif line["kind"] == "received" and line["type"] == "SubmitNewOCOOrder":
-            yield line["ClientOrderID_1"]
-            yield line["ClientOrderID_2"]
-
-
 def lines_in(path):
     return path.read_bytes().count(b"\n")
-
-
-def rows(path, query):
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        return db.execute(query).fetchall()
 
 
 def whole_csv(path):
@@ -152,36 +134,19 @@ def whole_csv(path):
 
 
 def sent_twice(left):
-    return [order_id for order_id, times in Counter(sent(server_record(left.record))).items() if times > 1]
+    return history.sent_twice(server_record(left.record))
 
 
 def unknown_orders(left):
-    """Orders at the server that the journal does not know, or knows otherwise."""
-    intents = {
-        row[0]: row[1:]
-        for row in rows(left.journal, "SELECT client_order_id, side, quantity, type, price FROM intents")
-    }
-    for line in server_record(left.record):
-        if line["kind"] != "received" or not line["type"].startswith("SubmitNew"):
-            continue
-        for end in ("",) if line["type"] == "SubmitNewSingleOrder" else ("_1", "_2"):
-            price = line.get("Price1" + end, 0.0)
-            quantity = line["Quantity" + end]
-            told = ({1: 1, 2: -1}[line["BuySell" + end]], quantity, line["OrderType" + end], price)
-            if intents.get(line["ClientOrderID" + end]) != told:
-                yield line["ClientOrderID" + end], told
+    return history.unknown_orders(server_record(left.record), left.journal)
 
 
 def fills_at_server(left):
-    return Counter(
-        (line["ExecutionID"], line["ClientOrderID"], line["side"], line["quantity"], line["price"])
-        for line in server_record(left.record)
-        if line["kind"] == "fill"
-    )
+    return history.fills_at_server(server_record(left.record))
 
 
 def fills_in_journal(left):
-    return Counter(rows(left.journal, "SELECT execution_id, client_order_id, side, quantity, price FROM fills"))
+    return history.fills_in_journal(left.journal)
 
 
 def trades_not_told_once(left):
@@ -212,6 +177,10 @@ def test_no_order_was_sent_twice(aftermath):
 def test_every_order_was_on_file_before_it_was_sent(aftermath):
     assert aftermath.too_early == []
     assert list(unknown_orders(aftermath)) == []
+
+
+def test_a_decision_asked_for_every_order(aftermath):
+    assert history.unattributed(aftermath.journal) == []
 
 
 def test_no_fill_was_lost_and_none_was_made_up(aftermath):
