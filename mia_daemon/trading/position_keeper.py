@@ -187,12 +187,12 @@ class PositionKeeper:
             self._flatten(ts_ns, held)
 
     def _escalate(self, ts_ns: int, held: Held, closers: list[WorkingOrder]) -> None:
+        if ts_ns < self._next_exit_ns:  # what was sent last has its time, the flatten too
+            self._again_at(self._next_exit_ns)
+            return
         if closers:
             for entry in closers:
                 self._desk.cancel(entry, ts_ns)
-            return
-        if ts_ns < self._next_exit_ns:
-            self._again_at(self._next_exit_ns)
             return
         self._warn(
             "exit_stuck",

@@ -140,7 +140,7 @@ class Rig:
             clock=EventClock(),
             **more,
         )
-        self.executor.restore(recovered.orders, recovered.last_fill_ns)
+        self.executor.restore(recovered.orders, recovered.last_fill_ns, ended=recovered.ended)
 
     @property
     def alert_codes(self):
