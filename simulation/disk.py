@@ -75,7 +75,11 @@ class Disk:
     def _full(self) -> None:
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         self._db.execute(f"PRAGMA max_page_count = {pages}")
-        self._heal = lambda: self._db.execute("PRAGMA max_page_count = 1000000") and None
+
+        def heal() -> None:
+            self._db.execute("PRAGMA max_page_count = 1000000")
+
+        self._heal = heal
 
     def _broken(self) -> None:
         log = Path(f"{self._path}-wal")

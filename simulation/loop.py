@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import heapq
 from asyncio import base_events
+from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -52,6 +53,10 @@ class Process:
         """Run it as this process."""
         return self._loop.create_task(coroutine, context=self._context)
 
+    def do(self, act: Callable[[], None]) -> None:
+        """Call it as this process."""
+        self._context.copy().run(act)
+
     def place(self) -> None:
         """One place at which it may die. Raises Killed when it does, and ever after."""
         if not self.alive:
@@ -82,6 +87,9 @@ class SimulatedLoop(base_events.BaseEventLoop):
     Args:
         shuffle: share of the steps at which another than the oldest is taken.
     """
+
+    _ready: deque[Any]
+    _scheduled: list[Any]
 
     def __init__(self, rng: Random, shuffle: float) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ class WireWatch:
         excused: orders that took risk away and left, or were moved, although the journal could not be written.
     """
 
-    def __init__(self, orders_per_minute: int, report: Callable[[str], None]) -> None:
+    def __init__(self, orders_per_minute: int | None, report: Callable[[str], None]) -> None:
         self.excused: set[str] = set()
         self._orders_per_minute = orders_per_minute
         self._report = report
@@ -125,5 +125,5 @@ class WireWatch:
             self._report(f"entered while halted: {names[0]}")
         self._entries = [(who, at) for who, at in self._entries if who is life and at > now_s - 60.0]
         self._entries.append((life, now_s))
-        if len(self._entries) > self._orders_per_minute:
+        if self._orders_per_minute is not None and len(self._entries) > self._orders_per_minute:
             self._report(f"more than {self._orders_per_minute} entries a minute: {names[0]}")

@@ -7,7 +7,7 @@ import pytest
 from simulation.planted import BUGS, planted
 from simulation.world import simulate
 
-SEEDS = 100
+SEEDS = 200
 
 
 @pytest.fixture(scope="module")

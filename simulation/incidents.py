@@ -1,0 +1,145 @@
+"""What goes wrong, and how it is made good again."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from simulation.daemon import Life
+from simulation.venue import may_fail
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+
+class Incidents:
+    """Done to the world, each at its time. A public method is one kind of incident, told how."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._loop = world.loop
+        self._network = world.network
+
+    def _living(self) -> Life | None:
+        life = self._world.life
+        return life if life is not None and life.process.alive else None
+
+    def _count(self, kind: str, seconds: float = 0.0) -> None:
+        self._world.faults[kind] += 1
+        self._world.disturb(seconds)
+
+    # The daemon.
+
+    async def kill(self, places: int) -> None:
+        """At the so manieth place at which it may die."""
+        if (life := self._living()) is not None:
+            self._count("kill")
+            life.process.fuse = places
+
+    async def restart(self, flatten: bool) -> None:  # noqa: FBT001  # as drawn
+        if (life := self._living()) is not None:
+            self._count("restart")
+            life.stop(flatten=flatten)
+
+    async def freeze(self, seconds: float) -> None:
+        if (life := self._living()) is not None:
+            self._count("freeze", seconds)
+            life.process.freeze(seconds)
+
+    async def silence(self, seconds: float) -> None:
+        """It gets no prices."""
+        self._count("no prices", seconds)
+        self._world.silent_until = self._loop.time() + seconds
+
+    async def disk(self, how: tuple[str, float]) -> None:
+        kind, seconds = how
+        life = self._living()
+        if life is None or life.disk is None or life.clean:
+            return
+        self._count("disk", seconds)
+        self._world.sick = self._world.sick or kind != "slow"
+        life.disk.fail(kind)
+        self._loop.call_later(seconds, self._heal_disk, life)
+
+    @staticmethod
+    def _heal_disk(life: Life) -> None:
+        if life.process.alive and life.disk is not None and not life.clean:
+            life.disk.heal()
+
+    # The network and the server.
+
+    async def reset(self, _: None) -> None:
+        for line in self._network.lines():
+            self._count("reset")
+            line.break_off()
+
+    async def cut(self, _: None) -> None:
+        for line in self._network.lines():
+            self._count("half-open")
+            line.cut_off()
+
+    async def refuse(self, seconds: float) -> None:
+        """Nobody gets in; who asks is refused, or not answered."""
+        self._count("refused", seconds)
+        self._network.refuses, self._network.swallows = True, self._world.rng.random() < 0.3
+        await self.reset(None)
+        self._loop.call_later(seconds, self._let_in)
+
+    def _let_in(self) -> None:
+        self._network.refuses = self._network.swallows = False
+
+    async def slow(self, seconds: float) -> None:
+        self._count("slow", seconds)
+        self._network.slow_s = 1.0
+        self._loop.call_later(seconds, self._speed_up)
+
+    def _speed_up(self) -> None:
+        self._network.slow_s = 0.0
+
+    async def crash_server(self, seconds: float) -> None:
+        self._count("server crash")
+        self._world.venue.crash()
+        await asyncio.sleep(seconds)
+        self._world.start_server()
+
+    # The operator.
+
+    async def halt(self, seconds: float) -> None:
+        """For a while."""
+        world = self._world
+        if world.command("halt", "operator"):
+            world.halted = True
+            await asyncio.sleep(seconds)
+            world.note("resume")
+            world.halted = False
+            world.command("resume", "operator")
+
+    async def flatten(self, _: None) -> None:
+        self._world.command("flatten", "operator")
+
+    async def cancel(self, _: None) -> None:
+        self._world.command("cancel_all")
+
+    async def rest(self, _: None) -> None:
+        """A quiet point in mid-session."""
+        await self._world.calm()
+
+    # All of it.
+
+    def end(self) -> None:
+        """Nothing goes wrong any more."""
+        world = self._world
+        world.venue.behave()
+        self._let_in()
+        self._speed_up()
+        world.silent_until = 0.0
+        for line in self._network.lines():  # one that can fail later is replaced by one that can't
+            if may_fail(line):
+                line.break_off()
+        if (life := self._living()) is not None:
+            life.process.fuse = None
+            self._heal_disk(life)
+            if world.sick:  # it goes on halted, with a journal that lacks something: its next start makes up for it
+                life.stop(flatten=False)
+
+    async def __call__(self, what: str, how: Any) -> None:
+        """Let it happen."""
+        await getattr(self, what)(how)

@@ -1,0 +1,163 @@
+"""Where the daemon's orders go: the real exchange behind the real DTC server, which may crash and come back."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import date
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mia_daemon.config import FaultSettings, Settings
+from mia_daemon.instruments import instrument
+from mia_daemon.simulator.client_session import Manners
+from mia_daemon.simulator.exchange import Exchange
+from mia_daemon.simulator.faulty_line import FaultyLine
+from mia_daemon.simulator.server import SimulatorServer
+from mia_daemon.simulator.state import StateStore
+from mia_daemon.trading_calendar import TradingCalendar
+from simulation.loop import Process, SimulatedLoop
+from simulation.network import End, Network
+from simulation.plan import PORT
+
+TODAY = date(2026, 11, 1)
+STEP_S = (0.03, 0.15)
+
+
+@cache
+def calendar() -> TradingCalendar:
+    """Of the weeks in which simulations take place."""
+    return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
+
+
+class _Server(SimulatorServer):
+    """The simulator's server, at a calmer pace; each thing that happens is looked at."""
+
+    def __init__(
+        self, exchange: Exchange, loop: SimulatedLoop, rng: Random, faults: FaultSettings, look: Callable[[], None]
+    ) -> None:
+        super().__init__(exchange, loop, 1.0, Manners(), faults)
+        self._look = look
+        self._rng = rng
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._rng.uniform(*STEP_S))
+
+    def step(self) -> None:
+        super().step()
+        self._look()
+
+    def received(self, connection: Any, data: bytes) -> None:
+        super().received(connection, data)
+        self._look()
+
+
+class Venue:
+    """One server after another, over the same memory in `directory`.
+
+    Args:
+        on_fault: told of each thing that goes wrong with orders.
+        on_change: shown the exchange after everything that happens there.
+    """
+
+    exchange: Exchange
+    process: Process
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        loop: SimulatedLoop,
+        network: Network,
+        *,
+        on_fault: Callable[[], None],
+        on_change: Callable[[Exchange], None],
+    ) -> None:
+        self.instrument = instrument(settings.instrument.symbol)
+        self._settings = settings
+        self._directory = directory
+        self._loop = loop
+        self._network = network
+        self._on_fault = on_fault
+        self._on_change = on_change
+        self._server: _Server | None = None
+        self._processes: list[Process] = []  # also those that are gone: nothing of them may be cleaned up meanwhile
+
+    @property
+    def record(self) -> Path:
+        """Its own, of all order traffic."""
+        return self._directory / "orders.jsonl"
+
+    @property
+    def position(self) -> int:
+        return self.exchange.account.position
+
+    @property
+    def earned(self) -> float:
+        """Account currency, after costs."""
+        return self.exchange.account.cash - self._settings.simulator.starting_cash
+
+    def start(self, rng: Random) -> None:
+        """Listen, with what the last one left."""
+        settings = self._settings
+        store = StateStore(self._directory, settings.instrument.symbol)
+        self.exchange = exchange = Exchange(
+            self.instrument, settings.simulator, calendar(), store, settings.instrument.trade_account, TODAY
+        )
+        happens = exchange._faults._happens
+
+        def counted(share: float) -> bool:
+            hit = happens(share)
+            if hit:
+                self._on_fault()
+            return hit
+
+        exchange._faults._happens = counted  # type: ignore[method-assign]
+        self._server = _Server(exchange, self._loop, rng, settings.simulator.faults, lambda: self._on_change(exchange))
+        self.process = process = Process("server", self._loop)
+        self._processes.append(process)
+        process.at_death.append(lambda: self._network.leave(process))
+        process.start(self._server.run("127.0.0.1", PORT, lambda _port: None))
+
+    def crash(self) -> None:
+        """End at once: what was committed stays."""
+        self.process.die()
+        self._network.stop_listening(PORT)
+        exchange = self.exchange
+        exchange.close = lambda: None  # type: ignore[method-assign]  # a crash saves nothing
+        store = exchange._store
+        store._db.close()
+        os.close(store._record_fd)
+
+    def behave(self) -> None:
+        """From now on nothing goes wrong with orders, nor with lines to come."""
+        assert self._server is not None
+        self._server._faults = FaultSettings()
+        self.exchange._faults._settings = FaultSettings()
+
+    def misbehave(self) -> None:
+        """Orders go wrong again as they did."""
+        self.exchange._faults._settings = self._settings.simulator.faults
+
+    def touch(self) -> tuple[int, float, float] | None:
+        """What a price feed would tell now: time, bid, ask."""
+        if not self.process.alive:
+            return None
+        bid, _, ask, _ = self.exchange.touch()
+        tick = self.instrument.tick_size
+        return None if bid is None or ask is None else (self.exchange.now_ns, bid * tick, ask * tick)
+
+
+def may_fail(near: End) -> bool:
+    """Whether this connection is cut, or one that goes wrong by itself."""
+    return near.cut or isinstance(getattr(near.peer.protocol, "transport", None), FaultyLine)
+
+
+def speaks(near: End) -> bool:
+    """Whether the server hears the client of this connection and is heard by it."""
+    connection = near.peer.protocol
+    if near.cut or not connection.session.logged_on or connection.session.closing:
+        return False
+    line = connection.transport
+    return not (isinstance(line, FaultyLine) and (line._dead or line._past(line._faults.mute_after_s)))
