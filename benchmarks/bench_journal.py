@@ -22,7 +22,7 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.risk.codes import ALLOWED
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
 PROBS = RegimeProbs(0.7, 0.2, 0.1)

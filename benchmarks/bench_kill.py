@@ -37,7 +37,7 @@ from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, T
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading_calendar import TradingCalendar
 
 ENTRIES = 20

@@ -18,8 +18,8 @@ from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.books import Books
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_reading import Background
+from mia_daemon.trading.journal.reader import Background
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
 SHOWN: Final = 20

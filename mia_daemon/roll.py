@@ -6,7 +6,7 @@ from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.contracts import Contract, contract_on, trade_date_at
 from mia_daemon.errors import UsageError
 from mia_daemon.instruments import instrument
-from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.journal.view import JournalView
 from mia_daemon.trading_calendar import contract_dates
 
 

@@ -28,7 +28,7 @@ from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.live_trading import Rooms, TradingSession
 from mia_daemon.trading.trade_log import TradeLog
 from mia_daemon.trading.trading_loop import TradingLoop

@@ -31,7 +31,7 @@ from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import END, LatencyBuckets
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.live_trading import Rooms, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 from mia_daemon.trading_calendar import TradingCalendar

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_latches import pending_path
+from mia_daemon.trading.journal.pending_latches import pending_path
+from mia_daemon.trading.journal.writer import Journal
 from simulation.loop import Killed, Process
 
 

@@ -25,7 +25,7 @@ from mia_daemon.records import (
 )
 from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
 TS = 1_795_532_400_000_000_000  # 2026-11-24T15:00:00Z

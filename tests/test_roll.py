@@ -13,7 +13,7 @@ from mia_daemon.records import Fill, Side
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.roll import choose_contract, contract_in_force
 from mia_daemon.run import Run
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
 

@@ -25,7 +25,8 @@ def test_what_can_go_wrong_does(outcomes):
     happened = sum((outcome.faults for outcome in outcomes), outcomes[0].faults.__class__())
     wanted = {"kill", "reset", "half-open", "refused", "freeze", "disk", "server crash", "restart"}
     assert wanted <= {kind for kind, count in happened.items() if count}
-    assert all(outcome.orders for outcome in outcomes)
+    idle = [outcome.seed for outcome in outcomes if not outcome.orders]  # killed or cut off nearly all the time
+    assert len(idle) < SEEDS / 20, idle
     assert sum(outcome.fills for outcome in outcomes) > SEEDS
     assert sum(outcome.lives for outcome in outcomes) > SEEDS
 

@@ -87,76 +87,76 @@ def _print_json(facts: object) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from mia_daemon.trading import journal_report, journal_text
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal import report, text
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        facts = journal_report.summary(view)
+        facts = report.summary(view)
     if options.json:
         _print_json(facts)
     else:
-        _print(journal_text.summary_lines(facts))
+        _print(text.summary_lines(facts))
     return 0
 
 
 def _trades(options: argparse.Namespace) -> int:
-    from mia_daemon.trading import journal_report, journal_text
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal import report, text
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        journal_report.check_run(view, options.run)
-        trades = journal_report.round_trips(view, options.since, options.run)
+        report.check_run(view, options.run)
+        trades = report.round_trips(view, options.since, options.run)
         if options.json:
             _print_json(list(trades))
         else:
-            _print(journal_text.trade_table(trades) if options.csv else journal_text.trade_lines(trades))
+            _print(text.trade_table(trades) if options.csv else text.trade_lines(trades))
     return 0
 
 
 def _orders(options: argparse.Namespace) -> int:
-    from mia_daemon.trading import journal_report, journal_text
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal import report, text
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        journal_report.check_run(view, options.run)
-        orders = journal_report.orders(view, options.since, options.run)
+        report.check_run(view, options.run)
+        orders = report.orders(view, options.since, options.run)
         if options.json:
             _print_json(list(orders))
         else:
-            _print(journal_text.order_lines(orders))
+            _print(text.order_lines(orders))
     return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from mia_daemon.trading import journal_report, journal_text
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal import report, text
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        facts = journal_report.explanation(view, options.trade_id)
+        facts = report.explanation(view, options.trade_id)
     if options.json:
         _print_json(facts)
     else:
-        _print(journal_text.explanation_lines(facts))
+        _print(text.explanation_lines(facts))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mia_daemon.trading import journal_text
-    from mia_daemon.trading.journal_verify import verify
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal import text
+    from mia_daemon.trading.journal.verify import verify
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         findings = verify(view)
     if options.json:
         _print_json({"sound": findings.sound, "checks": findings.checks})
     else:
-        _print(journal_text.finding_lines(findings.checks))
+        _print(text.finding_lines(findings.checks))
     return 0 if findings.sound else 1
 
 
 def _export(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal_export import export
-    from mia_daemon.trading.journal_view import JournalView
+    from mia_daemon.trading.journal.export import export
+    from mia_daemon.trading.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         files = export(view, options.directory)

@@ -123,7 +123,7 @@ CONTROLS: Final = (
         (),
         "An order names its decision, the decision its run, the run its configuration, code and bundle by their "
         "hashes, and the `start` among its commands who started it (`mia-daemon journal explain`).",
-        "trading/test_journal_report.py::test_the_commands_as_typed",
+        "trading/journal/test_report.py::test_the_commands_as_typed",
     ),
     Control(
         "A3",

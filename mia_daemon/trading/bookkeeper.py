@@ -6,7 +6,7 @@ from mia_daemon.errors import JournalError
 from mia_daemon.records import AccountState, Fill, Order, Trade
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
 from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
 from mia_daemon.trading.position_keeper import NEVER, Held

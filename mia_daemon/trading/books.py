@@ -10,7 +10,7 @@ from mia_daemon.stage import AlertSink
 from mia_daemon.trading.bookkeeper import Notices
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
 from mia_daemon.trading_calendar import TradingCalendar

@@ -10,7 +10,7 @@ from mia_daemon.records import Priority
 from mia_daemon.risk.codes import Latch, RiskCode
 from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.order_desk import Warn
 from mia_daemon.trading.touch import Market
 

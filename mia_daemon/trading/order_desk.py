@@ -24,8 +24,8 @@ from mia_daemon.records import (
 from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal import Journal, RequestKind
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
+from mia_daemon.trading.journal.writer import Journal, RequestKind
 from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
 
 Warn = Callable[[str, Priority, str, dict[str, Any]], None]

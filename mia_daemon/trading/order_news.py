@@ -17,7 +17,7 @@ from mia_daemon.records import (
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
 from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.order_desk import OrderDesk, Warn
 from mia_daemon.trading.orders import OrderState, WorkingOrder

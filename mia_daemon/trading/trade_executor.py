@@ -30,8 +30,8 @@ from mia_daemon.trading.breakers import Breakers
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
 from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.order_desk import OrderDesk
 from mia_daemon.trading.order_news import OrderNews

@@ -21,7 +21,7 @@ from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.risk.throttle import PENALTY_ABOVE
 from mia_daemon.row_file import RowFile
-from mia_daemon.trading.journal_reading import Background, JournalReader, LastRun
+from mia_daemon.trading.journal.reader import Background, JournalReader, LastRun
 
 TRADES: Final = ("trade_id", "timestamp", "entry_price", "profit", "regime_probs")
 ALPHA_SCORES: Final = ("timestamp", "alpha_score", "regime_probs")

@@ -21,7 +21,7 @@ from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.simulator.run import open_server
 from mia_daemon.trading.brokers import sierra
 from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.journal import Journal
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
 from mia_daemon.trading_calendar import TradingCalendar

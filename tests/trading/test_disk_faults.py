@@ -14,9 +14,9 @@ import pytest
 from mia_daemon.errors import JournalError
 from mia_daemon.records import Action, OrderRole, Priority
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_verify import verify
-from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.journal.verify import verify
+from mia_daemon.trading.journal.view import JournalView
+from mia_daemon.trading.journal.writer import Journal
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
 
 ES = instrument("ESZ26_FUT_CME")
 MS = 1_000_000

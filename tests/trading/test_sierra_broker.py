@@ -19,7 +19,7 @@ from mia_daemon.records import (
 )
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.trading.brokers import sierra
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_reading import Background
+from mia_daemon.trading.journal.reader import Background
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog, regime_json
 
 TS = 1_790_000_000_123_456_789

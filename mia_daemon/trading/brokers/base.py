@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mia_daemon.records import BookOfRecord, Bracket, BrokerEvent, EventArray, Order
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
 
 BrokerEventSink = Callable[[BrokerEvent], None]
 

@@ -29,7 +29,7 @@ from mia_daemon.records import (
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
 from mia_daemon.trading.brokers.paper_exchange import PaperExchange
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
 from mia_daemon.trading.touch import last_touch, touch_of
 
 _WORKING = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})

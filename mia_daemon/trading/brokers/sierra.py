@@ -39,7 +39,7 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
-from mia_daemon.trading.journal_reading import OpenOrder
+from mia_daemon.trading.journal.reader import OpenOrder
 
 ATTEMPTS: Final = 3  # at connecting and at queries, never at orders
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt, to come up at the start

@@ -35,12 +35,12 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
-from mia_daemon.trading import journal as journal_module
-from mia_daemon.trading.journal import Journal, RequestKind
-from mia_daemon.trading.journal_file import PATIENCE_MS
-from mia_daemon.trading.journal_latches import pending_path, read_pending
-from mia_daemon.trading.journal_reading import LastRun
-from mia_daemon.trading.journal_schema import NUMBERED, PER_RUN
+from mia_daemon.trading.journal import writer
+from mia_daemon.trading.journal.file import PATIENCE_MS
+from mia_daemon.trading.journal.pending_latches import pending_path, read_pending
+from mia_daemon.trading.journal.reader import LastRun
+from mia_daemon.trading.journal.schema import NUMBERED, PER_RUN
+from mia_daemon.trading.journal.writer import Journal, RequestKind
 from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
 
 ES = instrument("ESZ26_FUT_CME")
@@ -396,7 +396,7 @@ def test_a_decision_is_on_file_with_risks_last_word_the_score_and_the_open_trade
     )
 )
 def test_a_context_is_written_as_json_writes_it(context):
-    assert journal_module._json(context) == json.dumps(context, separators=(",", ":"))
+    assert writer._json(context) == json.dumps(context, separators=(",", ":"))
 
 
 def test_decisions_come_back_as_they_went_in(journal):
@@ -830,7 +830,7 @@ CHILD = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from mia_daemon.records import *
-    from mia_daemon.trading.journal import Journal
+    from mia_daemon.trading.journal.writer import Journal
     from mia_daemon.trading.trade_log import TradeLog
 
     var = Path(sys.argv[1])

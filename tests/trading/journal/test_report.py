@@ -10,9 +10,8 @@ from mia_daemon.cli.journal import since_ns
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
 from mia_daemon.records import Alert, Fill, Priority, Side
-from mia_daemon.trading import journal_report as report
-from mia_daemon.trading import journal_text as text
-from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.journal import report, text
+from mia_daemon.trading.journal.view import JournalView
 
 SYMBOL = "ESZ26_FUT_CME"
 

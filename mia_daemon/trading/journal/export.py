@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mia_daemon.config import Mode
 from mia_daemon.errors import StartError, UsageError
-from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.journal.view import JournalView
 from mia_daemon.trading.trade_log import TradeLog
 
 

@@ -1,4 +1,4 @@
-"""Lays out for reading what `journal_report` and `journal_verify` put together."""
+"""Lays out for reading what `report` and `verify` put together."""
 
 import csv
 import io
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from mia_daemon.trading.journal_report import TRADE_COLUMNS
+from mia_daemon.trading.journal.report import TRADE_COLUMNS
 
 RUNS_SHOWN: Final = 10
 ORDERS_SHOWN: Final = 20
@@ -16,7 +16,7 @@ _Facts = Mapping[str, Any]
 
 
 def summary_lines(facts: _Facts) -> Iterator[str]:
-    """Of `journal_report.summary`."""
+    """Of `report.summary`."""
     yield f"journal {facts['journal']}, version {facts['version']}"
     runs = facts["runs"]
     yield f"runs      {len(runs)}" + (f", the last {RUNS_SHOWN}:" if len(runs) > RUNS_SHOWN else "")
@@ -110,7 +110,7 @@ def _order(order: _Facts, indent: str = "") -> Iterator[str]:
 
 
 def explanation_lines(facts: _Facts) -> Iterator[str]:
-    """Of `journal_report.explanation`: the trip as a story, in the order in which it happened."""
+    """Of `report.explanation`: the trip as a story, in the order in which it happened."""
     trade = facts["trade"]
     yield f"round trip {trade['trade_id']}: {_in_short(trade)}"
     yield ""
@@ -181,7 +181,7 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def finding_lines(checks: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Of `journal_verify.verify`: each check and what is wrong."""
+    """Of `verify.verify`: each check and what is wrong."""
     for name, violations in checks.items():
         yield f"{name:<40} {'ok' if not violations else f'{len(violations)} wrong'}"
         for violation in violations[:VIOLATIONS_SHOWN]:

@@ -1,6 +1,6 @@
 """What a journal says, put together for people and for JSON: runs, round trips, orders, and what explains a trip.
 
-Every answer is made of plain values under stable names; times are ISO 8601, UTC. `journal_text` lays them out.
+Every answer is made of plain values under stable names; times are ISO 8601, UTC. `text` lays them out.
 """
 
 import json
@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from mia_daemon.errors import UsageError
 from mia_daemon.records import OrderType, RegimeProbs, Side, TimeInForce, Trade
-from mia_daemon.trading.journal_latches import read_pending
-from mia_daemon.trading.journal_reading import OpenOrder
-from mia_daemon.trading.journal_schema import PER_RUN, VERSION
-from mia_daemon.trading.journal_trips import Trip, names, paired, trips
-from mia_daemon.trading.journal_view import JournalView, Row, run_of, stamp
+from mia_daemon.trading.journal.pending_latches import read_pending
+from mia_daemon.trading.journal.reader import OpenOrder
+from mia_daemon.trading.journal.schema import PER_RUN, VERSION
+from mia_daemon.trading.journal.trips import Trip, names, paired, trips
+from mia_daemon.trading.journal.view import JournalView, Row, run_of, stamp
 
 COUNTED: Final = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands")
 TRADE_COLUMNS: Final = (

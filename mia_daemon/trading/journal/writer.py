@@ -36,10 +36,10 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import Latch, RiskCode, Verdict
-from mia_daemon.trading.journal_file import PATIENCE_MS, explain, hold, open_journal
-from mia_daemon.trading.journal_latches import PendingLatches
-from mia_daemon.trading.journal_reading import JournalReader
-from mia_daemon.trading.journal_schema import PER_RUN
+from mia_daemon.trading.journal.file import PATIENCE_MS, explain, hold, open_journal
+from mia_daemon.trading.journal.pending_latches import PendingLatches
+from mia_daemon.trading.journal.reader import JournalReader
+from mia_daemon.trading.journal.schema import PER_RUN
 
 _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter is mistaken for a digit
 _CHECKPOINT_AFTER_COMMITS: Final = 512  # a few MB of write-ahead log

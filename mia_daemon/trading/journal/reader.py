@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mia_daemon.records import Decision, Fill, Order, OrderStatus, Trade
 from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.trading.journal_file import explain
-from mia_daemon.trading.journal_rows import (
+from mia_daemon.trading.journal.file import explain
+from mia_daemon.trading.journal.rows import (
     DECISION,
     FILL,
     TRADE,

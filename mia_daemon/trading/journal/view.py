@@ -15,8 +15,8 @@ from urllib.parse import quote
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
-from mia_daemon.trading.journal_file import check_version, explain
-from mia_daemon.trading.journal_reading import JournalReader, OpenOrder
+from mia_daemon.trading.journal.file import check_version, explain
+from mia_daemon.trading.journal.reader import JournalReader, OpenOrder
 
 Row = dict[str, Any]
 

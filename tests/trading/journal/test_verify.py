@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.instruments import instrument
 from mia_daemon.records import Action, Decision, Fill, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
-from mia_daemon.trading.journal import Journal
-from mia_daemon.trading.journal_trips import names, paired, trips
-from mia_daemon.trading.journal_verify import verify
-from mia_daemon.trading.journal_view import JournalView
+from mia_daemon.trading.journal.trips import names, paired, trips
+from mia_daemon.trading.journal.verify import verify
+from mia_daemon.trading.journal.view import JournalView
+from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger, Origin
 
 ES = instrument("ESZ26_FUT_CME")

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Final
 
 from mia_daemon.records import Trade
-from mia_daemon.trading.journal_view import JournalView, Row
+from mia_daemon.trading.journal.view import JournalView, Row
 
 
 @dataclass(slots=True)
