@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
+from mia_daemon.products.instruments import instrument
 from mia_daemon.training import baseline
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 from mia_daemon.training.synthetic import synthetic_recording

@@ -38,9 +38,9 @@ from mia_daemon.features.kernels import (
     vol,
 )
 from mia_daemon.feed.replay_feed import ReplayFeed
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventArray, empty_events
-from mia_daemon.trading_calendar import TradingCalendar
 
 NS = 1_000_000_000
 BATCH = 4096

@@ -7,11 +7,11 @@ import numpy as np
 import onnxruntime as ort
 
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
 from mia_daemon.model.inference import Inference
 from mia_daemon.model.manifest import OBSERVATION
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import AccountState, FeatureWindow, RegimeProbs, empty_events
 
 SECONDS = 0.8

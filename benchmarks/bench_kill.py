@@ -25,20 +25,20 @@ from benchmarks import machine
 from benchmarks.bench_tick_to_order import configuration
 from mia_daemon import config
 from mia_daemon.clock import WallClock
-from mia_daemon.commands import Commands
 from mia_daemon.config import Mode, Settings
+from mia_daemon.daemon.commands import Commands
+from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.instruments import instrument
-from mia_daemon.kill_switch import KillSwitch
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.control import ControlServer, ask
 from mia_daemon.ops.logs import make_logger
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.sierra import SierraBroker
 from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading_calendar import TradingCalendar
 
 ENTRIES = 20
 ROUNDS = 100

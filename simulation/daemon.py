@@ -17,7 +17,8 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
 from mia_daemon.errors import JournalError, MiaError
 from mia_daemon.feed.base import Batch, BatchQueue
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
     Alert,
     EventArray,
@@ -34,7 +35,6 @@ from mia_daemon.trading.brokers.sierra import SierraBroker
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.live_trading import Rooms, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
-from mia_daemon.trading_calendar import TradingCalendar
 from simulation.disk import Disk
 from simulation.loop import Process, SimulatedLoop
 

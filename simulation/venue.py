@@ -10,13 +10,13 @@ from random import Random
 from typing import Any
 
 from mia_daemon.config import FaultSettings, Settings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
-from mia_daemon.trading_calendar import TradingCalendar
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import End, Network
 from simulation.plan import PORT

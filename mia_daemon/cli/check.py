@@ -28,7 +28,7 @@ def _add_prepare(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     settings = load_settings(options)
-    from mia_daemon.preflight import preflight
+    from mia_daemon.daemon.preflight import preflight
 
     findings = preflight(settings, Mode(options.mode), var_paths(options), options.arm)
     for finding in findings:

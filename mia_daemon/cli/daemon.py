@@ -31,7 +31,7 @@ def _run_daemon(options: argparse.Namespace) -> int:
         raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
     settings = load_settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
     use_kernel_cache(settings)
-    from mia_daemon.daemon import run
+    from mia_daemon.daemon.process import run
 
     return run(
         settings,

@@ -132,12 +132,12 @@ def _report(options: argparse.Namespace) -> "Report":
     import numpy as np
 
     from mia_daemon.clock import NS_PER_S, EventClock
+    from mia_daemon.daemon.replay import recorded_symbol
     from mia_daemon.features import cache
     from mia_daemon.features.verification import verify
     from mia_daemon.feed.replay_feed import ReplayFeed
-    from mia_daemon.instruments import instrument
-    from mia_daemon.replay import recorded_symbol
-    from mia_daemon.trading_calendar import TradingCalendar
+    from mia_daemon.products.instruments import instrument
+    from mia_daemon.products.trading_calendar import TradingCalendar
 
     clock = EventClock()
     feed = ReplayFeed(options.file, clock, depth_path=options.depth)

@@ -61,7 +61,7 @@ def config_path(options: argparse.Namespace) -> Path:
 
 def load_settings(options: argparse.Namespace, **overrides: Any) -> Settings:
     from mia_daemon.clock import WallClock
-    from mia_daemon.roll import contract_in_force
+    from mia_daemon.daemon.roll import contract_in_force
 
     given = {key.replace("__", "."): value for key, value in overrides.items() if value is not None}
     return contract_in_force(load(config_path(options), given), WallClock().now_ns())

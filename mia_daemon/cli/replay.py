@@ -25,7 +25,7 @@ def _replay(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
     settings = load_settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
     use_kernel_cache(settings)
-    from mia_daemon.replay import replay
+    from mia_daemon.daemon.replay import replay
 
     summary = replay(
         settings,

@@ -67,7 +67,7 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
         elapsed_s: a stopwatch.
     """
     from mia_daemon.features.feature_pipeline import FeaturePipeline
-    from mia_daemon.instruments import instrument
+    from mia_daemon.products.instruments import instrument
 
     # the engine is written last: where it is, so is all that it calls
     compiling = not any(Path(str(numba.config.CACHE_DIR)).rglob("engine.run-*.nbi"))  # type: ignore[attr-defined]

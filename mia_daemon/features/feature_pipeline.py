@@ -34,9 +34,9 @@ from mia_daemon.features.kernels.engine import (
 )
 from mia_daemon.features.kernels.market import CAL_CLOSE, CAL_OPEN, M_GAP_SEEN, M_ORIGIN, M_SEEN, M_SOURCE, Ints
 from mia_daemon.features.state_file import Owner, State
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 from mia_daemon.records import MARKET_EVENT, EventArray, FeatureWindow
-from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 
 _COLD = int(catalogue.Quality.COLD)
 _KERNELS = cache.source_hash()

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import UsageError
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState
 
 OWN_STATE_VERSION = 1

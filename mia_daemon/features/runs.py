@@ -11,9 +11,9 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import UsageError
 from mia_daemon.features.catalogue import COUNT
 from mia_daemon.features.feature_pipeline import FeaturePipeline
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import OPEN_NS, TradingCalendar
 from mia_daemon.records import EventArray, EventKind
-from mia_daemon.trading_calendar import OPEN_NS, TradingCalendar
 
 BATCH: Final = 4096
 _MOMENTS: Final = 8000  # decisions over the whole file, about

@@ -27,9 +27,9 @@ from mia_daemon.errors import UsageError
 from mia_daemon.features.catalogue import COUNT, FEATURES, Inputs
 from mia_daemon.features.other_pasts import OtherPasts
 from mia_daemon.features.runs import BATCH, Bools, Runs
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventArray, EventKind
-from mia_daemon.trading_calendar import TradingCalendar
 
 TOLERANCE: Final = 0.05  # of a feature's usual range
 MIN_EVENTS: Final = 200

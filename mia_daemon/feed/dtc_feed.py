@@ -24,7 +24,7 @@ from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
 from mia_daemon.feed.base import Batch, BatchQueue
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
-from mia_daemon.link import Link, market_data_refused
+from mia_daemon.link.link import Link, market_data_refused
 from mia_daemon.records import Alert, EventArray, EventKind, Priority
 from mia_daemon.stage import END, AlertSink
 

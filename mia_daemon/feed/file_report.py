@@ -22,8 +22,8 @@ from mia_daemon.feed.sierra_files import (
     map_records,
     to_ns,
 )
-from mia_daemon.instruments import instrument
-from mia_daemon.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
 
 _LONGEST: Final = 5
 _COMMANDS: Final = ("", "clears", "adds", "adds", "modifications", "modifications", "deletions", "deletions")

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from mia_daemon.features import catalogue
 from mia_daemon.features.obs_template import own_state
-from mia_daemon.instruments import Instrument
 from mia_daemon.model.bundle import Bundle, observation_template
 from mia_daemon.model.detect_regime import DEFENSIVE, RegimeDetector
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.manifest import OBSERVATION, SELECTED, RegimeWeights
 from mia_daemon.model.trade_probability import calibrated
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, FeatureWindow, Prediction, RegimeProbs
 
 UNUSABLE: Final = "unusable"

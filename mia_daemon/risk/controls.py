@@ -65,7 +65,7 @@ CONTROLS: Final = (
         "Permission, instruments, mode",
         (_C.UNKNOWN_SYMBOL, _C.UNKNOWN_ACCOUNT),
         "Live needs `--mode live`, its account named by --arm or an arm file, and a bundle of model.approved_bundles.",
-        "test_arming.py::test_without_the_very_account_live_is_not_armed",
+        "daemon/test_arming.py::test_without_the_very_account_live_is_not_armed",
     ),
     Control(
         "P12",
@@ -90,7 +90,7 @@ CONTROLS: Final = (
         "Model sanity",
         (_C.NO_PREDICTION, _C.NOT_FINITE, _C.ACTION_RANGE, _C.OUT_OF_TRAINING_RANGE, _C.SLOW_INFERENCE),
         "A bundle that was altered, or made for other features, is refused at the start.",
-        "test_preflight.py::test_live_trades_on_no_bundle_that_the_configuration_does_not_approve",
+        "daemon/test_preflight.py::test_live_trades_on_no_bundle_that_the_configuration_does_not_approve",
     ),
     Control(
         "P15",
@@ -138,7 +138,7 @@ CONTROLS: Final = (
         (_C.LINK_DOWN, _C.KILLED),
         "DTC heartbeats both ways; systemd's watchdog is fed only while every task gets on, and one that stays stuck "
         "kills.",
-        "test_kill_switch.py::test_a_task_that_stays_stuck_is_told_of_and_then_kills",
+        "daemon/test_kill_switch.py::test_a_task_that_stays_stuck_is_told_of_and_then_kills",
     ),
     Control(
         "A5",
@@ -178,7 +178,7 @@ CONTROLS: Final = (
         (),
         "`mia-daemon check` tells configuration and bundle by their hashes; live trades on an approved bundle only, "
         "and an arm file may name version and config_sha256: any other is refused.",
-        "test_arming.py::test_a_file_that_does_not_fit_arms_nothing",
+        "daemon/test_arming.py::test_a_file_that_does_not_fit_arms_nothing",
     ),
 )
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Side
 from mia_daemon.risk.codes import RiskCode, Verdict, deny
 from mia_daemon.risk.facts import RiskFacts

@@ -11,7 +11,7 @@ from typing import Any
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.config import RiskSettings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Bracket, EventArray, Order, Prediction, Side, Trade
 from mia_daemon.risk.codes import (
     ALLOWED,

@@ -9,9 +9,8 @@ import numpy as np
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.config import WindowSettings
-from mia_daemon.contracts import LastTrading
-from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.trading_calendar import (
+from mia_daemon.products.contracts import LastTrading
+from mia_daemon.products.trading_calendar import (
     CLOSE_NS,
     NO_EVENTS,
     OPEN_NS,
@@ -20,6 +19,7 @@ from mia_daemon.trading_calendar import (
     MacroEvents,
     TradingCalendar,
 )
+from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 
 NEVER: Final = 2**63 - 1
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 
 
 @dataclass(slots=True)

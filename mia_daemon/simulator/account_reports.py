@@ -6,7 +6,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum
 from mia_daemon.dtc.layout import Message
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.client_order import Reason
 from mia_daemon.simulator.matching import MatchingEngine

@@ -12,7 +12,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.layout import Message
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from mia_daemon.config import SimulatorSettings
 from mia_daemon.dtc.layout import Message
 from mia_daemon.errors import StartError
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.account import Account
@@ -23,7 +24,6 @@ from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.played_market import PlayedMarket, Recording
 from mia_daemon.simulator.state import Saved, StateStore
 from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
-from mia_daemon.trading_calendar import TradingCalendar
 
 MIN_START_TICKS = 400
 """A market that starts lower could run into zero."""

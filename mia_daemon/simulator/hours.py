@@ -4,7 +4,7 @@ from datetime import date, datetime, time, timedelta
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StartError
-from mia_daemon.trading_calendar import CHICAGO, TradingCalendar, contract_dates
+from mia_daemon.products.trading_calendar import CHICAGO, TradingCalendar, contract_dates
 
 FIRST_TRADE = time(9)
 """Chicago time at which a fresh simulation begins: regular hours, past the opening rush."""

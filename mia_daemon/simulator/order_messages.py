@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mia_daemon.clock import NS_PER_MS, NS_PER_S
 from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum
 from mia_daemon.dtc.messages import UNSET_F64, OrderUpdate, SubmitNewOCOOrder, SubmitNewSingleOrder
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.client_order import NewOrder, OrderEvent
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Settings
 from mia_daemon.errors import StartError
-from mia_daemon.instruments import instrument
+from mia_daemon.link.tls import server_context
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import LAST_DATE, TradingCalendar
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
@@ -25,8 +27,6 @@ from mia_daemon.simulator.market_recorder import MarketFiles
 from mia_daemon.simulator.played_market import Recording
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
-from mia_daemon.tls import server_context
-from mia_daemon.trading_calendar import LAST_DATE, TradingCalendar
 
 HOST = "127.0.0.1"
 

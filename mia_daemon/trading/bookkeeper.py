@@ -3,6 +3,7 @@
 from typing import Final, Protocol
 
 from mia_daemon.errors import JournalError
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import AccountState, Fill, Order, Trade
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.breakers import Breakers
@@ -11,7 +12,6 @@ from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
 from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
 from mia_daemon.trading.position_keeper import NEVER, Held
 from mia_daemon.trading.touch import Market
-from mia_daemon.trading_calendar import TradingCalendar
 
 KEPT_ORIGINS: Final = 64
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from mia_daemon.clock import Clock
 from mia_daemon.config import Mode, Settings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink
 from mia_daemon.trading.bookkeeper import Notices
@@ -13,7 +14,6 @@ from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
-from mia_daemon.trading_calendar import TradingCalendar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

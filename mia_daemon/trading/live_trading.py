@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Batch, Feed
-from mia_daemon.instruments import Instrument
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.facts import NO_DELAYS, Delays

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from mia_daemon.errors import JournalError
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     Bracket,
     Fill,

@@ -15,7 +15,7 @@ from typing import Self
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Settings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderRole, OrderType, Priority, Side
 from mia_daemon.trading.order_desk import OrderDesk, Warn
 from mia_daemon.trading.orders import OrderState, WorkingOrder

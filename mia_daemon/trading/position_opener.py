@@ -4,7 +4,7 @@ from typing import Final, NamedTuple
 
 from mia_daemon.config import DecisionSettings
 from mia_daemon.errors import JournalError
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Action, Bracket, Decision, OrderRole, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, Verdict
 from mia_daemon.risk.facts import Delays

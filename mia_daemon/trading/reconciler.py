@@ -9,7 +9,7 @@ from typing import Final
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import PeerError
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import BookOfRecord, Fill, Priority, Side
 from mia_daemon.trading.bookkeeper import Bookkeeper
 from mia_daemon.trading.brokers.base import Broker

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import Settings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
     AccountState,
     Alert,
@@ -43,7 +44,6 @@ from mia_daemon.trading.reconciler import Reconciler
 from mia_daemon.trading.server_view import ServerView
 from mia_daemon.trading.touch import Market, Touch
 from mia_daemon.trading.trading_loop import Situation
-from mia_daemon.trading_calendar import TradingCalendar
 
 SHUTDOWN: Final = "shutdown"
 """Why a position is closed when the daemon ends; a round trip's "stop" is always its protective stop."""

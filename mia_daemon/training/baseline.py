@@ -25,11 +25,11 @@ from mia_daemon import __version__
 from mia_daemon.config import FeatureSettings, InstrumentSettings
 from mia_daemon.errors import MiaError
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
 from mia_daemon.model.drift import Histograms
 from mia_daemon.model.manifest import OWN_STATE, Scaler
+from mia_daemon.products.instruments import instrument
 from mia_daemon.training.baseline_fit import CLIP, Fitted, fit, sided
 from mia_daemon.training.labels import Recording
 from mia_daemon.training.linear_models import Floats, sigmoid
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make(out: Path, seed: int, episodes: int) -> bundle.Bundle:
     """Record, fit, write. Raises ValueError when there are too few episodes to split them in time."""
     from mia_daemon.features import cache
-    from mia_daemon.trading_calendar import TradingCalendar
+    from mia_daemon.products.trading_calendar import TradingCalendar
     from mia_daemon.training import simulated_market as market
 
     cache.use_cache()

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from mia_daemon.config import DecisionSettings
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import Instrument
 from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
 from mia_daemon.model.manifest import SELECTED
 from mia_daemon.model.trade_probability import Calibration
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.training.labels import Recording, bracket_profit, forward_change
 from mia_daemon.training.linear_models import (
     Floats,

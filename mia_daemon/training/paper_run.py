@@ -11,7 +11,7 @@ import numpy as np
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, Action, FeatureWindow, Prediction, RegimeProbs, empty_events
 from mia_daemon.trading.trading_loop import NOTHING_SPECIAL, decide
 from mia_daemon.training.labels import Recording

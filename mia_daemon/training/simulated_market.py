@@ -15,14 +15,14 @@ from mia_daemon.dtc.enums import LogonFlag
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.features.feature_pipeline import FeaturePipeline
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventArray, FeatureWindow
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market
 from mia_daemon.simulator.market_messages import depth_snapshot, dialect, market_stream
 from mia_daemon.simulator.matching import MatchingEngine
-from mia_daemon.trading_calendar import TradingCalendar
 from mia_daemon.training.labels import Recording
 
 YEAR: Final = date(2026, 1, 1)

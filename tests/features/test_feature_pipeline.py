@@ -9,9 +9,9 @@ from mia_daemon.errors import UsageError
 from mia_daemon.features.catalogue import FEATURES, Quality, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.kernels import engine
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import MARKET_EVENT, EventFlag, EventKind, empty_events
-from mia_daemon.trading_calendar import TradingCalendar
 
 S = 1_000_000_000
 OPEN = 1_700_002_800 * S  # a moment on the 5 s grid, an hour after the session's open below

@@ -6,7 +6,7 @@ import pytest
 from kernel_driver import Drive, damage
 
 from mia_daemon.features.kernels import clock
-from mia_daemon.trading_calendar import CHICAGO, MacroEvents, SessionPhase, TradingCalendar, third_friday
+from mia_daemon.products.trading_calendar import CHICAGO, MacroEvents, SessionPhase, TradingCalendar, third_friday
 
 NS = 1_000_000_000
 MINUTE = 60 * NS

@@ -5,9 +5,9 @@ from kernel_driver import NS, Drive, Trades, calendar, random_trades
 
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.kernels import bar, clock, cplx, level, ta, vol
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventKind, empty_events
-from mia_daemon.trading_calendar import TradingCalendar
 
 FAMILIES = (vol, cplx, ta, bar, level, clock)
 OURS = np.concatenate([np.arange(f.FIRST, f.FIRST + f.COUNT) for f in FAMILIES])

@@ -10,9 +10,9 @@ from numba import njit
 from mia_daemon.features.catalogue import index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.kernels import bar, cplx, cross, engine, flow, level, liq, market, ta, vol
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventFlag, EventKind, empty_events
-from mia_daemon.trading_calendar import TradingCalendar
 
 S = 1_000_000_000
 START = 1_700_000_003 * S + 123_456_789

@@ -5,7 +5,7 @@ import pytest
 
 from mia_daemon.errors import UsageError
 from mia_daemon.features.obs_template import ObservationTemplate, own_state
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import AccountState, RegimeProbs
 
 RNG = np.random.default_rng(3)

@@ -12,9 +12,9 @@ from mia_daemon.errors import StartError, StateRefused
 from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Quality, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import MacroEvents, TradingCalendar
 from mia_daemon.records import EventKind, empty_events
-from mia_daemon.trading_calendar import MacroEvents, TradingCalendar
 
 S = 1_000_000_000
 OPEN = 1_700_002_800 * S

@@ -15,9 +15,9 @@ from mia_daemon.features.other_pasts import book_at
 from mia_daemon.features.runs import upside_down
 from mia_daemon.features.verification import Check, verify
 from mia_daemon.feed.replay_feed import ReplayFeed
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventFlag, EventKind, empty_events
-from mia_daemon.trading_calendar import TradingCalendar
 
 MNQ = instrument("MNQU21-CME")
 CAL = calendar(days=4)

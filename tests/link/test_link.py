@@ -10,7 +10,6 @@ from pydantic import SecretStr
 
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
-from mia_daemon.connection import Endpoint
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.messages import (
     AccountBalanceReject,
@@ -45,7 +44,8 @@ from mia_daemon.dtc.messages import (
 )
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
-from mia_daemon.link import MAX_HOPS, Link, market_data_refused
+from mia_daemon.link.connection import Endpoint
+from mia_daemon.link.link import MAX_HOPS, Link, market_data_refused
 
 GIVEN_UP = "the connection is given up"
 

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
+from mia_daemon.products.instruments import instrument
 from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.synthetic import synthetic_recording
 

@@ -312,7 +312,7 @@ def test_the_shipped_bundle_passes_and_says_what_it_is():
 
 
 def test_the_same_fit_gives_the_same_bytes(recording, made):
-    from mia_daemon.instruments import instrument
+    from mia_daemon.products.instruments import instrument
 
     again = baseline.assemble(baseline_fit.fit(recording, instrument("ESZ26_FUT_CME"), 5.0), recording, 5.0, 11)
     assert again[0].keys() == made[0].keys()

@@ -9,12 +9,12 @@ import pytest
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.features import catalogue
 from mia_daemon.features.obs_template import own_state
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import DEFENSIVE, RegimeDetector
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.inference import UNUSABLE, Inference
 from mia_daemon.model.trade_probability import calibrated
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import AccountState, FeatureWindow, empty_events
 from mia_daemon.training.baseline import npz
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy

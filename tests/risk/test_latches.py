@@ -4,7 +4,7 @@ import pytest
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Prediction, RegimeProbs, Side
 from mia_daemon.risk.codes import HALTING, LATCHING, RiskCode, TradingState, is_lifted_by_name, lifted_by
 from mia_daemon.risk.facts import RiskFacts

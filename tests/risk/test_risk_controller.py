@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side, Trade
 from mia_daemon.risk.codes import RiskCode, TradingState, is_lifted_by_name
 from mia_daemon.risk.facts import Delays, RiskFacts

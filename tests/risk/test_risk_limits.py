@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.risk.facts import RiskFacts

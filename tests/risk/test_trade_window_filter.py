@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import WindowSettings
-from mia_daemon.contracts import LastTrading
+from mia_daemon.products.contracts import LastTrading
+from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.risk.trade_window_filter import NEVER, TradeWindowFilter
-from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 
 
 def ns(text):

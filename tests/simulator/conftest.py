@@ -18,11 +18,11 @@ from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import LogonRefused
-from mia_daemon.link import Link
+from mia_daemon.link.link import Link
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.server import SimulatorServer
-from mia_daemon.trading_calendar import TradingCalendar
 
 SYMBOL = "ESZ26_FUT_CME"
 PATIENCE_S = 10.0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.simulator.account import Account
 
 ES = instrument("ESZ26_FUT_CME")

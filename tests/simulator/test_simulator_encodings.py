@@ -11,7 +11,7 @@ from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON
 from mia_daemon.dtc.enums import EncodingEnum
-from mia_daemon.link import Link
+from mia_daemon.link.link import Link
 from mia_daemon.records import EventKind
 from mia_daemon.simulator.client_session import Manners
 

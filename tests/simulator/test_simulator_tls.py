@@ -18,8 +18,8 @@ from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import LogonStatusEnum
 from mia_daemon.errors import ConfigError, StartError
+from mia_daemon.link.tls import client_context, server_context
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.tls import client_context, server_context
 
 SYMBOL = "ESZ26_FUT_CME"
 SECRETS = {"username": SecretStr("trader-joe"), "password": SecretStr("correct-horse")}

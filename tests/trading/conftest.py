@@ -15,7 +15,8 @@ from tenacity import wait_none
 from mia_daemon import config
 from mia_daemon.clock import EventClock, WallClock
 from mia_daemon.config import BrokerSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.simulator.run import open_server
@@ -24,7 +25,6 @@ from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
-from mia_daemon.trading_calendar import TradingCalendar
 
 _spec = importlib.util.spec_from_file_location("sierra_desk", Path(__file__).with_name("sierra_desk.py"))
 assert _spec is not None

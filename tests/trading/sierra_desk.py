@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side
 from mia_daemon.trading.brokers.sierra import SierraBroker
 

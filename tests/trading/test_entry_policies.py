@@ -25,7 +25,7 @@ class Loose:
     """A paper broker from which requests can be kept, to be answered by the test."""
 
     def __init__(self, settings):
-        from mia_daemon.instruments import instrument
+        from mia_daemon.products.instruments import instrument
 
         self.inner = PaperBroker(instrument("ESZ26_FUT_CME"), "Sim1", settings, "loose")
         self.moves, self.cancels, self.keep = [], [], set()

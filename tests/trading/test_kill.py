@@ -3,8 +3,8 @@
 import pytest
 
 from mia_daemon.clock import WallClock
+from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.errors import JournalError
-from mia_daemon.kill_switch import KillSwitch
 from mia_daemon.records import OrderRole
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.books import Books

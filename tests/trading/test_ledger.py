@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Fill, RegimeProbs, Side, Trade
 from mia_daemon.trading.ledger import FOREIGN, BookedFill, Ledger, Origin
 

@@ -9,8 +9,8 @@ import pytest
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, WallClock
 from mia_daemon.errors import ConnectionLost, JournalError, StageDied
 from mia_daemon.feed.base import Batch
-from mia_daemon.instruments import instrument
 from mia_daemon.ops.metrics import PERFORMANCE_FILES, Metrics
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     AccountState,
     Action,

@@ -8,7 +8,7 @@ import pytest
 
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import ConnectionLost
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     BookOfRecord,
     Fill,

@@ -5,7 +5,7 @@ from sierra_desk import ES, TICK, Desk, Session, ask, bracket, connected, order
 
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import ConnectionLost, RequestTimeout, StartError
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     BalanceReport,
     Fill,

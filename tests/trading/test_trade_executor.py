@@ -76,7 +76,7 @@ class Mute:
 async def muted(make_rig):
     """A rig whose broker can be made to lose messages."""
     from mia_daemon.config import BrokerSettings
-    from mia_daemon.instruments import instrument
+    from mia_daemon.products.instruments import instrument
     from mia_daemon.trading.brokers.paper import PaperBroker
 
     settings = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)

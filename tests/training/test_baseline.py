@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mia_daemon.features import catalogue
-from mia_daemon.instruments import instrument
 from mia_daemon.model import bundle
+from mia_daemon.products.instruments import instrument
 from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.labels import forward_change
 from mia_daemon.training.linear_models import purged_split

@@ -3,7 +3,7 @@ import pytest
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.training.labels import Recording
 from mia_daemon.training.paper_run import round_trips
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.instruments import instrument
-from mia_daemon.trading_calendar import TradingCalendar
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.training.labels import Recording
 from mia_daemon.training.simulated_market import Episode, record
 

@@ -31,7 +31,7 @@ from mia_daemon.features.kernels.market import (
     Ints,
     kernel,
 )
-from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents
+from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents
 
 FIRST = 319
 COUNT = 17

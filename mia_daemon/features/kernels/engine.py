@@ -78,8 +78,8 @@ from mia_daemon.features.kernels.market import (
     kernel,
 )
 from mia_daemon.features.kernels.touch import BOOK, MAX_SIZE, QUOTES, TRADES
+from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents
 from mia_daemon.records import EventArray
-from mia_daemon.trading_calendar import NO_EVENTS, MacroEvents
 
 # ---- the clock
 C_STARTED = 0

@@ -17,7 +17,7 @@ from mia_daemon.dtc.messages import HistoricalPriceDataRequest, LogonRequest
 from mia_daemon.errors import ConnectionLost, PeerError, RequestRefused, StartError, UsageError
 from mia_daemon.feed.history.records import to_scid
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, check_scid, to_ns
-from mia_daemon.tls import check_pin, client_context, handshake_failure
+from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 
 _TICK_S = 1.0
 _CHUNK = 1 << 18

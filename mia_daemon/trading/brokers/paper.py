@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_MS
 from mia_daemon.config import BrokerSettings
-from mia_daemon.instruments import Instrument
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
     BookOfRecord,

@@ -20,8 +20,8 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, RequestTimeout, StartError, UsageError
-from mia_daemon.instruments import Instrument
-from mia_daemon.link import Link
+from mia_daemon.link.link import Link
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
     BookOfRecord,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from daemon_process import daemons_in, status_of, until
 
+from mia_daemon.daemon.reporter import SHOWN
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.model import bundle
 from mia_daemon.records import EventKind, empty_events
-from mia_daemon.reporter import SHOWN
 
 pytestmark = pytest.mark.timeout(300)
 

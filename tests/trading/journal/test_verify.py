@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Action, Decision, Fill, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
 from mia_daemon.trading.journal.trips import names, paired, trips
 from mia_daemon.trading.journal.verify import verify

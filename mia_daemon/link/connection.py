@@ -16,7 +16,7 @@ from mia_daemon.dtc.market_data import Segment
 from mia_daemon.dtc.messages import LogonResponse
 from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
 from mia_daemon.errors import ConnectionLost, PeerError, SentElsewhere
-from mia_daemon.tls import handshake_failure
+from mia_daemon.link.tls import handshake_failure
 
 _SHUTDOWN_S = 1.0
 """Seconds a TLS connection has for its goodbye; then it is cut."""

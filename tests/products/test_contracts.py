@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mia_daemon.contracts import contract_on, contract_symbol, last_trading, trade_date_at
 from mia_daemon.errors import UsageError
-from mia_daemon.trading_calendar import CLOSE_NS, TradingCalendar, contract_dates
+from mia_daemon.products.contracts import contract_on, contract_symbol, last_trading, trade_date_at
+from mia_daemon.products.trading_calendar import CLOSE_NS, TradingCalendar, contract_dates
 
 PATTERN = "{root}{month}{year}_FUT_CME"
 

@@ -4,9 +4,9 @@ from datetime import UTC, date, datetime, time, timedelta
 import numpy as np
 import pytest
 
-from mia_daemon import trading_calendar as tc
 from mia_daemon.errors import ConfigError, UsageError
-from mia_daemon.trading_calendar import CHICAGO, SessionPhase, TradingCalendar
+from mia_daemon.products import trading_calendar as tc
+from mia_daemon.products.trading_calendar import CHICAGO, SessionPhase, TradingCalendar
 
 NS = 1_000_000_000
 

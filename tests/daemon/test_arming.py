@@ -3,8 +3,8 @@
 import pytest
 
 from mia_daemon import __version__, config
-from mia_daemon.arming import check_armed
 from mia_daemon.config import VarPaths
+from mia_daemon.daemon.arming import check_armed
 from mia_daemon.errors import UsageError
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)

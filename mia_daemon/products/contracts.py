@@ -11,8 +11,8 @@ from typing import Final
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import UsageError
-from mia_daemon.instruments import instrument
-from mia_daemon.trading_calendar import CHICAGO, CLOSE_NS, TradingCalendar, contract_dates, third_friday
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import CHICAGO, CLOSE_NS, TradingCalendar, contract_dates, third_friday
 
 QUARTERLY: Final = {3: "H", 6: "M", 9: "U", 12: "Z"}
 _UNTIL_MIDNIGHT: Final = timedelta(hours=7)  # from 17:00, when the next trade date begins

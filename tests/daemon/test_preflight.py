@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from mia_daemon import config, preflight
+from mia_daemon import config
 from mia_daemon.config import Mode, VarPaths
+from mia_daemon.daemon import preflight
+from mia_daemon.daemon.preflight import broker_kind, unfit
 from mia_daemon.errors import ConfigError
 from mia_daemon.feed.sierra_files import SCID
 from mia_daemon.model import bundle
-from mia_daemon.preflight import broker_kind, unfit
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_daemon.arming import check_armed, check_bundle
 from mia_daemon.clock import WallClock, iso_utc
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
+from mia_daemon.daemon.arming import check_armed, check_bundle
+from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
-from mia_daemon.instruments import instrument
-from mia_daemon.roll import Choice, choose_contract
-from mia_daemon.tls import check_pin, client_context, handshake_failure
+from mia_daemon.link.tls import check_pin, client_context, handshake_failure
+from mia_daemon.products.instruments import instrument
 
 MIN_FREE_BYTES = 500_000_000  # a day's journal, logs and recording with room to spare
 
@@ -108,7 +108,7 @@ def _macro_events(settings: Settings) -> str:
     path = settings.windows.macro_events_csv
     if path is None:
         return "none configured: announcements do not block entries"
-    from mia_daemon.trading_calendar import load_macro_events
+    from mia_daemon.products.trading_calendar import load_macro_events
 
     return f"{len(load_macro_events(path))} in {path}"
 

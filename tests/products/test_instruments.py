@@ -1,7 +1,7 @@
 import pytest
 
 from mia_daemon.errors import UsageError
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 
 
 @pytest.mark.parametrize(

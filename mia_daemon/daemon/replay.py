@@ -11,13 +11,13 @@ import uvloop
 
 from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.run import Run
 from mia_daemon.errors import MiaError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
-from mia_daemon.instruments import Instrument, instrument
+from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
-from mia_daemon.run import Run
 from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.live_trading import TradingSession
 

@@ -9,12 +9,11 @@ from typing import Self
 from mia_daemon import __version__
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.contracts import LastTrading, last_trading
+from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
-from mia_daemon.instruments import Instrument
 from mia_daemon.model import bundle
 from mia_daemon.model.drift import DriftMonitor
 from mia_daemon.model.inference import Inference
@@ -23,8 +22,10 @@ from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
 from mia_daemon.ops.metrics import Metrics
+from mia_daemon.products.contracts import LastTrading, last_trading
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 from mia_daemon.records import Alert, EventArray, Priority
-from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.trading.books import Books, open_books
 from mia_daemon.trading.brokers.base import Broker
@@ -32,7 +33,6 @@ from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.live_trading import Rooms, TradingSession
 from mia_daemon.trading.trade_log import TradeLog
 from mia_daemon.trading.trading_loop import TradingLoop
-from mia_daemon.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 
 
 class Run:

@@ -13,7 +13,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings, is_loopback
-from mia_daemon.connection import Connection, Endpoint, connect
 from mia_daemon.dtc.batch import QUERIES, Batch
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, Codec
 from mia_daemon.dtc.enums import LogonFlag
@@ -37,7 +36,8 @@ from mia_daemon.errors import (
     SentElsewhere,
     UsageError,
 )
-from mia_daemon.tls import check_pin, client_context
+from mia_daemon.link.connection import Connection, Endpoint, connect
+from mia_daemon.link.tls import check_pin, client_context
 
 MessagesHandler = Callable[[list[Segment], int], None]
 """Called with what one read brought, in order, and the wall-clock time of arrival (ns)."""

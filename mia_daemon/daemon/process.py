@@ -14,28 +14,28 @@ from typing import Any
 
 import uvloop
 
-from mia_daemon.arming import check_armed, check_bundle
 from mia_daemon.clock import NS_PER_S, NS_PER_US, WallClock
-from mia_daemon.commands import Commands
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.arming import check_armed, check_bundle
+from mia_daemon.daemon.commands import Commands
+from mia_daemon.daemon.feature_keeper import FeatureKeeper
+from mia_daemon.daemon.kill_switch import KillSwitch
+from mia_daemon.daemon.preflight import broker_kind, preflight, unfit
+from mia_daemon.daemon.roll import Choice, choose_contract
+from mia_daemon.daemon.run import Run
 from mia_daemon.errors import MiaError, StartError
-from mia_daemon.feature_keeper import FeatureKeeper
 from mia_daemon.features import cache
 from mia_daemon.features.catalogue import Inputs
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
-from mia_daemon.instruments import instrument
-from mia_daemon.kill_switch import KillSwitch
 from mia_daemon.ops.console import Console, StatusLine
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
-from mia_daemon.preflight import broker_kind, preflight, unfit
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
-from mia_daemon.roll import Choice, choose_contract
-from mia_daemon.run import Run
 from mia_daemon.simulator.embedded import EmbeddedSimulator
 from mia_daemon.stage import LatencyBuckets
 from mia_daemon.trading.books import Books

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mia_daemon.clock import Clock
+from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.errors import JournalError, UsageError
-from mia_daemon.kill_switch import KillSwitch
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.control import Answer, Handler, Peer
 from mia_daemon.ops.logs import Logger

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.features import catalogue
 from mia_daemon.model import bundle
 from mia_daemon.ops.console import Console
@@ -23,7 +24,6 @@ from mia_daemon.records import (
     Side,
     Trade,
 )
-from mia_daemon.reporter import SHOWN, Reporter
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog

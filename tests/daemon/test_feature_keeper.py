@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from mia_daemon.config import Mode, Settings, VarPaths, parse
+from mia_daemon.daemon.feature_keeper import FeatureKeeper
+from mia_daemon.daemon.replay import replay
 from mia_daemon.errors import StartError
-from mia_daemon.feature_keeper import FeatureKeeper
 from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Inputs, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.recorder import Recorder
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import EventKind, Priority, empty_events
-from mia_daemon.replay import replay
 
 S = 1_000_000_000
 START = 1_795_532_400 * S  # a Tuesday, 09:00 in Chicago
@@ -182,7 +182,7 @@ def test_a_replay_begins_with_the_state_its_session_began_with(keeper, tmp_path)
 
 
 def pipeline_with_calendar():
-    from mia_daemon.trading_calendar import TradingCalendar
+    from mia_daemon.products.trading_calendar import TradingCalendar
 
     return FeaturePipeline(ES, 5.0, TradingCalendar.load(), 300.0)
 

@@ -7,12 +7,12 @@ import pytest
 from mia_daemon import config
 from mia_daemon.clock import EventClock
 from mia_daemon.config import Mode, VarPaths
+from mia_daemon.daemon.roll import choose_contract, contract_in_force
+from mia_daemon.daemon.run import Run
 from mia_daemon.errors import ConfigError, UsageError
-from mia_daemon.instruments import instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Fill, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.roll import choose_contract, contract_in_force
-from mia_daemon.run import Run
 from mia_daemon.trading.journal.writer import Journal
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)

@@ -12,8 +12,8 @@ from contextlib import closing
 import pytest
 from daemon_process import status_of, until
 
-from mia_daemon import daemon as daemon_module
-from mia_daemon.daemon import Daemon
+from mia_daemon.daemon import process
+from mia_daemon.daemon.process import Daemon
 from mia_daemon.ops.systemd import Notifier
 
 pytestmark = pytest.mark.timeout(120)
@@ -168,10 +168,10 @@ class Counters:
 
 
 async def test_a_task_that_stays_stuck_is_told_of_and_then_kills(monkeypatch):
-    monkeypatch.setattr(daemon_module, "WATCHDOG_EVERY_S", 0.0)
+    monkeypatch.setattr(process, "WATCHDOG_EVERY_S", 0.0)
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     daemon = Daemon.__new__(Daemon)
-    daemon._clock = daemon_module.WallClock()
+    daemon._clock = process.WallClock()
     daemon._notifier = Notifier({})
     told, killed = [], asyncio.Event()
     daemon._kill = lambda by: (told.append(by), killed.set())

@@ -1,0 +1,1 @@
+"""The process and what one run of it needs: checked, opened, commanded, reported and closed."""
