@@ -2,11 +2,13 @@
 
 import asyncio
 import sqlite3
+import tomllib
 from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from daemon_process import PROJECT
 
 from mia_daemon.config import Mode, Settings, VarPaths, parse
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
@@ -144,15 +146,8 @@ def test_each_mode_and_source_has_a_state_of_its_own(tmp_path):
 
 
 def settings() -> Settings:
-    limits = parse_shipped()["risk"]
+    limits = tomllib.loads((PROJECT / "etc" / "mia.toml").read_text())["risk"]
     return parse({"risk": limits, "features": {"warmup_s": 300.0}, "model": {"max_out_of_range_share": 1.0}}, "test")
-
-
-def parse_shipped():
-    import tomllib
-    from pathlib import Path
-
-    return tomllib.loads((Path(__file__).resolve().parent.parent / "etc" / "mia.toml").read_text())
 
 
 def cold_decisions(var):
