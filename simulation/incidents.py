@@ -72,8 +72,9 @@ class Incidents:
             line.break_off()
 
     async def cut(self, _: None) -> None:
+        """It is found out by silence, twice as long as heartbeats are apart."""
         for line in self._network.lines():
-            self._count("half-open")
+            self._count("half-open", 2 * self._world.heartbeat_s)
             line.cut_off()
 
     async def refuse(self, seconds: float) -> None:

@@ -76,6 +76,7 @@ class World:
         silent_until: loop time before which it gets no prices.
         sick: its disk has failed in this life.
         halted: an operator has halted it, and not yet resumed.
+        heartbeat_s: between two signs of life on a line.
     """
 
     def __init__(self, plan: Plan, directory: Path) -> None:
@@ -90,6 +91,7 @@ class World:
         self.silent_until = 0.0
         self.sick = self.halted = False
         settings = plan.settings
+        self.heartbeat_s = settings.dtc.heartbeat_interval_s
         limit = settings.risk.max_position_contracts
         assert limit is not None
         self._watch = ServerWatch(limit, self._deadline_s, self._able, self._report)

@@ -307,14 +307,19 @@ class RiskController:
             return self._daily_loss(facts) is not None
         return code is RiskCode.DRAWDOWN and self._drawdown(facts) is not None
 
+    def liftable(self, facts: RiskFacts, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+        """Which latches an operator's `resume` lifts: the one named, or all that need no name."""
+        if code is not None:
+            return (code,) if code in self._latches else ()
+        return tuple(each for each in self._latches if self._needs_no_name(each, facts))
+
     def resume(self, facts: RiskFacts, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
-        """An operator lifts the latch `code`, or all that need no name; returns which were set, for the journal.
+        """An operator lifts what is `liftable`; returns which were set. The journal has it already.
 
         A daily loss needs its name until the next trading day. Lifted by name, as much again may be lost until the day
         or the run ends. For a drawdown the ledger's peak is rebased by the caller. `rearm` is a word of its own.
         """
-        wanted = tuple(self._latches) if code is None else (code,) if code in self._latches else ()
-        lifted = tuple(each for each in wanted if code is not None or self._needs_no_name(each, facts))
+        lifted = self.liftable(facts, code)
         for each in lifted:
             del self._latches[each]
         if RiskCode.DAILY_LOSS in lifted and self.still_exceeded(RiskCode.DAILY_LOSS, facts):
@@ -325,11 +330,17 @@ class RiskController:
             self._rejects = 0
         return lifted
 
-    def rearm(self, ts_ns: int) -> Latch:
-        """A person has looked at what was executed, and the count begins anew; returns what ended, for the journal."""
+    def executions_latch(self, ts_ns: int) -> Latch:
+        """The latch of repeated executions, set or not: what `rearm` ends."""
         context = {"executions": self._executions, "limit": self._max_executions}
+        return self._latches.get(RiskCode.REPEATED_EXECUTION, Latch(RiskCode.REPEATED_EXECUTION, ts_ns, context))
+
+    def rearm(self, ts_ns: int) -> Latch:
+        """A person has looked at what was executed, and the count begins anew; returns what ended, as on file."""
+        ended = self.executions_latch(ts_ns)
         self._executions = 0
-        return self._latches.pop(RiskCode.REPEATED_EXECUTION, Latch(RiskCode.REPEATED_EXECUTION, ts_ns, context))
+        self._latches.pop(RiskCode.REPEATED_EXECUTION, None)
+        return ended
 
     def _needs_no_name(self, code: RiskCode, facts: RiskFacts) -> bool:
         if code is RiskCode.DAILY_LOSS:

@@ -1,6 +1,7 @@
 """What stops trading: latches, made known, lasting and effective, and a journal that can't be written."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -64,29 +65,39 @@ class Breakers:
             self.write(partial(self._journal.set_latch, latch))
 
     def lift(self, by: str, code: RiskCode | None) -> tuple[RiskCode, ...]:
-        """Lift one latch, or all that need no name, on file too; returns which were set."""
-        lifted = self._risk.resume(self._facts(), code)
+        """Lift one latch, or all that need no name; returns which were set.
 
-        def write() -> None:
-            with self._journal.booking():
-                for each in lifted:
-                    self._journal.clear_latch(each, self._market.now_ns, by)
-
-        self.write(write)
-        return lifted
+        Raises:
+            JournalError: what can't be lifted on file stays set.
+        """
+        facts = self._facts()
+        with self._on_file():
+            for each in self._risk.liftable(facts, code):
+                self._journal.clear_latch(each, self._market.now_ns, by)
+        return self._risk.resume(facts, code)
 
     def rearm(self, by: str) -> int:
-        """A person has looked: on file as a latch that was set and lifted, whether or not it had tripped yet."""
+        """A person has looked: on file as a latch that was set and lifted, whether or not it had tripped yet.
+
+        Raises:
+            JournalError: this can't be put on file, and the count goes on.
+        """
         now_ns = self._market.now_ns
-        ended = self._risk.rearm(now_ns)
+        with self._on_file():
+            ending = self._risk.executions_latch(now_ns)
+            self._journal.set_latch(ending)
+            self._journal.clear_latch(ending.code, now_ns, by)
+        return int(self._risk.rearm(now_ns).context["executions"])
 
-        def write() -> None:
+    @contextmanager
+    def _on_file(self) -> Iterator[None]:
+        """What is written inside is on file behind it. A failure halts, and is raised again."""
+        try:
             with self._journal.booking():
-                self._journal.set_latch(ended)
-                self._journal.clear_latch(ended.code, now_ns, by)
-
-        self.write(write)
-        return int(ended.context["executions"])
+                yield
+        except JournalError as error:
+            self.journal_failed(error)
+            raise
 
     def write(self, write: Callable[[], object]) -> bool:
         """Write to the journal what nothing waits for; a failure halts, and is told by False."""

@@ -123,6 +123,7 @@ class WorkingOrder:
         sent_ns: when it was sent first; 0 before.
         asked_ns: when the request still unanswered was sent; 0 when none is.
         cancel_pending, replace_pending: which requests are unanswered.
+        released: its stop or target works or has filled, so it has filled itself, whatever was told of that.
         cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
             refused again.
     """
@@ -144,6 +145,7 @@ class WorkingOrder:
     text: str = ""
     executions: set[str] = field(default_factory=set)
     asked_price: float = 0.0
+    released: bool = False
 
     @property
     def client_order_id(self) -> str:
@@ -309,6 +311,8 @@ class WorkingOrders:
 
     def _move(self, entry: WorkingOrder, cause: Cause) -> None:
         entry.state = TRANSITIONS[entry.state, cause]
+        if (entry.at_server or entry.booked) and (parent := self.get(entry.order.parent_id)) is not None:
+            parent.released = True
         if not entry.live:
             entry.cancel_pending = entry.replace_pending = False
             entry.asked_ns = 0

@@ -140,6 +140,8 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
     for fills in by_number.values():
         possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
         possible = [entry for entry in possible if sum(fill.quantity for fill in fills) <= entry.open_quantity]
+        if len(possible) > 1:  # an entry whose stop or target works must have filled
+            possible = [entry for entry in possible if entry.released and not entry.booked] or possible
         if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
             possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
         if len(possible) == 1:

@@ -237,6 +237,31 @@ async def test_once_there_is_room_again_an_operator_may_resume(rig, fault):
         assert verify(view).sound
 
 
+async def test_what_cannot_be_lifted_on_file_stays_set(rig):
+    """Or a restart would find a latch that trading had gone on without."""
+    rig.executor.halt("uid 0")
+    with broken(rig.journal):
+        with pytest.raises(JournalError, match="disk"):
+            rig.executor.resume("uid 0")
+        assert rig.decide("buy", 1).code is RiskCode.HALTED
+    assert rig.executor.resume("uid 0") == (RiskCode.HALTED,)
+    assert not rig.journal.latches()
+
+
+async def test_a_look_at_the_entries_that_is_not_on_file_does_not_count(make_rig):
+    rig = make_rig(settings={"risk": {"max_executions": 1}})
+    rig.play((1, 100.0))
+    assert await rig.executor.reconcile()
+    assert rig.decide("buy", 1).allowed
+    rig.play((10, 100.0), (10, 100.0))
+    assert rig.executor.position == 1
+    with broken(rig.journal), pytest.raises(JournalError, match="disk"):
+        rig.executor.rearm("uid 0")
+    assert rig.risk.executions == 1
+    assert rig.executor.rearm("uid 0") == 1
+    assert rig.risk.executions == 0
+
+
 # At the start.
 
 

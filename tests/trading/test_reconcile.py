@@ -166,6 +166,21 @@ def test_a_replaced_order_may_have_filled_under_another_number_and_at_the_price_
     assert found.clean is bool(found_by)
 
 
+@pytest.mark.parametrize("child_works", [True, False])
+def test_a_fill_belongs_to_the_entry_whose_stop_works(child_works):
+    """Two orders could have made it, and of neither was an answer heard: but a stop works only behind its entry."""
+    working = WorkingOrders()
+    for name, role in (("E", OrderRole.ENTRY), ("F", OrderRole.ENTRY)):
+        working.sent(working.add(order(name, role=role)), 10 * S)
+    stop = replace(order("S", Side.SELL, price=98.0, kind=OrderType.STOP, role=OrderRole.STOP), parent_id="F")
+    working.sent(working.add(stop), 10 * S)
+    status = "working" if child_works else "accepted"
+    working.update(said("S", status, server="S2", side=Side.SELL, price=98.0, unsolicited=True))
+    found = compare(working, book([said("S", server="S2", side=Side.SELL, price=98.0)], [fill(server="S9")], 1))
+    assert [f.client_order_id for f in found.fills] == (["F"] if child_works else [])
+    assert found.ambiguous == (() if child_works else ("E", "F"))
+
+
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)
