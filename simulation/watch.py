@@ -10,7 +10,7 @@ from mia_daemon.simulator.exchange import Exchange
 
 MISLED_S = 12.0
 """A server that confirms a cancel, and tells afterwards that the order had filled, can bring anybody beyond a limit;
-within this time the position is back."""
+within this time, in which the daemon is heard and told, the position is back."""
 
 _ORDERS = {
     "SubmitNewSingleOrder": ("ClientOrderID",),
@@ -49,7 +49,8 @@ class ServerWatch:
         position = exchange.account.position
         alive = exchange.engine.alive.values()
         faults = exchange._faults
-        if faults._late or faults._cancelled:
+        misled = now_s < self._misled_until_s
+        if faults._late or faults._cancelled or (misled and not self._able()):
             self._misled_until_s = now_s + MISLED_S
         if now_s >= self._misled_until_s:
             self._limits(position, alive)
