@@ -49,12 +49,13 @@ class ServerWatch:
         position = exchange.account.position
         alive = exchange.engine.alive.values()
         faults = exchange._faults
+        able = self._able()
         misled = now_s < self._misled_until_s
-        if faults._late or faults._cancelled or (misled and not self._able()):
+        if faults._late or faults._cancelled or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
         if now_s >= self._misled_until_s:
             self._limits(position, alive)
-        self._protection(position, alive, now_s)
+        self._protection(position, alive, now_s, able=able)
 
     def _limits(self, position: int, alive: Any) -> None:
         for side in (1, -1):
@@ -62,12 +63,12 @@ class ServerWatch:
             if side * position + coming > self._limit:
                 self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self._limit}")
 
-    def _protection(self, position: int, alive: Any, now_s: float) -> None:
+    def _protection(self, position: int, alive: Any, now_s: float, *, able: bool) -> None:
         passed_s, self._looked_s = now_s - self._looked_s, now_s
         closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
         stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
         exits = sum(order.open_quantity for order in closing if order.resting and order.parent is None)
-        if stops + exits >= abs(position) or not self._able():
+        if stops + exits >= abs(position) or not able:
             self._bare_s = 0.0
             self._told = False
             return

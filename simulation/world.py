@@ -153,7 +153,13 @@ class World:
         return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0
 
     def _able(self) -> bool:
-        """Whether the daemon lives, and is heard and told."""
+        """Whether the daemon lives, and is heard and told; it is disturbed while not."""
+        able = self._in_touch()
+        if not able:
+            self.disturb()
+        return able
+
+    def _in_touch(self) -> bool:
         life, now_s = self.life, self.loop.time()
         if life is None or not life.process.alive or life.process.frozen_until > now_s or now_s < self.silent_until:
             return False

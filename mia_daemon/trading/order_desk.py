@@ -4,6 +4,7 @@ The order of these steps is the point. An intent is on disk before its bytes are
 leaves at worst an order in the journal that the server never saw, and never the other way round.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -40,6 +41,7 @@ class TellFacts(Protocol):
 
 _PROTECTIVE = frozenset({OrderRole.STOP, OrderRole.TARGET})
 _LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
+_NAME = re.compile(r"(?P<run>\w+)-\d+(?P<letter>[ESTX])")
 
 
 class OrderDesk:
@@ -113,6 +115,47 @@ class OrderDesk:
                     asked_price=order.asked_price,
                 )
             )
+
+    def adopt(self, told: OrderUpdate, ts_ns: int) -> bool:
+        """Take over an order at the server that bears the name of a run of ours; False when it is not ours.
+
+        It left while the journal could not be written, as what only takes risk away may, and its run died before it
+        could be told of.
+        """
+        name = _NAME.fullmatch(told.client_order_id)
+        if name is None or told.side is None or told.type is None or not self._is_run_of_ours(name["run"]):
+            return False
+        role = next(role for role, letter in _LETTERS.items() if letter == name["letter"])
+        order = Order(
+            client_order_id=told.client_order_id,
+            symbol=told.symbol,
+            account=told.account,
+            side=told.side,
+            quantity=told.quantity,
+            type=told.type,
+            role=role,
+            decision_id="",
+            price=told.price,
+            limit_price=told.limit_price,
+            time_in_force=TimeInForce.GTC if role in _PROTECTIVE else TimeInForce.DAY,
+        )
+
+        def write() -> None:
+            if not self._journal.has_intent(order.client_order_id):
+                self._journal.record_intent((order,), ts_ns)
+
+        self._write_if_possible(write)
+        self.working.restore(
+            WorkingOrder(order, OrderState.UNKNOWN, order.quantity, order.price, told.server_order_id, sent_ns=ts_ns)
+        )
+        return True
+
+    def _is_run_of_ours(self, run_id: str) -> bool:
+        try:
+            return self._journal.has_run(run_id)
+        except JournalError as error:
+            self._on_journal_failure(error)
+            return False
 
     # Making orders.
 

@@ -81,6 +81,8 @@ class OrderNews:
             return
         before = self._state_of(update)
         entry = self._working.update(update)
+        if entry is None and self._adopted(update):
+            entry = self._working.update(update)
         if entry is not None and entry.state is OrderState.UNKNOWN and before is not entry.state:
             self._server.ask("an order's update contradicts what it was")
         if update.unsolicited or before is not self._state_of(update):
@@ -135,6 +137,19 @@ class OrderNews:
         )
         if isinstance(what, Fill):
             self._server.ask("an execution is not ours")
+
+    def _adopted(self, update: OrderUpdate) -> bool:
+        """Whether it is an order that a run of ours has named, though the journal was never told of it."""
+        if update.status not in _ALIVE or not self._desk.adopt(update, update.ts_ns):
+            return False
+        self._warn(
+            "order_adopted",
+            Priority.ERROR,
+            f"order {update.client_order_id} works at the server and was not in the journal: it left while that could "
+            "not be written; it is taken over",
+            {"order": update.client_order_id, "price": update.price},
+        )
+        return True
 
     # Fills.
 

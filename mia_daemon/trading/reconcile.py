@@ -9,8 +9,9 @@ three answers: what is on its way between them can look like a difference, so a 
 confirms it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.records import BookOfRecord, Fill, OrderStatus, OrderType, OrderUpdate
@@ -137,20 +138,44 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
     given: list[Fill] = []
     foreign: list[Fill] = []
     ambiguous: set[str] = set()
-    for fills in by_number.values():
-        possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
-        possible = [entry for entry in possible if sum(fill.quantity for fill in fills) <= entry.open_quantity]
-        if len(possible) > 1:  # an entry whose stop or target works must have filled
-            possible = [entry for entry in possible if entry.released and not entry.booked] or possible
-        if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
-            possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
+    alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # fills of several numbers that could be the same orders'
+    for _, fills in sorted(by_number.items(), key=lambda item: (len(item[0]), item[0])):
+        possible = _possible(fills, candidates)
         if len(possible) == 1:
             candidates.remove(possible[0])
-            given += [replace(fill, client_order_id=possible[0].client_order_id) for fill in fills]
+            given += _named(fills, possible[0])
+        elif possible:
+            alike.setdefault(tuple(entry.client_order_id for entry in possible), []).append(fills)
         else:
             foreign += fills
-            ambiguous.update(entry.client_order_id for entry in possible)
+    for names, groups in alike.items():
+        left = [entry for entry in candidates if entry.client_order_id in names]
+        if [entry.open_quantity for entry in left] == [_quantity(fills) for fills in groups]:
+            # All have filled, and entirely; which by which can't be told: numbers rise in the order of sending.
+            given += chain.from_iterable(map(_named, groups, left))
+        else:
+            foreign += chain.from_iterable(groups)
+            ambiguous.update(entry.client_order_id for entry in left)
     return given, foreign, ambiguous
+
+
+def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder]) -> list[WorkingOrder]:
+    """Which of the candidates may have made all these fills of one number."""
+    possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
+    possible = [entry for entry in possible if _quantity(fills) <= entry.open_quantity]
+    if len(possible) > 1:  # an entry whose stop or target works must have filled
+        possible = [entry for entry in possible if entry.released and not entry.booked] or possible
+    if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
+        possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
+    return possible
+
+
+def _quantity(fills: Iterable[Fill]) -> int:
+    return sum(fill.quantity for fill in fills)
+
+
+def _named(fills: Iterable[Fill], entry: WorkingOrder) -> list[Fill]:
+    return [replace(fill, client_order_id=entry.client_order_id) for fill in fills]
 
 
 def _fits(entry: WorkingOrder, fill: Fill) -> bool:

@@ -172,10 +172,8 @@ class Reconciler:
         )
         for fill in found.fills:
             self._missed(fill, guessed=fill in found.guessed)
-        for update in found.updates:
+        for update in (*found.updates, *found.foreign_orders):
             self._news.update(update)
-        for order in found.foreign_orders:
-            self._news.foreign(order)
         if undisturbed:
             self._server.position = found.server_position
             self._on_drift(found)

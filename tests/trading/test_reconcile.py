@@ -181,6 +181,23 @@ def test_a_fill_belongs_to_the_entry_whose_stop_works(child_works):
     assert found.ambiguous == (() if child_works else ("E", "F"))
 
 
+@pytest.mark.parametrize(("quantities", "named"), [((1, 1), ["T", "U"]), ((1,), [])])
+def test_orders_that_can_only_have_filled_both_have_filled_both(quantities, named):
+    """Alike in all that fills tell: one such fill may be either's, two are both's."""
+    working = WorkingOrders()
+    for name in ("T", "U"):
+        working.sent(working.add(order(name, Side.SELL, price=101.0, role=OrderRole.TARGET)), 10 * S)
+    told = [
+        fill(f"x{n}", server=f"S{n}", quantity=quantity, side=Side.SELL, price=101.0)
+        for n, quantity in enumerate(quantities, 9)
+    ]
+    found = compare(working, book(fills=told[::-1]), position=len(quantities))
+    assert sorted((f.client_order_id, f.server_order_id) for f in found.fills) == [
+        (name, f"S{n}") for n, name in enumerate(named, 9)
+    ]
+    assert found.ambiguous == (() if named else ("T", "U"))
+
+
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)

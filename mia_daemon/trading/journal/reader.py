@@ -134,6 +134,14 @@ class JournalReader:
         """Whether this execution is on file, of whichever order and run."""
         return self._query("SELECT 1 FROM fills WHERE execution_id = ?", (execution_id,)).fetchone() is not None
 
+    def has_run(self, run_id: str) -> bool:
+        """Whether a run of this name is on file."""
+        return self._query("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is not None
+
+    def has_intent(self, client_order_id: str) -> bool:
+        """Whether this order is on file, of whichever run."""
+        return self._query("SELECT 1 FROM intents WHERE client_order_id = ?", (client_order_id,)).fetchone() is not None
+
     def latches(self) -> tuple[Latch, ...]:
         """Those set, oldest first."""
         rows = self._query("SELECT code, ts_ns, context FROM latches WHERE cleared_ns IS NULL ORDER BY number")
