@@ -30,6 +30,7 @@ class Disk:
         self._heal: Callable[[], None] | None = None
         self._intruder: sqlite3.Connection | None = None
         self.slow_s = 0.0
+        self._path = str(self._db.execute("PRAGMA database_list").fetchone()[2])
         self._db.execute("PRAGMA busy_timeout = 0")  # real time, and nobody waits here
         journal._db = self  # type: ignore[assignment]  # it has all that a journal uses
 
@@ -112,10 +113,6 @@ class Disk:
         if self._intruder is not None and not self._intruder.in_transaction and not self._db.in_transaction:
             self._intruder.execute("BEGIN IMMEDIATE")
 
-    @property
-    def _path(self) -> str:
-        return str(self._db.execute("PRAGMA database_list").fetchone()[2])
-
     # What a dead process leaves.
 
     def leave(self, directory: Path) -> Path:
@@ -125,8 +122,9 @@ class Disk:
         for file in (path, Path(f"{path}-wal"), pending_path(path)):
             if file.exists():
                 shutil.copyfile(file, directory / file.name)
-        os.close(self._journal._lock)
-        self._journal._lock = -1
+        if self._journal._lock >= 0:  # it may have died right after it was closed
+            os.close(self._journal._lock)
+            self._journal._lock = -1
         self.close()
         return directory / path.name
 

@@ -153,17 +153,14 @@ class World:
         return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0
 
     def _able(self) -> bool:
-        """Whether the daemon lives, and is heard and told; it is disturbed while not."""
-        able = self._in_touch()
-        if not able:
-            self.disturb()
-        return able
-
-    def _in_touch(self) -> bool:
+        """Whether the daemon lives, and is heard and told; a dead line disturbs it, from when it dies."""
         life, now_s = self.life, self.loop.time()
-        if life is None or not life.process.alive or life.process.frozen_until > now_s or now_s < self.silent_until:
+        if life is None or not life.process.alive:
             return False
-        return any(near.owner is life.process and speaks(near) for near in self.network.lines())
+        heard = any(near.owner is life.process and speaks(near) for near in self.network.lines())
+        if not heard:
+            self.disturb()
+        return heard and life.process.frozen_until <= now_s and now_s >= self.silent_until
 
     def _spy(self, life: Life, messages: Sequence[Any]) -> None:
         if life.process.alive:

@@ -3,7 +3,17 @@
 import pytest
 
 from mia_daemon.errors import JournalError
-from mia_daemon.records import BookOfRecord, Fill, LinkReport, LinkState, OrderStatus, OrderUpdate, PositionReport, Side
+from mia_daemon.records import (
+    BookOfRecord,
+    Fill,
+    LinkReport,
+    LinkState,
+    OrderStatus,
+    OrderType,
+    OrderUpdate,
+    PositionReport,
+    Side,
+)
 from mia_daemon.trading.orders import OrderState
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
@@ -167,6 +177,24 @@ async def test_a_late_fill_opens_the_trip_that_a_restart_makes_of_it(rig, make_r
     fills(rig, "x1", entry, number="1")
     before = rig.ledger.trade_id
     assert make_rig(Server()).ledger.trade_id == before != ""
+
+
+async def test_a_stop_that_left_while_the_journal_failed_is_taken_over_by_the_next_run(rig, make_rig):
+    """It was never written down and its run died: forgotten, it would open a position once its price is reached."""
+    server, name = rig.broker, f"{rig.run_id}-9S"
+    stop = {"side": Side.SELL, "type": OrderType.STOP, "price": 98.0, "unsolicited": False}
+    stranger = server.update(rig.ts_ns, "1ZZZZZ01-9S", "working", "78", **stop)
+    server.open += [server.update(rig.ts_ns, name, "working", "77", **stop), stranger]
+    again = make_rig(server)
+    again.play((SECOND, 100.0))
+    await again.executor.reconcile()
+    assert ("cancel", name) in server.sent  # nothing is held that it could protect
+    assert ("cancel", "1ZZZZZ01-9S") not in server.sent
+    assert on_file(again, "SELECT client_order_id, role, price, status FROM intents") == [
+        (name, "stop", 98.0, "working")
+    ]
+    codes = again.alert_codes
+    assert (codes.count("order_adopted"), codes.count("foreign_order")) == (1, 1)
 
 
 async def test_no_exit_of_ours_closes_a_position_that_the_server_does_not_have(rig):
