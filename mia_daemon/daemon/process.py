@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import broker_kind, preflight, unfit
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import Run
+from mia_daemon.daemon.status import Status, status_text
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.features.catalogue import Inputs
@@ -30,14 +31,13 @@ from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
-from mia_daemon.ops.console import Console, StatusLine
+from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.simulator.embedded import EmbeddedSimulator
-from mia_daemon.stage import LatencyBuckets
 from mia_daemon.trading.books import Books
 from mia_daemon.trading.brokers.base import Broker
 from mia_daemon.trading.brokers.paper import PaperBroker
@@ -112,7 +112,6 @@ class Daemon:
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
         self._started_ns = self._clock.monotonic_ns()
-        self._tick_to_order = LatencyBuckets()
         self._simulated = settings.feed.source == "simulator"
         self._speed = settings.simulator.speed if self._simulated else 1.0
 
@@ -334,6 +333,7 @@ class Daemon:
 
     async def _sample(self, run: Run, books: Books, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
+        status = Status(run, books, session.tally, self._elapsed_s)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -343,11 +343,11 @@ class Daemon:
             await asyncio.sleep(0)
             rate = (session.tally.decisions - decisions) / every_s
             decisions = session.tally.decisions
-            facts = self._facts(run, books, session, rate)
+            facts = status.facts(rate)
             run.metrics.sample(session.counters, facts)
             await asyncio.sleep(0)
             run.alerts.tick(self._clock.now_ns())
-            self._console.status(self._status_line(run, books, session, facts), self._elapsed_s())
+            self._console.status(status.line(facts), self._elapsed_s())
             await asyncio.sleep(0)
             for _ in run.remember():
                 await asyncio.sleep(0)
@@ -358,65 +358,6 @@ class Daemon:
 
     def _elapsed_s(self) -> float:
         return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
-
-    def _facts(self, run: Run, books: Books, session: TradingSession, rate: float) -> dict[str, Any]:
-        """What `status` says beside the tasks' figures; the latency is since the last sample."""
-        executor, ledger = books.executor, books.ledger
-        touch = executor.touch
-        if executor.tick_to_order.count:  # entries are rare: show the last interval that had one
-            self._tick_to_order, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
-        latency = self._tick_to_order
-        regime = run.reporter.regime_probs
-        return {
-            "run": books.run_id,
-            "mode": self._mode.value,
-            "symbol": run.instrument.symbol,
-            "account": self._settings.instrument.trade_account,
-            "state": books.risk.state.value,
-            "reconciled": executor.ready,
-            "latches": [latch.code.value for latch in books.risk.latches],
-            "exchange_ns": session.tally.last_ts_ns,
-            "bid": touch.bid if touch.known else None,
-            "ask": touch.ask if touch.known else None,
-            "position": ledger.position,
-            "realized_today": round(ledger.realized_today, 2),
-            "unrealized": round(ledger.unrealized, 2),
-            "equity": round(ledger.equity, 2),
-            "drawdown": round(ledger.drawdown, 6),
-            "working_orders": len(executor.working),
-            "unknown_orders": len(executor.working.unknown()),
-            "regime_probs": regime._asdict() if regime else None,
-            "decisions": session.tally.decisions,
-            "decisions_per_s": round(rate, 2),
-            "events": session.tally.events,
-            "orders": run.reporter.orders,
-            "fills": run.reporter.fills,
-            "round_trips": run.reporter.round_trips,
-            "tick_to_order_p50_s": latency.quantile_s(0.5) if latency.count else None,
-            "tick_to_order_p99_s": latency.quantile_s(0.99) if latency.count else None,
-            "uptime_s": round(self._elapsed_s(), 1),
-        }
-
-    def _status_line(self, run: Run, books: Books, session: TradingSession, facts: Mapping[str, Any]) -> StatusLine:
-        touch = books.executor.touch
-        return StatusLine(
-            ts_ns=session.tally.last_ts_ns,
-            symbol=run.instrument.symbol,
-            price=(touch.bid + touch.ask) / 2 if touch.known else None,
-            position=books.ledger.position,
-            profit=books.ledger.realized_today + books.ledger.unrealized,
-            regime_probs=run.reporter.regime_probs,
-            decisions_per_s=facts["decisions_per_s"],
-            tick_to_order_s=facts["tick_to_order_p50_s"],
-            note=self._note(run, books),
-        )
-
-    def _note(self, run: Run, books: Books) -> str:
-        if books.risk.latches:
-            return ", ".join(latch.code.value for latch in books.risk.latches)
-        if not books.executor.ready:
-            return "books not compared yet"
-        return run.reporter.last_reason if run.reporter.last_reason == "warming_up" else ""
 
     async def _feed_watchdog(self, run: Run, session: TradingSession) -> None:
         """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same.
@@ -505,20 +446,3 @@ def _cause(task: "asyncio.Task[Any] | None") -> BaseException | None:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def status_text(facts: Mapping[str, Any]) -> str:
-    """The snapshot in a few lines, for people."""
-    if not facts:
-        return "starting: no figures yet"
-    price = f"{facts['bid']:.2f}/{facts['ask']:.2f}" if facts["bid"] is not None else "no price"
-    latency = facts["tick_to_order_p50_s"]
-    return (
-        f"{facts['mode']} {facts['symbol']} {price}, {facts['state']}"
-        f"{' (' + ', '.join(facts['latches']) + ')' if facts['latches'] else ''}\n"
-        f"position {facts['position']:+d}, {facts['working_orders']} working orders, "
-        f"{facts['unknown_orders']} of unknown fate, today {facts['realized_today'] + facts['unrealized']:+.2f}\n"
-        f"{facts['decisions']} decisions, {facts['orders']} orders, {facts['fills']} fills, "
-        f"{facts['round_trips']} round trips; tick to order "
-        f"{'-' if latency is None else f'{latency * 1e6:.0f} µs'}; up {facts['uptime_s']:.0f} s"
-    )

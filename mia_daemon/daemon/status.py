@@ -1,0 +1,106 @@
+"""What a running daemon says of itself: the facts behind `status`, and the terminal's last line."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mia_daemon.daemon.run import Run
+from mia_daemon.ops.console import StatusLine
+from mia_daemon.stage import LatencyBuckets
+from mia_daemon.trading.books import Books
+from mia_daemon.trading.live_trading import Tally
+
+
+@dataclass(slots=True)
+class Status:
+    """Looked at once a second.
+
+    Args:
+        elapsed_s: since the start.
+    """
+
+    run: Run
+    books: Books
+    tally: Tally
+    elapsed_s: Callable[[], float]
+    _tick_to_order: LatencyBuckets = field(default_factory=LatencyBuckets)
+
+    def facts(self, decisions_per_s: float) -> dict[str, Any]:
+        """Beside the tasks' figures; the latency is of the last interval that had an entry."""
+        run, books = self.run, self.books
+        executor, ledger, tally = books.executor, books.ledger, self.tally
+        touch = executor.touch
+        if executor.tick_to_order.count:
+            self._tick_to_order, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
+        latency = self._tick_to_order
+        regime = run.reporter.regime_probs
+        return {
+            "run": books.run_id,
+            "mode": run.mode.value,
+            "symbol": run.instrument.symbol,
+            "account": run.settings.instrument.trade_account,
+            "state": books.risk.state.value,
+            "reconciled": executor.ready,
+            "latches": [latch.code.value for latch in books.risk.latches],
+            "exchange_ns": tally.last_ts_ns,
+            "bid": touch.bid if touch.known else None,
+            "ask": touch.ask if touch.known else None,
+            "position": ledger.position,
+            "realized_today": round(ledger.realized_today, 2),
+            "unrealized": round(ledger.unrealized, 2),
+            "equity": round(ledger.equity, 2),
+            "drawdown": round(ledger.drawdown, 6),
+            "working_orders": len(executor.working),
+            "unknown_orders": len(executor.working.unknown()),
+            "regime_probs": regime._asdict() if regime else None,
+            "decisions": tally.decisions,
+            "decisions_per_s": round(decisions_per_s, 2),
+            "events": tally.events,
+            "orders": run.reporter.orders,
+            "fills": run.reporter.fills,
+            "round_trips": run.reporter.round_trips,
+            "tick_to_order_p50_s": latency.quantile_s(0.5) if latency.count else None,
+            "tick_to_order_p99_s": latency.quantile_s(0.99) if latency.count else None,
+            "uptime_s": round(self.elapsed_s(), 1),
+        }
+
+    def line(self, facts: Mapping[str, Any]) -> StatusLine:
+        """The last line of the terminal."""
+        touch, ledger = self.books.executor.touch, self.books.ledger
+        return StatusLine(
+            ts_ns=self.tally.last_ts_ns,
+            symbol=self.run.instrument.symbol,
+            price=(touch.bid + touch.ask) / 2 if touch.known else None,
+            position=ledger.position,
+            profit=ledger.realized_today + ledger.unrealized,
+            regime_probs=self.run.reporter.regime_probs,
+            decisions_per_s=facts["decisions_per_s"],
+            tick_to_order_s=facts["tick_to_order_p50_s"],
+            note=self._note(),
+        )
+
+    def _note(self) -> str:
+        """Why nothing is entered, if so."""
+        if latches := self.books.risk.latches:
+            return ", ".join(latch.code.value for latch in latches)
+        if not self.books.executor.ready:
+            return "books not compared yet"
+        last_reason = self.run.reporter.last_reason
+        return last_reason if last_reason == "warming_up" else ""
+
+
+def status_text(facts: Mapping[str, Any]) -> str:
+    """The snapshot in a few lines, for people."""
+    if not facts:
+        return "starting: no figures yet"
+    price = f"{facts['bid']:.2f}/{facts['ask']:.2f}" if facts["bid"] is not None else "no price"
+    latency = facts["tick_to_order_p50_s"]
+    return (
+        f"{facts['mode']} {facts['symbol']} {price}, {facts['state']}"
+        f"{' (' + ', '.join(facts['latches']) + ')' if facts['latches'] else ''}\n"
+        f"position {facts['position']:+d}, {facts['working_orders']} working orders, "
+        f"{facts['unknown_orders']} of unknown fate, today {facts['realized_today'] + facts['unrealized']:+.2f}\n"
+        f"{facts['decisions']} decisions, {facts['orders']} orders, {facts['fills']} fills, "
+        f"{facts['round_trips']} round trips; tick to order "
+        f"{'-' if latency is None else f'{latency * 1e6:.0f} µs'}; up {facts['uptime_s']:.0f} s"
+    )

@@ -1,0 +1,85 @@
+"""What a running daemon says of itself, made of a stand-in's figures."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mia_daemon.daemon.status import Status, status_text
+from mia_daemon.records import RegimeProbs
+from mia_daemon.risk.codes import Latch, RiskCode
+from mia_daemon.stage import LatencyBuckets
+from mia_daemon.trading.live_trading import Tally
+from mia_daemon.trading.touch import Touch
+
+
+@pytest.fixture
+def fake_daemon():
+    """Holds one contract at 5 points' profit; settable where a test wants another."""
+    executor = SimpleNamespace(
+        touch=Touch(6000.0, 6000.5), tick_to_order=LatencyBuckets(), ready=True, working=FakeWorking()
+    )
+    ledger = SimpleNamespace(
+        position=1, realized_today=-20.0, unrealized=250.0, equity=100_230.0, drawdown=0.0, cash=100_000.0
+    )
+    books = SimpleNamespace(
+        run_id="1AB", executor=executor, ledger=ledger, risk=SimpleNamespace(state=SimpleNamespace(value="active"))
+    )
+    books.risk.latches = ()
+    reporter = SimpleNamespace(
+        regime_probs=RegimeProbs(0.7, 0.2, 0.1), orders=3, fills=1, round_trips=0, last_reason="warming_up"
+    )
+    run = SimpleNamespace(
+        reporter=reporter,
+        mode=SimpleNamespace(value="paper"),
+        instrument=SimpleNamespace(symbol="ESZ26_FUT_CME"),
+        settings=SimpleNamespace(instrument=SimpleNamespace(trade_account="Sim1")),
+    )
+    return SimpleNamespace(run=run, books=books)
+
+
+class FakeWorking(list):
+    def unknown(self):
+        return []
+
+
+@pytest.fixture
+def status(fake_daemon):
+    return Status(fake_daemon.run, fake_daemon.books, Tally(events=9, decisions=4), lambda: 12.34)
+
+
+def test_the_latency_is_of_the_last_interval_that_had_an_entry(status, fake_daemon):
+    assert status.facts(1.0)["tick_to_order_p50_s"] is None
+    fake_daemon.books.executor.tick_to_order.add(400_000)
+    said = status.facts(1.0)["tick_to_order_p50_s"]
+    assert said == pytest.approx(400e-6, rel=0.5)
+    assert status.facts(1.0)["tick_to_order_p50_s"] == said  # no entry since
+    fake_daemon.books.executor.tick_to_order.add(40_000_000)
+    assert status.facts(1.0)["tick_to_order_p50_s"] == pytest.approx(40e-3, rel=0.5)
+
+
+def test_the_line_has_price_profit_and_why_nothing_is_entered(status, fake_daemon):
+    line = status.line(status.facts(2.5))
+    assert (line.price, line.position, line.profit, line.decisions_per_s) == (6000.25, 1, 230.0, 2.5)
+    assert line.note == "warming_up"
+    fake_daemon.run.reporter.last_reason = "no_signal"
+    assert status.line(status.facts(0.0)).note == ""
+    fake_daemon.books.executor.ready = False
+    assert status.line(status.facts(0.0)).note == "books not compared yet"
+    fake_daemon.books.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
+    assert status.line(status.facts(0.0)).note == "killed, daily_loss"
+
+
+def test_without_prices_none_are_said(status, fake_daemon):
+    fake_daemon.books.executor.touch = Touch()
+    facts = status.facts(0.0)
+    assert (facts["bid"], facts["ask"], status.line(facts).price) == (None, None, None)
+    assert "no price" in status_text(facts)
+
+
+def test_for_people_it_is_three_lines(status):
+    assert status_text(status.facts(0.0)).splitlines() == [
+        "paper ESZ26_FUT_CME 6000.00/6000.50, active",
+        "position +1, 0 working orders, 0 of unknown fate, today +230.00",
+        "4 decisions, 3 orders, 1 fills, 0 round trips; tick to order -; up 12 s",
+    ]
+    assert status_text({}) == "starting: no figures yet"
