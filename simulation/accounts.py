@@ -25,19 +25,23 @@ def findings(
     for order_id in history.sent_twice(record):
         yield f"sent twice: {order_id}"
     for order_id, told in history.unknown_orders(record, journal):
-        if order_id not in excused:
+        if order_id not in excused and not order_id.startswith(history.BY_HAND):
             yield f"at the server, not on file: {order_id} {told}"
     for order_id in history.unattributed(journal):
         yield f"no decision asked for it: {order_id}"
     for order_id in history.entered_while_halted(journal):
         yield f"entered while halted: {order_id}"
-    made_up, lost = history.made_up_or_lost(record, journal, excused)
+    strangers = {order_id for order_id in history.sent(record) if order_id.startswith(history.BY_HAND)}
+    made_up, lost = history.made_up_or_lost(record, journal, {*excused, *strangers})
+    if taken_over := history.adopted(made_up, lost):
+        made_up.clear()
+        lost.clear()
     yield from (f"booked, but never happened: {fill}" for fill in made_up)
     yield from (f"happened, but is not booked: {fill}" for fill in lost)
     on_file = history.position_in_journal(journal)
     if not on_file == history.position_at_server(record) == position:
         yield f"position on file {on_file}, at the server {position}"
-    if not position and abs(earned - history.earned(journal)) > CENT:
+    if not position and not taken_over and abs(earned - history.earned(journal)) > CENT:
         yield f"earned {history.earned(journal):.2f} by the journal, {earned:.2f} by the server"
 
 

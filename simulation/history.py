@@ -18,6 +18,9 @@ _NAMES = {
 }
 _PRICE_OF_MARKET = 0.0
 
+BY_HAND = "by-hand-"
+"""How the names of orders begin that somebody else sent, at the server's own window."""
+
 Fill = tuple[str, str, int, int, float]
 """Execution, client order, side, quantity, price."""
 
@@ -151,6 +154,17 @@ def made_up_or_lost(
     free = {fill[0] for fill in theirs if fill[1] in excused}
     ours, theirs = plain(fills_in_journal(journal)), plain(theirs)
     return ours - theirs, theirs - ours
+
+
+def adopted(made_up: Counter[Fill], lost: Counter[Fill]) -> bool:
+    """Whether all that differs is a position that somebody else made, taken over as one execution of nobody's order."""
+    strange = all(fill[1].startswith(BY_HAND) or not fill[1] for fill in lost)
+    taken = all(fill[0].startswith("drift-") for fill in made_up)
+    return bool(made_up) and strange and taken and _net(made_up) == _net(lost)
+
+
+def _net(fills: Counter[Fill]) -> int:
+    return sum(fill[2] * fill[3] * times for fill, times in fills.items())
 
 
 def earned(journal: Path) -> float:

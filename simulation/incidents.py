@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from mia_daemon.risk.codes import RiskCode
 from simulation.daemon import Life
 from simulation.venue import may_fail
 
@@ -113,6 +114,24 @@ class Incidents:
             world.halted = False
             world.command("resume", "operator")
 
+    async def pull(self, how: tuple[bool, float]) -> None:
+        """The kill, with or without closing the position; lifted by its name after a while."""
+        world, (flatten, seconds) = self._world, how
+        if world.command("kill", "operator", flatten=flatten):
+            self._count("kill command")
+            world.halted = True
+            await asyncio.sleep(seconds)
+            world.note("resume killed")
+            world.halted = False
+            world.command("resume", "operator", RiskCode.KILLED)
+
+    async def by_hand(self, how: tuple[str, float]) -> None:
+        """Somebody trades the same account at the server's own window."""
+        what, share = how
+        if self._world.venue.by_hand(what, share):
+            self._count("by hand")
+            self._world.strangers()
+
     async def flatten(self, _: None) -> None:
         self._world.command("flatten", "operator")
 
@@ -129,6 +148,7 @@ class Incidents:
         """Nothing goes wrong any more."""
         world = self._world
         world.venue.behave()
+        world.venue.by_hand("withdraw", 1.0)
         self._let_in()
         self._speed_up()
         world.silent_until = 0.0

@@ -21,7 +21,7 @@ _UNLIMITED: dict[str, Any] = {  # every limit there is, out of the way
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something happens at loop time `at_s`: a method of World, `_<what>`, is called with `how`."""
+    """Something happens at loop time `at_s`: a method of Incidents, `what`, is called with `how`."""
 
     at_s: float
     what: str
@@ -161,6 +161,8 @@ _LIKELY = {
     "halt": (2, 0.3),
     "flatten": (2, 0.25),
     "cancel": (2, 0.2),
+    "pull": (1, 0.1),
+    "by_hand": (3, 0.15),
     "crash_server": (1, 0.15),
     "rest": (1, 0.5),
 }
@@ -187,6 +189,10 @@ def _how(what: str, rng: Random) -> Any:  # noqa: PLR0911  one table, one row a 
             return rng.choice(("full", "broken", "busy", "slow")), rng.uniform(1.0, 15.0)
         case "halt":
             return rng.uniform(2.0, 12.0)
+        case "pull":
+            return rng.random() < 0.5, rng.uniform(2.0, 12.0)
+        case "by_hand":
+            return rng.choice(("buy", "sell", "flatten", "bid", "offer", "cancel")), rng.choice((0.25, 1.0))
         case "crash_server":
             return rng.uniform(0.2, 5.0)
     return None

@@ -10,13 +10,18 @@ from random import Random
 from typing import Any
 
 from mia_daemon.config import FaultSettings, Settings
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.enums import BuySellEnum
+from mia_daemon.dtc.layout import Message
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
+from mia_daemon.records import OrderType
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
+from simulation.history import BY_HAND
 from simulation.loop import Process, SimulatedLoop
 from simulation.network import End, Network
 from simulation.plan import PORT
@@ -82,6 +87,7 @@ class Venue:
         self._on_fault = on_fault
         self._on_change = on_change
         self._server: _Server | None = None
+        self._by_hand = 0
         self._processes: list[Process] = []  # also those that are gone: nothing of them may be cleaned up meanwhile
 
     @property
@@ -129,6 +135,54 @@ class Venue:
         store = exchange._store
         store._db.close()
         os.close(store._record_fd)
+
+    def by_hand(self, what: str, share: float) -> bool:
+        """Somebody trades the account at the server's own window, with this share of what the daemon may hold.
+
+        They `buy`, `sell` or `flatten` at the market, leave a `bid` or an `offer` there, `cancel` whatever works, or
+        `withdraw` what they left. False when there is nothing to do it with.
+        """
+        server = self._server
+        if not self.process.alive or server is None:
+            return False
+
+        def act() -> None:
+            for message in self._typed(what, share):
+                server._tell(self.exchange.handle(message))
+            self.exchange.commit()
+            server._look()
+
+        self.process.do(act)
+        return True
+
+    def _typed(self, what: str, share: float) -> list[Message]:
+        alive = list(self.exchange.engine.alive.values())
+        account = self._settings.instrument.trade_account
+        if what in {"cancel", "withdraw"}:
+            return [
+                dtc.CancelOrder(ServerOrderID=order.server_id, ClientOrderID=order.client_id, TradeAccount=account)
+                for order in alive
+                if what == "cancel" or order.client_id.startswith(BY_HAND)
+            ]
+        self._by_hand += 1
+        name, symbol = f"{BY_HAND}{self._by_hand}", self.instrument.symbol
+        if what == "flatten":
+            return [dtc.SubmitFlattenPositionOrder(Symbol=symbol, TradeAccount=account, ClientOrderID=name)]
+        bid, _, ask, _ = self.exchange.touch()
+        buys = what in {"buy", "bid"}
+        price = (bid if buys else ask) if what in {"bid", "offer"} else 0
+        contracts = max(round(share * self._settings.decision.max_position), 1)
+        return [
+            dtc.SubmitNewSingleOrder(
+                Symbol=symbol,
+                TradeAccount=account,
+                ClientOrderID=name,
+                OrderType=OrderType.LIMIT if price else OrderType.MARKET,
+                BuySell=BuySellEnum.BUY if buys else BuySellEnum.SELL,
+                Price1=(price or 0) * self.instrument.tick_size,
+                Quantity=float(contracts),
+            )
+        ]
 
     def behave(self) -> None:
         """From now on nothing goes wrong with orders, nor with lines to come."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mia_daemon.simulator.exchange import Exchange
+from simulation.history import BY_HAND, position_in_journal
 
 MISLED_S = 12.0
 """A server that confirms a cancel, and tells afterwards that the order had filled, can bring anybody beyond a limit;
@@ -29,13 +30,16 @@ class ServerWatch:
 
     Attributes:
         longest_bare_s: the longest time a position was bare while the daemon could have acted.
+        strangers: somebody else has traded this account: its limits hold again once the books were compared, and until
+            then for what the daemon knows of (`WireWatch`).
     """
 
     def __init__(
         self, limit: int, deadline_s: Callable[[], float], able: Callable[[], bool], report: Callable[[str], None]
     ) -> None:
         self.longest_bare_s = 0.0
-        self._limit = limit
+        self.strangers = False
+        self.limit = limit
         self._deadline_s = deadline_s
         self._able = able
         self._report = report
@@ -53,21 +57,25 @@ class ServerWatch:
         misled = now_s < self._misled_until_s
         if faults._late or faults._cancelled or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
-        if now_s >= self._misled_until_s:
+        if now_s >= self._misled_until_s and not self.strangers:
             self._limits(position, alive)
         self._protection(position, alive, now_s, able=able)
 
     def _limits(self, position: int, alive: Any) -> None:
         for side in (1, -1):
             coming = sum(order.open_quantity for order in alive if order.is_parent and order.side == side)
-            if side * position + coming > self._limit:
-                self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self._limit}")
+            if side * position + coming > self.limit:
+                self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}")
 
     def _protection(self, position: int, alive: Any, now_s: float, *, able: bool) -> None:
         passed_s, self._looked_s = now_s - self._looked_s, now_s
         closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
         stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
-        exits = sum(order.open_quantity for order in closing if order.resting and order.parent is None)
+        exits = sum(
+            order.open_quantity
+            for order in closing
+            if order.resting and order.parent is None and not order.client_id.startswith(BY_HAND)
+        )
         if stops + exits >= abs(position) or not able:
             self._bare_s = 0.0
             self._told = False
@@ -87,8 +95,9 @@ class WireWatch:
         excused: orders that took risk away and left, or were moved, although the journal could not be written.
     """
 
-    def __init__(self, orders_per_minute: int | None, report: Callable[[str], None]) -> None:
+    def __init__(self, limit: int, orders_per_minute: int | None, report: Callable[[str], None]) -> None:
         self.excused: set[str] = set()
+        self._limit = limit
         self._orders_per_minute = orders_per_minute
         self._report = report
         self._entries: list[tuple[object, float]] = []
@@ -125,6 +134,10 @@ class WireWatch:
             return
         if halted:
             self._report(f"entered while halted: {names[0]}")
+        held = position_in_journal(journal)
+        side, quantity = next((1 if m.BuySell == 1 else -1, m.Quantity) for m in messages if hasattr(m, "BuySell"))
+        if held * side + quantity > self._limit:
+            self._report(f"entered beyond the limit: {names[0]}, {quantity:g} more with {held:+d} on file")
         self._entries = [(who, at) for who, at in self._entries if who is life and at > now_s - 60.0]
         self._entries.append((life, now_s))
         if self._orders_per_minute is not None and len(self._entries) > self._orders_per_minute:

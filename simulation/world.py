@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from mia_daemon.errors import JournalError, PeerError, StartError
+from mia_daemon.risk.codes import RiskCode
 from simulation import history
 from simulation.accounts import findings, fingerprint
 from simulation.daemon import Circumstances, Life
@@ -95,7 +96,7 @@ class World:
         limit = settings.risk.max_position_contracts
         assert limit is not None
         self._watch = ServerWatch(limit, self._deadline_s, self._able, self._report)
-        self._wire = WireWatch(settings.risk.max_orders_per_minute, self._report)
+        self._wire = WireWatch(limit, settings.risk.max_orders_per_minute, self._report)
         self.venue = Venue(
             settings,
             directory / "exchange",
@@ -130,6 +131,10 @@ class World:
     def disturb(self, seconds: float = 0.0) -> None:
         """Something goes wrong now, or for so long."""
         self._disturbed_s = max(self._disturbed_s, self.loop.time() + seconds)
+
+    def strangers(self) -> None:
+        """Somebody else has traded the account."""
+        self._watch.strangers = True
 
     def _report(self, text: str) -> None:
         self.violations.append(f"{self.loop.time():.3f} s: {text}")
@@ -262,7 +267,7 @@ class World:
         life = self.life
         return life.books.executor if life is not None and life.process.alive and life.books is not None else None
 
-    def command(self, name: str, *args: Any) -> bool:
+    def command(self, name: str, *args: Any, **more: Any) -> bool:
         """Say it as an operator would, in the daemon's own context; False when it could not be carried out."""
         life, executor = self.life, self._executor
         if executor is None or life is None or life.process.frozen_until > self.loop.time():
@@ -270,7 +275,7 @@ class World:
         carried_out: list[bool] = []
 
         def act() -> None:
-            getattr(executor, name)(*args)
+            getattr(executor, name)(*args, **more)
             assert life.books is not None
             life.books.journal.record_command(executor._market.now_ns, name, "operator", "")
             carried_out.append(True)
@@ -298,6 +303,8 @@ class World:
             else:
                 self.note("resume")
                 self.command("resume", "operator")
+                if RiskCode.KILLED in {latch.code for latch in life.books.risk.latches}:
+                    self.command("resume", "operator", RiskCode.KILLED)
 
     # Quiet points.
 
@@ -312,6 +319,7 @@ class World:
                 self.life.mood.rests = True
             why = self._disagreement()
             if not why:
+                self._watch.strangers = False
                 break
         if why:
             self._report(f"not at rest after {PATIENCE_S:g} s without a fault: {why}")
@@ -332,6 +340,8 @@ class World:
         position, on_file = self.venue.position, history.position_in_journal(life.path)
         if not executor.position == on_file == position:
             return f"position {executor.position:+d}, on file {on_file:+d}, at the server {position:+d}"
+        if abs(position) > self._watch.limit:
+            return f"position {position:+d} is beyond the limit"
         ours = sorted(entry.client_order_id for entry in executor.working)
         theirs = sorted(order.client_id for order in self.venue.exchange.engine.alive.values())
         return "" if ours == theirs else f"orders {ours}, at the server {theirs}"
