@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -226,13 +227,24 @@ class Daemon:
                 poll_interval_s=settings.feed.poll_interval_ms / 1e3,
             )
         server = settings.price_server
-        return DtcFeed(server, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed)
+        return DtcFeed(
+            server, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed,
+            on_notice=partial(self._server_says, run, "prices"),
+        )  # fmt: skip
 
     def _broker(self, run: Run, settings: Settings) -> Broker:
         account = settings.instrument.trade_account
         if broker_kind(settings, self._mode) == "paper":
             return PaperBroker(run.instrument, account, settings.broker, run.run_id)
-        return SierraBroker(settings.dtc, run.instrument, account, self._clock, self._rng)
+        return SierraBroker(
+            settings.dtc, run.instrument, account, self._clock, self._rng, partial(self._server_says, run, "orders")
+        )
+
+    def _server_says(self, run: Run, link: str, text: str, kind: str) -> None:
+        """What Sierra Chart has to say to people: all of it in the log; at the terminal what it wants to be seen."""
+        run.log.info("server_says", link=link, kind=kind, text=text)
+        if kind != "GeneralLogMessage":
+            self._console.say(f"server says {text}")
 
     # Trading.
 

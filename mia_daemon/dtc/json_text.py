@@ -82,7 +82,7 @@ def decode(frame: bytes | memoryview) -> Message | None:
 def from_object(record: object) -> Message | None:
     """The message that a parsed JSON value is; raises as `decode`."""
     type_ = record.get("Type") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or not isinstance(type_, int):
+    if not isinstance(record, dict) or type(type_) is not int:
         raise ProtocolError("a message is an object with a number for its Type")
     cls = MESSAGES.get(type_)
     if cls is None:

@@ -36,6 +36,21 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.dtc.stream import Frames
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError, SentElsewhere
 
+Notice = UserMessage | GeneralLogMessage | AlertMessage
+"""Text for people."""
+
+
+def notice_text(notice: Notice) -> str:
+    """What it says."""
+    return notice.UserMessage if isinstance(notice, UserMessage) else notice.MessageText
+
+
+def without_secrets(text: str, logon: LogonRequest) -> str:
+    """What a server says goes to the log, and it may repeat what it was told."""
+    for secret in filter(None, (logon.Password, logon.Username)):
+        text = text.replace(secret, "***")
+    return text
+
 
 class State(Enum):
     CLOSED = "closed"
@@ -260,17 +275,10 @@ class ClientSession:
             case LogonResponse(Result=LogonStatusEnum.LOGON_SUCCESS):
                 return Event.LOGON_ACCEPTED, segment
             case LogonResponse():
-                return Event.REFUSED, _logon_refused(segment, self._without_secrets(segment.ResultText))
+                return Event.REFUSED, _logon_refused(segment, without_secrets(segment.ResultText, self._logon))
             case Logoff():
-                return Event.REFUSED, _logged_off(segment, self._without_secrets(segment.Reason))
-        notice = isinstance(segment, UserMessage | GeneralLogMessage | AlertMessage)
-        return Event.NOTICE if notice else Event.MESSAGE, segment
-
-    def _without_secrets(self, text: str) -> str:
-        """What the server says of a logon goes to the log, and it may repeat what it was told."""
-        for secret in filter(None, (self._logon.Password, self._logon.Username)):
-            text = text.replace(secret, "***")
-        return text
+                return Event.REFUSED, _logged_off(segment, without_secrets(segment.Reason, self._logon))
+        return Event.NOTICE if isinstance(segment, Notice) else Event.MESSAGE, segment
 
     def _apply(self, event: Event, fact: Segment | PeerError | None = None) -> list[SessionEvent]:
         self.state, action = TABLE[self.state][event]

@@ -116,6 +116,13 @@ def _plain(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number; null stands for what is unset")
+    return value
+
+
 def from_line(line: bytes) -> Message:
     """The message that a line is; its Type or its Name may be left out, and every field.
 
@@ -123,7 +130,7 @@ def from_line(line: bytes) -> Message:
         ProtocolError: it is no message that is known.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"this is no JSON: {error}") from None
     if not isinstance(record, dict):
@@ -132,7 +139,7 @@ def from_line(line: bytes) -> Message:
     cls = None
     if type_ is None and isinstance(name, str):
         cls = _BY_NAME.get(name)
-    elif isinstance(type_, int):
+    elif type(type_) is int:  # true is none, though Python counts it among them
         cls = MESSAGES.get(type_)
     if cls is None or (name is not None and name != cls.NAME):
         raise ProtocolError(f"there is no message of Type {json.dumps(type_)} and Name {json.dumps(name)}")

@@ -24,7 +24,7 @@ from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
 from mia_daemon.feed.base import Batch, BatchQueue
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
-from mia_daemon.link.link import Link, market_data_refused
+from mia_daemon.link.link import Link, NoticeHandler, market_data_refused
 from mia_daemon.records import Alert, EventArray, EventKind, Priority
 from mia_daemon.stage import END, AlertSink
 
@@ -49,6 +49,7 @@ class DtcFeed:
         depth_levels: of the book, per side; 0 asks for no depth.
         timer_interval_s: silence, on the stopwatch, after which a TIMER event is made.
         speed: exchange seconds per second (1 but for the simulator).
+        on_notice: told what the server says to people.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class DtcFeed:
         timer_interval_s: float = 1.0,
         speed: float = 1.0,
         max_backlog_events: int = MAX_BACKLOG_EVENTS,
+        on_notice: NoticeHandler = lambda _text, _kind: None,
     ) -> None:
         self._clock = clock
         self._on_alert = on_alert
@@ -79,6 +81,7 @@ class DtcFeed:
             name="prices",
             on_messages=self._arrived,
             on_state=self._state_changed,
+            on_notice=on_notice,
             symbols={symbol_id: symbol_id - _TRADED_ID for symbol_id in self._symbols},
         )
         self._outlet: Outlet | None = None

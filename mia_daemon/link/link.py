@@ -25,7 +25,7 @@ from mia_daemon.dtc.messages import (
     Message,
     TradeAccountResponse,
 )
-from mia_daemon.dtc.session import ClientSession
+from mia_daemon.dtc.session import ClientSession, Notice, notice_text, without_secrets
 from mia_daemon.errors import (
     ConnectionLost,
     LogonRefused,
@@ -44,6 +44,9 @@ MessagesHandler = Callable[[list[Segment], int], None]
 
 StateHandler = Callable[[bool, str], None]
 """Called when the link comes up or goes down, with one sentence that says why."""
+
+NoticeHandler = Callable[[str, str], None]
+"""Called with what the server says to people, and what kind of message that was; credentials are left out."""
 
 MAX_UNSENT_BYTES = 1 << 20
 """A server that lets so much pile up has stopped reading."""
@@ -112,6 +115,7 @@ class Link:
         name: str,
         on_messages: MessagesHandler,
         on_state: StateHandler,
+        on_notice: NoticeHandler = lambda _text, _kind: None,
         symbols: Mapping[int, int] | None = None,
     ) -> None:
         self.name = name
@@ -128,6 +132,7 @@ class Link:
         self._symbols = dict(symbols or {})
         self._on_messages = on_messages
         self._on_state = on_state
+        self._on_notice = on_notice
         self._transport: asyncio.Transport | None = None
         self._codec = BINARY
         self._pending: dict[int, _Pending] = {}
@@ -361,10 +366,17 @@ class Link:
         self._on_state(True, self._said)
 
     def arrived(self, segments: list[Segment], received_ns: int) -> None:
-        if self._last_request_id > _NO_REQUEST_ID:
-            segments = [segment for segment in segments if not self._claimed(segment)]
+        segments = [segment for segment in segments if not (self._noticed(segment) or self._claimed(segment))]
         if segments:
             self._on_messages(segments, received_ns)
+
+    def _noticed(self, segment: Segment) -> bool:
+        """Whether it was text for people, who have it now."""
+        if not isinstance(segment, Notice):
+            return False
+        if text := notice_text(segment).strip():
+            self._on_notice(without_secrets(text, self._logon()), type(segment).__name__)
+        return True
 
     def _claimed(self, segment: Segment) -> bool:
         """Whether the message is part of the answer to a request, be it one that nobody waits for any more."""

@@ -20,7 +20,7 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, RequestTimeout, StartError, UsageError
-from mia_daemon.link.link import Link
+from mia_daemon.link.link import Link, NoticeHandler
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
@@ -75,13 +75,26 @@ class SierraBroker:
         instrument: whose orders, fills and positions are looked at; its tick size must be the server's.
         account: that is traded; it must exist there and trading must be enabled.
         rng: for the jitter of reconnection.
+        on_notice: told what the server says to people.
     """
 
     def __init__(
-        self, settings: DtcSettings, instrument: Instrument, account: str, clock: Clock, rng: random.Random
+        self,
+        settings: DtcSettings,
+        instrument: Instrument,
+        account: str,
+        clock: Clock,
+        rng: random.Random,
+        on_notice: NoticeHandler = lambda _text, _kind: None,
     ) -> None:
         self.link = Link(
-            settings, clock, rng, name="orders", on_messages=self._on_messages, on_state=self._on_link_state
+            settings,
+            clock,
+            rng,
+            name="orders",
+            on_messages=self._on_messages,
+            on_state=self._on_link_state,
+            on_notice=on_notice,
         )
         self._instrument = instrument
         self._account = account
