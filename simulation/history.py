@@ -157,10 +157,13 @@ def made_up_or_lost(
 
 
 def adopted(made_up: Counter[Fill], lost: Counter[Fill]) -> bool:
-    """Whether all that differs is a position that somebody else made, taken over as one execution of nobody's order."""
+    """Whether all that differs is what somebody else made.
+
+    A position, taken over as one execution of nobody's order; or, in the end, none, which was never noticed.
+    """
     strange = all(fill[1].startswith(BY_HAND) or not fill[1] for fill in lost)
     taken = all(fill[0].startswith("drift-") for fill in made_up)
-    return bool(made_up) and strange and taken and _net(made_up) == _net(lost)
+    return strange and taken and _net(made_up) == _net(lost)
 
 
 def _net(fills: Counter[Fill]) -> int:

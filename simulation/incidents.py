@@ -128,9 +128,9 @@ class Incidents:
     async def by_hand(self, how: tuple[str, float]) -> None:
         """Somebody trades the same account at the server's own window."""
         what, share = how
+        self._world.strangers()
         if self._world.venue.by_hand(what, share):
             self._count("by hand")
-            self._world.strangers()
 
     async def flatten(self, _: None) -> None:
         self._world.command("flatten", "operator")

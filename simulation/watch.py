@@ -45,6 +45,7 @@ class ServerWatch:
         self._report = report
         self._looked_s = 0.0
         self._misled_until_s = 0.0
+        self._strange_until_s = 0.0  # a stranger's order works, or did until a while ago: it may fill bit by bit
         self._bare_s = 0.0
         self._told = False
 
@@ -57,9 +58,11 @@ class ServerWatch:
         misled = now_s < self._misled_until_s
         if faults._late or faults._cancelled or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
+        if any(order.client_id.startswith(BY_HAND) for order in alive):
+            self.strangers, self._strange_until_s = True, now_s + MISLED_S
         if now_s >= self._misled_until_s and not self.strangers:
             self._limits(position, alive)
-        self._protection(position, alive, now_s, able=able)
+        self._protection(position, alive, now_s, able=able and now_s >= self._strange_until_s)
 
     def _limits(self, position: int, alive: Any) -> None:
         for side in (1, -1):
