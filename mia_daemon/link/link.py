@@ -23,6 +23,9 @@ from mia_daemon.dtc.messages import (
     MarketDataReject,
     MarketDepthReject,
     Message,
+    SubmitFlattenPositionOrder,
+    SubmitNewOCOOrder,
+    SubmitNewSingleOrder,
     TradeAccountResponse,
 )
 from mia_daemon.dtc.session import ClientSession, Notice, notice_text, without_secrets
@@ -53,6 +56,9 @@ MAX_UNSENT_BYTES = 1 << 20
 
 MAX_HOPS = 4
 """Times in a row that servers may send us on to another address."""
+
+_ORDERS_IN = {SubmitNewSingleOrder: 1, SubmitNewOCOOrder: 2, SubmitFlattenPositionOrder: 1}
+"""Orders that a message makes."""
 
 _NO_REQUEST_ID = 1 << 20
 """Requests are numbered from here on, so that callers who `send` requests may use smaller numbers themselves."""
@@ -104,6 +110,7 @@ class Link:
         generation: number of the connection, from 1: what belongs to an older one is void.
         server: the server's answer to the logon.
         arrived_ns: stopwatch reading when the newest bytes came.
+        orders_sent: orders written to the socket, whoever sent them.
     """
 
     def __init__(
@@ -124,6 +131,7 @@ class Link:
         self.server: LogonResponse | None = None
         self.decoder = MarketDataDecoder({})
         self.arrived_ns = 0
+        self.orders_sent = 0
         self._settings = settings
         self._endpoint = Endpoint(settings.host, settings.port)
         self._tls = client_context(settings)
@@ -206,6 +214,7 @@ class Link:
             self.went_down(stuck)
             raise stuck
         transport.write(b"".join(map(self._codec.encode, messages)))
+        self.orders_sent += sum(_ORDERS_IN.get(type(message), 0) for message in messages)
 
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.

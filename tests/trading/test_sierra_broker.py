@@ -48,6 +48,14 @@ async def test_a_bracket_fills_protects_and_is_closed_by_moving_its_target(servi
         assert desk.of(BalanceReport)
 
 
+async def test_orders_are_counted_where_they_leave_whoever_sends_them(serving):
+    async with serving() as server, connected(server) as desk:
+        desk.broker.link.send(dtc.SubmitNewSingleOrder(ClientOrderID="stray", TradeAccount="Sim1"), dtc.Heartbeat())
+        assert desk.broker.orders_sent == 1
+        desk.broker.link.send(dtc.SubmitNewOCOOrder(), dtc.SubmitFlattenPositionOrder(), dtc.CancelOrder())
+        assert desk.broker.orders_sent == 4
+
+
 async def test_the_book_of_record_is_one_answer(serving):
     async with serving() as server, connected(server) as desk:
         empty = await desk.broker.book_of_record(0)

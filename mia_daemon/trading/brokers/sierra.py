@@ -100,7 +100,6 @@ class SierraBroker:
         self._account = account
         self._sink: BrokerEventSink = _nobody
         self._multiplier = 1.0
-        self._orders_sent = 0
         self._newest_ns = 0
         self._server_ids: dict[str, str] = {}
         self._client_ids: dict[str, str] = {}
@@ -118,7 +117,7 @@ class SierraBroker:
 
     @property
     def orders_sent(self) -> int:
-        return self._orders_sent
+        return self.link.orders_sent
 
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
@@ -206,8 +205,6 @@ class SierraBroker:
         except (ConnectionLost, UsageError) as error:
             for order in orders:
                 self._sink(self._refusal(order.client_order_id, OrderStatus.REJECTED, f"not sent: {error}"))
-            return
-        self._orders_sent += len(orders)
 
     def _send_change(self, client_order_id: str, refusal: OrderStatus, message: Callable[[str], dtc.Message]) -> None:
         """Send it under the order's server number; wait for that number where it is not known yet.
