@@ -40,17 +40,23 @@ class Summary:
     decisions_sha256: str
     first_ts: str
     last_ts: str
+    latches: tuple[dict[str, str], ...]  # that stopped entries until the end: code, ts, text
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
+        stopped = "".join(
+            f"\nentries stopped at {latch['ts']} by the latch {latch['code']}: {latch['text']}; to replay past it, "
+            f"loosen or waive that limit in a copy of the configuration (--config)"
+            for latch in self.latches
+        )
         return (
             f"{self.events:,} events from {self.first_ts} to {self.last_ts} in {self.seconds:.2f} s "
             f"({self.events_per_s:,.0f}/s)\n"
             f"{self.decisions:,} decisions, {self.orders} orders, {self.fills} fills, {self.round_trips} round trips, "
-            f"profit {self.profit:+.2f}\ndecisions {self.decisions_sha256}"
+            f"profit {self.profit:+.2f}\ndecisions {self.decisions_sha256}{stopped}"
         )
 
 
@@ -183,4 +189,8 @@ def _summary(run: Run, session: TradingSession, seconds: float) -> Summary:
         decisions_sha256=tally.digest.hexdigest(),
         first_ts=iso_utc(tally.first_ts_ns),
         last_ts=iso_utc(tally.last_ts_ns),
+        latches=tuple(
+            {"code": latch.code.value, "ts": iso_utc(latch.ts_ns), "text": latch.code.meaning}
+            for latch in (run.books.risk.latches if run.books else ())
+        ),
     )

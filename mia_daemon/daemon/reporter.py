@@ -5,6 +5,7 @@ Called after an order has left, never before.
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -61,6 +62,7 @@ class Reporter:
         self._books: Books | None = None
         self._to_remember: deque[Trade] = deque()
         self._latches: tuple[Latch, ...] = ()
+        self._held: deque[Callable[[], None]] = deque()  # lines that follow from a decision not shown yet
 
     def follow(self, books: Books) -> None:
         """Take the risk figures from these books."""
@@ -74,8 +76,11 @@ class Reporter:
         self._watch(values, decision.ts_ns)
         if not verdict.allowed:
             self._denied(decision, verdict)
-        if decision.action is Action.HOLD:
-            return
+        if decision.action is not Action.HOLD:
+            self._acted(decision, values)
+        self._release()
+
+    def _acted(self, decision: Decision, values: NDArray[np.float32]) -> None:
         try:
             self._journal.record_features(decision.decision_id, values)
         except JournalError as error:  # whoever trades will find out too, and stop
@@ -94,6 +99,7 @@ class Reporter:
 
     def flush(self) -> None:
         """Write the rows of the decisions that the journal has committed."""
+        self._release()
         self._trade_log.flush()
 
     def _denied(self, decision: Decision, verdict: Verdict) -> None:
@@ -114,7 +120,7 @@ class Reporter:
             price=order.price,
         )
         if self._console is not None:
-            self._console.order(ts_ns, order, what)
+            self._show(partial(self._console.order, ts_ns, order, what), held=what == "sent")
 
     def fill(self, fill: Fill) -> None:
         """An execution was booked."""
@@ -123,7 +129,7 @@ class Reporter:
             "fill", order=fill.client_order_id, side=fill.side.name.lower(), quantity=fill.quantity, price=fill.price
         )
         if self._console is not None:
-            self._console.fill(fill)
+            self._show(partial(self._console.fill, fill))
 
     def trade(self, trade: Trade) -> None:
         """A round trip was closed."""
@@ -133,7 +139,17 @@ class Reporter:
         self._to_remember.append(trade)
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
-            self._console.trade(trade)
+            self._show(partial(self._console.trade, trade))
+
+    def _show(self, line: Callable[[], None], *, held: bool = False) -> None:
+        """Show a line, behind those held: orders leave before their decision is told, but are read after it."""
+        self._held.append(line)
+        if not held and len(self._held) == 1:
+            self._release()
+
+    def _release(self) -> None:
+        while self._held:
+            self._held.popleft()()
 
     def remember(self) -> Iterator[str]:
         """Snapshot closed round trips and put them into the market memory, off the hot path, one a step.

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from daemon_process import daemons_in
 
+from mia_daemon.daemon.replay import Summary
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.records import EventKind, empty_events
 
 pytestmark = pytest.mark.timeout(300)
 
 KEYS = ["events", "trades_in", "decisions", "orders", "fills", "round_trips", "profit", "seconds", "events_per_s",
-        "decisions_sha256", "first_ts", "last_ts"]  # fmt: skip
+        "decisions_sha256", "first_ts", "last_ts", "latches"]  # fmt: skip
 MEASURED = {"seconds", "events_per_s"}
 
 CONFIG = {
@@ -122,6 +123,15 @@ def test_the_summary_has_exactly_these_keys_and_is_true(first):
     assert times == pytest.approx([events["ts_ns"][0] / 1e9, events["ts_ns"][-1] / 1e9], abs=1e-6)
     assert summary["first_ts"].endswith("Z")
     assert summary["events_per_s"] == pytest.approx(summary["events"] / summary["seconds"], rel=0.05)
+    assert summary["latches"] == []
+
+
+def test_a_latch_that_stopped_entries_is_told_with_its_time():
+    latch = {"code": "slippage", "ts": "2021-01-06T18:45:51Z", "text": "a fill was much worse than its price"}
+    said = str(
+        Summary(9, 9, 3, 3, 2, 1, -24.2, 1.0, 9.0, "0" * 64, "2020-11-25T01:21:41Z", "2021-05-31T16:58:07Z", (latch,))
+    )
+    assert "entries stopped at 2021-01-06T18:45:51Z by the latch slippage: a fill was much worse" in said
 
 
 def test_it_leaves_the_same_files_as_a_session(first):

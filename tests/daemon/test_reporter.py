@@ -164,6 +164,25 @@ def test_a_denial_is_told_with_its_code_and_facts(told):
     assert "denied buy" in told.screen.read_text()
 
 
+def test_what_a_decision_led_to_is_shown_after_it_though_it_left_before(told):
+    told.reporter.order(TS, ORDER, "sent")
+    told.reporter.order(TS, ORDER, "working")
+    told.reporter.fill(FILL)
+    told.reporter.decision(BUY, ALLOWED, VALUES)
+    told.reporter.trade(TRADE)
+    assert [line.split()[1] for line in told.screen.read_text().splitlines()] == [
+        "decide", "order", "order", "fill", "trade",
+    ]  # fmt: skip
+    assert told.events == ["order", "order", "fill", "decision", "trade"]  # the log keeps the order of things
+
+
+def test_an_order_whose_decision_is_never_told_is_shown_all_the_same(told):
+    told.reporter.order(TS, ORDER, "sent")
+    assert told.screen.read_text() == ""
+    told.reporter.flush()
+    assert "sent" in told.screen.read_text()
+
+
 def test_the_rows_name_the_open_trade_and_the_penalty_when_it_changes(told):
     for score in (0.1, 0.2, 0.9):
         told.reporter.decision(replace(BUY, trade_id="R-1", overtrade_risk_score=score), ALLOWED, VALUES)
