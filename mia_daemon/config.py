@@ -125,6 +125,34 @@ class FeedSettings(Section):
         return self
 
 
+class ReferenceSettings(Section):
+    """A second symbol beside the traded one, for the features that compare both; never traded."""
+
+    symbol: str = ""  # "": none
+    root: str | None = None  # as instrument.root, with its symbol_pattern and its roll
+    scid_path: Path | None = None  # source = "scid"; {symbol} stands for the contract
+
+    @property
+    def named(self) -> bool:
+        """Whether there is one."""
+        return bool(self.symbol or self.root)
+
+    @property
+    def scid_file(self) -> Path | None:
+        """The `.scid` file of its contract."""
+        return None if self.scid_path is None else Path(str(self.scid_path).replace("{symbol}", self.symbol))
+
+    @model_validator(mode="after")
+    def _one_symbol(self) -> "ReferenceSettings":
+        if self.root is not None and self.symbol:
+            raise ValueError("symbol names one contract, root one after the other: leave one of them out")
+        if self.scid_path is not None and not self.named:
+            raise ValueError("scid_path needs symbol or root: whose prices the file holds")
+        if self.root is not None and self.scid_path is not None and "{symbol}" not in str(self.scid_path):
+            raise ValueError("with root, scid_path needs {symbol} where the contract stands in its name")
+        return self
+
+
 class DtcSettings(Section):
     """How to reach Sierra Chart's DTC server, for prices, for orders or for both."""
 
@@ -375,6 +403,7 @@ class Settings(Section):
 
     instrument: InstrumentSettings = InstrumentSettings()
     feed: FeedSettings = FeedSettings()
+    reference: ReferenceSettings = ReferenceSettings()
     dtc: DtcSettings = DtcSettings()
     simulator: SimulatorSettings = SimulatorSettings()
     features: FeatureSettings = FeatureSettings()
@@ -387,6 +416,18 @@ class Settings(Section):
     broker: BrokerSettings = BrokerSettings()
     stop: StopSettings = StopSettings()
     ops: OpsSettings = OpsSettings()
+
+    @model_validator(mode="after")
+    def _the_reference_has_a_source(self) -> "Settings":
+        if not self.reference.named:
+            return self
+        if self.feed.source == "simulator":
+            raise ValueError('reference needs feed.source = "dtc" or "scid": the simulator has one market')
+        if self.feed.source == "scid" and self.reference.scid_path is None:
+            raise ValueError("reference.scid_path is missing: the file Sierra Chart writes for the reference symbol")
+        if self.reference.root is None and self.reference.symbol == self.instrument.symbol:
+            raise ValueError(f"reference.symbol is the traded {self.instrument.symbol}: name another")
+        return self
 
     @model_validator(mode="after")
     def _a_file_for_each_contract(self) -> "Settings":

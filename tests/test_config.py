@@ -164,3 +164,21 @@ def test_settings_do_not_change(document):
     settings = config.parse(document, "x", environ={})
     with pytest.raises(ValueError, match="frozen"):
         settings.risk.max_daily_loss = 1e9
+
+
+@pytest.mark.parametrize(
+    ("source", "reference", "said"),
+    [
+        ("simulator", {"symbol": "NQZ26_FUT_CME"}, "the simulator has one market"),
+        ("scid", {"symbol": "NQZ26_FUT_CME"}, "reference.scid_path is missing"),
+        ("dtc", {"symbol": "ESZ26_FUT_CME"}, "name another"),
+        ("dtc", {"symbol": "NQZ26_FUT_CME", "root": "NQ"}, "leave one of them out"),
+        ("scid", {"scid_path": "/data/NQ.scid"}, "scid_path needs symbol or root"),
+        ("scid", {"root": "NQ", "scid_path": "/data/NQ.scid"}, "needs {symbol}"),
+    ],
+)
+def test_a_reference_that_could_bring_nothing_is_refused(document, source, reference, said):
+    document["feed"].update(source=source, scid_path="/data/ES.scid")
+    document["reference"] = reference
+    with pytest.raises(ConfigError, match=said):
+        config.parse(document, "test", environ={})

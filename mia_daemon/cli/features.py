@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
         "features",
         help="the 350 features; `features verify FILE` looks whether they keep their promises on your data",
         usage="mia-daemon features [--json | --csv] [NAME]\n"
-        "       mia-daemon features verify FILE [--all] [--json] [--depth FILE] [--symbol S] [--events N]",
+        "       mia-daemon features verify FILE [--all] [--json] [--depth FILE] [--reference FILE]\n"
+        "                                  [--symbol S] [--events N]",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="one feature in detail; `verify` to verify")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="verify: a .scid file or a recording")
@@ -35,6 +36,7 @@ def add(commands: Any) -> None:
     form.add_argument("--csv", action="store_true", help="the catalogue as CSV")
     parser.add_argument("--all", action="store_true", help="verify: a row a feature, not a row a family")
     parser.add_argument("--depth", type=Path, metavar="FILE", help="verify: the .depth file of the same symbol and day")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="verify: the .scid file of the reference symbol")
     parser.add_argument("--symbol", help="verify: contract, when the file's name does not say it")
     parser.add_argument(
         "--events", type=int, default=_LAST_EVENTS, metavar="N", help=f"verify: the last N (default {_LAST_EVENTS:,})"
@@ -140,7 +142,7 @@ def _report(options: argparse.Namespace) -> "Report":
     from mia_daemon.products.trading_calendar import TradingCalendar
 
     clock = EventClock()
-    feed = ReplayFeed(options.file, clock, depth_path=options.depth)
+    feed = ReplayFeed(options.file, clock, depth_path=options.depth, reference_path=options.reference)
     traded = instrument(options.symbol or recorded_symbol(options.file))
     cache.prepare(say, lambda: clock.monotonic_ns() / NS_PER_S)
     kept, skipped = [], len(feed) - options.events

@@ -13,6 +13,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("replay", help="run recorded data through the same four tasks")
     parser.add_argument("file", type=Path, help="a .scid file or a recording")
     parser.add_argument("--depth", type=Path, metavar="FILE", help="the .depth file of the same symbol and day")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="the .scid file of the reference symbol")
     parser.add_argument("--symbol", help="contract, when the file's name does not say it (MNQU21-CME.scid does)")
     parser.add_argument("--batch", type=int, metavar="N", help="events per batch; decisions do not depend on it")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
@@ -32,6 +33,7 @@ def _replay(options: argparse.Namespace) -> int:
         options.file,
         var_paths(options, "var/replay"),
         depth=options.depth,
+        reference=options.reference,
         symbol=options.symbol,
         on_progress=say,
     )

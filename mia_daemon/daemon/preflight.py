@@ -131,6 +131,9 @@ def _scid(settings: Settings) -> str:
     depth = settings.feed.depth_directory
     if depth is not None and not depth.is_dir():
         raise ConfigError(f"{depth} is no directory: set feed.depth_directory to Sierra Chart's MarketDepthData folder")
+    reference = settings.reference.scid_file
+    if reference is not None and not reference.parent.is_dir():
+        raise ConfigError(f"{reference.parent} is no directory: set reference.scid_path, or leave [reference] out")
     path = settings.feed.scid_file(settings.instrument.symbol)
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no directory: set feed.scid_path to a file in Sierra Chart's Data folder")

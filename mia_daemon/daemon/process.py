@@ -221,6 +221,7 @@ class Daemon:
                 run.alert,
                 since_ns=int(run.calendar.rows[max(day, 0), 0]) if resumed is None else resumed.heard_ns + NS_PER_US,
                 depth_directory=settings.feed.depth_directory,
+                reference_path=settings.reference.scid_file,
                 batch_events=settings.feed.batch_events,
                 price_multiplier=settings.feed.price_multiplier,
                 inotify=settings.feed.watch == "auto",
@@ -228,9 +229,15 @@ class Daemon:
             )
         server = settings.price_server
         return DtcFeed(
-            server, self._clock, self._rng, run.alert, symbol=run.instrument.symbol, speed=self._speed,
+            server,
+            self._clock,
+            self._rng,
+            run.alert,
+            symbol=run.instrument.symbol,
+            reference_symbol=settings.reference.symbol,
+            speed=self._speed,
             on_notice=partial(self._server_says, run, "prices"),
-        )  # fmt: skip
+        )
 
     def _broker(self, run: Run, settings: Settings) -> Broker:
         account = settings.instrument.trade_account
@@ -329,10 +336,11 @@ class Daemon:
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
 
     def _absent_inputs(self) -> Inputs:
-        """What the configured feed never brings; no feed brings a second symbol."""
+        """What the configured feed never brings."""
         feed = self._settings.feed
+        reference = Inputs(0) if self._settings.reference.named else Inputs.REFERENCE
         trades_only = feed.source == "scid" and feed.depth_directory is None
-        return Inputs.REFERENCE | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
+        return reference | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
 
     async def _reconcile_when_due(self, run: Run, books: Books) -> None:
         while True:

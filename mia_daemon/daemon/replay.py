@@ -66,6 +66,7 @@ def replay(
     paths: VarPaths,
     *,
     depth: Path | None = None,
+    reference: Path | None = None,
     symbol: str | None = None,
     on_progress: Callable[[str], None] = lambda _text: None,
 ) -> Summary:
@@ -76,6 +77,7 @@ def replay(
         path: a `.scid` file or a recording.
         paths: where to write.
         depth: the `.depth` file that belongs to a `.scid`.
+        reference: the `.scid` file of the reference symbol.
         symbol: of the contract, where the file's name does not say it.
         on_progress: told what takes long.
 
@@ -87,6 +89,7 @@ def replay(
         path,
         clock,
         depth_path=depth,
+        reference_path=reference,
         batch_events=settings.feed.batch_events,
         price_multiplier=settings.feed.price_multiplier,
     )

@@ -34,6 +34,7 @@ def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int
         UsageError: root and pattern make no contract known here.
         JournalError: the books can't be read.
     """
+    settings = _with_reference(settings, now_ns)
     front = _front(settings, now_ns)
     if front is None:
         return Choice(settings, _dates(settings.instrument.symbol, now_ns))
@@ -53,6 +54,7 @@ def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int
 
 def contract_in_force(settings: Settings, now_ns: int) -> Settings:
     """Settings that name the contract in force where they named a root, whatever the books hold. Raises UsageError."""
+    settings = _with_reference(settings, now_ns)
     front = _front(settings, now_ns)
     return settings if front is None else _with_symbol(settings, front.symbol)
 
@@ -62,6 +64,16 @@ def _front(settings: Settings, now_ns: int) -> Contract | None:
     if chosen.root is None:
         return None
     return contract_on(trade_date_at(now_ns), chosen.symbol_pattern, chosen.root, chosen.roll_days_before_expiry)
+
+
+def _with_reference(settings: Settings, now_ns: int) -> Settings:
+    """Settings whose reference is a contract where it was a root: it rolls by the date, as nothing is held in it."""
+    chosen, root = settings.instrument, settings.reference.root
+    if root is None:
+        return settings
+    front = contract_on(trade_date_at(now_ns), chosen.symbol_pattern, root, chosen.roll_days_before_expiry)
+    named = settings.reference.model_copy(update={"symbol": front.symbol, "root": None})
+    return settings.model_copy(update={"reference": named})
 
 
 def _dates(symbol: str, now_ns: int) -> str:

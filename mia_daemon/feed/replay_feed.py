@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mia_daemon.clock import Clock
 from mia_daemon.errors import UsageError
@@ -30,6 +31,8 @@ class ReplayFeed:
     Args:
         path: a `.scid` file, a recording or the directory of one.
         depth_path: the `.depth` file of the same symbol, merged by time.
+        reference_path: the reference symbol's `.scid`, merged by time; what lies outside the traded symbol's time is
+            left out.
         batch_events: rows per batch; decisions do not depend on it.
         price_multiplier: of the prices stored in Sierra Chart's files.
 
@@ -43,6 +46,7 @@ class ReplayFeed:
         clock: Clock,
         *,
         depth_path: Path | None = None,
+        reference_path: Path | None = None,
         batch_events: int = 4096,
         symbol: int = 0,
         price_multiplier: float = 1.0,
@@ -50,13 +54,17 @@ class ReplayFeed:
         self._clock = clock
         self._batch_events = batch_events
         self._closed = False
-        self._source: _Recording | _SierraFiles
+        self._source: _Recording | _SierraFiles | _Beside
         if is_recording(path):
             if depth_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own depth: leave {depth_path} out")
+            if reference_path is not None:
+                raise UsageError(f"{path} is a recording and holds its own reference: leave {reference_path} out")
             self._source = _Recording(path)
         else:
-            self._source = _SierraFiles(path, depth_path, symbol, price_multiplier)
+            self._source = files = _SierraFiles(path, depth_path, symbol, price_multiplier)
+            if reference_path is not None:
+                self._source = _Beside(files, read_scid(reference_path), price_multiplier)
 
     def __len__(self) -> int:
         """Events in the file."""
@@ -104,6 +112,17 @@ class _SierraFiles:
         if self._depth is not None:
             self._places = depth_positions(to_ns(self._trades["time"]), to_ns(self._depth["time"]))
 
+    def times_ns(self) -> NDArray[np.int64]:
+        """Of all rows in the merged order."""
+        trades: NDArray[np.int64] = to_ns(self._trades["time"])
+        if self._depth is None:
+            return trades
+        times = np.empty(len(self), np.int64)
+        of_depth = np.zeros(len(self), np.bool_)
+        of_depth[self._places] = True
+        times[of_depth], times[~of_depth] = to_ns(self._depth["time"]), trades
+        return times
+
     def __len__(self) -> int:
         return len(self._trades) + (0 if self._depth is None else len(self._depth))
 
@@ -121,4 +140,32 @@ class _SierraFiles:
             depth = depth_to_events(self._depth[first:last], self._symbol, self._multiplier, in_snapshot=in_snapshot)
             self._in_snapshot = ends_in_snapshot(depth)
             events[of_depth] = depth
+        return events
+
+
+class _Beside:
+    """The traded symbol's rows and the reference's trades by time; at equal times the traded symbol goes first."""
+
+    def __init__(self, traded: _SierraFiles, reference: Records, price_multiplier: float) -> None:
+        self._traded = traded
+        self._multiplier = price_multiplier
+        own = np.maximum.accumulate(traded.times_ns())
+        times = np.maximum.accumulate(to_ns(reference["time"]))
+        first, last = np.searchsorted(times, own[0]), np.searchsorted(times, own[-1], side="right")
+        self._reference = reference[first:last]
+        self._places = depth_positions(own, times[first:last])
+
+    def __len__(self) -> int:
+        return len(self._traded) + len(self._reference)
+
+    def rows(self, start: int, stop: int) -> EventArray:
+        first, last = np.searchsorted(self._places, (start, stop))
+        traded = self._traded.rows(start - int(first), stop - int(last))
+        if first == last:
+            return traded
+        events = np.empty(stop - start, MARKET_EVENT)
+        of_reference = np.zeros(stop - start, np.bool_)
+        of_reference[self._places[first:last] - start] = True
+        events[of_reference] = scid_to_events(self._reference[first:last], 1, self._multiplier)
+        events[~of_reference] = traded
         return events

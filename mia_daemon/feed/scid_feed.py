@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mia_daemon.clock import Clock
+from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import Batch, BatchQueue
 from mia_daemon.feed.sierra_files import (
     SCID,
@@ -40,6 +41,8 @@ class ScidFeed:
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
+        reference_path: the reference symbol's `.scid`. It is no sign of life of the market, its changes make no GAP;
+            one that is missing or damaged is an alert and holds up nothing.
         depth_directory: Sierra Chart's MarketDepthData folder, with one file per day.
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
@@ -56,6 +59,7 @@ class ScidFeed:
         *,
         since_ns: int | None = None,
         depth_directory: Path | None = None,
+        reference_path: Path | None = None,
         batch_events: int = 4096,
         timer_interval_s: float = 1.0,
         price_multiplier: float = 1.0,
@@ -70,6 +74,8 @@ class ScidFeed:
         self._trades = Tail(path, SCID, since_us)
         self._depth = None if depth_directory is None else DepthTail(depth_directory, path.stem, since_us)
         self._merge = TimeMerge()
+        self._reference = None if reference_path is None else Tail(reference_path, SCID, since_us)
+        self._beside = TimeMerge()  # what left `_merge`, and the reference
         self._in_snapshot = False
         self._silence = SilenceTimer(timer_interval_s)
         self._told: set[Path] = set()  # what is known to be missing
@@ -91,11 +97,11 @@ class ScidFeed:
         events = self.poll()
         if len(events):
             await queue.put(Batch(events, looked_ns))
-        if self._merge.behind:
+        if self._behind:
             await asyncio.sleep(0)
             return
         found = len(events) > 0 and events["kind"][0] != EventKind.TIMER
-        paths = [self._trades.path] if self._depth is None else [self._trades.path, self._depth.path]
+        paths = [tail.path for tail in (self._trades, self._depth, self._reference) if tail is not None]
         silence_s = self._silence.wait_s(self._clock.monotonic_ns())
         await self._watch.wait(paths, found=found, at_most_s=silence_s)
 
@@ -106,13 +112,46 @@ class ScidFeed:
             self._read_trades(now_ns)
         if self._depth is not None and self._merge.wants_depth:
             self._read_depth(self._depth, now_ns, monotonic_ns)
-        events = self._merge.take()
-        if not len(events):
-            timer = None if self._merge.behind else self._silence.due(monotonic_ns, now_ns)
-            return events if timer is None else timer
+        events = self._merge.take() if self._reference is None else self._take_both(self._reference, now_ns)
         events["recv_ns"] = now_ns
-        self._silence.heard(int(events["ts_ns"].max()), monotonic_ns)
-        return events
+        own = events["ts_ns"][events["symbol"] == 0]
+        if len(own):
+            self._silence.heard(int(own.max()), monotonic_ns)
+            return events
+        timer = None if self._behind else self._silence.due(monotonic_ns, now_ns)
+        if timer is None:
+            return events
+        return np.concatenate((events, timer)) if len(events) else timer
+
+    @property
+    def _behind(self) -> bool:
+        return self._merge.behind or (self._reference is not None and self._beside.behind)
+
+    def _take_both(self, reference: Tail, now_ns: int) -> EventArray:
+        """What may leave of both symbols; at equal times the traded one goes first."""
+        if self._beside.wants_trades:
+            events = self._merge.take()
+            self._beside.put_trades(events, more=self._merge.behind)
+        if self._beside.wants_depth:
+            self._read_reference(reference, now_ns)
+        return self._beside.take()
+
+    def _read_reference(self, tail: Tail, now_ns: int) -> None:
+        try:
+            records, change = tail.poll(self._batch_events)
+            check_scid(records, tail.path, tail.first_index)
+        except FileFormatError as error:
+            self._reference = None
+            tail.close()
+            self._beside.put_depth(_NOTHING, more=False)
+            text = f"trading goes on without the reference symbol: {error}"
+            self._alert(now_ns, "reference_lost", Priority.ERROR, text, tail.path)
+            return
+        self._tell_if_missing(tail.path, tail.trouble, "open a chart of the reference symbol in Sierra Chart", now_ns)
+        if change:
+            text = f"{tail.path} {change} while it was read: prices of the reference symbol may be missing"
+            self._alert(now_ns, "reference_file_changed", Priority.WARNING, text, tail.path)
+        self._beside.put_depth(scid_to_events(records, 1, self._multiplier), more=tail.more)
 
     def _read_trades(self, now_ns: int) -> None:
         tail = self._trades
@@ -169,8 +208,9 @@ class ScidFeed:
         self._closed = True
         self._watch.wake()
         self._trades.close()
-        if self._depth is not None:
-            self._depth.close()
+        for tail in (self._depth, self._reference):
+            if tail is not None:
+                tail.close()
 
 
 def newest_scid_ns(path: Path) -> int | None:

@@ -57,7 +57,7 @@ class Tally:
 
     def count_events(self, events: EventArray) -> None:
         self.events += len(events)
-        self.trades_in += int(np.count_nonzero(events["kind"] == _TRADE))
+        self.trades_in += int(np.count_nonzero((events["kind"] == _TRADE) & (events["symbol"] == 0)))
         if not self.first_ts_ns:
             self.first_ts_ns = int(events["ts_ns"][0])
         self.last_ts_ns = int(events["ts_ns"][-1])

@@ -177,6 +177,24 @@ def test_decisions_do_not_depend_on_how_the_file_is_cut(replay, recorded, first,
     assert without_stopwatch(again) == without_stopwatch(first[0])
 
 
+def test_a_reference_beside_it_is_part_of_what_repeats(replay, recorded, workshop, first):
+    """Its prices are seen by features and by nothing that trades: 15,000 is no price of the traded symbol."""
+    beside = walk(count=2 * TRADES, seed=6)
+    for column in ("bid", "ask", "price"):
+        beside[column] += 9000.0
+    reference = write_scid(workshop.directory / "NQZ26_FUT_CME.scid", beside)
+    summaries = [replay(recorded, "--reference", reference, "--batch", batch) for batch in (1000, 7)]
+    one, other = (without_stopwatch(summary) for summary, _ in summaries)
+    assert one == other
+    assert one["trades_in"] == first[0]["trades_in"]
+    assert one["events"] > first[0]["events"]
+    assert one["decisions"] == first[0]["decisions"]
+    assert one["fills"] > 0
+    for _, var in summaries:
+        for (price,) in rows(var / "journal" / "replay.db", "SELECT price FROM fills"):
+            assert 5900.0 < price < 6100.0
+
+
 def test_the_hash_sees_a_decision_change(replay, recorded, workshop, first):
     decision = {**CONFIG["decision"], "max_hold_s": 119.0}
     other, _ = replay(recorded, config=workshop.config("other.toml", **{**CONFIG, "decision": decision}))

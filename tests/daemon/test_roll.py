@@ -131,3 +131,16 @@ def test_a_run_leaves_its_contract_in_time(paths, mode, root, ends):
         assert run._windows.flat_rule(ends_ns - 300 * 10**9).reason == "contract_end"
         assert run._windows.check(ends_ns).code in {RiskCode.CONTRACT_END, RiskCode.MARKET_CLOSED}
         assert run._windows.check(ends_ns + 8 * 3600 * 10**9).code in {RiskCode.CONTRACT_END, RiskCode.MARKET_CLOSED}
+
+
+def test_the_reference_rolls_with_the_date_whatever_is_held(paths, hold):
+    hold("ESZ26_FUT_CME", 1)
+    feed = {"source": "scid", "scid_path": "/data/{symbol}.scid"}
+    reference = {"root": "NQ", "scid_path": "/data/{symbol}.scid"}
+    both = config.parse(
+        {"risk": LIMITS, "instrument": {"root": "ES"}, "feed": feed, "reference": reference}, "test", environ={}
+    )
+    chosen = choose_contract(both, Mode.PAPER, paths, AFTER).settings
+    assert (chosen.instrument.symbol, chosen.reference.symbol) == ("ESZ26_FUT_CME", "NQH27_FUT_CME")
+    assert str(chosen.reference.scid_file) == "/data/NQH27_FUT_CME.scid"
+    assert choose_contract(settings(), Mode.PAPER, paths, AFTER).settings.reference.symbol == ""

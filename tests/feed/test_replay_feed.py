@@ -120,3 +120,41 @@ def test_bad_files_are_refused_before_the_first_event(tmp_path):
         ReplayFeed(path, WallClock(), depth_path=depth_path)
     with pytest.raises(FileFormatError, match=r"not a \.scid"):
         ReplayFeed(depth_path, WallClock())
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.lists(st.integers(0, 25), min_size=1, max_size=30),
+    st.lists(st.integers(0, 20), max_size=10),
+    st.integers(1, 12),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_reference_is_merged_by_time_however_it_is_cut(tmp_path_factory, own, other, depth_times, batch_events):
+    """Behind the traded symbol at equal times; what lies outside the traded symbol's time is left out."""
+    own, other, depth_times = sorted(own), sorted(other), sorted(depth_times)
+    directory = tmp_path_factory.mktemp("reference")
+    path, depth = files(directory, trades(own), book(depth_times))
+    beside = directory / "y.scid"
+    beside.write_bytes(sf.SCID.header() + trades(other).tobytes())
+    depth_path = depth if depth_times else None
+    alone = joined(ReplayFeed(path, WallClock(), depth_path=depth_path))
+    feed = ReplayFeed(path, WallClock(), depth_path=depth_path, reference_path=beside, batch_events=batch_events)
+    both = joined(feed)
+    assert len(both) == len(feed)
+    assert both[both["symbol"] == 0].tobytes() == alone.tobytes()
+    first, last = alone["ts_ns"].min(), alone["ts_ns"].max()
+    wanted = [int(time) for time in to_ns(np.asarray(other)) if first <= time <= last]
+    assert both["ts_ns"][both["symbol"] == 1].tolist() == wanted
+    keys = list(zip(both["ts_ns"].tolist(), both["symbol"].tolist(), strict=True))
+    assert keys == sorted(keys)
+
+
+def to_ns(times):
+    return sf.to_ns(START_US + times.astype("i8"))
+
+
+def test_a_recording_holds_its_own_reference(tmp_path):
+    recorder = Recorder(tmp_path / "r", "ESZ26_FUT_CME", 1_700_000_000_000_000_000, lambda _alert: None)
+    recorder.close()
+    with pytest.raises(UsageError, match="holds its own reference"):
+        ReplayFeed(recorder.path, WallClock(), reference_path=tmp_path / "y.scid")

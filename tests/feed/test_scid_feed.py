@@ -320,3 +320,85 @@ async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts, inotify):
             got += offsets(batch.events)
         running.cancel()
     assert got == list(range(200))
+
+
+# The reference symbol.
+
+
+def test_the_reference_comes_in_between_by_time_and_behind_at_equal_times(tmp_path, clock, alerts):
+    writers = [
+        new_file(tmp_path / "x.scid", sf.SCID, trades(1, 3, 5)),
+        new_file(tmp_path / "y.scid", sf.SCID, trades(0, 3, 4, price=200.0)),
+    ]
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid")
+    events = feed.poll()
+    assert list(zip(offsets(events), events["symbol"].tolist(), strict=True)) == [
+        (0, 1), (1, 0), (3, 0), (3, 1), (4, 1), (5, 0),
+    ]  # fmt: skip
+    assert set(events["price"][events["symbol"] == 1]) == {200.0}
+    writers[1].append(trades(6, price=201.0))  # it waits for nobody, and nobody waits for it
+    assert feed.poll()["symbol"].tolist() == [1]
+    writers[0].append(trades(5.5))
+    assert offsets(feed.poll()) == [5.5]
+    feed.close()
+    for writer in writers:
+        writer.close()
+
+
+@pytest.mark.parametrize("batch_events", [1, 3, 7, 4096])
+def test_with_a_reference_the_day_so_far_is_in_order_however_it_is_cut(tmp_path, clock, alerts, batch_events):
+    writers = [
+        new_file(tmp_path / "x.scid", sf.SCID, trades(*range(0, 60, 5))),
+        new_file(tmp_path / "y.scid", sf.SCID, trades(*range(0, 60, 2))),
+    ]
+    feed = ScidFeed(
+        tmp_path / "x.scid",
+        clock,
+        alerts.append,
+        since_ns=0,
+        reference_path=tmp_path / "y.scid",
+        batch_events=batch_events,
+        timer_interval_s=1e6,
+    )
+    events = np.concatenate([feed.poll() for _ in range(100)])
+    wanted = sorted([(s, 0) for s in range(0, 60, 5)] + [(s, 1) for s in range(0, 60, 2)])
+    assert list(zip(offsets(events), events["symbol"].tolist(), strict=True)) == wanted
+    feed.close()
+    for writer in writers:
+        writer.close()
+
+
+def test_a_reference_that_is_missing_holds_up_nothing_and_is_no_sign_of_life(tmp_path, clock, alerts):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(0))
+    feed = ScidFeed(
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid", timer_interval_s=1.0
+    )
+    assert offsets(feed.poll()) == [0]
+    assert [alert.code for alert in alerts] == ["feed_file_missing"]
+    second = new_file(tmp_path / "y.scid", sf.SCID, trades(0.5))
+    assert feed.poll()["symbol"].tolist() == [1]
+    clock.pass_s(1.0)
+    second.append(trades(0.9))
+    events = feed.poll()
+    assert events["kind"].tolist() == [EventKind.TRADE, EventKind.TIMER]
+    assert events["symbol"].tolist() == [1, 0]
+    feed.close()
+    writer.close()
+    second.close()
+
+
+def test_a_damaged_reference_is_given_up_and_trading_goes_on(tmp_path, clock, alerts):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(0, 1))
+    bar = trades(0.5)
+    bar["open"] = 100.0
+    second = new_file(tmp_path / "y.scid", sf.SCID, bar)
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid")
+    assert offsets(feed.poll()) == [0, 1]
+    assert [(alert.code, alert.priority) for alert in alerts] == [("reference_lost", Priority.ERROR)]
+    assert "trading goes on without the reference symbol" in alerts[0].text
+    writer.append(trades(2))
+    assert offsets(feed.poll()) == [2]
+    assert len(alerts) == 1
+    feed.close()
+    writer.close()
+    second.close()
