@@ -32,7 +32,9 @@ def findings(
     for order_id in history.entered_while_halted(journal):
         yield f"entered while halted: {order_id}"
     strangers = {order_id for order_id in history.sent(record) if order_id.startswith(history.BY_HAND)}
-    made_up, lost = history.made_up_or_lost(record, journal, {*excused, *strangers})
+    # Where somebody else trades too, whose an execution of unknown number was can't always be told.
+    free = {*excused, *(history.sent(record) if strangers else ())}
+    made_up, lost = history.made_up_or_lost(record, journal, free)
     if taken_over := history.adopted(made_up, lost):
         made_up.clear()
         lost.clear()

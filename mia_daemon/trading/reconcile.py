@@ -31,7 +31,7 @@ class Reconciliation:
         updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are gone.
         guessed: fills (also among `fills`) whose order was found by what it could belong to, not by its number.
         foreign_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
-        foreign_fills: executions in our account and symbol that belong to no order of ours.
+        foreign_fills: executions in our account and symbol that belong to no order of ours, as far as can be told.
         ambiguous: client order ids of those that are not open and may or may not have filled.
         unresolved: client order ids that this answer says nothing certain about.
         server_position: contracts, signed.
@@ -75,7 +75,8 @@ def reconcile(
 
     told = [fill for fill in book.fills if (fill.symbol, fill.account) == (symbol, account)]
     named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
-    guessed, foreign, ambiguous = _attribute(nameless, absent)
+    short = [entry for entry, update in known if entry is not None and update.filled > entry.booked]
+    guessed, foreign, ambiguous = _attribute(nameless, absent, short)
     rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
     fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
 
@@ -122,16 +123,21 @@ def _by_order(
     return named, nameless
 
 
-def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tuple[list[Fill], list[Fill], set[str]]:
-    """Give fills of unknown numbers to the absent orders they can only belong to.
+def _attribute(
+    nameless: Iterable[Fill], absent: Sequence[WorkingOrder], short: Sequence[WorkingOrder]
+) -> tuple[list[Fill], list[Fill], set[str]]:
+    """Give fills of unknown numbers to the orders they can only belong to.
 
-    Also to one whose answer is still awaited: that it is not open says as much as any silence.
+    Those are absent, also where an answer is still awaited: that it is not open says as much as any silence. Or they
+    are open, and `short` of fills that the list tells of.
 
     Returns:
         the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
         not have filled.
     """
-    candidates = [entry for entry in absent if entry.live and (not entry.server_order_id or entry.asked_price)]
+    candidates = [
+        entry for entry in (*absent, *short) if entry.live and (not entry.server_order_id or entry.asked_price)
+    ]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
         by_number.setdefault(fill.server_order_id, []).append(fill)
@@ -155,7 +161,7 @@ def _attribute(nameless: Iterable[Fill], absent: Iterable[WorkingOrder]) -> tupl
             given += chain.from_iterable(map(_named, groups, left))
         else:
             foreign += chain.from_iterable(groups)
-            ambiguous.update(entry.client_order_id for entry in left)
+            ambiguous.update(entry.client_order_id for entry in left if entry in absent)
     return given, foreign, ambiguous
 
 

@@ -198,6 +198,22 @@ def test_orders_that_can_only_have_filled_both_have_filled_both(quantities, name
     assert found.ambiguous == (() if named else ("T", "U"))
 
 
+@pytest.mark.parametrize(("filled", "named"), [(1, ["T"]), (0, [])])
+def test_an_open_order_that_lacks_a_fill_has_made_it_under_a_number_it_no_longer_has(filled, named):
+    """Replaced twice, and the answer to the first was lost: the list says that it has filled in part."""
+    working = WorkingOrders()
+    target = working.add(order("T", Side.SELL, quantity=3, price=101.0, role=OrderRole.TARGET))
+    working.sent(target, 10 * S)
+    working.update(said("T", server="S1", side=Side.SELL, quantity=3, price=101.0, unsolicited=True))
+    for price in (99.0, 98.0):
+        working.replace_sent(target, 11 * S, price)
+    listed = said("T", server="S3", side=Side.SELL, quantity=3, filled=filled, price=98.0)
+    found = compare(working, book([listed], [fill(server="S2", side=Side.SELL, price=99.0)]), position=1)
+    assert [f.client_order_id for f in found.fills] == named
+    assert found.ambiguous == ()
+    assert target.live
+
+
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)
