@@ -37,10 +37,12 @@ def test_a_seed_repeats_itself_to_the_bit(seed, outcomes):
     assert simulate(seed).hash == outcomes[seed].hash
 
 
-FOUND_BY = {"resend": 28, "journal-after-send": 0, "forget-unknown": 11, "fills-twice": 0, "drop-stop": 100}
+# The first seed that finds each bug, as told in docs/reliability.md. A change of the daemon may move it: then a later
+# one of the seeds above must find the bug, and the document wants mending.
+FOUND_BY = {"resend": 28, "journal-after-send": 0, "forget-unknown": 23, "fills-twice": 0, "drop-stop": 100}
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_is_found(bug):
     with planted(bug):
-        assert simulate(FOUND_BY[bug]).violations
+        assert any(simulate(seed).violations for seed in range(FOUND_BY[bug], SEEDS))
