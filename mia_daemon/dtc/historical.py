@@ -5,6 +5,7 @@ stream when that was asked for and the server agrees; the stream begins with the
 """
 
 import zlib
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.dtc.binary import decode, encode
+from mia_daemon.dtc import binary
+from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.enums import AtBidOrAskEnum, HistoricalPriceDataRejectReasonCodeEnum
 from mia_daemon.dtc.layout import HEADER
 from mia_daemon.dtc.market_data import MarketDataDecoder
@@ -30,7 +32,7 @@ from mia_daemon.dtc.messages import (
     Message,
 )
 from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn
-from mia_daemon.dtc.stream import FrameReader, Frames
+from mia_daemon.dtc.stream import MAX_JSON_BYTES, Frames
 from mia_daemon.errors import ConnectionLost, ProtocolError, RequestRefused
 
 PRICE_RECORD = np.dtype(
@@ -66,7 +68,7 @@ _EARLIEST_US, _LATEST_US = 315_532_800_000_000, 4_102_444_800_000_000  # 1980 to
 _MAX_PIECE = 1 << 20  # decompressed bytes looked at together: whatever a stream unpacks to, memory stays bounded
 
 
-def encode_records(request_id: int, rows: PriceRecords, *, final: bool) -> bytes:
+def encode_records(request_id: int, rows: PriceRecords, *, final: bool, codec: Codec = BINARY) -> bytes:
     """The rows as messages; `final` marks the last of them as the end of the answer."""
     wire = np.zeros(len(rows), _WIRE)
     wire["Size"], wire["Type"], wire["RequestID"] = _RECORD.size, _RECORD.type, request_id
@@ -74,19 +76,20 @@ def encode_records(request_id: int, rows: PriceRecords, *, final: bool) -> bytes
         wire[field] = rows[name]
     if final and len(wire):
         wire["IsFinalRecord"][-1] = 1
-    return wire.tobytes()
+    return codec.from_binary(wire.tobytes())
 
 
 class RecordReader:
-    """Takes price records out of a stream of messages, many at a time.
+    """Takes price records out of a stream of messages, many at a time where they lie as structures.
 
     Attributes:
         complete: the last record has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec = BINARY) -> None:
         self.complete = False
-        self._frames = FrameReader()
+        self._codec = codec
+        self._frames = codec.reader()
 
     def feed(self, data: bytes) -> PriceRecords:
         """The records that `data` completes; a last record without a time carries no data and is left out.
@@ -107,6 +110,8 @@ class RecordReader:
         return dated
 
     def _parts(self, frames: Frames) -> list[PriceRecords]:
+        if not self._codec.structures:
+            return self._one_by_one(frames)
         starts, sizes = frames.starts(), frames.sizes()
         alike = (frames.types() == _RECORD.type) & (sizes == _RECORD.size)
         edges = [0, *(np.flatnonzero(np.diff(alike)) + 1).tolist(), len(alike)]
@@ -118,10 +123,16 @@ class RecordReader:
                 wire = np.frombuffer(frames.data, _WIRE, last - first, int(starts[first]))
                 parts.append(self._bulk(wire))
                 continue
-            for number in range(first, last):
-                frame = frames.data[int(starts[number]) : int(starts[number] + sizes[number])]
-                if len(row := self._single(decode(frame))):
-                    parts.append(row)
+            parts += self._one_by_one(Frames(frames.data, frames.offsets[first : last + 1]))
+        return parts
+
+    def _one_by_one(self, frames: Frames) -> list[PriceRecords]:
+        parts: list[PriceRecords] = []
+        for message in self._codec.messages(frames):
+            if self.complete:
+                break
+            if len(row := self._single(message)):
+                parts.append(row)
         return parts
 
     def _bulk(self, wire: NDArray[np.void]) -> PriceRecords:
@@ -135,11 +146,11 @@ class RecordReader:
             rows[name] = values if name in {"time_us", "num_trades"} else np.where(values == UNSET_F64, 0.0, values)
         return rows
 
-    def _single(self, message: Message | None) -> PriceRecords:
+    def _single(self, message: Message) -> PriceRecords:
         """A message that is no plain record: a shorter or longer one, a bare tick, an end or a refusal."""
         match message:
             case HistoricalPriceDataRecordResponse():
-                return self._bulk(np.frombuffer(encode(message), _WIRE))
+                return self._bulk(np.frombuffer(binary.encode(message), _WIRE))
             case HistoricalPriceDataTickRecordResponse():
                 self.complete = bool(message.IsFinalRecord)
                 return _tick(message)
@@ -176,10 +187,11 @@ class HistoricalClient:
     """One connection's protocol: log on, ask, and take the records until the last.
 
     Args:
-        request: what to ask for; its UseZLibCompression is a wish.
+        request: what to ask for; its UseZLibCompression is a wish, for records that lie as structures.
         logon: as it will be sent.
         answer_timeout_ns: how long the server may stay silent before the answer and within it.
-        preset: the server is set to binary encoding, which is always used here, and is not asked for it.
+        codec: the encoding to ask for; the one that the server then names is spoken.
+        preset: the server is set to that encoding, and is not asked for it.
 
     Attributes:
         complete: all records have come.
@@ -192,13 +204,14 @@ class HistoricalClient:
         logon: LogonRequest,
         answer_timeout_ns: int,
         *,
+        codec: Codec = BINARY,
         preset: bool = False,
     ) -> None:
         self.complete = False
         self.empty = False
         self._request = request
-        self._session = ClientSession(logon, MarketDataDecoder({}), answer_timeout_ns, preset=preset)
-        self._records = RecordReader()
+        self._session = ClientSession(logon, MarketDataDecoder({}), answer_timeout_ns, codec=codec, preset=preset)
+        self._records = RecordReader(codec)
         self._inflate: Any = None  # a zlib decompressor, once the server has said that it compresses
         self._asked = self._answered = False
         self._timeout_ns = answer_timeout_ns
@@ -252,7 +265,7 @@ class HistoricalClient:
         """The session's heartbeats are over once the request is out: these are ours."""
         if self._asked and now_ns - self._beat_ns >= self._interval_ns:
             self._beat_ns = now_ns
-            self._out += encode(Heartbeat())
+            self._out += self._session.codec.encode(Heartbeat())
 
     def ended(self) -> ConnectionLost:
         """Why the server's closing the connection now is an error."""
@@ -262,23 +275,28 @@ class HistoricalClient:
             return ConnectionLost(
                 "the server closed the connection instead of answering: is this its port for historical data?"
             )
-        return ConnectionLost("the server closed the connection before the logon was answered")
+        return ConnectionLost(
+            "the server closed the connection before the logon was answered: is dtc.tls as this port has it?"
+        )
 
     def _until_answered(self, data: bytes, now_ns: int) -> bytes:
         """Take whole messages off the front until the response header has come; what follows it."""
-        while len(data) >= HEADER.size and not self._answered:
-            size = max(HEADER.unpack_from(data)[0], HEADER.size)
-            if data.startswith(b'{"') and not self._asked:  # JSON: the session knows what to say of it
-                size = len(data)
-            if len(data) < size:
-                break
+        while not self._answered and 0 < (size := self._first_size(data)) <= len(data):
             frame, data = data[:size], data[size:]
             if self._asked:
-                self._answer(decode(frame))
+                self._answer(self._session.codec.decode(frame))
             else:
                 self._log_on(frame, now_ns)
         self._rest = b"" if self._answered else data
         return data
+
+    def _first_size(self, data: bytes) -> int:
+        """The bytes of the first message; 0 while that can't be told. What is none is left to whoever reads it."""
+        if not self._session.codec.structures:
+            return data.find(b"\0") + 1 or (len(data) if len(data) > MAX_JSON_BYTES else 0)
+        if data.startswith(b'{"') and not self._asked:
+            return len(data)  # JSON: the session knows what to say of it
+        return max(HEADER.unpack_from(data)[0], HEADER.size) if len(data) >= HEADER.size else 0
 
     def _log_on(self, frame: bytes, now_ns: int) -> None:
         for event in self._session.receive(frame, now_ns, now_ns):
@@ -286,7 +304,10 @@ class HistoricalClient:
                 raise event.error
             if isinstance(event, LoggedOn):
                 self._asked = True
-                self._out += encode(self._request)
+                codec = self._session.codec
+                self._records = RecordReader(codec)
+                compressed = self._request.UseZLibCompression if codec.structures else 0
+                self._out += codec.encode(replace(self._request, UseZLibCompression=compressed))
 
     def _answer(self, message: Message | None) -> None:
         match message:

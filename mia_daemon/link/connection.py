@@ -7,7 +7,7 @@ import ssl
 import struct
 import termios
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 from mia_daemon.clock import Clock
@@ -17,6 +17,8 @@ from mia_daemon.dtc.messages import LogonResponse
 from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
 from mia_daemon.errors import ConnectionLost, PeerError, SentElsewhere
 from mia_daemon.link.tls import handshake_failure
+
+_Connected = TypeVar("_Connected", bound=asyncio.BaseProtocol)
 
 _SHUTDOWN_S = 1.0
 """Seconds a TLS connection has for its goodbye; then it is cut."""
@@ -167,13 +169,22 @@ class Connection(asyncio.Protocol):
 
 async def connect(
     endpoint: Endpoint,
-    factory: Callable[[], Connection],
+    factory: Callable[[], _Connected],
     *,
     tls: ssl.SSLContext | None,
     server_name: str,
     timeout_s: float,
-) -> Connection:
+    port_is: str = "is Sierra Chart running, with its DTC server enabled on this port?",
+) -> tuple[asyncio.Transport, _Connected]:
     """Connect, and shake hands where it is encrypted.
+
+    Args:
+        endpoint: where to.
+        factory: makes who talks there.
+        tls: how it is encrypted; None for a plain connection.
+        server_name: in the server's certificate; empty: the host.
+        timeout_s: for all of it.
+        port_is: what to look at when nothing listens there.
 
     Raises:
         ConnectionLost: nobody answers there, or not in the language expected; the text says which and what to do.
@@ -181,7 +192,7 @@ async def connect(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            _, connection = await asyncio.get_running_loop().create_connection(
+            return await asyncio.get_running_loop().create_connection(
                 factory,
                 endpoint.host,
                 endpoint.port,
@@ -194,13 +205,10 @@ async def connect(
     except TimeoutError:
         raise ConnectionLost(f"{endpoint} does not answer: is the host right and reachable?") from None
     except ConnectionRefusedError:
-        raise ConnectionLost(
-            f"nothing listens at {endpoint}: is Sierra Chart running, with its DTC server enabled on this port?"
-        ) from None
+        raise ConnectionLost(f"nothing listens at {endpoint}: {port_is}") from None
     except (ssl.SSLError, ConnectionError) as error:
         raise handshake_failure(error, str(endpoint)) from None
     except socket.gaierror as error:
         raise ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host") from None
     except OSError as error:
         raise ConnectionLost(f"no connection to {endpoint}: {error.strerror or error}") from None
-    return connection

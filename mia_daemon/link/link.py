@@ -328,13 +328,14 @@ class Link:
             codec=BY_NAME[settings.encoding],
             preset=settings.encoding_is_preset,
         )
-        return await connect(
+        _, connection = await connect(
             self._endpoint,
             lambda: Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
             tls=self._tls,
             server_name=settings.tls_server_name,
             timeout_s=settings.connect_timeout_s,
         )
+        return connection
 
     def _logon(self) -> LogonRequest:
         settings = self._settings

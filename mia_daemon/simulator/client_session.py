@@ -1,13 +1,12 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import encode
-from mia_daemon.dtc.encodings import BINARY, CODECS, Codec, Reader, codec_of, detect
+from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.enums import (
     EncodingEnum,
     LogonStatusEnum,
@@ -16,8 +15,9 @@ from mia_daemon.dtc.enums import (
     SecurityTypeEnum,
     TradingStatusEnum,
 )
-from mia_daemon.dtc.layout import HEADER, Message
-from mia_daemon.errors import ProtocolError, UsageError
+from mia_daemon.dtc.layout import Message
+from mia_daemon.errors import UsageError
+from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.market_messages import Dialect, depth_snapshot, dialect, session_date
 from mia_daemon.simulator.tape import MarketEvent, QuoteEvent
@@ -27,7 +27,6 @@ MAX_STRANGE = 1_000
 """Messages of unknown type or unfit for this moment that a client may send before it is shown out."""
 
 _HEARTBEAT_S = (5, 60)
-_ENCODING_REQUEST = encode(dtc.EncodingRequest())[: HEADER.size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +57,20 @@ class ClientSession:
     Attributes:
         out: bytes to be sent, in order; the caller takes them.
         closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
-        strange: messages skipped so far because they were unknown or out of place.
         market_id, depth_id: the client's SymbolIDs, None while not subscribed.
-        codec: the encoding in use; binary until the client has said anything.
     """
 
     def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
-        self.strange = 0
         self.market_id: int | None = None
         self.depth_id: int | None = None
         self.dialect: Dialect = dialect(0, manners.generation)
         self.logged_on = False
         self._exchange = exchange
         self._manners = manners
-        self.codec: Codec = BINARY
-        self._reader: Reader | None = None  # none before the encoding is known
-        self._start = b""
+        self._stream = ClientStream(manners.encoding)
+        self._out_of_place = 0
         self._heartbeat_ns = 10 * NS_PER_S
         self._heard_ns = now_ns  # stopwatch, as below
         self._spoken_ns = now_ns
@@ -85,51 +80,27 @@ class ClientSession:
     def read(self, data: bytes, now_ns: int) -> Iterator[Message]:
         """The messages that `data` completes; each is to be answered before the next is taken.
 
-        The answer to an ENCODING_REQUEST changes the encoding of what follows. A broken stream sets `closing`.
+        A broken stream sets `closing`.
         """
         self._heard_ns = now_ns
-        if self._reader is None:
-            self._start += data
-            data = self._recognise()
-        while data and not self.closing:
-            data = yield from self._read(data)
-
-    def _recognise(self) -> bytes:
-        """All bytes so far once they tell the encoding; none before."""
-        codec = detect(self._start)
-        if codec is None:
-            return b""
-        preset, asks = self._manners.encoding, self._start.startswith(_ENCODING_REQUEST)
-        self._speak(codec if preset is None or asks else CODECS[preset])
-        return self._start
-
-    def _read(self, data: bytes) -> Generator[Message, None, bytes]:
-        """Yields messages and returns the bytes that are left for another encoding."""
-        codec, reader = self.codec, self._reader
-        assert reader is not None
-        frames = reader.feed(data)
-        view = memoryview(frames.data)
-        for number, (start, end) in enumerate(pairwise(frames.offsets), 1):
-            try:
-                message = codec.decode(view[start:end])
-            except ProtocolError as error:
-                self.close(str(error))
-                return b""
-            if message is None:
-                self.strange += 1
-                continue
+        for message in self._stream.read(data):
             yield message
-            if self.codec is not codec:
-                return frames.after(number)
-        if reader.error is not None:
-            self.close(str(reader.error))
+            if self.closing:
+                return
+        if self._stream.broken:
+            self.close(self._stream.broken)
         elif self.strange > MAX_STRANGE:
             self.close(f"{self.strange} messages made no sense here")
-        return b""
 
-    def _speak(self, codec: Codec) -> None:
-        self.codec = codec
-        self._reader = codec.reader()
+    @property
+    def codec(self) -> Codec:
+        """The encoding in use; binary until the client has said anything."""
+        return self._stream.codec
+
+    @property
+    def strange(self) -> int:
+        """Messages skipped so far because they were unknown or out of place."""
+        return self._stream.unknown + self._out_of_place
 
     def answer(self, message: Message) -> Output | None:
         """Answer one message; what it brought about at the exchange is returned for everyone to hear."""
@@ -137,7 +108,7 @@ class ClientSession:
             return None
         match message:
             case dtc.EncodingRequest():
-                self._agree(message)
+                self.out.append(self._stream.agree(message))
             case dtc.LogonRequest():
                 self._logon(message)
             case dtc.Logoff():
@@ -161,7 +132,7 @@ class ClientSession:
             case _ if self._exchange.desk.handles(message):
                 return self._trade(message)
             case _:
-                self.strange += 1
+                self._out_of_place += 1
         return None
 
     def _trade(self, message: Message) -> Output | None:
@@ -173,15 +144,6 @@ class ClientSession:
         output = self._exchange.handle(message)
         self.send(*output.answers)
         return output
-
-    def _agree(self, m: dtc.EncodingRequest) -> None:
-        """Answered in the encoding of before; one that is not spoken here is answered with that of now."""
-        preset = self._manners.encoding
-        agreed = codec_of(m.Encoding) if preset is None else CODECS[preset]
-        agreed = agreed or self.codec
-        self.send(dtc.EncodingResponse(Encoding=agreed.encoding))
-        if agreed is not self.codec:
-            self._speak(agreed)
 
     def _logon(self, m: dtc.LogonRequest) -> None:
         manners = self._manners

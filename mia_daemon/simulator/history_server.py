@@ -8,9 +8,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import (
-    EncodingEnum,
     HistoricalDataIntervalEnum,
     HistoricalPriceDataRejectReasonCodeEnum,
     LogonStatusEnum,
@@ -19,7 +18,6 @@ from mia_daemon.dtc.historical import PriceRecords, encode_records
 from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.messages import (
     EncodingRequest,
-    EncodingResponse,
     HistoricalMarketDepthDataReject,
     HistoricalMarketDepthDataRequest,
     HistoricalPriceDataReject,
@@ -29,9 +27,9 @@ from mia_daemon.dtc.messages import (
     LogonRequest,
     LogonResponse,
 )
-from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.simulator.client_session import SERVER_NAME, Manners
+from mia_daemon.simulator.client_stream import ClientStream
 
 log = logging.getLogger(__name__)
 
@@ -68,37 +66,40 @@ class HistorySession:
         self.closing = ""
         self._archive = archive
         self._manners = manners
-        self._frames = FrameReader()
+        self._stream = ClientStream(manners.encoding)
         self._logged_on = False
 
     def answer(self, data: bytes) -> Iterator[bytes]:
         """What to send for what `data` completes, a piece at a time."""
-        for message in decode_frames(self._frames.feed(data)):
+        for message in self._stream.read(data):
             if self.closing:
                 return
             yield from self._answer(message)
-        if self._frames.error is not None:
-            self.closing = str(self._frames.error)
-            yield encode(Logoff(Reason=self.closing))
+        if self._stream.broken:
+            self.closing = self._stream.broken
+            yield self._encode(Logoff(Reason=self.closing))
+
+    def _encode(self, message: Message) -> bytes:
+        return self._stream.codec.encode(message)
 
     def _answer(self, message: Message) -> Iterator[bytes]:
         match message:
             case EncodingRequest():
-                yield encode(EncodingResponse(Encoding=EncodingEnum.BINARY_ENCODING))
+                yield self._stream.agree(message)
             case LogonRequest():
                 yield self._logon(message)
             case Logoff():
                 self.closing = "the client logged off"
             case HistoricalPriceDataRequest() | HistoricalMarketDepthDataRequest() if not self._logged_on:
                 self.closing = "a request came before the logon"
-                yield encode(Logoff(Reason=self.closing))
+                yield self._encode(Logoff(Reason=self.closing))
             case HistoricalPriceDataRequest():
                 self.closing = "its request is answered"
                 yield from self._records(message)
             case HistoricalMarketDepthDataRequest():
                 self.closing = "its request is answered"
                 text = "historical depth is not served"
-                yield encode(HistoricalMarketDepthDataReject(RequestID=message.RequestID, RejectText=text))
+                yield self._encode(HistoricalMarketDepthDataReject(RequestID=message.RequestID, RejectText=text))
 
     def _logon(self, m: LogonRequest) -> bytes:
         manners = self._manners
@@ -108,7 +109,7 @@ class HistorySession:
         self._logged_on = result == LogonStatusEnum.LOGON_SUCCESS
         if not self._logged_on:
             self.closing = f"the logon was refused with result {int(result)}"
-        return encode(
+        return self._encode(
             LogonResponse(
                 Result=result,
                 ResultText=text or ("Logon successful" if self._logged_on else "Logon refused"),
@@ -128,8 +129,9 @@ class HistorySession:
             yield self._reject(m, pieces, _REFUSED)
             return
         piece = next(pieces, None)
-        compressed = bool(m.UseZLibCompression) and piece is not None
-        yield encode(
+        codec = self._stream.codec
+        compressed = bool(m.UseZLibCompression) and piece is not None and codec.structures
+        yield self._encode(
             HistoricalPriceDataResponseHeader(
                 RequestID=m.RequestID,
                 RecordInterval=m.RecordInterval,
@@ -141,7 +143,7 @@ class HistorySession:
         deflate = zlib.compressobj(level=1)
         while piece is not None:
             following = next(pieces, None)
-            data = encode_records(m.RequestID, piece, final=following is None)
+            data = encode_records(m.RequestID, piece, final=following is None, codec=codec)
             yield deflate.compress(data) if compressed else data
             piece = following
         if compressed:
@@ -161,9 +163,10 @@ class HistorySession:
             start_us = max(start_us, end_us - m.MaxDaysToReturn * _DAY_S * _US_PER_S)
         return self._archive.pieces(m.Symbol, m.RecordInterval, start_us, end_us)
 
-    @staticmethod
-    def _reject(m: HistoricalPriceDataRequest, text: str, reason: HistoricalPriceDataRejectReasonCodeEnum) -> bytes:
-        return encode(HistoricalPriceDataReject(RequestID=m.RequestID, RejectText=text, RejectReasonCode=reason))
+    def _reject(
+        self, m: HistoricalPriceDataRequest, text: str, reason: HistoricalPriceDataRejectReasonCodeEnum
+    ) -> bytes:
+        return self._encode(HistoricalPriceDataReject(RequestID=m.RequestID, RejectText=text, RejectReasonCode=reason))
 
 
 class HistoryServer:

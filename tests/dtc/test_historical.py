@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import decode, encode
+from mia_daemon.dtc.encodings import BY_NAME, CODECS
 from mia_daemon.dtc.enums import AtBidOrAskEnum, EncodingEnum
 from mia_daemon.dtc.historical import PRICE_RECORD, HistoricalClient, RecordReader, encode_records
 from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError, RequestRefused
@@ -86,6 +87,42 @@ def test_the_request_goes_out_once_the_logon_is_accepted():
     request = decode(client.outgoing())
     assert (request.Symbol, request.RecordInterval, request.StartDateTime) == ("ESZ26_FUT_CME", 60, 5)
     assert client.outgoing() == b""
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+@pytest.mark.parametrize("preset", [True, False])
+@given(count=st.integers(1, 40), cuts=st.lists(st.integers(0, 20_000), max_size=12))
+def test_records_come_in_the_encoding_that_the_server_is_set_to(codec, preset, count, cuts):
+    """Preset here as well, or only there: a server asked for binary then names another."""
+    request = dtc.HistoricalPriceDataRequest(RequestID=1, Symbol="ESZ26_FUT_CME", UseZLibCompression=1)
+    codecs = {"codec": codec, "preset": True} if preset else {}
+    client = HistoricalClient(request, dtc.LogonRequest(HeartbeatIntervalInSeconds=10), TIMEOUT_NS, **codecs)
+    client.start(0)
+    sent = client.outgoing()
+    if not preset:
+        assert decode(sent).Encoding == EncodingEnum.BINARY_ENCODING
+        client.receive(encode(dtc.EncodingResponse(Encoding=codec.encoding)), 1)
+        sent = client.outgoing()
+    assert codec.decode(sent).TYPE == dtc.LogonRequest.TYPE
+    client.receive(codec.encode(dtc.LogonResponse(Result=1)), 1)
+    asked_for = codec.decode(client.outgoing())
+    assert (asked_for.Symbol, asked_for.UseZLibCompression) == ("ESZ26_FUT_CME", int(codec.structures))
+    rows = records(count)
+    answer = [dtc.Heartbeat(), dtc.HistoricalPriceDataResponseHeader(RequestID=1)]
+    stream = b"".join(map(codec.encode, answer)) + encode_records(1, rows, final=True, codec=codec)
+    assert answered(client, stream, cuts).tolist() == rows.tolist()
+    assert client.complete
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+def test_a_refusal_is_understood_in_each_encoding(codec):
+    client = HistoricalClient(
+        dtc.HistoricalPriceDataRequest(RequestID=1), dtc.LogonRequest(), TIMEOUT_NS, codec=codec, preset=True
+    )
+    client.start(0)
+    client.receive(codec.encode(dtc.LogonResponse(Result=1)), 1)
+    with pytest.raises(RequestRefused, match="the server refuses it: no such symbol"):
+        client.receive(codec.encode(dtc.HistoricalPriceDataReject(RequestID=1, RejectText="no such symbol")), 1)
 
 
 def test_a_server_that_is_set_to_binary_is_not_asked_for_it():

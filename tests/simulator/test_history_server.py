@@ -1,16 +1,20 @@
 """Historical prices over real connections: the client that `fetch` is, and the stand-in that serves it."""
 
 import asyncio
+import hashlib
 import json
+import ssl
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+import trustme
 
 from mia_daemon import config
 from mia_daemon.clock import WallClock
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BY_NAME
 from mia_daemon.dtc.enums import EncodingEnum
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused
 from mia_daemon.feed.history.archive import ScidArchive
@@ -102,6 +106,15 @@ async def test_a_time_range_is_kept(archive):
         assert await fetched(settings, StartDateTime=START_S + 10_000) is None
 
 
+@pytest.mark.parametrize("encoding", BY_NAME)
+@pytest.mark.parametrize("said_here", [True, False])
+async def test_a_server_set_to_one_encoding_is_served_in_it(archive, tmp_path, encoding, said_here):
+    async with served(archive, encoding=BY_NAME[encoding].encoding) as settings:
+        known = {"encoding": encoding, "encoding_is_preset": True} if said_here else {}
+        rows = await fetched(settings.model_copy(update=known), EndDateTime=START_S + 1, UseZLibCompression=1)
+    assert np.array_equal(rows, from_scid(read_scid(tmp_path / f"{SYMBOL}.scid")[:1001]))
+
+
 async def test_several_clients_at_once(archive):
     async with served(archive) as settings:
         answers = await asyncio.gather(*(fetched(settings, UseZLibCompression=n % 2) for n in range(4)))
@@ -188,6 +201,58 @@ def test_fetch_writes_what_the_simulator_has(simulator, daemons, tmp_path, mnq_s
     assert "say --resume" in daemons.run(*words).sentence
     again = daemons.run(*words, "--resume")
     assert again.sentence == ended.sentence
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of the authority, and of the server that it vouches for."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(directory / "server.crt")
+    issued.private_key_pem.write_to_path(directory / "server.key")
+    return directory
+
+
+def test_fetch_over_tls(simulator, daemons, tmp_path, mnq_scid, certificate):
+    (*_, history_port) = simulator(**{"tls-cert": certificate / "server.crt", "tls-key": certificate / "server.key"})
+    (tmp_path / "data" / "MNQU21-CME.scid").symlink_to(mnq_scid)
+    out = tmp_path / "out.scid"
+    pin = hashlib.sha256(ssl.PEM_cert_to_DER_cert((certificate / "server.crt").read_text())).hexdigest()
+
+    def fetch(**dtc):
+        words = ("--from", "2020-01-01", "--out", out, "--history-port", history_port, "--replace")
+        return daemons.run("fetch", "MNQU21-CME", *words, "--config", daemons.config("client.toml", dtc=dtc))
+
+    for trusts in ({"tls": "verify", "tls_ca_file": str(certificate / "ca.pem")},
+                   {"tls": "pinned", "tls_fingerprint_sha256": pin}):  # fmt: skip
+        ended = fetch(**trusts)
+        assert (ended.status, ended.sentence) == (0, f"{out}: 48,737 records up to 2021-05-31T16:58:07.577000Z")
+        assert out.read_bytes()[56:] == mnq_scid.read_bytes()[56:]
+        out.unlink()
+    for mistrusts, says in (
+        ({"tls": "verify"}, f"the certificate of 127.0.0.1:{history_port} is not accepted ("),
+        ({"tls": "pinned", "tls_fingerprint_sha256": "0" * 64}, "is not the pinned one, nothing was sent"),
+        ({}, "before the logon was answered: is dtc.tls as this port has it?"),
+    ):
+        ended = fetch(**mistrusts)
+        assert ended.status == 1
+        assert says in ended.sentence
+        assert not list(tmp_path.glob("out*"))
+
+
+def test_fetch_over_tls_from_a_plain_server_says_so(simulator, daemons, tmp_path):
+    (*_, history_port) = simulator()
+    pinned = {"tls": "pinned", "tls_fingerprint_sha256": "0" * 64, "connect_timeout_s": 1.0}
+    client = daemons.config("client.toml", dtc=pinned)
+    words = ("--from", "2020-01-01", "--out", tmp_path / "out.scid", "--history-port", history_port)
+    ended = daemons.run("fetch", "MNQU21-CME", *words, "--config", client)
+    assert ended.status == 1
+    assert ended.sentence == (
+        f"mia-daemon: 127.0.0.1:{history_port} took the connection but did not complete the TLS handshake: "
+        "is this the port of its TLS server?"
+    )
 
 
 def test_fetch_says_refusals_in_one_sentence_and_writes_nothing(simulator, daemons, tmp_path):

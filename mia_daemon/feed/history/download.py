@@ -3,8 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +10,14 @@ import numpy as np
 
 from mia_daemon.clock import NS_PER_S, NS_PER_US, Clock, iso_utc
 from mia_daemon.config import DtcSettings
+from mia_daemon.dtc.encodings import BINARY, BY_NAME
 from mia_daemon.dtc.historical import HistoricalClient, PriceRecords
 from mia_daemon.dtc.messages import HistoricalPriceDataRequest, LogonRequest
 from mia_daemon.errors import ConnectionLost, PeerError, RequestRefused, StartError, UsageError
 from mia_daemon.feed.history.records import to_scid
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, check_scid, to_ns
-from mia_daemon.link.tls import check_pin, client_context, handshake_failure
+from mia_daemon.link.connection import Endpoint, connect
+from mia_daemon.link.tls import check_pin, client_context
 
 _TICK_S = 1.0
 _CHUNK = 1 << 18
@@ -38,8 +38,9 @@ async def download(
         PeerError: the server can't be reached, refuses, or ended before its last record.
     """
     timeout_ns = round(settings.request_timeout_s * NS_PER_S)
-    preset = settings.encoding_is_preset and settings.encoding == "binary"
-    client = HistoricalClient(request, _logon(settings), timeout_ns, preset=preset)
+    preset = settings.encoding_is_preset
+    codec = BY_NAME[settings.encoding] if preset else BINARY  # where there is a choice, what can be read in bulk
+    client = HistoricalClient(request, _logon(settings), timeout_ns, codec=codec, preset=preset)
     reader, writer = await _connect(settings)
     try:
         client.start(clock.monotonic_ns())
@@ -57,11 +58,11 @@ async def download(
             if len(rows := client.receive(data, clock.monotonic_ns())):
                 take(rows)
     except OSError as error:
-        raise ConnectionLost(f"the connection to {_address(settings)} broke: {error.strerror or error}") from error
+        raise ConnectionLost(f"the connection to {_endpoint(settings)} broke: {error.strerror or error}") from error
     except RequestRefused as refused:
         raise RequestRefused(f"no historical data of {request.Symbol}: {refused}{_advice(refused)}") from None
     except PeerError as error:
-        raise type(error)(f"{_address(settings)}: {error}") if type(error) is ConnectionLost else error from None
+        raise type(error)(f"{_endpoint(settings)}: {error}") if type(error) is ConnectionLost else error from None
     finally:
         writer.transport.abort()
     return not client.empty
@@ -86,41 +87,29 @@ def _logon(settings: DtcSettings) -> LogonRequest:
     )
 
 
-def _address(settings: DtcSettings) -> str:
-    return f"{settings.host}:{settings.history_port}"
+def _endpoint(settings: DtcSettings) -> Endpoint:
+    return Endpoint(settings.host, settings.history_port)
 
 
 async def _connect(settings: DtcSettings) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    address = _address(settings)
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            reader, writer = await asyncio.open_connection(
-                settings.host,
-                settings.history_port,
-                ssl=client_context(settings),
-                server_hostname=settings.tls_server_name or None,
-                limit=4 * _CHUNK,
-            )
-    except TimeoutError:
-        raise ConnectionLost(f"{address} does not answer: is the host right and reachable?") from None
-    except ConnectionRefusedError:
-        raise ConnectionLost(
-            f"nothing listens at {address}: is Sierra Chart running, with its DTC server enabled, and is "
-            "dtc.history_port its port for historical price data?"
-        ) from None
-    except (ssl.SSLError, ConnectionError) as error:
-        raise handshake_failure(error, address) from None
-    except socket.gaierror as error:
-        raise ConnectionLost(f"the host {settings.host} is not known ({error.strerror}): check dtc.host") from None
-    except OSError as error:
-        raise ConnectionLost(f"no connection to {address}: {error.strerror or error}") from None
+    endpoint, loop = _endpoint(settings), asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=4 * _CHUNK, loop=loop)
+    transport, protocol = await connect(
+        endpoint,
+        lambda: asyncio.StreamReaderProtocol(reader, loop=loop),
+        tls=client_context(settings),
+        server_name=settings.tls_server_name,
+        timeout_s=settings.connect_timeout_s,
+        port_is="is Sierra Chart running, with its DTC server enabled, and is dtc.history_port its port for historical "
+        "price data?",
+    )
     if settings.encrypted:
         try:
-            check_pin(settings, writer.get_extra_info("ssl_object"), address)
+            check_pin(settings, transport.get_extra_info("ssl_object"), str(endpoint))
         except PeerError:
-            writer.transport.abort()
+            transport.abort()
             raise
-    return reader, writer
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 class ScidDownload:

@@ -1,0 +1,89 @@
+"""What a client sends, message by message, in the encoding that it asks for or simply begins with."""
+
+from collections.abc import Generator, Iterator
+from itertools import pairwise
+
+from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BINARY, CODECS, Codec, Reader, codec_of, detect
+from mia_daemon.dtc.enums import EncodingEnum
+from mia_daemon.dtc.layout import HEADER, Message
+from mia_daemon.dtc.messages import EncodingRequest, EncodingResponse
+from mia_daemon.errors import ProtocolError
+
+_ENCODING_REQUEST = encode(EncodingRequest())[: HEADER.size]
+
+
+class ClientStream:
+    """The server's side of one connection's encoding.
+
+    Args:
+        preset: the encoding spoken and offered whatever a client asks for; None: what the client asks for.
+
+    Attributes:
+        codec: the encoding in use; binary until the client has said anything.
+        broken: why nothing more can be read; empty as long as it can.
+        unknown: messages of unknown type, which were skipped.
+    """
+
+    def __init__(self, preset: EncodingEnum | None = None) -> None:
+        self.codec: Codec = BINARY
+        self.broken = ""
+        self.unknown = 0
+        self._preset = preset
+        self._reader: Reader | None = None  # none before the encoding is known
+        self._start = b""
+
+    def read(self, data: bytes) -> Iterator[Message]:
+        """The messages that `data` completes; each is to be answered before the next is taken.
+
+        The answer to an ENCODING_REQUEST, by `agree`, changes the encoding of what follows.
+        """
+        if self._reader is None:
+            self._start += data
+            data = self._recognise()
+        while data and not self.broken:
+            data = yield from self._read(data)
+
+    def agree(self, request: EncodingRequest) -> bytes:
+        """The answer, in the encoding of before; one that is not spoken here is answered with that of now."""
+        agreed = codec_of(request.Encoding) if self._preset is None else CODECS[self._preset]
+        agreed = agreed or self.codec
+        answer = self.codec.encode(EncodingResponse(Encoding=agreed.encoding))
+        if agreed is not self.codec:
+            self._speak(agreed)
+        return answer
+
+    def _recognise(self) -> bytes:
+        """All bytes so far once they tell the encoding; none before."""
+        codec = detect(self._start)
+        if codec is None:
+            return b""
+        asks = self._start.startswith(_ENCODING_REQUEST)
+        self._speak(codec if self._preset is None or asks else CODECS[self._preset])
+        return self._start
+
+    def _read(self, data: bytes) -> Generator[Message, None, bytes]:
+        """Yields messages and returns the bytes that are left for another encoding."""
+        codec, reader = self.codec, self._reader
+        assert reader is not None
+        frames = reader.feed(data)
+        view = memoryview(frames.data)
+        for number, (start, end) in enumerate(pairwise(frames.offsets), 1):
+            try:
+                message = codec.decode(view[start:end])
+            except ProtocolError as error:
+                self.broken = str(error)
+                return b""
+            if message is None:
+                self.unknown += 1
+                continue
+            yield message
+            if self.codec is not codec:
+                return frames.after(number)
+        if reader.error is not None:
+            self.broken = str(reader.error)
+        return b""
+
+    def _speak(self, codec: Codec) -> None:
+        self.codec = codec
+        self._reader = codec.reader()
