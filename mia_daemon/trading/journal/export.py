@@ -26,6 +26,8 @@ def export(view: JournalView, directory: Path) -> dict[str, int]:
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} holds something already: name a directory that is new or empty")
+    if directory.exists() and directory.samefile(Path()):  # it is replaced, and one would stand in what is no more
+        raise UsageError(f"{directory} is the working directory: name another that is new or empty")
     part = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     try:
         written = _write(view, part)

@@ -4,15 +4,20 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 from daemon_process import daemons_in, status_of, until
 
 from mia_daemon.daemon.reporter import SHOWN
+from mia_daemon.errors import StartError, UsageError
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.model import bundle
 from mia_daemon.records import EventKind, empty_events
+from mia_daemon.trading.journal.export import export
+from mia_daemon.trading.journal.view import JournalView
+from mia_daemon.trading.journal.writer import Journal
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -152,3 +157,71 @@ def test_sessions_over_a_restart_are_rebuilt_to_the_byte(daemons, tmp_path):
     assert sum(fill["side"] * fill["quantity"] for fill in snapshot["fills"]) == 0
     assert kept in (copy / "logs" / "trading" / "decision_log.csv").read_text()
     assert daemons.run("journal", "verify", "--var", var).status == 0
+
+
+# What is written, and what is left when it can't be.
+
+
+@pytest.fixture
+async def traded(make_rig):
+    """Two runs: one round trip each, and what was decided."""
+    for _ in range(2):
+        rig = make_rig()
+        rig.play((1, 100.0))
+        assert await rig.executor.reconcile()
+        for decision in (("buy", 1), ("exit", 0, "faded"), ("hold", 0)):
+            rig.decide(*decision)
+            rig.play((10, 100.0), (10, 100.0))
+        rig.executor.checkpoint()
+    return rig.journal
+
+
+def files_below(directory):
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("mode", "trades"), [("paper", "trades_simulated.csv"), ("live", "trades_real.csv")])
+async def test_each_row_is_told_once_in_the_files_of_its_mode(traded, tmp_path, mode, trades):
+    traded._db.execute("UPDATE runs SET mode = ?", (mode,))
+    with JournalView(traded.path) as view:
+        counts = export(view, tmp_path / "copy")
+        names = [trade.trade_id for trade in view.trades()]
+    assert counts == {
+        f"trades/{trades}": 2,
+        "trade_snapshots/trade_*.json": 2,
+        "logs/trading/alpha_scores.csv": 6,
+        "logs/trading/decision_log.csv": 6,
+        "logs/trading/penalty_log.csv": 2,  # a run begins with none
+    }
+    snapshots = [f"trade_snapshots/trade_{name}.json" for name in names]
+    assert files_below(tmp_path / "copy") == sorted([*(name for name in counts if "*" not in name), *snapshots])
+    told = (tmp_path / "copy" / "trades" / trades).read_text().splitlines()
+    assert [line.split(",")[0] for line in told] == ["trade_id", *names]
+    decided = (tmp_path / "copy" / "logs" / "trading" / "decision_log.csv").read_text()
+    assert [line.split(",")[2] for line in decided.splitlines()] == ["decision", *["buy", "exit", "hold"] * 2]
+    assert not (tmp_path / "copy" / "risk_snapshots").exists()
+
+
+async def test_an_export_that_fails_leaves_nothing_behind(traded, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.iterdir())
+    with JournalView(traded.path) as view:
+        with pytest.raises(UsageError, match="holds something already"):
+            export(view, tmp_path / "file")
+        for here in (Path(), tmp_path / "here"):
+            with pytest.raises(UsageError, match="is the working directory: name another"):
+                export(view, here)
+        with pytest.raises(StartError, match="link can't be written: Not a directory; make room or check its owner"):
+            export(view, tmp_path / "link")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_journal_without_a_run_has_nothing_to_export(tmp_path):
+    Journal(tmp_path / "paper.db", durable=False).close()
+    with JournalView(tmp_path / "paper.db") as view, pytest.raises(UsageError, match="holds no run"):
+        export(view, tmp_path / "copy")
+    assert not [path for path in tmp_path.iterdir() if "copy" in path.name]
