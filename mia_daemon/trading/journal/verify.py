@@ -37,7 +37,7 @@ class Findings:
 
 
 def verify(view: JournalView) -> Findings:
-    """Check everything. A page that can't be read is a finding too: what lies beyond it stays unchecked."""
+    """Check everything. A page or a value that can't be read is a finding too: what lies beyond it stays unchecked."""
     checks = {}
     for name, check in _CHECKS.items():
         found: list[str] = []
@@ -45,6 +45,8 @@ def verify(view: JournalView) -> Findings:
             found.extend(check(view))
         except JournalError as error:
             found.append(str(error))
+        except ValueError as error:  # no member of an enum, no JSON
+            found.append(f"a value on file is none that a daemon writes: {error}")
         checks[name] = found
     return Findings(checks)
 

@@ -1,14 +1,17 @@
 """A journal that trading wrote holds together; one that was altered anywhere does not, and it is said where."""
 
 import random
+import re
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.features import catalogue
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Action, Decision, Fill, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
 from mia_daemon.trading.journal.trips import names, paired, trips
@@ -222,6 +225,11 @@ DAMAGE = {
         {"features are whole"},
         "are not whole",
     ),
+    "features are too few": (
+        "INSERT INTO features SELECT number, x'789c030000000001' FROM decisions LIMIT 1",  # none, compressed
+        {"features are whole"},
+        "are not whole",
+    ),
     "an order is miscounted": (
         f"UPDATE intents SET booked = booked + 1 WHERE client_order_id = {ENTRY}",
         {"no order filled beyond its quantity"},
@@ -259,6 +267,52 @@ async def test_each_alteration_is_found_and_named(alter, damage):
     found = wrong(alter(statement))
     assert set(found) == checks, found
     assert any(says in one for violations in found.values() for one in violations), found
+
+
+async def test_features_as_the_executor_keeps_them_are_whole(traded):
+    with closing(Journal(traded, durable=False)) as journal:
+        (decided,) = journal._db.execute(f"SELECT {DECISION}").fetchone()
+        journal.record_features(decided, np.linspace(-1, 1, catalogue.COUNT, dtype=np.float32))
+        assert journal._db.execute("SELECT COUNT(*) FROM features").fetchone() == (1,)
+    assert findings(traded).checks["features are whole"] == []
+
+
+async def test_what_a_run_of_another_journal_ordered_needs_no_intent_here(alter):
+    """Two journals may trade one account: the other's fill is told by the server, its intent is on file there."""
+    path = alter(f"UPDATE fills SET client_order_id = '1NG786R9-17E' WHERE number = {FILL}")
+    assert findings(path).checks["intents come first"] == []
+    path = alter(
+        "INSERT INTO requests (client_order_id, number, ts_ns, kind, reason)"
+        " VALUES ('1NG786R9-17E', 19999999999, 1, 'cancel', '')"
+    )
+    (found,) = findings(path).checks["intents come first"]  # but nobody here can have asked for anything of it
+    assert found.startswith("request 19999999999 is about order 1NG786R9-17E, whose intent is not on file")
+
+
+async def test_a_flipped_bit_is_found_where_row_and_index_differ(traded):
+    with closing(sqlite3.connect(traded)) as db:
+        (name,) = db.execute(f"SELECT execution_id FROM fills WHERE number = {FILL}").fetchone()
+    content, found = traded.read_bytes(), []
+    for place in (match.start() for match in re.finditer(re.escape(name.encode()), content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        traded.write_bytes(flipped)
+        found += findings(traded).checks["the file is whole"]
+    # In the row and in its index; what else the file has of it are remains that nobody reads.
+    assert len([one for one in found if "missing from index sqlite_autoindex_fills" in one]) == 2, found
+
+
+@pytest.mark.parametrize(
+    ("statement", "check", "says"),
+    [
+        (f"UPDATE trades SET side = 0 WHERE number = {TRADE}", "round trips follow from the fills", "0 is not a valid"),
+        ("UPDATE runs SET config = '{' WHERE number = 2", "the last state follows from the fills", "Expecting"),
+    ],
+)
+async def test_what_no_daemon_writes_is_a_finding_not_the_end(alter, statement, check, says):
+    found = findings(alter("PRAGMA ignore_check_constraints = ON", statement))
+    assert says in found.checks[check][0]
+    assert found.checks["every order has its decision"] == []
 
 
 async def test_what_a_damaged_index_lets_in_twice_is_found(traded):
