@@ -51,6 +51,14 @@ def test_a_daily_loss_is_lifted_within_its_day_only_by_name():
     assert now_code(risk, result=-1000.0) is RiskCode.OK
 
 
+def test_a_drawdown_is_exceeded_from_its_limit_on_and_other_latches_have_none():
+    risk = controller()
+    for drawdown, exceeded in ((0.0499, False), (0.05, True)):
+        assert risk.still_exceeded(RiskCode.DRAWDOWN, facts(drawdown=drawdown)) is exceeded
+        assert not risk.still_exceeded(RiskCode.HALTED, facts(drawdown=drawdown))
+        assert not risk.still_exceeded(RiskCode.DAILY_LOSS, facts(drawdown=drawdown))
+
+
 def test_an_overridden_loss_may_grow_by_as_much_again_and_the_next_day_begins_as_always():
     risk = controller()
     risk.watch(facts(-1200.0))

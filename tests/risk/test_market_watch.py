@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +101,51 @@ def test_only_an_open_market_is_traded(status, expected):
     assert code(one, 1e6) is expected
     one.see(events((2, EventKind.STATUS, 2)))
     assert code(one, 1e6) is RiskCode.OK
+
+
+def burst(told):
+    """The same events among more quotes than are looked at one by one."""
+    quiet = events(*((n * 1e-6, EventKind.TIMER, math.nan) for n in range(20)))
+    return np.concatenate([quiet, told])
+
+
+def test_a_burst_of_events_is_believed_no_further_than_single_ones():
+    one = watch()
+    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0))))
+    assert code(one, 2) is RiskCode.OK
+    one.see(burst(events((3, EventKind.TRADE, 6002.75), (4, EventKind.TRADE, 6002.5), (5, EventKind.TRADE, 6000.0))))
+    denied = one.check(NOW + 5 * NS_PER_S)
+    assert (denied.code, denied.context) == (RiskCode.PRICE_JUMP, {"ticks": 11.0, "ago_s": 2.0})
+    one.see(burst(events()))  # without a price: the last one stays
+    one.see(burst(events((20, EventKind.TRADE, 6003.0))))
+    assert one.check(NOW + 20 * NS_PER_S).context == {"ticks": 12.0, "ago_s": 0.0}
+
+
+def test_in_a_burst_the_newest_jump_gap_and_status_count():
+    one = watch()
+    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6010.0), (2, EventKind.TRADE, 6005.0))))
+    assert one.check(NOW + 2 * NS_PER_S).context == {"ticks": 20.0, "ago_s": 0.0}
+    one.see(burst(events((3, EventKind.GAP, math.nan), (4, EventKind.GAP, math.nan))))
+    assert one.check(NOW + 6 * NS_PER_S).context == {"ago_s": 2.0}
+    one.see(burst(events((5, EventKind.STATUS, 2), (6, EventKind.STATUS, 3), (7, EventKind.STATUS, 0))))
+    assert one.check(NOW + 60 * NS_PER_S).context == {"status": 3}
+    one.see(burst(events((8, EventKind.STATUS, 3), (9, EventKind.STATUS, 2))))
+    assert code(one, 60) is RiskCode.OK
+
+
+def test_what_a_burst_tells_of_another_symbol_says_nothing_of_this_one():
+    one = watch()
+    one.see(events((0, EventKind.TRADE, 6000.0)))
+    told = (1, EventKind.TRADE, 21000.0), (1, EventKind.GAP, math.nan), (1, EventKind.STATUS, 3)
+    one.see(burst(events(*told, symbol=1)))
+    one.see(burst(events((2, EventKind.TRADE, 6000.0))))
+    assert code(one, 2) is RiskCode.OK
+
+
+def test_a_waived_limit_lets_any_price_pass_also_in_a_burst():
+    one = watch(max_price_jump_ticks=None)
+    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0))))
+    assert code(one, 1) is RiskCode.OK
 
 
 prices = st.one_of(st.integers(-14, 14).map(lambda ticks: 6000 + ticks * TICK), st.just(math.nan))

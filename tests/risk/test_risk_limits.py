@@ -76,6 +76,30 @@ def test_an_entry_never_meets_an_order_of_our_own():
     assert code(controller(), bracket(), own_bid=6001.0) is RiskCode.OK  # on its own side it meets nothing
 
 
+def stop_limit(trigger, limit):
+    """Buy once `trigger` trades, up to `limit`."""
+    plain = bracket(price=trigger)
+    return replace(plain, entry=replace(plain.entry, type=OrderType.STOP_LIMIT, limit_price=limit))
+
+
+def test_a_stop_limit_counts_by_the_worst_price_it_may_fill_at():
+    collar = {"max_price_deviation_ticks": 8}
+    for trigger, limit, expected in (
+        (6001.0, 6002.25, RiskCode.OK),
+        (6001.0, 6002.5, RiskCode.PRICE_COLLAR),
+        (6002.5, 6002.25, RiskCode.PRICE_COLLAR),
+        (6001.0, 6001.1, RiskCode.ORDER_INVALID),  # between two ticks
+        (6001.0, 0.0, RiskCode.ORDER_INVALID),
+        (6001.0, math.nan, RiskCode.NOT_FINITE),
+    ):
+        assert code(controller(**collar), stop_limit(trigger, limit)) is expected
+    worth = {"max_order_notional": 6001.0 * 50}
+    assert code(controller(**worth), stop_limit(6000.5, 6001.0)) is RiskCode.OK
+    assert code(controller(**worth), stop_limit(6000.5, 6001.25)) is RiskCode.ORDER_NOTIONAL
+    assert code(controller(), stop_limit(6000.5, 6001.0), own_ask=6001.25) is RiskCode.OK
+    assert code(controller(), stop_limit(6000.5, 6001.0), own_ask=6001.0) is RiskCode.SELF_MATCH
+
+
 def test_an_entry_is_moved_only_to_where_it_could_be_sent():
     risk = controller(max_price_deviation_ticks=8, max_order_notional=6010 * 50.0)
     entry = bracket().entry

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mia_daemon.errors import JournalError
-from mia_daemon.records import Action, OrderRole, Priority
+from mia_daemon.records import Action, Fill, OrderRole, Priority, Side
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.journal.verify import verify
 from mia_daemon.trading.journal.view import JournalView
@@ -121,6 +121,26 @@ async def holding(rig):
     rig.executor.checkpoint()
     assert rig.executor.position == 1
     return rig
+
+
+def test_a_booking_that_the_disk_has_undone_already_is_told_by_the_disks_own_error(make_rig):
+    """More than fits the cache is written before the commit; a write that fails there ends the transaction."""
+    journal = make_rig().journal
+    journal.commit()
+    journal._db.execute("PRAGMA cache_size = 1")
+    with broken(journal), pytest.raises(JournalError, match="the disk fails: look at the machine's log"):
+        book_many(journal, 2000)
+    assert not journal._db.in_transaction
+    assert journal.last_event_ns() == 0
+    book_many(journal, 2)
+    with closing(sqlite3.connect(journal.path)) as reader:
+        assert reader.execute("SELECT COUNT(*), MAX(position) FROM fills").fetchone() == (2, 2)
+
+
+def book_many(journal, count):
+    with journal.booking():
+        for n in range(count):
+            journal.record_fill(Fill(1, f"x{n}", "r-1E", "s", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0))
 
 
 @faults

@@ -23,6 +23,7 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.journal.writer import RequestKind
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.orders import WorkingOrders
 from mia_daemon.trading.reconcile import reconcile
@@ -320,6 +321,56 @@ async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monke
     (booked,) = rig.journal.recover(SYMBOL, ACCOUNT, 0).fills
     assert booked.fill.execution_id == "x"
     assert rig.journal.recover(SYMBOL, ACCOUNT, 0).orders == ()
+
+
+async def test_orders_that_may_have_filled_are_given_up_also_where_the_position_never_differed(make_rig, monkeypatch):
+    """The execution that fits both was somebody's who has closed it since."""
+    rig = make_rig()
+    rig.journal.record_intent([order("K1"), order("K2")], rig.ts_ns)
+    rig = make_rig()
+    rig.play((1, 100.0))
+    closed = fill("y", "S78", ts=rig.ts_ns, side=Side.SELL)
+    answering(monkeypatch, rig, [fill("x", "S77", ts=rig.ts_ns), closed], 0)
+    assert [await rig.executor.reconcile() for _ in range(2)] == [False, True]
+    assert rig.executor.position == 0
+    assert rig.alert_codes.count("order_given_up") == 2
+    assert "position_drift" not in rig.alert_codes
+
+
+async def test_an_order_that_turns_out_to_have_filled_is_not_given_up(make_rig, monkeypatch):
+    """The second look shows its own execution, beside one that might have been its own after a move."""
+    rig = make_rig()
+    rig.journal.record_intent([order("K1"), order("K2")], rig.ts_ns)
+    rig.journal.record_update(said("K1", server="S1", unsolicited=True))
+    rig.journal.record_request("K1", RequestKind.REPLACE, rig.ts_ns, 100.0, 1)
+    rig = make_rig()
+    rig.play((1, 100.0))
+    stray = fill("x", "S77", ts=rig.ts_ns)
+    answering(monkeypatch, rig, [stray], 1)
+    assert not await rig.executor.reconcile()
+    answering(monkeypatch, rig, [stray, fill("y", "S1", ts=rig.ts_ns)], 2)
+    await rig.executor.reconcile()
+    assert rig.executor.position == 2
+    given_up = [alert.context["order"] for alert in rig.alerts if alert.code == "order_given_up"]
+    assert given_up == ["K2"]
+
+
+async def test_while_the_server_is_asked_nobody_asks_again(rig, monkeypatch):
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def book_of_record(_since_ns):
+        asked.set()
+        await answered.wait()
+        return book()
+
+    monkeypatch.setattr(rig.broker, "book_of_record", book_of_record)
+    first = asyncio.create_task(rig.executor.reconcile())
+    await asked.wait()
+    asked.clear()
+    assert not await rig.executor.reconcile()
+    assert not asked.is_set()
+    answered.set()
+    assert await first is True
 
 
 # The storm.

@@ -56,9 +56,8 @@ class PendingLatches:
 
     def forget(self) -> None:
         """They are in the journal now. Where that can't be written down they are found again: nothing is lifted."""
-        if self._latches:
-            self._latches.clear()
-            self._write()
+        self._latches.clear()
+        self._write()
 
     def _write(self) -> bool:
         listed = [{"code": latch.code.value, "ts_ns": latch.ts_ns, "context": latch.context} for latch in self]

@@ -85,38 +85,30 @@ class JournalView(JournalReader):
 
 def _open(path: Path) -> sqlite3.Connection:
     try:
-        db = _connect(path)
+        return _connect(path)
     except sqlite3.Error as error:
         raise explain(path, error) from error
-    try:
-        check_version(path, db, "this program reads")
-    except sqlite3.Error as error:
-        db.close()
-        raise explain(path, error) from error
-    except JournalError:
-        db.close()
-        raise
-    return db
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Begin to read. Without the right to write to the directory that takes a file nobody has open."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        return _snapshot(uri)
+        return _snapshot(path, uri)
     except sqlite3.OperationalError as error:
         unwritable = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
         if not unwritable or path.with_name(f"{path.name}-wal").exists():
             raise
-        return _snapshot(f"{uri}&immutable=1")
+        return _snapshot(path, f"{uri}&immutable=1")
 
 
-def _snapshot(uri: str) -> sqlite3.Connection:
+def _snapshot(path: Path, uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute("BEGIN")
         db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
+        check_version(path, db, "this program reads")
     except BaseException:
         db.close()
         raise

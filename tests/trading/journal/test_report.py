@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from mia_daemon import cli
@@ -10,8 +11,10 @@ from mia_daemon.cli.journal import since_ns
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
 from mia_daemon.records import Alert, Fill, Priority, Side
+from mia_daemon.risk.codes import Latch, RiskCode
 from mia_daemon.trading.journal import report, text
 from mia_daemon.trading.journal.view import JournalView
+from mia_daemon.trading.journal.writer import RequestKind
 
 SYMBOL = "ESZ26_FUT_CME"
 
@@ -86,6 +89,31 @@ def test_a_set_latch_is_shown_with_its_facts(traded):
     assert any(line.startswith("  halted since 2023-11-14T") and line.endswith("by=uid 9") for line in lines)
 
 
+def test_a_latch_the_journal_lacks_is_shown_as_waiting_for_it(traded):
+    traded.journal.keep_latch(Latch(RiskCode.DAILY_LOSS, traded.ts_ns, {"result": -1000.0}))
+    with JournalView(traded.journal.path) as view:
+        facts = report.summary(view)
+    (waiting,) = facts["latches_pending"]
+    assert (waiting["code"], waiting["context"]) == ("daily_loss", {"result": -1000.0})
+    (line,) = [line for line in text.summary_lines(facts) if "daily_loss" in line]
+    assert line.startswith("  daily_loss since 2023-11-14T")
+    assert line.endswith(
+        " result=-1000.0: not in the journal, which could not be written; it will be with the next start"
+    )
+
+
+def test_a_journal_of_a_run_that_did_nothing_says_so(make_rig):
+    with JournalView(make_rig().journal.path) as view:
+        facts = report.summary(view)
+    assert (facts["equity"], facts["last_event"], facts["positions"]) == (None, None, [])
+    lines = list(text.summary_lines(facts))
+    assert lines[-3:] == [
+        "profit    +0.00 after costs, by 0 round trips",
+        "position  flat",
+        "orders    none not known to be done",
+    ]
+
+
 def test_long_lists_are_cut_and_say_so(view):
     facts = report.summary(view)
     many = facts | {"runs": facts["runs"] * 30, "open_orders": facts["open_orders"] * 30}
@@ -129,6 +157,30 @@ def test_orders_tell_their_states_in_time(traded, view):
     assert [o["order"][-2:] for o in report.orders(view, since_ns(late))] == ["3E", "3S", "3T"]
     assert len(list(report.orders(view, run=traded.run_id))) == 9
     assert list(report.orders(view, run="another")) == []
+
+
+def test_what_was_asked_of_an_order_is_told_with_what_it_asked_for(traded):
+    """A move names its price, a cancel has none."""
+    stop = f"{traded.run_id}-3S"
+    traded.journal.record_request(stop, RequestKind.REPLACE, traded.ts_ns, 99.5, 1, "trailed")
+    traded.journal.record_request(stop, RequestKind.CANCEL, traded.ts_ns)
+    with JournalView(traded.journal.path) as view:
+        (order,) = [order for order in report.orders(view) if order["order"] == stop]
+    at = iso_utc(traded.ts_ns)
+    assert order["events"][-2:] == [
+        {"time": at, "event": "ask replace", "price": 99.5, "reason": "trailed"},
+        {"time": at, "event": "ask cancel"},
+    ]
+
+
+def test_the_features_people_look_at_are_shown_with_the_trip_they_led_to(traded):
+    first = traded.notices.trades[0]
+    traded.journal._db.execute("""UPDATE runs SET shown = '{"spread": 0, "vwap": 2, "gone": 3}'""")
+    traded.journal.record_features(first.decision_id, np.array([0.25, 9.0, 1234.56], np.float32))
+    with JournalView(traded.journal.path) as view:
+        facts = report.explanation(view, first.trade_id)
+    assert facts["features"] == {"spread": 0.25, "vwap": pytest.approx(1234.56)}
+    assert "  features spread 0.25, vwap 1235" in list(text.explanation_lines(facts))
 
 
 def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):

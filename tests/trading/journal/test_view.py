@@ -82,12 +82,12 @@ def test_a_closed_journal_is_read_where_nothing_can_be_written_beside_it(journal
     journal.close()
     snapshot = journal_view._snapshot
 
-    def unwritable(uri):
+    def unwritable(path, uri):
         if "immutable" not in uri:
             error = sqlite3.OperationalError("unable to open database file")
             error.sqlite_errorname = "SQLITE_READONLY_DIRECTORY"
             raise error
-        return snapshot(uri)
+        return snapshot(path, uri)
 
     monkeypatch.setattr(journal_view, "_snapshot", unwritable)
     with JournalView(journal.path) as view:

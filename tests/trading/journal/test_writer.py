@@ -35,6 +35,7 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
+from mia_daemon.trading.journal import file as journal_file
 from mia_daemon.trading.journal import writer
 from mia_daemon.trading.journal.file import PATIENCE_MS
 from mia_daemon.trading.journal.pending_latches import pending_path, read_pending
@@ -246,6 +247,24 @@ def test_a_fill_and_the_trade_it_closes_are_on_file_together_or_not_at_all(journ
     assert recover(journal).positions == {(ES.symbol, "Sim1"): 2}
 
 
+def test_a_booking_within_a_booking_is_committed_with_it_or_not_at_all(journal):
+    def fail_afterwards():
+        with journal.booking():
+            with journal.booking():
+                journal.record_fill(fill("x1"))
+            assert rows(journal, "SELECT COUNT(*) FROM fills") == [(0,)]
+            raise ValueError("afterwards")
+
+    with pytest.raises(ValueError, match="afterwards"):
+        fail_afterwards()
+    assert not journal.has_fill("x1")
+    with journal.booking():
+        with journal.booking():
+            journal.record_fill(fill("x1"))
+        journal.record_fill(fill("x2"))
+    assert rows(journal, "SELECT execution_id, position FROM fills") == [("x1", 1), ("x2", 2)]
+
+
 def test_an_execution_and_a_trade_are_booked_once(journal):
     assert journal.record_fill(fill("x1"))
     assert not journal.record_fill(fill("x1"))
@@ -365,6 +384,16 @@ def test_where_even_that_file_cannot_be_written_it_is_said(journal, monkeypatch)
     assert not journal.keep_latch(LOSS)
 
 
+def test_a_journal_whose_latches_would_have_no_room_is_not_opened_and_let_go(tmp_path):
+    path = tmp_path / "paper.db"
+    pending_path(path).symlink_to(tmp_path / "nowhere" / "file")
+    for _ in range(2):  # the second time as well: neither the file nor its lock was kept
+        with pytest.raises(JournalError, match=r"paper\.latches\.pending\.json can't be written: make room"):
+            Journal(path, durable=False)
+    pending_path(path).unlink()
+    Journal(path, durable=False).close()
+
+
 # ------------------------------------------------------------------------------------------ what explains a decision
 
 
@@ -462,6 +491,11 @@ def test_a_replay_begins_flat_whatever_stands_in_its_journal(journal):
 
 
 # ------------------------------------------------------------------------------------------------------------ recovery
+
+
+def test_a_journal_no_run_was_begun_in_has_no_last_one(tmp_path):
+    with closing(Journal(tmp_path / "paper.db", durable=False)) as journal:
+        assert journal.last_run() is None
 
 
 def test_a_new_journal_recovers_to_nothing(journal):
@@ -759,6 +793,19 @@ def test_a_full_disk_is_an_error_in_words_and_loses_nothing_committed(journal):
     journal._db.execute("PRAGMA max_page_count = 1000000")
     journal.record_intent([order("after")], 1)
     assert rows(journal, "SELECT COUNT(*) FROM intents WHERE client_order_id IN ('o0', 'after')") == [(2,)]
+
+
+def test_a_new_file_that_another_program_holds_is_not_waited_for_for_long_and_let_go(tmp_path, monkeypatch):
+    """It is empty, so there was nothing to look at that would have shown it."""
+    monkeypatch.setattr(journal_file, "_OPENING_S", 0.01)
+    path = tmp_path / "paper.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as intruder:
+        intruder.execute("BEGIN EXCLUSIVE")
+        assert path.stat().st_size == 0
+        with pytest.raises(JournalError, match="another program writes to it: end that program"):
+            Journal(path, durable=False)
+        intruder.execute("ROLLBACK")
+    Journal(path, durable=False).close()
 
 
 @pytest.mark.parametrize(
