@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check format docs simulate torture bench lock clean
+.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate torture bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ check: setup-test ## lint, format, types, who imports whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.generate --check
+
+coverage: setup-test ## which lines and branches of mia_daemon/risk and mia_daemon/trading their tests do not run
+	$(BIN)/python -m coverage run -m pytest tests/risk tests/trading
+	$(BIN)/python -m coverage report
 
 format: setup-test ## format and mend what can be mended by itself
 	$(BIN)/ruff check --fix .
@@ -54,7 +58,7 @@ lock: ## compile the lock files anew from pyproject.toml (needs uv on the PATH)
 	  $(LOCK) pyproject.toml --extra $$extra --constraint requirements/run.txt --output-file requirements/$$extra.txt; done
 
 clean: ## remove .venv and caches (not var/)
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
