@@ -132,6 +132,8 @@ class DtcFeed:
     # ------------------------------------------------------------------------------------------- called by the link
 
     def _state_changed(self, up: bool, text: str) -> None:  # noqa: FBT001  as the link calls it
+        if self._over is not None and self._over.done():
+            return  # the link goes down because we end
         if not up:
             self._alert("prices_link_down", Priority.ERROR, f"no prices: {text}; trying again")
             return

@@ -1,8 +1,8 @@
 """The flight recorder: every event that reached the daemon, in order, bit for bit.
 
 A recording is one file: a header of 4096 bytes (magic, then JSON that names the columns, the instrument and the start),
-then rows of MARKET_EVENT. A batch goes to the kernel in one `write`, so a killed process leaves whole batches; what a
-power cut tears is ignored by the reader and cut off by the next writer.
+then rows of MARKET_EVENT. A batch goes to the kernel in one `write`; what a kill in the middle of one (the kernel gives
+up between two pages) or a power cut tears is ignored by the reader and cut off by the next writer.
 """
 
 import json

@@ -214,12 +214,18 @@ class ScidFeed:
 
 
 def newest_scid_ns(path: Path) -> int | None:
-    """The time of a `.scid` file's last whole record, ns; None where there is no such record. Raises FileFormatError.
+    """The time of a `.scid` file's last whole record, ns; None where there is no such record.
 
     For files that are being written: what is torn at the end is left out.
+
+    Raises:
+        FileFormatError: it is no `.scid`, or that record is no single trade.
     """
     tail = Tail(path, SCID, None)
     try:
-        return None if not tail.open() or tail.newest_us is None else int(to_ns(tail.newest_us))
+        if not tail.open() or tail.newest_us is None:
+            return None
+        check_scid(tail.passed, path, tail.position - 1)
+        return int(to_ns(tail.newest_us))
     finally:
         tail.close()

@@ -31,7 +31,7 @@ _ALERT_COLOUR: Final = {
 class StatusLine:
     """What the status line shows; None where it is not known yet."""
 
-    ts_ns: int  # exchange time
+    ts_ns: int  # exchange time; 0 before the first event
     symbol: str
     price: float | None
     position: int
@@ -199,8 +199,8 @@ def _regime(probs: RegimeProbs) -> str:
 
 
 def _time(ts_ns: int) -> str:
-    """Exchange time of day, UTC as in every file."""
-    return f"{datetime.fromtimestamp(ts_ns // NS_PER_S, UTC):%H:%M:%S}Z"
+    """Exchange time of day, UTC as in every file; 0 stands for a time not known yet."""
+    return "--:--:--Z" if not ts_ns else f"{datetime.fromtimestamp(ts_ns // NS_PER_S, UTC):%H:%M:%S}Z"
 
 
 def _duration(ns: int) -> str:

@@ -8,6 +8,7 @@ import ssl
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trustme
 
@@ -16,7 +17,7 @@ from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon import preflight
 from mia_daemon.daemon.preflight import broker_kind, unfit
 from mia_daemon.errors import ConfigError
-from mia_daemon.feed.sierra_files import SCID
+from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, to_us
 from mia_daemon.model import bundle
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
@@ -129,6 +130,20 @@ def test_a_file_to_read_prices_from(look, tmp_path):
     path.write_bytes(b"time,price\n" * 10)
     assert "is not a .scid file" in look(feed=feed)["feed"].text
     assert look(feed=feed)["orders"].text == "filled here by the paper broker"
+
+
+def test_a_file_of_bars_is_found_out_before_the_start(look, tmp_path):
+    path = tmp_path / "ESZ26_FUT_CME.scid"
+    record = np.zeros(1, SCID_RECORD)
+    record["time"], record["close"] = to_us(1_790_000_000_000_000_000), 6000.25
+    path.write_bytes(SCID.header() + record.tobytes())
+    feed = {"source": "scid", "scid_path": str(path)}
+    assert look(feed=feed)["feed"].text == f"{path}: newest of 2026-09-21T14:13:20.000000Z"
+    record["open"] = 6000.0
+    path.write_bytes(path.read_bytes() + record.tobytes())
+    found = look(feed=feed)["feed"]
+    assert not found.fit
+    assert found.text.startswith(f"{path}: record 1 (2026-09-21T14:13:20.000000Z) is a bar, not a single trade;")
 
 
 def test_directories_of_files_to_read_have_to_be_there(look, tmp_path):

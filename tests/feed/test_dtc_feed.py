@@ -187,6 +187,7 @@ async def test_refused_prices_end_the_feed_with_what_to_do():
         with pytest.raises(MarketDataRefused, match=r"ESZ26_FUT_CME .*Market data request not allowed.*scid"):
             async with asyncio.timeout(10):
                 await run.task
+        assert not [alert.text for alert in run.alerts if "trying again" in alert.text]
 
 
 @on_both_loops

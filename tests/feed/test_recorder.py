@@ -70,7 +70,7 @@ def test_torn_tail_is_left_out_then_cut_by_the_next_writer(tmp_path, torn):
     assert read_recording(tmp_path).tobytes() == events[:whole].tobytes() + events[:2].tobytes()
 
 
-def test_killed_writer_leaves_whole_batches(tmp_path):
+def test_a_killed_writer_leaves_all_it_wrote_but_the_end_of_its_last_batch(tmp_path):
     code = textwrap.dedent(
         """
         import sys, pathlib
@@ -90,9 +90,7 @@ def test_killed_writer_leaves_whole_batches(tmp_path):
         child.wait()
     events = read_recording(tmp_path)
     assert len(events) >= 50 * 20
-    assert len(events) % 50 == 0
-    assert events["ts_ns"].tolist() == sorted(events["ts_ns"].tolist())
-    assert set(np.unique(events["ts_ns"], return_counts=True)[1]) == {50}
+    assert np.array_equal(events["ts_ns"], np.arange(len(events)) // 50)
 
 
 def test_a_full_disk_stops_the_recording_not_the_trading(tmp_path, monkeypatch):

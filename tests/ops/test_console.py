@@ -125,9 +125,9 @@ def test_without_a_terminal_the_status_is_a_line_every_ten_seconds(pipe):
 
 
 def test_status_shows_what_is_not_known_yet(pipe):
-    pipe.console.status(StatusLine(T0, "ESZ26", None, 0, 0.0, None, 0.0, None), 0)
+    pipe.console.status(StatusLine(0, "ESZ26", None, 0, 0.0, None, 0.0, None), 0)
     assert pipe.text() == (
-        "22:13:20Z  ESZ26 -  position +0  profit +0.00  regime -  0.0 decisions/s  tick-to-order -\n"
+        "--:--:--Z  ESZ26 -  position +0  profit +0.00  regime -  0.0 decisions/s  tick-to-order -\n"
     )
 
 

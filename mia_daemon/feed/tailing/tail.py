@@ -86,7 +86,7 @@ class Tail:
         if len(data) < size or not data.startswith(self._last):
             return self._empty, self._lose("was rewritten")  # the place is found anew at the next poll
         records = _written(np.frombuffer(data, self._format.record, (len(data) - size) // size, size))
-        self.first_index = (self._offset - self._format.header_size) // size
+        self.first_index = self.position
         if len(records) == available:
             self._seen = (found.st_size, found.st_mtime_ns)
         self.more = len(records) == limit < available
@@ -137,6 +137,16 @@ class Tail:
     def newest_us(self) -> int | None:
         """The newest time read, or passed over when reading began at the end; None before the first record."""
         return None if self._newest is None else self._newest[0]
+
+    @property
+    def position(self) -> int:
+        """How many records lie before the place of reading."""
+        return (self._offset - self._format.header_size) // self._format.record.itemsize
+
+    @property
+    def passed(self) -> Records:
+        """The last record before the place of reading; none where that is the beginning."""
+        return np.frombuffer(self._last, self._format.record)
 
     @property
     def is_open(self) -> bool:
