@@ -11,6 +11,7 @@ from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import RegimeDetector
 from mia_daemon.model.inference import Inference
 from mia_daemon.model.manifest import OBSERVATION
+from mia_daemon.model.market_memory import CAPACITY, REMEMBERED, Experience, MarketMemory
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import AccountState, FeatureWindow, RegimeProbs, empty_events
 
@@ -45,6 +46,15 @@ def windows(loaded: bundle.Bundle) -> Callable[[], FeatureWindow]:
     return following
 
 
+def filled_memory() -> MarketMemory:
+    """As many trades as a memory holds."""
+    rng = np.random.default_rng(5)
+    memory = MarketMemory(0.25, 50.0)
+    markets = rng.normal(0, 1, (CAPACITY, len(REMEMBERED))).astype(np.float32)
+    memory.begin_with(Experience(str(number), number, market, 0.5) for number, market in enumerate(markets))
+    return memory
+
+
 def main() -> None:
     start = time.perf_counter()
     loaded = bundle.load(bundle.shipped())
@@ -60,7 +70,8 @@ def main() -> None:
     detector = RegimeDetector(loaded.regime, catalogue.index)
     template = bundle.observation_template(loaded)
     regime = RegimeProbs(0.4, 0.4, 0.2)
-    inference = Inference(loaded)
+    memory = filled_memory()
+    inference = Inference(loaded, memory)
 
     def step() -> object:
         window = following()
@@ -73,6 +84,7 @@ def main() -> None:
         "probability, io-binding": probability.run,
         "regime": step,
         "observation": lambda: template(row, regime),
+        f"recall of {len(memory)} trades": lambda: memory.recall(row, STEP_NS),
         "predict, whole": lambda: inference.predict(following(), account, es, 1),
     }
     print(f"{'':28}{'p50 µs':>8}{'p99 µs':>8}")

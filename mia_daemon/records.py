@@ -9,6 +9,7 @@ them. Everything else is a small frozen dataclass. Prices are in the instrument'
 contracts, money in account currency, times in nanoseconds since the Unix epoch (UTC).
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, NamedTuple
@@ -138,6 +139,18 @@ class AccountState:
     opened_ns: int  # when the open position was entered; 0 when flat
     equity: float
     drawdown: float  # share of peak equity, 0 … 1
+
+
+class Recalled(NamedTuple):
+    """What became of the trades entered in the markets nearest to the present one (see `model.market_memory`)."""
+
+    trades: int  # neighbours found; 0: nothing is known
+    won_share: float  # of them, 0 … 1
+    outcome: float  # mean, ATRs of the position, after costs
+    distance: float  # root mean square, typical deviations
+
+
+NOTHING_RECALLED = Recalled(0, 0.5, 0.0, math.inf)
 
 
 @dataclass(frozen=True, slots=True)

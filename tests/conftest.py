@@ -1,21 +1,12 @@
 """What every test may use: the real market data beside the project (skipped where absent), compiled kernels' cache."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import daemon_process
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
-
-# Tests are no package, so what they share is imported by its path.
-_spec = importlib.util.spec_from_file_location("daemon_process", Path(__file__).with_name("daemon_process.py"))
-assert _spec is not None
-assert _spec.loader is not None
-daemon_process = importlib.util.module_from_spec(_spec)
-sys.modules["daemon_process"] = daemon_process
-_spec.loader.exec_module(daemon_process)
 
 _FORK_SERVER = pytest.StashKey[daemon_process.ForkServer]()
 

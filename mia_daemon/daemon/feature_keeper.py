@@ -1,5 +1,7 @@
 """What a run does for its features beside the hot path: their state outlives it, and missing inputs are told.
 
+The state of the regime, which is made of features from one decision to the next, goes with them.
+
 A restart goes on from the state the last run of the same mode, source and contract left, and from what the feed brings
 after it. A file's feed brings all that happened meanwhile, so nothing is lost, however long that was. A DTC server
 serves no past: up to `features.state_max_gap_s` of trading time may be missing, in which windows of minutes lose a part
@@ -18,6 +20,7 @@ from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Inputs, Quality
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.state_file import State
+from mia_daemon.model.inference import Inference
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Alert, Priority
 from mia_daemon.stage import AlertSink
@@ -25,7 +28,7 @@ from mia_daemon.stage import AlertSink
 
 @dataclass(slots=True)
 class FeatureKeeper:
-    """Keeps the state of `pipeline` in `path` and looks after its inputs.
+    """Keeps the state of `pipeline` and of the regime in `path`, and looks after the inputs.
 
     Args:
         path: of the state's file; None neither saves nor resumes.
@@ -35,6 +38,7 @@ class FeatureKeeper:
     """
 
     pipeline: FeaturePipeline
+    inference: Inference
     path: Path | None
     max_gap_s: float | None
     selected: Sequence[str]
@@ -55,7 +59,8 @@ class FeatureKeeper:
             self.log.info("features_begin_anew", reason=str(refusal))
         else:
             self.resumed = state
-            self.log.info("features_resumed", newest=iso_utc(state.newest_ns), path=str(self.path))
+            regime = self.inference.resume(state.regime)
+            self.log.info("features_resumed", newest=iso_utc(state.newest_ns), path=str(self.path), regime=regime)
 
     def copy_to(self, recording: Path) -> None:
         """Put the state that was resumed beside a recording's events. Raises StartError when it can't be written."""
@@ -68,11 +73,14 @@ class FeatureKeeper:
             await asyncio.Event().wait()
         while True:
             await asyncio.sleep(every_s)
-            await asyncio.to_thread(self._write, self.pipeline.state())
+            await asyncio.to_thread(self._write, self._state())
 
     def save(self) -> None:
         """Save the state as of the last event."""
-        self._write(self.pipeline.state())
+        self._write(self._state())
+
+    def _state(self) -> State:
+        return replace(self.pipeline.state(), regime=self.inference.regime)
 
     def _write(self, state: State) -> None:
         if self.path is None or not state.newest_ns:

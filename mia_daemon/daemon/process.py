@@ -201,6 +201,7 @@ class Daemon:
         features, source = self._settings.features, self._settings.feed.source
         return FeatureKeeper(
             run.pipeline,
+            run.inference,
             self._paths.features_state(self._mode, source) if features.state_every_s else None,
             None if source == "scid" else features.state_max_gap_s,
             run.bundle.selected,
@@ -260,6 +261,7 @@ class Daemon:
             self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
         self._keeper.copy_to(recorder.path.parent)
+        run.memory.copy_to(recorder.path.parent)
         session = run.session(feed, books, recorder.append)
         self._switch = switch = self._kill_switch(run, books)
         control = ControlServer(

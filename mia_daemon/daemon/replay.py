@@ -16,6 +16,7 @@ from mia_daemon.errors import MiaError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
 from mia_daemon.trading.brokers.paper import PaperBroker
@@ -99,7 +100,7 @@ def replay(
     )
     cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
     on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
-    return uvloop.run(_replay(settings, traded, feed, paths, clock, _recorded_state(path), on_progress))
+    return uvloop.run(_replay(settings, traded, feed, paths, clock, _recorded(path), on_progress))
 
 
 def recorded_symbol(path: Path) -> str:
@@ -116,18 +117,28 @@ def recorded_symbol(path: Path) -> str:
     return name
 
 
-def _recorded_state(path: Path) -> Path | None:
-    """The features' state that a recorded session began with, if it did not begin with nothing."""
-    state = (path if path.is_dir() else path.parent) / state_file.FILE_NAME
-    return state if is_recording(path) and state.exists() else None
+def _recorded(path: Path) -> Path | None:
+    """Where a recording keeps what its session began with; None for any other file."""
+    if not is_recording(path):
+        return None
+    return path if path.is_dir() else path.parent
 
 
-def _begin_as_recorded(run: Run, state: Path, on_progress: Callable[[str], None]) -> None:
+def _begin_as_recorded(run: Run, recorded: Path, on_progress: Callable[[str], None]) -> None:
+    """Features, regime and market memory as the recorded session had them when it began."""
+    memory, features = recorded / memory_file.FILE_NAME, recorded / state_file.FILE_NAME
+    if memory.exists():
+        run.memory.memory.begin_with(memory_file.read(memory))
+    if not features.exists():
+        return
     try:
-        run.pipeline.restore(state)
+        state = state_file.read(features)
+        run.pipeline.resume(state)
     except StateRefused as refusal:
         run.log.warning("features_begin_anew", reason=str(refusal))
         on_progress(f"{refusal}; the first decisions will not be those of the recorded session")
+    else:
+        run.inference.resume(state.regime)
 
 
 async def _replay(
@@ -136,7 +147,7 @@ async def _replay(
     feed: ReplayFeed,
     paths: VarPaths,
     clock: EventClock,
-    state: Path | None,
+    recorded: Path | None,
     on_progress: Callable[[str], None],
 ) -> Summary:
     with Run(settings, traded, Mode.REPLAY, paths, clock) as run:
@@ -146,8 +157,8 @@ async def _replay(
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
-        if state is not None:
-            _begin_as_recorded(run, state, on_progress)
+        if recorded is not None:
+            _begin_as_recorded(run, recorded, on_progress)
         session = run.session(feed, books, advance)
         await books.executor.reconcile()
         sampler = asyncio.create_task(_sample(run, session))

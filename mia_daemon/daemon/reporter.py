@@ -11,15 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.errors import JournalError
-from mia_daemon.features import catalogue
-from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.books import Books
-from mia_daemon.trading.journal.reader import Background
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.trade_log import TradeLog
 
@@ -43,7 +41,7 @@ class Reporter:
         log: Logger,
         trade_log: TradeLog,
         journal: Journal,
-        memory: MarketMemory,
+        memory: MemoryKeeper,
         console: Console | None = None,
         watch: Callable[[NDArray[np.float32], int], None] = lambda _values, _ts_ns: None,
     ) -> None:
@@ -85,6 +83,8 @@ class Reporter:
             self._journal.record_features(decision.decision_id, values)
         except JournalError as error:  # whoever trades will find out too, and stop
             self._log.warning("features_not_journaled", decision=decision.decision_id, reason=str(error))
+        if decision.action in {Action.BUY, Action.SELL}:
+            self._memory.entered(decision.decision_id, values)
         self._log.info(
             "decision",
             decision=decision.decision_id,
@@ -136,6 +136,7 @@ class Reporter:
         self.round_trips += 1
         self.profit += trade.profit
         self._trade_log.trade(trade)
+        self._memory.closed(trade)
         self._to_remember.append(trade)
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
@@ -152,7 +153,7 @@ class Reporter:
             self._held.popleft()()
 
     def remember(self) -> Iterator[str]:
-        """Snapshot closed round trips and put them into the market memory, off the hot path, one a step.
+        """Snapshot closed round trips and put them into the market memory's file, off the hot path, one a step.
 
         Yields what went wrong with each, "" when nothing did. What led to a trade is read from the journal, so a
         snapshot says the same whether it is written now or, after a kill, at the next start.
@@ -165,7 +166,7 @@ class Reporter:
                 self._log.warning("snapshot_left_to_the_next_start", trade=trade.trade_id, reason=str(error))
                 continue
             self._trade_log.snapshot(trade, background)
-            yield self._memory.remember(trade, _named(background))
+            yield self._memory.write(trade, background)
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""
@@ -177,10 +178,3 @@ class Reporter:
         if self._books is not None:
             facts = self._books.executor.facts()
             self._trade_log.risk_snapshot(facts.ts_ns, self._books.risk.snapshot(facts))
-
-
-def _named(background: Background) -> dict[str, float]:
-    """All values by name; none where they are not on file, or followed other definitions."""
-    if not len(background.values) or background.catalogue_sha256 != catalogue.sha256():
-        return {}
-    return {feature.name: value for feature, value in zip(catalogue.FEATURES, background.values.tolist(), strict=True)}

@@ -9,6 +9,7 @@ from typing import Self
 from mia_daemon import __version__
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
@@ -17,7 +18,7 @@ from mia_daemon.feed.base import Feed
 from mia_daemon.model import bundle
 from mia_daemon.model.drift import DriftMonitor
 from mia_daemon.model.inference import Inference
-from mia_daemon.model.market_memory import MarketMemory
+from mia_daemon.model.memory_file import FILE_NAME as MEMORY_FILE
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
@@ -84,23 +85,25 @@ class Run:
             opened.callback(self.metrics.close)
             trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
             opened.callback(trade_log.close)
-            memory = MarketMemory(paths.root / "market_memory.db", clock.now_ns())
-            opened.callback(memory.close)
-            self.reporter = Reporter(self.log, trade_log, self.journal, memory, console, self._drift().see)
-            if memory.notice:
-                self.log.warning("market_memory", text=memory.notice)
+            macro = settings.windows.macro_events_csv
+            self._events = NO_EVENTS if macro is None else load_macro_events(macro)
+            self.memory = MemoryKeeper(traded, self._events)
+            opened.callback(self.memory.close)
+            if mode is not Mode.REPLAY:  # a replay must repeat itself: it remembers what it met, or began with
+                self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())
+            self.inference = Inference(self.bundle, self.memory.memory, clock.monotonic_ns)
+            self.reporter = Reporter(self.log, trade_log, self.journal, self.memory, console, self._drift().see)
             last = self.journal.last_run()
             if mode is not Mode.REPLAY or (last is not None and not last.ended):
                 trade_log.reconcile(self.journal)
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
-            macro = settings.windows.macro_events_csv
-            self._events = NO_EVENTS if macro is None else load_macro_events(macro)
             self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
             features = settings.features
             self.pipeline = FeaturePipeline(
                 traded, features.decision_interval_s, self.calendar, features.warmup_s, self._events
             )
             self.run_id = self._begin(trade_log.sizes())
+            self._say_memory()
             self._stack = opened.pop_all()
 
     def _drift(self) -> DriftMonitor:
@@ -141,6 +144,12 @@ class Run:
             config=self.settings.effective(),
         )
         return run_id
+
+    def _say_memory(self) -> None:
+        memory = self.memory
+        self.log.info("market_memory", trades=len(memory.memory), from_journal=memory.from_journal)
+        for notice in memory.notices:
+            self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, notice))
 
     def __enter__(self) -> Self:
         return self
@@ -202,6 +211,10 @@ class Run:
             roll_with_position=chosen.roll_with_position,
         )
 
+    def _now_ns(self) -> int:
+        """The time of the events: now, but for the simulator, which goes on where it stood."""
+        return self.journal.last_event_ns() if self.settings.feed.source == "simulator" else self.clock.now_ns()
+
     @property
     def _max_age_ns(self) -> int | None:
         """None where events do not happen now: in a replay, and in the simulator, which has a time of its own."""
@@ -219,7 +232,7 @@ class Run:
         rooms = Rooms(
             feed=feed,
             pipeline=self.pipeline,
-            inference=Inference(self.bundle, self.clock.monotonic_ns),
+            inference=self.inference,
             window_filter=self._windows,
             loop=TradingLoop(settings.decision, books.run_id),
             executor=books.executor,

@@ -1,4 +1,4 @@
-"""From the 350 to what the policy sees: 150 selected, scaled, clipped, weighted by regime; and its own 4."""
+"""From the 350 to what the policy sees: 150 selected, scaled, clipped, weighted by regime; and its own 7."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import UsageError
 from mia_daemon.features import catalogue
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import AccountState
+from mia_daemon.records import AccountState, Recalled
 
-OWN_STATE_VERSION = 1
+OWN_STATE_VERSION = 2
 
 Vector = NDArray[np.float32]
 
@@ -82,17 +82,22 @@ class ObservationTemplate:
         return selected, share
 
 
-def own_state(account: AccountState, instrument: Instrument, max_position: int, atr: float) -> Vector:
-    """The policy's knowledge of itself, version 1: float32 (4,).
+def own_state(
+    account: AccountState, instrument: Instrument, max_position: int, atr: float, recalled: Recalled
+) -> Vector:
+    """The policy's knowledge of itself, version 2: float32 (7,).
 
     Position as a share of `max_position`; unrealized profit in ATRs of the position, within ±5, over 5;
-    ln(1 + seconds in the trade) over 8; drawdown as a share of peak equity.
+    ln(1 + seconds in the trade) over 8; drawdown as a share of peak equity. Then, of the trades recalled: share that
+    won, -1 … 1; mean outcome in ATRs, within ±5, over 5; distance in typical deviations, at most 5, over 5; with none
+    recalled 0, 0 and 1.
 
     Args:
         account: the account now; `ts_ns` is the present.
         instrument: what is traded.
         max_position: contracts that ±1 stands for.
         atr: atr_14, points; while it is 0 (not warm) one tick stands in.
+        recalled: the trades entered in the markets nearest to the present one.
     """
     risk = max(atr, instrument.tick_size) * instrument.point_value * max(abs(account.position), 1)
     seconds = max(account.ts_ns - account.opened_ns, 0) / NS_PER_S if account.position and account.opened_ns else 0.0
@@ -102,6 +107,9 @@ def own_state(account: AccountState, instrument: Instrument, max_position: int, 
             min(max(account.unrealized / risk, -5.0), 5.0) / 5.0,
             math.log1p(seconds) / 8.0,
             account.drawdown,
+            2.0 * recalled.won_share - 1.0,
+            min(max(recalled.outcome, -5.0), 5.0) / 5.0,
+            min(recalled.distance, 5.0) / 5.0,
         ],
         np.float32,
     )

@@ -12,7 +12,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,18 @@ class Owner:
     tick_size: float
 
 
+class RegimeState(NamedTuple):
+    """Where the regime's two chains stand: it fits the bundle whose parameters led there."""
+
+    bundle_sha256: str
+    volatility: float  # P(high), 0 … 1
+    direction: float  # P(trend), 0 … 1
+    ts_ns: int | None  # of the last step; None before the first
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a pipeline knows.
+    """What a pipeline knows, and what is made of it from one decision to the next.
 
     Attributes:
         clock: (C_SIZE,) int64, the engine's.
@@ -48,6 +57,7 @@ class State:
             on after it.
         max_gap_s: trading time that may be missing between this state and the first event after it; None where the feed
             delivers what happened meanwhile.
+        regime: as of a decision up to then; None where nobody asked for it.
     """
 
     owner: Owner
@@ -57,6 +67,7 @@ class State:
     newest_ns: int
     heard_ns: int
     max_gap_s: float | None = None
+    regime: RegimeState | None = None
 
 
 def write(path: Path, state: State) -> None:
@@ -76,6 +87,7 @@ def write(path: Path, state: State) -> None:
         "newest_ns": state.newest_ns,
         "heard_ns": state.heard_ns,
         "max_gap_s": state.max_gap_s,
+        "regime": state.regime,
         "sha256": digest.hexdigest(),
     }
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -121,6 +133,17 @@ def read(path: Path) -> State:
             facts["newest_ns"],
             facts["heard_ns"],
             facts["max_gap_s"],
+            _regime(facts.get("regime")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StateRefused(f"the features' state {path} is damaged ({error}): they warm up from nothing") from error
+
+
+def _regime(facts: list[Any] | None) -> RegimeState | None:
+    """Raises ValueError or TypeError when it is none."""
+    if facts is None:
+        return None
+    regime = RegimeState(*facts)
+    if not (0.0 <= regime.volatility <= 1.0 and 0.0 <= regime.direction <= 1.0):
+        raise ValueError("a regime's probability beyond 0 to 1")
+    return regime

@@ -3,8 +3,8 @@
     manifest.json            who made it, for which catalogue, which policies in which regime, a hash of every file
     feature_importance.csv   the 350, highest first: the first 150 are the observation, in this order
     scaler.json              centre, scale and training range of each of the 150
-    policy.onnx …            "observation" (1, 154) → "action" (1, 1): 150 market values and the policy's own 4
-    probability.onnx         "observation" (1, 155) → "probability" (1, 1): the same and the action
+    policy.onnx …            "observation" (1, 157) → "action" (1, 1): 150 market values and the policy's own 7
+    probability.onnx         "observation" (1, 158) → "probability" (1, 1): the same and the action
     regime.json              the two chains of detect_regime
     histograms.npz           how each of the 150 was distributed in training: what the drift monitor compares with
     selftest.npz             inputs and what they gave where the bundle was made
@@ -77,11 +77,11 @@ class Bundle:
         return self.manifest.research_only
 
     def policy_graph(self, spec: PolicySpec, vector: NDArray[np.float32] | None = None) -> Graph:
-        """A session of its own for one policy; `vector` (154,) as its input buffer, else one of its own."""
+        """A session of its own for one policy; `vector` (157,) as its input buffer, else one of its own."""
         return Graph(self.graphs[spec.file], spec.file, "observation", OBSERVATION, "action", vector)
 
     def probability_graph(self, vector: NDArray[np.float32] | None = None) -> Graph:
-        """A session of its own; `vector` (155,) as its input buffer, else one of its own."""
+        """A session of its own; `vector` (158,) as its input buffer, else one of its own."""
         return Graph(self.graphs[PROBABILITY], PROBABILITY, "observation", OBSERVATION + 1, "probability", vector)
 
 

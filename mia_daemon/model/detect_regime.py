@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import BundleError, UsageError
+from mia_daemon.features.state_file import RegimeState
 from mia_daemon.records import RegimeProbs
 
 _Pair = tuple[float, float]
@@ -139,6 +140,14 @@ class RegimeDetector:
         self._first_of_direction = len(parameters.volatility.emissions)
         self._interval_ns = parameters.interval_s * NS_PER_S
         self._last_ns: int | None = None
+
+    def state(self, bundle_sha256: str) -> RegimeState:
+        """Where the two chains stand, as parameters of this bundle led there."""
+        return RegimeState(bundle_sha256, self._volatility.probability, self._direction.probability, self._last_ns)
+
+    def resume(self, state: RegimeState) -> None:
+        """Go on from there."""
+        _, self._volatility.probability, self._direction.probability, self._last_ns = state
 
     def step(self, values: NDArray[np.float32], ts_ns: int) -> RegimeProbs:
         """Probabilities at `ts_ns` given `values`, the 350 in catalogue order, and everything before.

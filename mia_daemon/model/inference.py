@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from mia_daemon.features import catalogue
 from mia_daemon.features.obs_template import own_state
+from mia_daemon.features.state_file import RegimeState
 from mia_daemon.model.bundle import Bundle, observation_template
 from mia_daemon.model.detect_regime import DEFENSIVE, RegimeDetector
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.manifest import OBSERVATION, SELECTED, RegimeWeights
+from mia_daemon.model.market_memory import MarketMemory
 from mia_daemon.model.trade_probability import calibrated
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, FeatureWindow, Prediction, RegimeProbs
@@ -40,6 +42,7 @@ class Inference:
 
     Args:
         bundle: what to run.
+        memory: asked what became of trades entered in markets like the present one.
         stopwatch: read around the probability, ns; only `probability_ns` depends on it.
 
     Attributes:
@@ -48,8 +51,9 @@ class Inference:
         probability_ns: how long the last probability took.
     """
 
-    def __init__(self, bundle: Bundle, stopwatch: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, bundle: Bundle, memory: MarketMemory, stopwatch: Callable[[], int] = lambda: 0) -> None:
         self.bundle = bundle
+        self._memory = memory
         self.refused = 0
         self.probability_ns = 0
         self._stopwatch = stopwatch
@@ -63,6 +67,18 @@ class Inference:
         self._probability = bundle.probability_graph(self._input)
         self._name = "+".join(spec.name for spec in bundle.manifest.policies)
         self._atr = catalogue.index("atr_14")
+
+    @property
+    def regime(self) -> RegimeState:
+        """Where the regime stands, for a later run of the same bundle to go on from."""
+        return self._detector.state(self.bundle.sha256)
+
+    def resume(self, regime: RegimeState | None) -> bool:
+        """Go on from there; False when it is of another bundle, or there is none."""
+        if regime is None or regime.bundle_sha256 != self.bundle.sha256:
+            return False
+        self._detector.resume(regime)
+        return True
 
     def predict(
         self, window: FeatureWindow, account: AccountState, instrument: Instrument, max_position: int
@@ -79,7 +95,8 @@ class Inference:
         regime = self._detector.step(values, window.ts_ns)
         observation = self._observation
         observation[:SELECTED], out_of_range_share = self._template(values, regime)
-        observation[SELECTED:] = own_state(account, instrument, max_position, float(values[self._atr]))
+        recalled = self._memory.recall(values, window.ts_ns)
+        observation[SELECTED:] = own_state(account, instrument, max_position, float(values[self._atr]), recalled)
         digest = hashlib.sha256(observation.data).hexdigest()[:16]
         if not (_finite(values) and _finite(observation)):
             return self._unusable(digest)

@@ -8,7 +8,7 @@ from mia_daemon.model.trade_probability import Calibration
 from mia_daemon.records import Regime
 
 SELECTED: Final = 150
-OWN_STATE: Final = 4
+OWN_STATE: Final = 7
 OBSERVATION: Final = SELECTED + OWN_STATE
 
 _Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,21 +1,22 @@
-"""market_memory.db: in which market a trade was made, and what became of it.
+"""What became of trades that were entered in markets like this one: part of the policy's knowledge of itself.
 
-Once per closed trade, off the hot path: the market at the entry joins the nearest of at most `MAX_CLUSTERS` clusters,
-or founds one, and the trade is stored under it. `recall` asks what happened in markets like a given one. The memory is
-a convenience, never a record: the journal is the truth, and a damaged memory is set aside and begun anew.
+A market is seven features, each in typical deviations from a typical value; both are fixed, so that a distance means
+the same next month. A memory is told the market of each entry and what became of the trade, and asked, at each
+decision, for its nearest neighbours. It knows nothing of files (`memory_file`) and nothing later than the moment asked
+about, so a replay that begins with the same memory repeats itself.
 """
 
-import json
 import math
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from mia_daemon.clock import NS_PER_S, iso_utc
-from mia_daemon.errors import StartError
-from mia_daemon.records import Trade
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.features import catalogue
+from mia_daemon.records import NOTHING_RECALLED, Recalled, Trade
 
 REMEMBERED: Final[Mapping[str, tuple[float, float]]] = {
     "spread_ticks": (1.0, 1.0),
@@ -26,174 +27,134 @@ REMEMBERED: Final[Mapping[str, tuple[float, float]]] = {
     "tod_sin": (0.0, 0.7),
     "tod_cos": (0.0, 0.7),
 }
-"""Features that describe a market in short, with a typical value and a typical deviation. Fixed, so that a distance
-means the same next month."""
+"""Features that describe a market in short, with a typical value and a typical deviation."""
 
-MAX_CLUSTERS: Final = 64
-NEAR: Final = 1.5
-"""Root mean square distance, in typical deviations, within which two markets count as alike."""
+NEIGHBOURS: Final = 16
+CAPACITY: Final = 1024
+"""Trades that are recalled: the newest."""
 
 KEEP_NS: Final = 30 * 24 * 3600 * NS_PER_S
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS clusters(
-    cluster_id INTEGER PRIMARY KEY, event_type TEXT, features TEXT, timestamp DATETIME);
-CREATE TABLE IF NOT EXISTS trade_patterns(
-    pattern_id INTEGER PRIMARY KEY, cluster_id INTEGER, trade_id TEXT UNIQUE, entry_price FLOAT, exit_price FLOAT,
-    profit FLOAT, regime TEXT, timestamp DATETIME);
-CREATE INDEX IF NOT EXISTS pattern_cluster ON trade_patterns(cluster_id);
-"""
+_OPEN_ENTRIES: Final = 64
+
+Market = NDArray[np.float32]
+"""(7,) in the order of `REMEMBERED`, in typical deviations from the typical value."""
+
+_INDICES: Final = np.array([catalogue.index(name) for name in REMEMBERED], np.intp)
+_TYPICAL: Final = np.array([typical for typical, _ in REMEMBERED.values()], np.float32)
+_SCALE: Final = np.array([scale for _, scale in REMEMBERED.values()], np.float32)
+_ATR: Final = catalogue.index("atr_14")
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
-    """What became of trades in one cluster of alike markets."""
+class Entry:
+    """The market a trade was entered in, and its atr_14 in points."""
 
-    cluster_id: int
-    distance: float
-    trades: int
-    profit: float  # sum, account currency, after costs
-    won_share: float
+    market: Market
+    atr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A trade that is over.
+
+    Attributes:
+        market: it was entered in.
+        outcome: profit after costs, in ATRs (as of the entry) of the largest size held.
+    """
+
+    trade_id: str
+    exit_ns: int
+    market: Market
+    outcome: float
+
+
+def entry_of(values: NDArray[np.float32]) -> Entry:
+    """The market that the 350 `values` of a decision describe; a value that is not finite counts as typical."""
+    market = (values[_INDICES] - _TYPICAL) / _SCALE
+    return Entry(np.where(np.isfinite(market), market, np.float32(0.0)), float(values[_ATR]))
+
+
+def experience_of(trade: Trade, entry: Entry, tick_size: float, point_value: float) -> Experience:
+    """What to remember of a closed trade; one tick stands in for an ATR that is not warm."""
+    atr = max(tick_size, entry.atr)  # also where it is not a number
+    outcome = trade.profit / (atr * point_value * max(trade.quantity, 1))
+    return Experience(trade.trade_id, trade.exit_ns, entry.market, outcome)
 
 
 class MarketMemory:
-    """The memory's file, open for one writer.
+    """The newest trades of the last 30 days, in flat arrays.
 
-    Attributes:
-        notice: one sentence when a damaged file was set aside, else empty; for the caller to raise as an alert.
-
-    Raises:
-        StartError: the directory can't be written.
+    Args:
+        tick_size: of what is traded, points.
+        point_value: account currency a point of one contract.
     """
 
-    def __init__(self, path: Path, now_ns: int) -> None:
-        self.path = path
-        self.notice = ""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _open(path)
-        except sqlite3.OperationalError as error:
-            raise StartError(f"{path} can't be opened ({error}): check the directory and its owner") from error
-        except OSError as error:
-            raise StartError(f"{path} can't be made ({error.strerror}): check the directory and its owner") from error
-        except sqlite3.DatabaseError as error:
-            self._set_aside(now_ns, error)
-        self.purge(now_ns)
+    def __init__(self, tick_size: float, point_value: float) -> None:
+        self._tick_size = tick_size
+        self._point_value = point_value
+        # In order of their exits. When they are full the newest `CAPACITY` move to the front.
+        self._markets = np.zeros((2 * CAPACITY, len(REMEMBERED)), np.float32)
+        self._outcomes = np.zeros(2 * CAPACITY)
+        self._exits_ns = np.zeros(2 * CAPACITY, np.int64)
+        self._stored = 0
+        self._entries: dict[str, Entry] = {}
 
-    def _set_aside(self, now_ns: int, error: sqlite3.DatabaseError) -> None:
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{now_ns // NS_PER_S}")
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        self._db = _open(self.path)
-        self.notice = f"{self.path} is damaged ({error}): kept as {aside.name}, a new memory was begun"
+    def __len__(self) -> int:
+        return min(self._stored, CAPACITY)
 
-    def remember(self, trade: Trade, features: Mapping[str, float], event_type: str = "") -> str:
-        """Store a closed trade under the market it was entered in; returns what went wrong in one sentence, or "".
+    def begin_with(self, known: Iterable[Experience]) -> None:
+        """Take over what earlier runs experienced, before this one experiences anything."""
+        for experience in sorted(known, key=lambda one: one.exit_ns):
+            self._store(experience)
 
-        `features` are catalogue values at the decision to enter; those of `REMEMBERED` that are missing or not finite
-        count as typical. A trade already known changes nothing. A damaged file met here is set aside as on opening,
-        and the trade is the first of the new memory.
+    def entered(self, decision_id: str, values: NDArray[np.float32]) -> None:
+        """Keep the market of a decision to enter until its trade is over; one that made no trade is forgotten later."""
+        while len(self._entries) >= _OPEN_ENTRIES:
+            del self._entries[next(iter(self._entries))]
+        self._entries[decision_id] = entry_of(values)
+
+    def closed(self, trade: Trade, values: NDArray[np.float32] | None = None) -> Experience | None:
+        """Remember a trade that is over; None when the market of its entry is not known.
+
+        `values` are the 350 of the decision to enter, for a trade that an earlier run entered.
         """
-        try:
-            self._remember(trade, features, event_type)
-        except sqlite3.OperationalError as error:
-            return f"{self.path} can't be written ({error}): trade {trade.trade_id} is not in the market memory"
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            self._set_aside(trade.exit_ns, error)
-            self._remember(trade, features, event_type)
-            return self.notice
-        return ""
+        entry = self._entries.pop(trade.decision_id, None)
+        if entry is None and values is not None:
+            entry = entry_of(values)
+        if entry is None:
+            return None
+        experience = experience_of(trade, entry, self._tick_size, self._point_value)
+        self._store(experience)
+        return experience
 
-    def _remember(self, trade: Trade, features: Mapping[str, float], event_type: str) -> None:
-        market = _market(features)
-        now = iso_utc(trade.exit_ns)
-        with self._db:
-            if self._db.execute("SELECT 1 FROM trade_patterns WHERE trade_id = ?", (trade.trade_id,)).fetchone():
-                return
-            near = self._nearest(market, 1)
-            full = self._db.execute("SELECT count(*) FROM clusters").fetchone()[0] >= MAX_CLUSTERS
-            if near and (full or near[0][0] <= NEAR):
-                cluster = near[0][1]
-                self._move_centre(cluster, market, now)
-            else:
-                row = (event_type, json.dumps(market), now)
-                added = self._db.execute("INSERT INTO clusters(event_type, features, timestamp) VALUES (?, ?, ?)", row)
-                cluster = int(added.lastrowid or 0)
-            self._db.execute(
-                "INSERT INTO trade_patterns"
-                "(cluster_id, trade_id, entry_price, exit_price, profit, regime, timestamp) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    cluster,
-                    trade.trade_id,
-                    trade.entry_price,
-                    trade.exit_price,
-                    trade.profit,
-                    trade.regime_probs.most_likely(),
-                    now,
-                ),
-            )
+    def _store(self, experience: Experience) -> None:
+        if self._stored == 2 * CAPACITY:
+            for array in (self._markets, self._outcomes, self._exits_ns):
+                array[:CAPACITY] = array[CAPACITY:]
+            self._stored = CAPACITY
+        at = self._stored
+        self._markets[at] = experience.market
+        self._outcomes[at] = experience.outcome
+        # A server's clock may run back a little: what is told later is known later.
+        self._exits_ns[at] = max(experience.exit_ns, self._exits_ns[at - 1]) if at else experience.exit_ns
+        self._stored += 1
 
-    def recall(self, features: Mapping[str, float], k: int = 3) -> list[Recalled]:
-        """The `k` clusters nearest to a market, nearest first, with what became of their trades."""
-        found = []
-        for distance, cluster in self._nearest(_market(features), k):
-            trades, profit, won = self._db.execute(
-                "SELECT count(*), total(profit), total(profit > 0) FROM trade_patterns WHERE cluster_id = ?", (cluster,)
-            ).fetchone()
-            found.append(Recalled(cluster, distance, trades, profit, won / trades if trades else 0.0))
-        return found
-
-    def purge(self, now_ns: int) -> int:
-        """Forget what is older than 30 days, and clusters that hold nothing; returns how many trades went."""
-        limit = iso_utc(now_ns - KEEP_NS)
-        with self._db:
-            gone = self._db.execute("DELETE FROM trade_patterns WHERE timestamp < ?", (limit,)).rowcount
-            self._db.execute(
-                "DELETE FROM clusters WHERE timestamp < ? OR cluster_id NOT IN (SELECT cluster_id FROM trade_patterns)",
-                (limit,),
-            )
-        return gone
-
-    def close(self) -> None:
-        self._db.close()
-
-    def _nearest(self, market: Mapping[str, float], k: int) -> list[tuple[float, int]]:
-        clusters = self._db.execute("SELECT cluster_id, features FROM clusters").fetchall()
-        return sorted((_distance(market, json.loads(text)), cluster) for cluster, text in clusters)[:k]
-
-    def _move_centre(self, cluster: int, market: Mapping[str, float], now: str) -> None:
-        """The centre is the mean of its members' markets."""
-        (text,) = self._db.execute("SELECT features FROM clusters WHERE cluster_id = ?", (cluster,)).fetchone()
-        (members,) = self._db.execute("SELECT count(*) FROM trade_patterns WHERE cluster_id = ?", (cluster,)).fetchone()
-        centre = json.loads(text)
-        moved = {name: (centre.get(name, x) * members + x) / (members + 1) for name, x in market.items()}
-        self._db.execute(
-            "UPDATE clusters SET features = ?, timestamp = ? WHERE cluster_id = ?", (json.dumps(moved), now, cluster)
+    def recall(self, values: NDArray[np.float32], now_ns: int) -> Recalled:
+        """The nearest trades that were over by `now_ns` and not 30 days before; `values` are the 350 of a decision."""
+        exits_ns = self._exits_ns[: self._stored]
+        oldest, newest = exits_ns.searchsorted((now_ns - KEEP_NS, now_ns), side="right").tolist()
+        known = slice(max(oldest, newest - CAPACITY), newest)
+        outcomes = self._outcomes[known]
+        if not outcomes.size:
+            return NOTHING_RECALLED
+        apart = self._markets[known] - entry_of(values).market
+        squares = np.einsum("ij,ij->i", apart, apart)
+        if outcomes.size > NEIGHBOURS:
+            nearest = squares.argpartition(NEIGHBOURS)[:NEIGHBOURS]
+            outcomes, squares = outcomes[nearest], squares[nearest]
+        return Recalled(
+            trades=outcomes.size,
+            won_share=float(np.count_nonzero(outcomes > 0.0)) / outcomes.size,
+            outcome=float(outcomes.sum()) / outcomes.size,
+            distance=math.sqrt(float(squares.sum()) / squares.size / len(REMEMBERED)),
         )
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=0.5)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
-        if (answer := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(answer)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def _market(features: Mapping[str, float]) -> dict[str, float]:
-    known = {name: float(features.get(name, math.nan)) for name in REMEMBERED}
-    return {name: x if math.isfinite(x) else REMEMBERED[name][0] for name, x in known.items()}
-
-
-def _distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    squares = [((one[name] - other.get(name, typical)) / scale) ** 2 for name, (typical, scale) in REMEMBERED.items()]
-    return math.sqrt(sum(squares) / len(squares))

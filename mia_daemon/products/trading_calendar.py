@@ -297,6 +297,14 @@ class MacroEvents:
     def __len__(self) -> int:
         return len(self.types)
 
+    def type_near(self, ts_ns: int, within_ns: int) -> str:
+        """The type of the announcement nearest in time; "" where none is that near."""
+        if not self.types:
+            return ""
+        apart_ns = np.abs(self.start_ns - ts_ns)
+        nearest = int(np.argmin(apart_ns))
+        return self.types[nearest] if apart_ns[nearest] <= within_ns else ""
+
 
 NO_EVENTS = MacroEvents(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64), ())
 

@@ -11,7 +11,7 @@ _OPSET = 17
 
 
 def tanh_policy(weights: NDArray[np.float64], bias: float) -> bytes:
-    """The policy action = tanh(weights · observation + bias); `weights` (154,)."""
+    """The policy action = tanh(weights · observation + bias); `weights` (157,)."""
     nodes = [
         helper.make_node("MatMul", ["observation", "weights"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["score"]),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from daemon_process import PROJECT
+from round_trip import TRADE
 
 from mia_daemon.config import Mode, Settings, VarPaths, parse
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
@@ -17,7 +18,12 @@ from mia_daemon.errors import StartError
 from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Inputs, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
+from mia_daemon.features.state_file import RegimeState
 from mia_daemon.feed.recorder import Recorder
+from mia_daemon.model import bundle
+from mia_daemon.model.inference import Inference
+from mia_daemon.model.market_memory import REMEMBERED, Experience, MarketMemory
+from mia_daemon.model.memory_file import MemoryFile
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import EventKind, Priority, empty_events
 
@@ -59,12 +65,18 @@ def pipeline():
     return FeaturePipeline(ES, 5.0, None, 0.0)
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return bundle.load(bundle.shipped())
+
+
 @pytest.fixture
-def keeper(tmp_path):
+def keeper(tmp_path, shipped):
     def made(path=tmp_path / "features.bin", max_gap_s=None):
         alerts = []
         log = Log()
-        kept = FeatureKeeper(pipeline(), path, max_gap_s, MODEL, log, alerts.append, lambda: START)
+        inference = Inference(shipped, MarketMemory(ES.tick_size, ES.point_value))
+        kept = FeatureKeeper(pipeline(), inference, path, max_gap_s, MODEL, log, alerts.append, lambda: START)
         return kept, log.lines, alerts
 
     return made
@@ -77,14 +89,18 @@ def values(windows):
 # --------------------------------------------------------------------------------------------------------------- state
 
 
-def test_the_next_run_goes_on_where_this_one_stood(keeper):
+def test_the_next_run_goes_on_where_this_one_stood(keeper, shipped):
     first, *_ = keeper()
     first.resume()
     assert first.resumed is None
     before = values(first.pipeline.push(EVENTS[:1700], 0))
     first.save()
+    regime = RegimeState(shipped.sha256, 0.2, 0.7, START)
+    first.inference.resume(regime)
+    first.save()
     second, log, alerts = keeper()
     second.resume()
+    assert second.inference.regime == regime
     assert [event for event, _ in log] == ["features_resumed"]
     assert second.resumed.heard_ns == EVENTS["ts_ns"][1699]
     assert before + values(second.pipeline.push(EVENTS[1700:], 0)) == values(pipeline().push(EVENTS, 0))
@@ -174,6 +190,29 @@ def test_a_replay_begins_with_the_state_its_session_began_with(keeper, tmp_path)
     assert cold_decisions(tmp_path / "warm") == 0
     again = replay(settings(), recording / "events.bin", VarPaths(tmp_path / "again"))
     assert again.decisions_sha256 == warm.decisions_sha256 != cold.decisions_sha256
+
+
+def test_a_replay_begins_with_the_memory_its_session_began_with(keeper, tmp_path):
+    kept, *_ = keeper()
+    kept.pipeline = pipeline_with_calendar()
+    kept.pipeline.push(EVENTS[:1700], 0)
+    kept.save()
+    kept.resume()
+    recording = tmp_path / "recording"
+    recorder = Recorder(recording, ES.symbol, START, lambda _alert: None)
+    recorder.append(EVENTS[1700:])
+    recorder.close()
+    kept.copy_to(recording)
+    remembers_nothing = replay(settings(), recording, VarPaths(tmp_path / "nothing"))
+    memory = MemoryFile(tmp_path / "market_memory.db", START)
+    exit_ns = START - S
+    trade = replace(TRADE, exit_ns=exit_ns)
+    memory.add(trade, Experience(trade.trade_id, exit_ns, np.zeros(len(REMEMBERED), np.float32), -1.0))
+    memory.copy_to(recording)
+    memory.close()
+    one, two = (replay(settings(), recording, VarPaths(tmp_path / name)) for name in ("one", "two"))
+    assert one.decisions_sha256 == two.decisions_sha256 != remembers_nothing.decisions_sha256
+    assert not (tmp_path / "one" / "market_memory.db").exists()
 
 
 def pipeline_with_calendar():

@@ -62,12 +62,20 @@ class Log:
 
 
 class Memory:
+    """What the market memory is told, in order."""
+
     def __init__(self):
-        self.trades = []
+        self.told = []
         self.trouble = ""
 
-    def remember(self, trade, features):
-        self.trades.append((trade.trade_id, features))
+    def entered(self, decision_id, values):
+        self.told.append(("entered", decision_id, len(values)))
+
+    def closed(self, trade):
+        self.told.append(("closed", trade.trade_id))
+
+    def write(self, trade, background):
+        self.told.append(("write", trade.trade_id, len(background.values)))
         return self.trouble
 
 
@@ -233,10 +241,16 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     assert [one["execution_id"] for one in snapshot["fills"]] == ["R-1E", "R-1S"]
     assert len(snapshot["features"]) == SHOWN
     assert snapshot["features"] == {name: float(catalogue.index(name)) for name in shipped.selected[:SHOWN]}
-    ((trade_id, features),) = told.memory.trades
-    assert (trade_id, len(features)) == ("R-1", 350)
     assert list(reporter.remember()) == []
-    assert len(told.memory.trades) == 1
+    assert told.memory.told == [
+        ("entered", "R-1", 350), ("entered", "R-3", 350), ("closed", "R-1"), ("write", "R-1", 350),
+    ]  # fmt: skip
+
+
+def test_only_a_decision_to_enter_is_an_entry_to_remember(told):
+    for action in Action:
+        told.reporter.decision(replace(BUY, decision_id=action.value, action=action), ALLOWED, VALUES)
+    assert {name for _, name, _ in told.memory.told} == {"buy", "sell"}
 
 
 def test_only_decisions_that_do_something_keep_their_values(told):
@@ -252,18 +266,9 @@ def test_a_trade_that_an_earlier_run_opened_shows_the_same(told, shipped):
     closed(told, TRADE)
     told.memory.trouble = "the memory is full"
     assert list(told.reporter.remember()) == ["the memory is full"]
-    ((_, features),) = told.memory.trades
-    assert len(features) == 350
+    assert told.memory.told[-1] == ("write", "R-1", 350)
     snapshot = json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())
     assert len(snapshot["features"]) == SHOWN
-
-
-def test_values_that_follow_other_definitions_are_not_given_a_name(told, shipped):
-    begin(told.journal, shipped, catalogue_sha256="another")
-    carried_out(told, BUY, VALUES)
-    closed(told, TRADE)
-    assert list(told.reporter.remember()) == [""]
-    assert told.memory.trades == [("R-1", {})]
 
 
 def test_a_journal_that_fails_leaves_the_snapshot_to_the_next_start(told):

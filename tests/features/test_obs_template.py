@@ -6,7 +6,7 @@ import pytest
 from mia_daemon.errors import UsageError
 from mia_daemon.features.obs_template import ObservationTemplate, own_state
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import AccountState, RegimeProbs
+from mia_daemon.records import NOTHING_RECALLED, AccountState, Recalled, RegimeProbs
 
 RNG = np.random.default_rng(3)
 INDICES = RNG.permutation(350)[:150]
@@ -108,20 +108,28 @@ def account(**changed):
     return AccountState(**{**fields, **changed})
 
 
-def test_flat_is_all_zeros():
-    state = own_state(account(), ES, 2, 4.0)
+def test_flat_with_nothing_recalled_is_all_zeros_and_far_from_all():
+    state = own_state(account(), ES, 2, 4.0, NOTHING_RECALLED)
     assert state.dtype == np.float32
-    np.testing.assert_array_equal(state, np.zeros(4))
+    np.testing.assert_array_equal(state, [0, 0, 0, 0, 0, 0, 1])
 
 
 def test_own_state_of_a_position():
-    state = own_state(account(position=-2, unrealized=-300.0, opened_ns=39_000_000_000, drawdown=0.03), ES, 4, 3.0)
+    now = account(position=-2, unrealized=-300.0, opened_ns=39_000_000_000, drawdown=0.03)
+    state = own_state(now, ES, 4, 3.0, Recalled(16, 0.75, -1.5, 0.8))
     # 300 USD over 3 points of 50 USD of 2 contracts is one ATR
-    np.testing.assert_allclose(state, [-0.5, -0.2, np.log(62) / 8, 0.03], rtol=1e-6)
+    np.testing.assert_allclose(state, [-0.5, -0.2, np.log(62) / 8, 0.03, 0.5, -0.3, 0.16], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("outcome", "distance", "shown"), [(9.0, 7.0, (1.0, 1.0)), (-9.0, 0.0, (-1.0, 0.0))])
+def test_what_is_recalled_is_bounded(outcome, distance, shown):
+    assert tuple(own_state(account(), ES, 2, 4.0, Recalled(1, 0.0, outcome, distance))[4:]) == (-1.0, *shown)
 
 
 def test_profit_is_bounded_and_a_cold_atr_is_one_tick():
-    won = own_state(account(position=1, unrealized=1e6, opened_ns=1), ES, 1, 2.0)
+    won = own_state(account(position=1, unrealized=1e6, opened_ns=1), ES, 1, 2.0, NOTHING_RECALLED)
     assert won[1] == 1.0
-    assert own_state(account(position=1, unrealized=-1e6, opened_ns=1), ES, 1, 2.0)[1] == -1.0
-    assert own_state(account(position=1, unrealized=12.5, opened_ns=1), ES, 1, 0.0)[1] == pytest.approx(0.2)
+    assert own_state(account(position=1, unrealized=-1e6, opened_ns=1), ES, 1, 2.0, NOTHING_RECALLED)[1] == -1.0
+    assert own_state(account(position=1, unrealized=12.5, opened_ns=1), ES, 1, 0.0, NOTHING_RECALLED)[
+        1
+    ] == pytest.approx(0.2)

@@ -1,6 +1,7 @@
 """A pipeline that is saved and restored goes on as if nothing had happened; what does not fit is refused."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from mia_daemon.errors import StartError, StateRefused
 from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Quality, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
+from mia_daemon.features.state_file import RegimeState
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import MacroEvents, TradingCalendar
 from mia_daemon.records import EventKind, empty_events
@@ -89,6 +91,19 @@ def test_the_test_market_has_all_that_a_state_must_keep():
     assert (np.ptp(values, axis=0) > 0).sum() > 300
     days = {calendar().row_of(ts) for ts, *_ in WHOLE}
     assert days == {0, 1}
+
+
+@pytest.mark.parametrize("regime", [None, RegimeState("b" * 64, 1 / 3, 0.0, None), RegimeState("b", 1.0, 2 / 3, 17)])
+def test_the_regime_is_kept_to_the_bit(path, regime):
+    state_file.write(path, replace(pipeline().state(), regime=regime))
+    assert state_file.read(path).regime == regime
+
+
+@pytest.mark.parametrize("regime", [("b", 1.5, 0.5, 1), ("b", math.nan, 0.5, 1), ("b", 0.5), ("b", "x", 0.5, 1)])
+def test_a_regime_that_can_not_be_is_refused(path, regime):
+    state_file.write(path, replace(pipeline().state(), regime=regime))
+    with pytest.raises(StateRefused, match="damaged"):
+        state_file.read(path)
 
 
 def saved(path, upto=1200):

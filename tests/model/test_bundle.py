@@ -96,7 +96,7 @@ MANIFEST_FAULTS = {
     "an unknown key": ({"colour": "red"}, "colour: Extra inputs"),
     "no name": ({"name": ""}, "name"),
     "another catalogue": ({"catalogue_sha256": "0" * 64}, r"made for the feature catalogue 0{16}…, this program has"),
-    "another own state": ({"own_state_version": 2}, "own state has version 2, this program has 1"),
+    "another own state": ({"own_state_version": 1}, "own state has version 1, this program has 2"),
     "no policy": ({"policies": []}, "policies"),
     "an escape": ({"policies": [{"name": "sac", "file": "../policy.onnx"}]}, "policies.0.file"),
     "too much weight": (
@@ -189,7 +189,7 @@ def policy_of_width(width):
     rng = np.random.default_rng(0)
     import onnx
 
-    model = onnx.load_from_string(tanh_policy(rng.normal(size=154), 0.0))
+    model = onnx.load_from_string(tanh_policy(rng.normal(size=157), 0.0))
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = width
     weights = onnx.numpy_helper.from_array(np.zeros((width, 1), np.float32), "weights")
     model.graph.initializer[0].CopyFrom(weights)
@@ -206,20 +206,20 @@ GRAPH_FAULTS = {
     "text": ("policy.onnx", lambda _: b"not a graph", r"policy\.onnx is not an ONNX graph"),
     "nothing": ("policy.onnx", lambda _: b"", r"policy\.onnx is not an ONNX graph"),
     "half": ("policy.onnx", lambda data: data[: len(data) // 2], r"policy\.onnx is not an ONNX graph"),
-    "too narrow": ("policy.onnx", lambda _: policy_of_width(153), r"one input 'observation' \(1, 154\).*found .*153"),
+    "too narrow": ("policy.onnx", lambda _: policy_of_width(154), r"one input 'observation' \(1, 157\).*found .*154"),
     "input named otherwise": ("policy.onnx", lambda data: with_names(data, observation="observatioN"), "observatioN"),
     "output named otherwise": ("policy.onnx", lambda data: with_names(data, action="Action"), "'Action'"),
     "a probability for a policy": (
         "policy.onnx", lambda _: sided_logistic(np.zeros(150), 0.0, 0.0), r"policy\.onnx must have one input",
     ),
     "a policy for a probability": (
-        "probability.onnx", lambda _: tanh_policy(np.zeros(154), 0.0), r"probability\.onnx must have one input",
+        "probability.onnx", lambda _: tanh_policy(np.zeros(157), 0.0), r"probability\.onnx must have one input",
     ),
     "other weights": (
-        "policy.onnx", lambda _: tanh_policy(np.full(154, 0.01), 0.0), r"policy\.onnx does not reproduce .* vector 0",
+        "policy.onnx", lambda _: tanh_policy(np.full(157, 0.01), 0.0), r"policy\.onnx does not reproduce .* vector 0",
     ),
     "a weight that is no number": (
-        "policy.onnx", lambda _: tanh_policy(np.full(154, np.nan), 0.0), r"policy\.onnx does not .* nan apart",
+        "policy.onnx", lambda _: tanh_policy(np.full(157, np.nan), 0.0), r"policy\.onnx does not .* nan apart",
     ),
     "other odds": (
         "probability.onnx", lambda _: sided_logistic(np.zeros(150), 0.0, 2.0), r"probability\.onnx does not reproduce",

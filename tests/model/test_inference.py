@@ -13,9 +13,10 @@ from mia_daemon.model import bundle
 from mia_daemon.model.detect_regime import DEFENSIVE, RegimeDetector
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.inference import UNUSABLE, Inference
+from mia_daemon.model.market_memory import Experience, MarketMemory, entry_of
 from mia_daemon.model.trade_probability import calibrated
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import AccountState, FeatureWindow, empty_events
+from mia_daemon.records import NOTHING_RECALLED, AccountState, FeatureWindow, empty_events
 from mia_daemon.training.baseline import npz
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
@@ -55,6 +56,10 @@ def long_since(ts_ns):
     )
 
 
+def nothing():
+    return MarketMemory(ES.tick_size, ES.point_value)
+
+
 def predict(inference, what, state=None):
     return inference.predict(what, state or account(what.ts_ns), ES, 2)
 
@@ -66,7 +71,7 @@ def initializer(data, name):
 
 def test_a_prediction_is_what_numpy_makes_of_the_same_numbers(sound, recording):
     loaded = bundle.load(sound)
-    inference, detector = Inference(loaded), RegimeDetector(loaded.regime, catalogue.index)
+    inference, detector = Inference(loaded, nothing()), RegimeDetector(loaded.regime, catalogue.index)
     weights, bias = (initializer(loaded.graphs["policy.onnx"], name) for name in ("weights", "bias"))
     lean, conviction, base = (
         initializer(loaded.graphs[bundle.PROBABILITY], name) for name in ("weights", "conviction", "bias")
@@ -78,7 +83,7 @@ def test_a_prediction_is_what_numpy_makes_of_the_same_numbers(sound, recording):
         found = predict(inference, what, state)
         regime = detector.step(what.values, what.ts_ns)
         market = np.clip((what.values[loaded.indices] - centre) / scale, -5, 5)
-        own = own_state(state, ES, 2, float(what.values[catalogue.index("atr_14")]))
+        own = own_state(state, ES, 2, float(what.values[catalogue.index("atr_14")]), NOTHING_RECALLED)
         action = np.tanh(np.concatenate([market, own]) @ weights[:, 0] + bias[0, 0])
         logit = np.sign(action) * (market @ lean[:, 0]) + conviction[0, 0] * abs(action) + base[0, 0]
         chance = calibrated(float(1 / (1 + np.exp(-logit))), loaded.manifest.probability, regime)
@@ -89,29 +94,63 @@ def test_a_prediction_is_what_numpy_makes_of_the_same_numbers(sound, recording):
         assert found.out_of_range_share == 0.0
 
 
-def test_the_hash_is_of_the_150_and_the_policys_own_4(sound, recording):
+def test_the_hash_is_of_the_150_and_the_policys_own_7(sound, recording):
     loaded = bundle.load(sound)
     what = window(recording, 500)
     state = long_since(what.ts_ns)
-    found = predict(Inference(loaded), what, state)
+    found = predict(Inference(loaded, nothing()), what, state)
     regime = RegimeDetector(loaded.regime, catalogue.index).step(what.values, what.ts_ns)
     market = bundle.observation_template(loaded)(what.values, regime)[0]
-    own = own_state(state, ES, 2, float(what.values[catalogue.index("atr_14")]))
+    own = own_state(state, ES, 2, float(what.values[catalogue.index("atr_14")]), NOTHING_RECALLED)
     observation = np.concatenate([market, own]).astype(np.float32)
-    assert observation.shape == (154,)
+    assert observation.shape == (157,)
     assert found.observation_sha256 == hashlib.sha256(observation.tobytes()).hexdigest()[:16]
-    assert predict(Inference(loaded), what).observation_sha256 != found.observation_sha256
+    assert predict(Inference(loaded, nothing()), what).observation_sha256 != found.observation_sha256
+
+
+def test_what_became_of_trades_in_such_markets_is_part_of_what_the_policy_sees(sound, recording):
+    loaded = bundle.load(sound)
+    memory = nothing()
+    one, other = Inference(loaded, memory), Inference(loaded, nothing())
+    what = window(recording, 500)
+    exit_ns = what.ts_ns + 1
+    memory.begin_with([Experience("t1", exit_ns, entry_of(what.values).market, 2.0)])
+    assert predict(one, what).observation_sha256 == predict(other, what).observation_sha256
+    later = replace(window(recording, 501), ts_ns=exit_ns)
+    predict(one, later), predict(other, later)
+    np.testing.assert_array_equal(one._observation[:154], other._observation[:154])
+    np.testing.assert_allclose(one._observation[154:156], [1.0, 0.4])
+    assert one._observation[156] < other._observation[156] == 1.0
+
+
+def test_the_regime_goes_on_where_another_run_left_it(sound, recording):
+    loaded = bundle.load(sound)
+    whole, first, second = (Inference(loaded, nothing()) for _ in range(3))
+    expected = [predict(whole, window(recording, row)) for row in range(100, 150)]
+    found = [predict(first, window(recording, row)) for row in range(100, 120)]
+    assert second.resume(first.regime)
+    found += [predict(second, window(recording, row)) for row in range(120, 150)]
+    assert found == expected
+
+
+def test_a_regime_of_another_bundle_is_not_taken_over(sound, recording):
+    loaded = bundle.load(sound)
+    one, other = Inference(loaded, nothing()), Inference(loaded, nothing())
+    predict(one, window(recording, 100))
+    assert not other.resume(one.regime._replace(bundle_sha256="another"))
+    assert not other.resume(None)
+    assert predict(other, window(recording, 300)) == predict(Inference(loaded, nothing()), window(recording, 300))
 
 
 def test_the_same_windows_give_the_same_predictions(sound, recording):
     loaded = bundle.load(sound)
-    one, two = Inference(loaded), Inference(loaded)
+    one, two = Inference(loaded, nothing()), Inference(loaded, nothing())
     for row in range(100, 150):
         assert predict(one, window(recording, row)) == predict(two, window(recording, row))
 
 
 def test_values_it_has_handed_out_do_not_change_afterwards(sound, recording):
-    inference = Inference(bundle.load(sound))
+    inference = Inference(bundle.load(sound), nothing())
     what = window(recording, 10)
     before = what.values.copy()
     first = predict(inference, what)
@@ -125,7 +164,9 @@ def test_values_beyond_the_training_range_are_counted(sound, recording):
     loaded = bundle.load(sound)
     values = recording.values[10].copy()
     values[loaded.indices[:30]] = 1e6
-    assert predict(Inference(loaded), window(recording, 10, values=values)).out_of_range_share == pytest.approx(0.2)
+    assert predict(
+        Inference(loaded, nothing()), window(recording, 10, values=values)
+    ).out_of_range_share == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -141,7 +182,7 @@ def test_a_feature_that_is_no_number_makes_the_prediction_unusable(sound, record
     }[place]
     values = recording.values[10].copy()
     values[index] = bad
-    inference = Inference(loaded)
+    inference = Inference(loaded, nothing())
     found = predict(inference, window(recording, 10, values=values), long_since(int(recording.ts_ns[10])))
     assert (found.action, found.probability, found.regime_probs) == (0.0, 0.0, DEFENSIVE)
     assert (found.policy, found.out_of_range_share) == (UNUSABLE, 1.0)
@@ -150,13 +191,13 @@ def test_a_feature_that_is_no_number_makes_the_prediction_unusable(sound, record
 
 @pytest.mark.parametrize("change", [{"unrealized": np.nan}, {"drawdown": np.inf}])
 def test_an_account_that_is_no_number_makes_the_prediction_unusable(sound, recording, change):
-    found = predict(Inference(bundle.load(sound)), window(recording, 10), account(position=1, **change))
+    found = predict(Inference(bundle.load(sound), nothing()), window(recording, 10), account(position=1, **change))
     assert (found.policy, found.action) == (UNUSABLE, 0.0)
 
 
 def test_after_an_unusable_window_it_goes_on_as_if_that_had_not_been(sound, recording):
     loaded = bundle.load(sound)
-    hurt, whole = Inference(loaded), Inference(loaded)
+    hurt, whole = Inference(loaded, nothing()), Inference(loaded, nothing())
     for row in range(40, 60):
         if row == 50:
             assert predict(hurt, window(recording, row, values=np.full(350, np.nan, np.float32))).policy == UNUSABLE
@@ -170,19 +211,19 @@ class Broken:
     """A graph that answers with no number."""
 
     def __init__(self):
-        self.vector = np.zeros(155, np.float32)
+        self.vector = np.zeros(158, np.float32)
 
     def run(self):
         return float("nan")
 
 
 def test_a_graphs_answer_that_is_no_number_makes_the_prediction_unusable(sound, recording):
-    inference = Inference(bundle.load(sound))
+    inference = Inference(bundle.load(sound), nothing())
     inference._probability = Broken()
     assert predict(inference, window(recording, 10)).policy == UNUSABLE
-    inference = Inference(bundle.load(sound))
+    inference = Inference(bundle.load(sound), nothing())
     broken = Broken()
-    broken.vector = np.zeros(154, np.float32)
+    broken.vector = np.zeros(157, np.float32)
     inference._policies[0] = replace(inference._policies[0], graph=broken)
     found = predict(inference, window(recording, 11))
     assert (found.policy, found.action) == (UNUSABLE, 0.0)
@@ -190,7 +231,7 @@ def test_a_graphs_answer_that_is_no_number_makes_the_prediction_unusable(sound, 
 
 def test_a_window_without_values_is_the_callers_mistake(sound):
     with pytest.raises(ValueError, match="no decision is due"):
-        predict(Inference(bundle.load(sound)), FeatureWindow(NO_EVENTS))
+        predict(Inference(bundle.load(sound), nothing()), FeatureWindow(NO_EVENTS))
 
 
 POLICIES = (
@@ -204,7 +245,7 @@ POLICIES = (
 def blended(made, tmp_path):
     """Three policies that always say the same, each its own."""
     parts, manifest = made
-    graphs = {file: tanh_policy(np.zeros(154), float(np.arctanh(says))) for _, file, says, _ in POLICIES}
+    graphs = {file: tanh_policy(np.zeros(157), float(np.arctanh(says))) for _, file, says, _ in POLICIES}
     with np.load(__import__("io").BytesIO(parts[bundle.SELFTEST])) as archive:
         test = dict(archive)
     test["action"] = np.tile(np.array([says for _, _, says, _ in POLICIES], np.float32), (len(test["ts_ns"]), 1))
@@ -215,7 +256,7 @@ def blended(made, tmp_path):
 
 
 def test_policies_blend_by_regime_and_what_they_leave_of_one_is_flat(blended, recording):
-    inference = Inference(blended)
+    inference = Inference(blended, nothing())
     seen = []
     for row in range(200):
         found = predict(inference, window(recording, row))
@@ -229,10 +270,10 @@ def test_policies_blend_by_regime_and_what_they_leave_of_one_is_flat(blended, re
 
 def test_graphs_agree_with_numpy_on_a_thousand_observations():
     rng = np.random.default_rng(5)
-    weights, lean = rng.normal(0, 0.1, 154), rng.normal(0, 0.1, 150)
-    policy = Graph(tanh_policy(weights, 0.1), "policy.onnx", "observation", 154, "action")
-    chance = Graph(sided_logistic(lean, 0.7, -0.2), "probability.onnx", "observation", 155, "probability")
-    for observation in rng.normal(0, 2, (1000, 154)).astype(np.float32):
+    weights, lean = rng.normal(0, 0.1, 157), rng.normal(0, 0.1, 150)
+    policy = Graph(tanh_policy(weights, 0.1), "policy.onnx", "observation", 157, "action")
+    chance = Graph(sided_logistic(lean, 0.7, -0.2), "probability.onnx", "observation", 158, "probability")
+    for observation in rng.normal(0, 2, (1000, 157)).astype(np.float32):
         action = policy(observation)
         assert action == pytest.approx(np.tanh(observation @ weights + 0.1), abs=1e-5)
         logit = np.sign(action) * (observation[:150] @ lean) + 0.7 * abs(action) - 0.2
@@ -241,8 +282,8 @@ def test_graphs_agree_with_numpy_on_a_thousand_observations():
 
 
 def test_a_side_of_zero_counts_for_neither():
-    chance = Graph(sided_logistic(np.ones(150), 1.0, 0.0), "probability.onnx", "observation", 155, "probability")
-    assert chance(np.append(np.ones(154, np.float32), np.float32(0))) == pytest.approx(0.5)
+    chance = Graph(sided_logistic(np.ones(150), 1.0, 0.0), "probability.onnx", "observation", 158, "probability")
+    assert chance(np.append(np.ones(157, np.float32), np.float32(0))) == pytest.approx(0.5)
 
 
 def test_manifest_text_is_json_people_can_read(sound):

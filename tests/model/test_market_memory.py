@@ -1,166 +1,111 @@
-import json
-import sqlite3
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from round_trip import NOW, TRADE, values
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.errors import StartError
 from mia_daemon.features import catalogue
-from mia_daemon.model.market_memory import MAX_CLUSTERS, REMEMBERED, MarketMemory
-from mia_daemon.records import RegimeProbs, Side, Trade
+from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, NEIGHBOURS, REMEMBERED, Experience, MarketMemory
+from mia_daemon.records import NOTHING_RECALLED
 
-NOW = 1_700_000_000 * NS_PER_S
-DAY = 86_400 * NS_PER_S
-TRADE = Trade(
-    trade_id="r1-1",
-    symbol="ESZ26_FUT_CME",
-    side=Side.BUY,
-    quantity=1,
-    entry_ns=NOW,
-    exit_ns=NOW + 60 * NS_PER_S,
-    entry_price=6000.0,
-    exit_price=6002.0,
-    gross=100.0,
-    costs=2.0,
-    regime_probs=RegimeProbs(0.2, 0.7, 0.1),
-    decision_id="r1-9",
-    exit_reason="target",
+LATER = TRADE.exit_ns + NS_PER_S
+
+
+def memory():
+    return MarketMemory(0.25, 50.0)
+
+
+def test_who_remembers_nothing_says_so():
+    assert memory().recall(values(), NOW) == NOTHING_RECALLED
+
+
+def test_a_trade_is_recalled_by_its_outcome_in_atrs_of_its_position():
+    kept = memory()
+    kept.entered("r1-9", values(atr=2.0))
+    kept.closed(TRADE)
+    assert kept.recall(values(er_15m=0.5), LATER) == (
+        1, 1.0, pytest.approx(200.0 / (2 * 50.0 * 2.0)), pytest.approx(math.sqrt(1 / 7)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("atr", [0.0, math.nan])
+def test_a_tick_stands_in_for_an_atr_that_is_not_warm(atr):
+    kept = memory()
+    kept.entered("r1-9", values(atr=atr))
+    kept.closed(TRADE)
+    assert kept.recall(values(), LATER).outcome == pytest.approx(200.0 / (2 * 50.0 * 0.25))
+
+
+def test_nothing_later_than_the_moment_is_recalled_and_nothing_older_than_thirty_days():
+    kept = memory()
+    kept.entered("r1-9", values())
+    kept.closed(TRADE)
+    assert kept.recall(values(), TRADE.exit_ns - 1).trades == 0
+    assert kept.recall(values(), TRADE.exit_ns).trades == 1
+    assert kept.recall(values(), TRADE.exit_ns + KEEP_NS - 1).trades == 1
+    assert kept.recall(values(), TRADE.exit_ns + KEEP_NS).trades == 0
+
+
+def test_the_market_is_that_of_the_entry():
+    kept = memory()
+    kept.entered("r1-9", values(hurst_15m=0.8))
+    kept.entered("r1-10", values(hurst_15m=0.2))
+    kept.closed(TRADE)
+    assert kept.recall(values(hurst_15m=0.8), LATER).distance == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_trade_whose_entry_is_not_known_is_not_remembered_unless_its_market_is_told():
+    kept = memory()
+    assert kept.closed(TRADE) is None
+    assert len(kept) == 0
+    assert kept.closed(TRADE, values()) is not None
+    assert len(kept) == 1
+
+
+def test_entries_that_made_no_trade_are_forgotten():
+    kept = memory()
+    for number in range(1000):
+        kept.entered(f"r1-{number}", values())
+    assert kept.closed(replace(TRADE, decision_id="r1-0")) is None
+    assert kept.closed(replace(TRADE, decision_id="r1-999")) is not None
+
+
+def test_what_is_not_finite_counts_as_typical():
+    kept = memory()
+    kept.entered("r1-9", values(er_15m=math.nan, tod_sin=math.inf))
+    kept.closed(TRADE)
+    assert kept.recall(values(spread_ticks=-math.inf), LATER).distance == 0.0
+
+
+def experiences(rng, n):
+    markets = rng.normal(0, 1, (n, len(REMEMBERED))).astype(np.float32)
+    exits_ns = NOW + np.sort(rng.integers(0, 2 * KEEP_NS, n))
+    outcomes = rng.normal(0, 2, n)
+    return [Experience(f"t{i}", int(exits_ns[i]), markets[i], float(outcomes[i])) for i in range(n)]
+
+
+@pytest.mark.parametrize(
+    "n", [1, NEIGHBOURS - 1, NEIGHBOURS, NEIGHBOURS + 1, 300, CAPACITY, CAPACITY + 77, 2 * CAPACITY + 1]
 )
-QUIET = {name: typical for name, (typical, _) in REMEMBERED.items()}
-WILD = {name: typical + 5 * scale for name, (typical, scale) in REMEMBERED.items()}
-
-
-def memory(tmp_path, now_ns=NOW):
-    return MarketMemory(tmp_path / "var" / "market_memory.db", now_ns)
-
-
-def test_it_remembers_features_the_catalogue_has():
-    for name in REMEMBERED:
-        catalogue.index(name)
-
-
-def test_the_tables_have_the_specified_columns(tmp_path):
-    memory(tmp_path).close()
-    db = sqlite3.connect(tmp_path / "var" / "market_memory.db")
-    columns = {
-        table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in ("clusters", "trade_patterns")
-    }
-    db.close()
-    assert columns["clusters"] == ["cluster_id", "event_type", "features", "timestamp"]
-    assert columns["trade_patterns"] == [
-        "pattern_id", "cluster_id", "trade_id", "entry_price", "exit_price", "profit", "regime", "timestamp",
-    ]  # fmt: skip
-
-
-def test_alike_markets_share_a_cluster_and_recall_tells_what_became_of_their_trades(tmp_path):
-    kept = memory(tmp_path)
-    assert kept.remember(TRADE, QUIET) == ""
-    assert kept.remember(replace(TRADE, trade_id="r1-2", gross=-50.0), {**QUIET, "er_15m": 0.35}) == ""
-    assert kept.remember(replace(TRADE, trade_id="r1-3"), WILD, event_type="FOMC") == ""
-    quiet, wild = kept.recall(QUIET, 5)
-    assert (quiet.trades, quiet.profit, quiet.won_share) == (2, 98.0 - 52.0, 0.5)
-    assert (wild.trades, wild.profit) == (1, 98.0)
-    assert quiet.distance < 0.2 < wild.distance
-    assert kept.recall(WILD, 1)[0].cluster_id == wild.cluster_id
-    kept.close()
-
-
-def test_a_clusters_centre_is_the_mean_of_its_markets(tmp_path):
-    kept = memory(tmp_path)
-    for number, ratio in enumerate((0.1, 0.2, 0.6)):
-        kept.remember(replace(TRADE, trade_id=f"t{number}"), {**QUIET, "er_15m": ratio})
-    ((text,),) = kept._db.execute("SELECT features FROM clusters").fetchall()
-    assert json.loads(text)["er_15m"] == pytest.approx(0.3)
-    kept.close()
-
-
-def test_a_trade_told_twice_is_stored_once(tmp_path):
-    kept = memory(tmp_path)
-    kept.remember(TRADE, QUIET)
-    kept.remember(TRADE, WILD)
-    assert [found.trades for found in kept.recall(QUIET, 9)] == [1]
-    kept.close()
-
-
-def test_missing_and_non_finite_features_count_as_typical(tmp_path):
-    kept = memory(tmp_path)
-    kept.remember(TRADE, {"er_15m": float("nan"), "tod_sin": float("inf")})
-    assert kept.recall(QUIET, 1)[0].distance == 0.0
-    kept.close()
-
-
-def test_the_number_of_clusters_is_bounded(tmp_path):
-    kept = memory(tmp_path)
-    for number in range(MAX_CLUSTERS + 5):
-        kept.remember(replace(TRADE, trade_id=f"t{number}"), {**QUIET, "vol_ratio_5m_60m": 10.0 * number})
-    found = kept.recall(QUIET, 1000)
-    assert len(found) == MAX_CLUSTERS
-    assert sum(cluster.trades for cluster in found) == MAX_CLUSTERS + 5
-    kept.close()
-
-
-def test_what_is_older_than_thirty_days_is_purged(tmp_path):
-    kept = memory(tmp_path)
-    kept.remember(TRADE, QUIET)
-    kept.remember(replace(TRADE, trade_id="later", exit_ns=NOW + 20 * DAY), WILD)
-    kept.close()
-    later = memory(tmp_path, NOW + 31 * DAY)
-    assert [found.trades for found in later.recall(QUIET, 9)] == [1]
-    assert later.purge(NOW + 51 * DAY) == 1
-    assert later.recall(QUIET, 9) == []
-    later.close()
-
-
-def test_it_survives_a_restart(tmp_path):
-    kept = memory(tmp_path)
-    kept.remember(TRADE, QUIET)
-    kept.close()
-    again = memory(tmp_path)
-    assert again.notice == ""
-    assert again.recall(QUIET, 1)[0].trades == 1
-    again.close()
-
-
-def test_a_damaged_file_is_set_aside_and_said(tmp_path):
-    path = tmp_path / "var" / "market_memory.db"
-    path.parent.mkdir()
-    path.write_bytes(b"this is no database" * 100)
-    kept = memory(tmp_path)
-    aside = path.with_name(f"market_memory.db.corrupt-{NOW // NS_PER_S}")
-    assert aside.read_bytes().startswith(b"this is no database")
-    assert aside.name in kept.notice
-    assert kept.remember(TRADE, QUIET) == ""
-    kept.close()
-
-
-def test_a_file_damaged_while_open_is_set_aside_and_the_trade_kept(tmp_path):
-    kept = memory(tmp_path)
-    for number in range(40):
-        kept.remember(replace(TRADE, trade_id=f"t{number}"), {**QUIET, "vol_ratio_5m_60m": 10.0 * number})
-    kept._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with kept.path.open("r+b") as file:
-        file.write(b"\xa5" * kept.path.stat().st_size)
-    kept._db.close()
-    kept._db = sqlite3.connect(kept.path)
-    text = kept.remember(TRADE, QUIET)
-    assert "damaged" in text
-    assert [found.trades for found in kept.recall(QUIET, 9)] == [1]
-    kept.close()
-
-
-def test_a_file_that_can_not_be_written_is_said_and_not_raised(tmp_path):
-    kept = memory(tmp_path)
-    other = sqlite3.connect(kept.path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    assert "locked" in kept.remember(TRADE, QUIET)
-    other.execute("ROLLBACK")
-    other.close()
-    assert kept.remember(TRADE, QUIET) == ""
-    kept.close()
-
-
-def test_a_directory_in_the_way_is_refused(tmp_path):
-    (tmp_path / "var").write_text("a file")
-    with pytest.raises(StartError, match="can't be made"):
-        memory(tmp_path)
+def test_the_neighbours_are_those_a_plain_search_finds(n):
+    rng = np.random.default_rng(n)
+    known = experiences(rng, n)
+    kept = memory()
+    kept.begin_with(reversed(known))
+    moments = [NOW + KEEP_NS // 2, NOW + KEEP_NS, NOW + 3 * KEEP_NS // 2, known[-1].exit_ns, NOW + 2 * KEEP_NS]
+    for now_ns in moments[3:] if n > 2 * CAPACITY else moments:  # the oldest are forgotten, and time runs forward
+        market = values(**{name: typical + scale * rng.normal() for name, (typical, scale) in REMEMBERED.items()})
+        found = kept.recall(market, now_ns)
+        here = [(market[catalogue.index(name)] - typical) / scale for name, (typical, scale) in REMEMBERED.items()]
+        known_then = [one for one in known if now_ns - KEEP_NS < one.exit_ns <= now_ns][-CAPACITY:]
+        near = sorted(
+            (sum((float(a) - float(b)) ** 2 for a, b in zip(one.market, here, strict=True)), one.outcome)
+            for one in known_then
+        )[:NEIGHBOURS]
+        assert found.trades == len(near)
+        if near:
+            assert found.won_share == pytest.approx(sum(outcome > 0 for _, outcome in near) / len(near))
+            assert found.outcome == pytest.approx(sum(outcome for _, outcome in near) / len(near))
+            assert found.distance == pytest.approx(math.sqrt(sum(d for d, _ in near) / len(near) / 7), rel=1e-4)

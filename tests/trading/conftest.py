@@ -1,12 +1,9 @@
 """A desk to trade at: executor, journal, ledger and risk, real all of them, around a broker of the test's choice."""
 
 import asyncio
-import importlib.util
-import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +22,6 @@ from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
-
-_spec = importlib.util.spec_from_file_location("sierra_desk", Path(__file__).with_name("sierra_desk.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sierra_desk = importlib.util.module_from_spec(_spec)
-sys.modules["sierra_desk"] = sierra_desk
-_spec.loader.exec_module(sierra_desk)
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000  # a Tuesday, 22:13 UTC: 16:13 in Chicago, the exchange's pause between two days

@@ -1,0 +1,117 @@
+"""What a run does for its market memory: filled from the file and the journal, told of each trade, kept on file.
+
+The memory itself lives in the hot path and knows no file; the file is written once per closed trade, when nothing
+waits. A file that can't be had takes nothing from trading: the memory then is what the journal tells.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.errors import JournalError, StartError
+from mia_daemon.features import catalogue
+from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, Experience, MarketMemory, entry_of, experience_of
+from mia_daemon.model.memory_file import MemoryFile
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents
+from mia_daemon.records import Trade
+from mia_daemon.trading.journal.reader import Background, JournalReader
+
+ANNOUNCED_WITHIN_NS: Final = 1800 * NS_PER_S
+"""A trade entered within half an hour of an announcement is one of that kind of market."""
+
+
+class MemoryKeeper:
+    """The memory of one run.
+
+    Args:
+        traded: the instrument.
+        events: announcements.
+
+    Attributes:
+        memory: what `Inference` asks.
+        notices: what was wrong with the file and what was done about it, for the caller to tell.
+        from_journal: how many trades the file lacked.
+    """
+
+    def __init__(self, traded: Instrument, events: MacroEvents = NO_EVENTS) -> None:
+        self.memory = MarketMemory(traded.tick_size, traded.point_value)
+        self.notices: list[str] = []
+        self.from_journal = 0
+        self._traded = traded
+        self._events = events
+        self._file: MemoryFile | None = None
+        self._unwritten: dict[str, Experience] = {}  # trade_id: what became of it
+
+    def open(self, path: Path, journal: JournalReader, now_ns: int) -> None:
+        """Begin with what is in `path`, and with what the journal knows and the file lacks; never fatal."""
+        known: dict[str, Experience] = {}
+        try:
+            self._file = MemoryFile(path, now_ns)
+            known = {experience.trade_id: experience for experience in self._file.experiences()}
+        except StartError as error:
+            self.notices.append(f"{error}; this run remembers what its journal knows, and keeps no file")
+        if self._file is not None and self._file.notice:
+            self.notices.append(self._file.notice)
+        try:
+            known.update(self._from_journal(journal, now_ns - KEEP_NS, known))
+        except JournalError as error:
+            self.notices.append(f"the market memory lacks what the journal knows: {error}")
+        self.memory.begin_with(known.values())
+
+    def _from_journal(
+        self, journal: JournalReader, since_ns: int, known: dict[str, Experience]
+    ) -> dict[str, Experience]:
+        found = {}
+        for trade in list(journal.trades(since_ns))[-CAPACITY:]:
+            if trade.trade_id in known:
+                continue
+            values = _values(journal.background(trade))
+            if values is not None:
+                entry = entry_of(values)
+                experience = experience_of(trade, entry, self._traded.tick_size, self._traded.point_value)
+                found[trade.trade_id] = experience
+                self._store(trade, experience)
+        self.from_journal = len(found)
+        return found
+
+    def entered(self, decision_id: str, values: NDArray[np.float32]) -> None:
+        """A decision to enter, and the 350 values it was made on."""
+        self.memory.entered(decision_id, values)
+
+    def closed(self, trade: Trade) -> None:
+        """A trade is over: the next decision knows what became of it."""
+        if (experience := self.memory.closed(trade)) is not None:
+            self._unwritten[trade.trade_id] = experience
+
+    def write(self, trade: Trade, background: Background) -> str:
+        """Put a closed trade on file, off the hot path; returns what went wrong in one sentence, or ""."""
+        experience = self._unwritten.pop(trade.trade_id, None)
+        if experience is None:  # an earlier run entered it
+            values = _values(background)
+            experience = None if values is None else self.memory.closed(trade, values)
+        return "" if experience is None else self._store(trade, experience)
+
+    def _store(self, trade: Trade, experience: Experience) -> str:
+        if self._file is None:
+            return ""
+        return self._file.add(trade, experience, self._events.type_near(trade.entry_ns, ANNOUNCED_WITHIN_NS))
+
+    def copy_to(self, recording: Path) -> None:
+        """Put what the file holds beside a recording. Raises StartError when it can't be written."""
+        if self._file is not None:
+            self._file.copy_to(recording)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _values(background: Background) -> NDArray[np.float32] | None:
+    """The 350 at the decision to enter; None where they are not on file, or followed other definitions."""
+    if not len(background.values) or background.catalogue_sha256 != catalogue.sha256():
+        return None
+    return background.values

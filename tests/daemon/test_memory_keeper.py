@@ -1,0 +1,157 @@
+"""What a run remembers of trades: from the file, from the journal, and from itself."""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from round_trip import NOW, TRADE, values
+
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.daemon.memory_keeper import MemoryKeeper
+from mia_daemon.features import catalogue
+from mia_daemon.model import memory_file
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import MacroEvents
+from mia_daemon.records import Action, Decision, Prediction
+from mia_daemon.trading.journal.reader import Background
+from mia_daemon.trading.journal.writer import Journal
+
+ES = instrument("ESZ26_FUT_CME")
+LATER = TRADE.exit_ns + NS_PER_S
+VALUES = values()
+SAID = Prediction(TRADE.regime_probs, 0.61, 0.57, "baseline", 0.0, "0" * 16)
+BUY = Decision("r1-9", 1, NOW, Action.BUY, 1, "signal", SAID, 5999.75, 6000.0, {"position": 0})
+FOMC = MacroEvents(np.array([NOW + 600 * NS_PER_S]), np.array([0.9]), np.array([0]), ("FOMC",))
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """It knows TRADE, and what its decision was made on."""
+    journal = Journal(tmp_path / "paper.db", durable=False)
+    begin(journal)
+    journal.record_decision(BUY)
+    journal.record_features("r1-9", VALUES)
+    journal.record_trade(TRADE)
+    yield journal
+    journal.close()
+
+
+def begin(journal, catalogue_sha256=None):
+    journal.begin_run(
+        mode="paper", started_ns=NOW, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+        point_value=50.0, cost_per_side=1.0, catalogue_sha256=catalogue_sha256 or catalogue.sha256(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def keeper(tmp_path, journal):
+    kept = []
+
+    def made(now_ns=LATER, **more):
+        kept.append(MemoryKeeper(ES, **more))
+        kept[-1].open(tmp_path / "market_memory.db", journal, now_ns)
+        return kept[-1]
+
+    yield made
+    for one in kept:
+        one.close()
+
+
+def recalled(keeper):
+    return keeper.memory.recall(VALUES, LATER).trades
+
+
+def test_what_the_file_lacks_comes_from_the_journal_and_is_then_on_file(keeper):
+    first = keeper()
+    assert (recalled(first), first.from_journal, first.notices) == (1, 1, [])
+    first.close()
+    second = keeper()
+    assert (recalled(second), second.from_journal) == (1, 0)
+
+
+def test_a_damaged_file_is_rebuilt_from_the_journal_and_said(keeper, tmp_path):
+    (tmp_path / "market_memory.db").write_bytes(b"no database" * 100)
+    kept = keeper()
+    assert (recalled(kept), kept.from_journal) == (1, 1)
+    (notice,) = kept.notices
+    assert "is damaged" in notice
+
+
+def test_a_file_that_another_program_holds_takes_nothing_from_the_run(keeper, tmp_path):
+    keeper().close()
+    with closing(sqlite3.connect(tmp_path / "market_memory.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        kept = keeper()
+    assert recalled(kept) == 1
+    assert "locked" in kept.notices[0]
+    kept.entered("r1-12", VALUES)
+    trade = replace(TRADE, trade_id="r1-2", decision_id="r1-12")
+    kept.closed(trade)
+    assert recalled(kept) == 2
+    assert kept.write(trade, Background()) == ""
+
+
+def test_a_journal_that_can_not_tell_takes_nothing_from_the_run(keeper, journal):
+    keeper().close()
+    journal._db.execute("DROP TABLE trades")
+    kept = keeper()
+    assert recalled(kept) == 1
+    assert "lacks what the journal knows" in kept.notices[0]
+
+
+def test_what_is_older_than_thirty_days_is_not_taken_from_the_journal(keeper):
+    assert keeper(now_ns=LATER + 31 * 86_400 * NS_PER_S).from_journal == 0
+
+
+def test_values_that_follow_other_definitions_are_no_market(keeper, journal):
+    begin(journal, catalogue_sha256="another")
+    journal.record_decision(replace(BUY, decision_id="r1-20"))
+    journal.record_features("r1-20", VALUES)
+    journal.record_trade(replace(TRADE, trade_id="r1-2", decision_id="r1-20"))
+    assert keeper().from_journal == 1
+
+
+def test_a_trade_is_known_to_the_very_next_decision_and_on_file_when_there_is_time(keeper, tmp_path):
+    kept = keeper(events=FOMC)
+    kept.entered("r1-12", VALUES)
+    trade = replace(TRADE, trade_id="r1-2", decision_id="r1-12")
+    kept.closed(trade)
+    assert recalled(kept) == 2
+    assert on_file(tmp_path) == {("r1-1", "FOMC")}
+    assert kept.write(trade, Background()) == ""
+    assert on_file(tmp_path) == {("r1-1", "FOMC"), ("r1-2", "FOMC")}
+    assert recalled(kept) == 2
+
+
+def test_a_trade_that_an_earlier_run_entered_is_remembered_by_what_the_journal_has(keeper, tmp_path):
+    kept = keeper()
+    trade = replace(TRADE, trade_id="r1-2", decision_id="r0-1")
+    kept.closed(trade)
+    assert recalled(kept) == 1
+    kept.write(trade, Background(catalogue_sha256=catalogue.sha256(), values=VALUES))
+    assert recalled(kept) == 2
+    assert on_file(tmp_path) == {("r1-1", ""), ("r1-2", "")}
+
+
+def test_a_trade_that_no_decision_entered_is_not_remembered(keeper, tmp_path):
+    kept = keeper()
+    trade = replace(TRADE, trade_id="r1-2", decision_id="")
+    kept.closed(trade)
+    assert kept.write(trade, Background()) == ""
+    assert on_file(tmp_path) == {("r1-1", "")}
+
+
+def test_a_recording_gets_what_the_file_holds(keeper, tmp_path):
+    recording = tmp_path / "recording"
+    recording.mkdir()
+    keeper().copy_to(recording)
+    (found,) = memory_file.read(recording / memory_file.FILE_NAME)
+    assert found.trade_id == "r1-1"
+
+
+def on_file(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "market_memory.db")) as db:
+        return set(db.execute("SELECT trade_id, event_type FROM trade_patterns JOIN clusters USING (cluster_id)"))
