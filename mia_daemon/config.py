@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +31,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from mia_daemon.errors import ConfigError
 
@@ -65,6 +67,16 @@ Limit = Annotated[Positive | None, *_WAIVABLE]
 ShareLimit = Annotated[Share | None, *_WAIVABLE]
 
 
+def _only_symbol(path: Path) -> Path:
+    strange = re.search(r"\{(?!symbol\})[^{}]*\}", str(path))
+    if strange:
+        raise ValueError(f"{strange[0]} stands for nothing here; {{symbol}} stands for the contract")
+    return path
+
+
+ScidPath = Annotated[Path, AfterValidator(_only_symbol)]
+
+
 def is_loopback(host: str) -> bool:
     """Whether what is sent there stays on this machine."""
     try:
@@ -81,7 +93,7 @@ class InstrumentSettings(Section):
     symbol_pattern: str = "{root}{month}{year}_FUT_CME"
     roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] = 4  # before the third Friday; 4: CME's roll date
     roll_with_position: bool = False
-    trade_account: str = "Sim1"
+    trade_account: Annotated[str, Field(min_length=1)] = "Sim1"
 
     @model_validator(mode="after")
     def _symbol_or_root(self) -> "InstrumentSettings":
@@ -96,7 +108,7 @@ class FeedSettings(Section):
     """Where market events come from."""
 
     source: Literal["simulator", "dtc", "scid"] = "simulator"
-    scid_path: Path | None = None  # {symbol} stands for instrument.symbol
+    scid_path: ScidPath | None = None  # {symbol} stands for instrument.symbol
     depth_directory: Path | None = None  # of the .depth files; None: trades only
     price_multiplier: Positive = 1.0  # of the prices in Sierra Chart's files
     dtc_host: str | None = None  # source = "dtc": of a server for prices alone; None: dtc.host
@@ -130,7 +142,7 @@ class ReferenceSettings(Section):
 
     symbol: str = ""  # "": none
     root: str | None = None  # as instrument.root, with its symbol_pattern and its roll
-    scid_path: Path | None = None  # source = "scid"; {symbol} stands for the contract
+    scid_path: ScidPath | None = None  # source = "scid"; {symbol} stands for the contract
 
     @property
     def named(self) -> bool:
@@ -299,6 +311,12 @@ class DecisionSettings(Section):
     def _exit_below_enter(self) -> "DecisionSettings":
         if self.exit_below > self.enter_above:
             raise ValueError("exit_below must not exceed enter_above, or every entry would be closed at once")
+        return self
+
+    @model_validator(mode="after")
+    def _holds_in_order(self) -> "DecisionSettings":
+        if self.min_hold_s > self.max_hold_s:
+            raise ValueError("min_hold_s must not exceed max_hold_s: a position has to be left by then")
         return self
 
 
@@ -523,10 +541,14 @@ def parse(
             if key == "instrument.symbol":
                 section.pop("root", None)  # a contract that is asked for is meant
     try:
-        return Settings.model_validate(merged)
+        # As JSON, where being strict leaves paths and dates their text: "1500" and true are no amounts of money.
+        return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         raise ConfigError(f"configuration {origin} is refused: {_explain(error)}") from error
 
+
+_SHOWN = {"int_type", "float_type", "bool_type", "string_type", "literal_error", "string_pattern_mismatch"}
+"""Findings that are clearer beside what was found."""
 
 _SECRET_KEYS = {"dtc.username": "MIA_DTC_USERNAME", "dtc.password": "MIA_DTC_PASSWORD"}
 
@@ -555,15 +577,17 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
 def _explain(error: ValidationError) -> str:
     """Pydantic's findings, unknown keys first: a misspelt key is often why another counts as missing."""
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    return "; ".join(_explain_one(finding["type"], finding["loc"], finding["msg"]) for finding in findings)
+    return "; ".join(map(_explain_one, findings))
 
 
-def _explain_one(kind: str, location: tuple[int | str, ...], message: str) -> str:
+def _explain_one(finding: ErrorDetails) -> str:
+    kind, location, message = finding["type"], finding["loc"], finding["msg"]
     key = ".".join(map(str, location))
     if kind == "missing":
         return f'{key} is missing: every limit has to be set, or to be waived by the word "{WAIVED}"'
     if kind != "extra_forbidden":
-        return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}"
+        found = f", not {json.dumps(finding['input'])}" if kind in _SHOWN and key not in _SECRET_KEYS else ""
+        return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}{found}"
     known = _known_names(location[:-1])
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")

@@ -1,6 +1,7 @@
 """The configuration: what is accepted, what is refused and how that is said, what is secret."""
 
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,22 @@ def test_the_shipped_values_are_the_defaults(document):
         ({"simulator": {"faults": {"delay_m": 5}}}, "unknown key simulator.faults.delay_m; did you mean delay_ms?"),
         ({"simulator": {"faults": {"lose_share": 1.5}}}, "simulator.faults.lose_share"),
         ({"simulator": {"faults": {"stall_s": 1.5}}}, "stall_every_s and stall_s go together"),
+        ({"dtc": {"port": "11099"}}, 'dtc.port: Input should be a valid integer, not "11099"'),
+        ({"risk": {"max_daily_loss": True}}, "risk.max_daily_loss: Input should be a valid number, not true"),
+        (
+            {"risk": {"max_order_contracts": True}},
+            "max_order_contracts: Input should be a valid integer, not true",
+        ),
+        ({"dtc": {"encoding_is_preset": 1}}, "dtc.encoding_is_preset: Input should be a valid boolean, not 1"),
+        ({"feed": {"source": "sierra"}}, "Input should be 'simulator', 'dtc' or 'scid', not \"sierra\""),
+        ({"model": {"approved_bundles": ["abc"]}}, 'not "abc"'),
+        ({"instrument": {"trade_account": ""}}, "instrument.trade_account"),
+        ({"decision": {"min_hold_s": 5000.0}}, "min_hold_s must not exceed max_hold_s"),
+        (
+            {"feed": {"scid_path": "/sc/{sym}.scid"}},
+            "feed.scid_path: {sym} stands for nothing here; {symbol} ",
+        ),
+        ({"reference": {"symbol": "NQZ26", "scid_path": "{}.scid"}}, "reference.scid_path: {} stands for nothing here"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(document, change, said):
@@ -64,6 +81,24 @@ def test_a_bad_value_is_refused_by_name(document, change, said):
     with pytest.raises(ConfigError, match=r"^configuration mine\.toml is refused: ") as refusal:
         config.parse(document, "mine.toml", environ={})
     assert said in str(refusal.value)
+
+
+def test_text_is_a_path_or_a_date_and_a_whole_number_an_amount(document):
+    settings = config.parse(
+        {
+            **document,
+            "feed": {"source": "scid", "scid_path": "/sc/{symbol}.scid"},
+            "simulator": {"start_date": "2026-11-03"},
+            "risk": {**document["risk"], "max_daily_loss": 1500},
+            "model": {"approved_bundles": ["ab" * 32]},
+        },
+        "mine.toml",
+        environ={},
+    )
+    assert settings.feed.scid_file("ESZ26") == Path("/sc/ESZ26.scid")
+    assert settings.simulator.start_date == date(2026, 11, 3)
+    assert settings.risk.max_daily_loss == 1500.0
+    assert settings.model.approved_bundles == ("ab" * 32,)
 
 
 def test_a_limit_is_never_absent_by_accident(document):

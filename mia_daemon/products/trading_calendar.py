@@ -328,7 +328,9 @@ def load_macro_events(path: Path) -> MacroEvents:
                 )
             rows = sorted(_event(path, reader.line_num, row) for row in reader)
     except OSError as error:
-        raise ConfigError(f"macro events {path} can't be read: {error.strerror}") from error
+        raise ConfigError(
+            f"macro events {path} can't be read: {error.strerror}; set windows.macro_events_csv, or leave it out"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"macro events {path} is not a UTF-8 CSV file: {error}") from error
     if not rows:

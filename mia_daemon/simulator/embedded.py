@@ -54,7 +54,7 @@ class EmbeddedSimulator:
 
     def _last_words(self) -> str:
         lines = self._error_log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it said nothing; see {self._error_log}"
+        return lines[-1].removeprefix("mia-daemon: ") if lines else f"it said nothing; see {self._error_log}"
 
     async def wait(self) -> int:
         """Until the child ends; its exit status."""

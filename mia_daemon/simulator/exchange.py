@@ -126,7 +126,7 @@ class Exchange:
     def _seeded(self, saved: Saved | None, today: date, begin_ns: int | None) -> Market:
         settings = self._settings
         if saved is None:
-            start = begin_ns or hours.start_ns(settings.start_date or hours.start_date(self.instrument.symbol, today))
+            start = begin_ns or hours.start_ns(hours.first_day(settings.start_date, self.instrument.symbol, today))
             value, regime = settings.start_price / self.instrument.tick_size, Regime.RANGE
         else:
             facts = saved.facts

@@ -4,7 +4,7 @@ from datetime import date, datetime, time, timedelta
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StartError
-from mia_daemon.products.trading_calendar import CHICAGO, TradingCalendar, contract_dates
+from mia_daemon.products.trading_calendar import CHICAGO, FIRST_DATE, LAST_DATE, TradingCalendar, contract_dates
 
 FIRST_TRADE = time(9)
 """Chicago time at which a fresh simulation begins: regular hours, past the opening rush."""
@@ -20,6 +20,18 @@ def start_date(symbol: str, today: date) -> date:
     """
     expiry = contract_dates(symbol, today).expiry
     return expiry - timedelta(weeks=WEEKS_BEFORE_EXPIRY, days=(expiry.weekday() - 1) % 7)
+
+
+def first_day(wanted: date | None, symbol: str, today: date) -> date:
+    """Of a fresh simulation: `simulator.start_date`, where it is set. Raises StartError where nothing trades then."""
+    day = wanted or start_date(symbol, today)
+    last = min(contract_dates(symbol, today).expiry, LAST_DATE)
+    if not FIRST_DATE <= day < last:
+        raise StartError(
+            f"a simulation of {symbol} can't begin on {day}, it would have to be between {FIRST_DATE} and {last}: "
+            "set another simulator.start_date or instrument.symbol"
+        )
+    return day
 
 
 def start_ns(day: date) -> int:

@@ -75,8 +75,10 @@ def open_server(
     clock = clock or WallClock()
     store = StateStore(state_dir, settings.instrument.symbol)
     try:
-        today = datetime.fromtimestamp(clock.now_ns() / NS_PER_S, UTC).date()
-        calendar = calendar or _calendar(settings, today, state_dir, extras)  # takes seconds when not cached
+        today = _day(clock.now_ns())
+        calendar = calendar or _calendar(
+            settings, today, state_dir, extras, store.lease_ns
+        )  # takes seconds when not cached
         exchange = Exchange(
             instrument(settings.instrument.symbol),
             settings.simulator,
@@ -104,14 +106,23 @@ def _manners(settings: Settings) -> Manners:
     return Manners(generation=simulator.generation, serves_market_data=simulator.policy != "sierra")
 
 
-def _calendar(settings: Settings, today: date, state_dir: Path, extras: Extras) -> TradingCalendar:
+def _calendar(
+    settings: Settings, today: date, state_dir: Path, extras: Extras, lease_ns: int | None
+) -> TradingCalendar:
+    """From a week before anything that can happen; a state of an earlier run carries on, whatever `start_date` says."""
     if extras.recording is not None:
-        first = datetime.fromtimestamp(extras.recording.begin_ns / NS_PER_S, UTC).date()
+        first = _day(extras.recording.begin_ns)
+    elif lease_ns is not None:
+        first = _day(lease_ns)
     elif extras.begin_now:
         first = today
     else:
-        first = settings.simulator.start_date or hours.start_date(settings.instrument.symbol, today)
+        first = hours.first_day(settings.simulator.start_date, settings.instrument.symbol, today)
     return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir)
+
+
+def _day(ts_ns: int) -> date:
+    return datetime.fromtimestamp(ts_ns / NS_PER_S, UTC).date()
 
 
 def run_simulator(

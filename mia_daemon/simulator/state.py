@@ -78,7 +78,8 @@ class StateStore:
             db.close()
             raise StartError(
                 f"{self._path} holds the state of {found.get('symbol')} (layout {found.get('layout')}), "
-                f"not of {symbol} (layout {LAYOUT}): name another state directory"
+                f"not of {symbol} (layout {LAYOUT}): move it away, or name another directory (--state; of the embedded "
+                "simulator --var)"
             )
         return db
 
@@ -95,6 +96,12 @@ class StateStore:
         rows = self._db.execute("SELECT seq, line FROM record WHERE seq > ? ORDER BY seq", (last,)).fetchall()
         self._append(line for _, line in rows)
         return int(rows[-1][0]) if rows else int(last)
+
+    @property
+    def lease_ns(self) -> int | None:
+        """Exchange time that an earlier run may have reached; None before the first run."""
+        lease_ns: int | None = self._facts(self._db).get("lease_ns")
+        return lease_ns
 
     def load(self) -> Saved | None:
         """What the last run left; None on the first run."""

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.errors import StartError
 from mia_daemon.records import OrderType, Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_order import NewOrder
@@ -265,6 +266,25 @@ def test_a_fresh_simulation_starts_at_nine_on_a_trading_day_whatever_the_date(ca
         day = hours.start_date("ESZ26_FUT_CME", today)
         assert chicago(hours.start_ns(day)) == "Tue 03 09:00"
     assert calendar.is_regular(hours.start_ns(day))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "wanted"),
+    [
+        ("ESZ26_FUT_CME", date(2027, 11, 3)),  # expired
+        ("ESZ26_FUT_CME", date(2026, 12, 18)),
+        ("ESZ26_FUT_CME", date(1990, 11, 1)),  # before the calendar
+        ("ESZ10_FUT_CME", None),
+        ("ESZ40_FUT_CME", None),  # beyond it
+    ],
+)
+def test_a_simulation_does_not_begin_where_nothing_trades(symbol, wanted):
+    with pytest.raises(StartError, match=rf"^a simulation of {symbol} can't begin on .*simulator.start_date"):
+        hours.first_day(wanted, symbol, date(2026, 11, 28))
+
+
+def test_a_simulation_begins_where_it_is_told_to():
+    assert hours.first_day(date(2026, 11, 20), "ESZ26_FUT_CME", date(2026, 11, 28)) == date(2026, 11, 20)
 
 
 def test_the_day_has_a_shape_when_asked(calendar):

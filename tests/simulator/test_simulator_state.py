@@ -16,6 +16,7 @@ from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import OrderType
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, Status, to_dict
+from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.state import StateStore
 
 SYMBOL = "ESZ26_FUT_CME"
@@ -122,7 +123,7 @@ def test_a_directory_in_use_is_refused(store, tmp_path):
 
 def test_the_state_of_another_symbol_is_refused(store, tmp_path):
     store.close()
-    with pytest.raises(StartError, match=f"holds the state of {SYMBOL}"):
+    with pytest.raises(StartError, match=f"holds the state of {SYMBOL} .*: move it away, or name another directory"):
         StateStore(tmp_path, "NQZ26_FUT_CME")
 
 
@@ -179,6 +180,17 @@ async def test_a_restart_carries_on_with_position_orders_and_time(serving):
             dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1"), dtc.HistoricalOrderFillResponse
         )
         assert len({f.UniqueExecutionID for f in fills}) == len(fills) >= 2
+
+
+def test_the_date_of_a_fresh_simulation_does_not_move_one_that_goes_on(tmp_path, make_settings):
+    def times(*days):
+        for day in days:
+            exchange = open_server(make_settings(**({"start_date": day} if day else {})), tmp_path).exchange
+            exchange.close()
+            yield exchange.now_ns
+
+    early, *later = times("2026-03-10", None, "2026-11-20")
+    assert later == [early, early]
 
 
 async def test_nothing_is_told_that_could_not_be_saved(serving, monkeypatch):
