@@ -121,13 +121,22 @@ def test_a_burst_of_events_is_believed_no_further_than_single_ones():
     assert one.check(NOW + 20 * NS_PER_S).context == {"ticks": 12.0, "ago_s": 0.0}
 
 
+def test_in_a_burst_too_a_quote_is_priced_in_the_middle():
+    one = watch()
+    one.see(burst(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.QUOTE, 6000.0))))
+    assert code(one, 2) is RiskCode.OK
+    one.see(burst(events((3, EventKind.QUOTE, 6002.75))))
+    assert one.check(NOW + 3 * NS_PER_S).context == {"ticks": 11.0, "ago_s": 0.0}
+
+
 def test_in_a_burst_the_newest_jump_gap_and_status_count():
     one = watch()
     one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6010.0), (2, EventKind.TRADE, 6005.0))))
     assert one.check(NOW + 2 * NS_PER_S).context == {"ticks": 20.0, "ago_s": 0.0}
-    one.see(burst(events((3, EventKind.GAP, math.nan), (4, EventKind.GAP, math.nan))))
+    one.see(burst(events((3, EventKind.GAP, math.nan), (3.5, EventKind.GAP, math.nan), (4, EventKind.GAP, math.nan))))
     assert one.check(NOW + 6 * NS_PER_S).context == {"ago_s": 2.0}
-    one.see(burst(events((5, EventKind.STATUS, 2), (6, EventKind.STATUS, 3), (7, EventKind.STATUS, 0))))
+    told = (5, EventKind.STATUS, 2), (6, EventKind.STATUS, 1), (6, EventKind.STATUS, 3), (7, EventKind.STATUS, 0)
+    one.see(burst(events(*told)))
     assert one.check(NOW + 60 * NS_PER_S).context == {"status": 3}
     one.see(burst(events((8, EventKind.STATUS, 3), (9, EventKind.STATUS, 2))))
     assert code(one, 60) is RiskCode.OK

@@ -110,6 +110,7 @@ def test_an_ordinary_entry_passes():
         (RiskCode.NO_PRICE, {}, {"bid": math.nan}),
         (RiskCode.NO_PRICE, {}, {"ask": math.inf}),
         (RiskCode.NO_PRICE, {}, {"bid": 0.0}),
+        (RiskCode.NO_PRICE, {}, {"bid": -0.25}),
         (RiskCode.STALE_PRICE, {"touch_ns": NOW - 5 * NS_PER_S}, {"touch_ns": NOW - 5 * NS_PER_S - 1000}),
         (RiskCode.STALE_PRICE, {"touch_ns": NOW + 5 * NS_PER_S}, {"touch_ns": NOW + 6 * NS_PER_S}),
         (RiskCode.CROSSED_MARKET, {}, {"bid": 6000.25}),
@@ -123,6 +124,16 @@ def test_an_ordinary_entry_passes():
             RiskCode.ACTION_RANGE,
             {"prediction": dataclasses.replace(GOOD, action=-1.0)},
             {"prediction": dataclasses.replace(GOOD, action=-1.001)},
+        ),
+        (
+            RiskCode.ACTION_RANGE,
+            {"prediction": dataclasses.replace(GOOD, action=1.0)},
+            {"prediction": dataclasses.replace(GOOD, action=1.001)},
+        ),
+        (
+            RiskCode.ACTION_RANGE,
+            {"prediction": dataclasses.replace(GOOD, probability=0.0)},
+            {"prediction": dataclasses.replace(GOOD, probability=-0.001)},
         ),
         (
             RiskCode.ACTION_RANGE,
@@ -324,8 +335,21 @@ def test_a_resume_starts_streaks_anew():
         risk.on_trade(lost(-1.0))
     risk.on_reject(NOW, "no margin")
     risk.resume(FACTS)
-    assert risk.on_trade(lost(-1.0)) == []
+    assert [risk.on_trade(lost(-1.0)), risk.on_trade(lost(-1.0))] == [[], []]
     assert risk.on_reject(NOW, "no margin") == []
+
+
+def test_a_price_below_one_is_a_price():
+    """Of a yield or a currency, say."""
+    cheap = bracket(price=0.5, stop_price=0.25, target_price=0.75)
+    assert entry_code(what=cheap, bid=0.25, ask=0.5) is RiskCode.OK
+
+
+@pytest.mark.parametrize("profit", [0.0, 0.01])
+def test_a_trade_that_loses_nothing_ends_the_streak(profit):
+    risk = controller()
+    for earned in (-1.0, -1.0, profit, -1.0, -1.0):
+        assert risk.on_trade(lost(earned)) == []
 
 
 def test_losses_in_a_row_pause_entries_and_a_win_starts_the_count_anew():

@@ -55,7 +55,15 @@ def test_the_day_counts_from_its_start_and_over_restarts():
     one = throttle(max_messages_per_day=100, sent_today=72)
     assert [enter(one, NOW + n * NS_PER_S) for n in range(2)] == [RiskCode.OK, RiskCode.MESSAGE_RATE]
     one.start_day()
+    assert one.sent_today == 0
     assert enter(one, NOW + 3 * NS_PER_S) is RiskCode.OK
+
+
+def test_exits_beyond_the_budget_are_scored_as_all_of_it():
+    one = throttle(max_orders_per_minute=2)
+    for _ in range(3):
+        one.order(NOW)
+    assert one.score(NOW) == 1.0
 
 
 @pytest.mark.parametrize(("reserve", "allowed"), [(0.0, 4), (0.5, 2), (1.0, 0)])

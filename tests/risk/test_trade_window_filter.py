@@ -102,6 +102,14 @@ def test_a_closed_market_says_when_it_opens():
     assert window.check(ns("2026-01-15T00:00")).context == {"opens": "unknown"}
 
 
+def test_a_session_says_which_it_is_and_when_it_closes():
+    regular = TradeWindowFilter(WindowSettings(sessions="regular"), CALENDAR)
+    outside = regular.check(ns("2026-01-13T12:00"))
+    assert (outside.code, outside.context) == (RiskCode.OUTSIDE_SESSION, {"sessions": "regular"})
+    near = regular.check(ns("2026-01-13T21:12"))
+    assert (near.code, near.context) == (RiskCode.NEAR_CLOSE, {"closes": "2026-01-13T21:15:00.000000Z"})
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 80_000), st.sampled_from([0.5, 0.8, 1.0])), max_size=12),
     st.integers(0, 80_000),
@@ -169,7 +177,8 @@ def test_nothing_is_opened_in_a_contract_that_ends():
     ends = LastTrading(ns("2026-01-13T20:00"), ns("2026-01-13T20:00"))
     window = TradeWindowFilter(WindowSettings(), CALENDAR, last_trading=lambda _ts_ns: ends)
     assert window.check(ns("2026-01-13T19:54:59")).allowed
-    assert window.check(ns("2026-01-13T19:55:00")).code is RiskCode.CONTRACT_END
+    late = window.check(ns("2026-01-13T19:55:00"))
+    assert (late.code, late.context) == (RiskCode.CONTRACT_END, {"ends": "2026-01-13T20:00:00.000000Z"})
     assert window.check(ns("2026-01-13T23:30:00")).code is RiskCode.CONTRACT_END
 
 
@@ -179,6 +188,25 @@ def test_a_contract_that_ends_is_left_in_time_and_for_good():
     after = rule("2026-01-13T19:55:00", NO_EVENTS, ends)
     assert (after.reason, after.until_ns) == ("contract_end", NEVER)
     assert rule("2026-01-13T19:55:00", NO_EVENTS, ends, flat_before_roll_s="waived").reason == ""
+
+
+@pytest.mark.parametrize("ask", [TradeWindowFilter.check, TradeWindowFilter.flat_rule])
+def test_the_contract_is_asked_about_once_as_of_the_first_moment(ask):
+    asked = []
+
+    def last_trading(ts_ns):
+        asked.append(ts_ns)
+        return LastTrading(NEVER, NEVER)
+
+    window = TradeWindowFilter(WindowSettings(), CALENDAR, last_trading=last_trading)
+    for text in ("2026-01-13T03:00", "2026-01-13T04:00"):
+        ask(window, ns(text))
+    assert asked == [ns("2026-01-13T03:00")]
+
+
+def test_before_the_first_day_of_the_calendar_there_is_no_position():
+    before = rule("2026-01-01T00:00", NO_EVENTS)
+    assert (before.reason, before.until_ns) == ("session_end", ns("2026-01-12T23:00"))
 
 
 @given(st.integers(-3600, 100_000), st.sampled_from(["regular", "all"]), st.sampled_from([60.0, 4000.0, "waived"]))
