@@ -9,7 +9,7 @@ three answers: what is on its way between them can look like a difference, so a 
 confirms it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -75,8 +75,8 @@ def reconcile(
 
     told = [fill for fill in book.fills if (fill.symbol, fill.account) == (symbol, account)]
     named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
-    short = [entry for entry, update in known if entry is not None and update.filled > entry.booked]
-    guessed, foreign, ambiguous = _attribute(nameless, absent, short)
+    short = [(entry, update.filled - entry.booked) for entry, update in known if entry is not None]
+    guessed, foreign, ambiguous = _attribute(nameless, absent, short, named)
     rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
     fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
 
@@ -124,19 +124,29 @@ def _by_order(
 
 
 def _attribute(
-    nameless: Iterable[Fill], absent: Sequence[WorkingOrder], short: Sequence[WorkingOrder]
+    nameless: Iterable[Fill],
+    absent: Sequence[WorkingOrder],
+    short: Sequence[tuple[WorkingOrder, int]],
+    named: Iterable[Fill],
 ) -> tuple[list[Fill], list[Fill], set[str]]:
     """Give fills of unknown numbers to the orders they can only belong to.
 
     Those are absent, also where an answer is still awaited: that it is not open says as much as any silence. Or they
-    are open, and `short` of fills that the list tells of.
+    are open, and `short` of so many contracts that the list tells of. What is `named` already leaves less room.
 
     Returns:
         the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
         not have filled.
     """
+    room = {entry.client_order_id: entry.open_quantity for entry in absent}
+    room |= {entry.client_order_id: missing for entry, missing in short}
+    for fill in named:
+        if fill.client_order_id in room:
+            room[fill.client_order_id] -= fill.quantity
     candidates = [
-        entry for entry in (*absent, *short) if entry.live and (not entry.server_order_id or entry.asked_price)
+        entry
+        for entry in (*absent, *(entry for entry, _ in short))
+        if entry.live and room[entry.client_order_id] > 0 and (not entry.server_order_id or entry.asked_price)
     ]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
@@ -146,7 +156,7 @@ def _attribute(
     ambiguous: set[str] = set()
     alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # fills of several numbers that could be the same orders'
     for _, fills in sorted(by_number.items(), key=lambda item: (len(item[0]), item[0])):
-        possible = _possible(fills, candidates)
+        possible = _possible(fills, candidates, room)
         if len(possible) == 1:
             candidates.remove(possible[0])
             given += _named(fills, possible[0])
@@ -156,7 +166,7 @@ def _attribute(
             foreign += fills
     for names, groups in alike.items():
         left = [entry for entry in candidates if entry.client_order_id in names]
-        if [entry.open_quantity for entry in left] == [_quantity(fills) for fills in groups]:
+        if [room[entry.client_order_id] for entry in left] == [_quantity(fills) for fills in groups]:
             # All have filled, and entirely; which by which can't be told: numbers rise in the order of sending.
             given += chain.from_iterable(map(_named, groups, left))
         else:
@@ -165,10 +175,10 @@ def _attribute(
     return given, foreign, ambiguous
 
 
-def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder]) -> list[WorkingOrder]:
-    """Which of the candidates may have made all these fills of one number."""
+def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder], room: Mapping[str, int]) -> list[WorkingOrder]:
+    """Which of the candidates may have made all these fills of one number, each with `room` for so many contracts."""
     possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
-    possible = [entry for entry in possible if _quantity(fills) <= entry.open_quantity]
+    possible = [entry for entry in possible if _quantity(fills) <= room[entry.client_order_id]]
     if len(possible) > 1:  # an entry whose stop or target works must have filled
         possible = [entry for entry in possible if entry.released and not entry.booked] or possible
     if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's

@@ -250,14 +250,13 @@ class Reconciler:
 
     def _give_up(self, found: Reconciliation) -> None:
         """The position has what these orders did, whichever it was, and none of them is open any more."""
-        for name in found.ambiguous:
-            entry = self._working.get(name)
-            if entry is None or not entry.live:
-                continue
-            self._warn(
-                "order_given_up",
-                Priority.WARNING,
-                f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
-                {"order": name},
-            )
-            self._news.update(gone(entry, self._market.now_ns))
+        for entry in self._working:
+            name = entry.client_order_id
+            if name in found.ambiguous:
+                self._warn(
+                    "order_given_up",
+                    Priority.WARNING,
+                    f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
+                    {"order": name},
+                )
+                self._news.update(gone(entry, self._market.now_ns))

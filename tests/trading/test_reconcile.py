@@ -215,6 +215,32 @@ def test_an_open_order_that_lacks_a_fill_has_made_it_under_a_number_it_no_longer
     assert target.live
 
 
+@pytest.mark.parametrize(("own", "stray", "named"), [(3, 1, ["own"]), (2, 2, ["own"]), (2, 1, ["own", "stray"])])
+def test_an_order_has_not_made_more_than_its_own_number_leaves_room_for(own, stray, named):
+    """A replaced order that is gone, an execution under the number it is known by, and one under another."""
+    working = WorkingOrders()
+    entry = working.add(order("E", quantity=3))
+    working.sent(entry, 10 * S)
+    working.update(said("E", server="S1", quantity=3, unsolicited=True))
+    working.replace_sent(entry, 11 * S, 101.0)
+    working.lose(entry)
+    found = compare(working, book(fills=[fill("own", "S1", own), fill("stray", "S9", stray)], position=own + stray))
+    assert [f.execution_id for f in found.fills] == named
+    assert [f.execution_id for f in found.foreign_fills] == [name for name in ("own", "stray") if name not in named]
+
+
+@pytest.mark.parametrize(("own", "stray", "named"), [(1, 1, ["own"]), (0, 2, []), (0, 1, ["stray"])])
+def test_an_open_order_has_not_made_more_than_the_list_says(own, stray, named):
+    """It has filled for one contract: what was executed under its number counts first."""
+    working = WorkingOrders()
+    entry = working.add(order("E", quantity=3))
+    working.sent(entry, 10 * S)
+    working.replace_sent(entry, 11 * S, 101.0)
+    told = [fill("own", "S1", own)] * bool(own) + [fill("stray", "S9", stray)]
+    found = compare(working, book([said("E", "partial", "S1", quantity=3, filled=1)], told, position=own + stray))
+    assert [f.execution_id for f in found.fills] == named
+
+
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)
@@ -337,8 +363,8 @@ async def test_orders_that_may_have_filled_are_given_up_also_where_the_position_
     assert "position_drift" not in rig.alert_codes
 
 
-async def test_an_order_that_turns_out_to_have_filled_is_not_given_up(make_rig, monkeypatch):
-    """The second look shows its own execution, beside one that might have been its own after a move."""
+async def test_what_turns_out_to_be_one_orders_own_tells_which_made_the_other(make_rig, monkeypatch):
+    """The second look shows an execution under its number, beside one that might have been its own after a move."""
     rig = make_rig()
     rig.journal.record_intent([order("K1"), order("K2")], rig.ts_ns)
     rig.journal.record_update(said("K1", server="S1", unsolicited=True))
@@ -349,10 +375,11 @@ async def test_an_order_that_turns_out_to_have_filled_is_not_given_up(make_rig, 
     answering(monkeypatch, rig, [stray], 1)
     assert not await rig.executor.reconcile()
     answering(monkeypatch, rig, [stray, fill("y", "S1", ts=rig.ts_ns)], 2)
-    await rig.executor.reconcile()
+    assert await rig.executor.reconcile()
     assert rig.executor.position == 2
-    given_up = [alert.context["order"] for alert in rig.alerts if alert.code == "order_given_up"]
-    assert given_up == ["K2"]
+    made = [(fill.execution_id, fill.client_order_id) for fill in rig.notices.fills]
+    assert sorted(made) == [("x", "K2"), ("y", "K1")]
+    assert "order_given_up" not in rig.alert_codes
 
 
 async def test_while_the_server_is_asked_nobody_asks_again(rig, monkeypatch):
