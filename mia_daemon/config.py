@@ -267,6 +267,7 @@ class SimulatorSettings(Section):
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
     file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
+    reference: bool = True  # a second market, not traded: NQ beside ES, ES beside NQ
     policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
     faults: FaultSettings = FaultSettings()
 
@@ -440,7 +441,7 @@ class Settings(Section):
         if not self.reference.named:
             return self
         if self.feed.source == "simulator":
-            raise ValueError('reference needs feed.source = "dtc" or "scid": the simulator has one market')
+            raise ValueError('reference needs feed.source = "dtc" or "scid": the simulator has one of its own')
         if self.feed.source == "scid" and self.reference.scid_path is None:
             raise ValueError("reference.scid_path is missing: the file Sierra Chart writes for the reference symbol")
         if self.reference.root is None and self.reference.symbol == self.instrument.symbol:

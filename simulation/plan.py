@@ -108,6 +108,7 @@ def _document(seed: int, rng: Random) -> dict[str, Any]:
             "seed": seed,
             "speed": 1.0,
             "events_per_s": rng.choice((6.0, 12.0, 25.0)),
+            "reference": False,  # nobody looks at it
             "new_order_id_on_replace": rng.random() < 0.5,
             "faults": {"seed": seed, **_order_faults(rng), **_line_faults(rng)},
         },

@@ -204,7 +204,7 @@ def test_settings_do_not_change(document):
 @pytest.mark.parametrize(
     ("source", "reference", "said"),
     [
-        ("simulator", {"symbol": "NQZ26_FUT_CME"}, "the simulator has one market"),
+        ("simulator", {"symbol": "NQZ26_FUT_CME"}, "the simulator has one of its own"),
         ("scid", {"symbol": "NQZ26_FUT_CME"}, "reference.scid_path is missing"),
         ("dtc", {"symbol": "ESZ26_FUT_CME"}, "name another"),
         ("dtc", {"symbol": "NQZ26_FUT_CME", "root": "NQ"}, "leave one of them out"),

@@ -36,7 +36,7 @@ from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
-from mia_daemon.products.instruments import instrument
+from mia_daemon.products.instruments import companion, instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.simulator.embedded import EmbeddedSimulator
 from mia_daemon.trading.books import Books
@@ -235,10 +235,16 @@ class Daemon:
             self._rng,
             run.alert,
             symbol=run.instrument.symbol,
-            reference_symbol=settings.reference.symbol,
+            reference_symbol=self._reference_symbol(),
             speed=self._speed,
             on_notice=partial(self._server_says, run, "prices"),
         )
+
+    def _reference_symbol(self) -> str:
+        """Over DTC; "" for none."""
+        if self._simulated and self._settings.simulator.reference:
+            return companion(self._settings.instrument.symbol)
+        return self._settings.reference.symbol
 
     def _broker(self, run: Run, settings: Settings) -> Broker:
         account = settings.instrument.trade_account
@@ -340,7 +346,8 @@ class Daemon:
     def _absent_inputs(self) -> Inputs:
         """What the configured feed never brings."""
         feed = self._settings.feed
-        reference = Inputs(0) if self._settings.reference.named else Inputs.REFERENCE
+        named = self._settings.reference.named or bool(self._reference_symbol())
+        reference = Inputs(0) if named else Inputs.REFERENCE
         trades_only = feed.source == "scid" and feed.depth_directory is None
         return reference | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
 

@@ -47,6 +47,15 @@ _PRODUCTS: dict[str, tuple[float, float, float]] = {
 _SYMBOL = re.compile(r"^(?P<root>M?ES|M?NQ)[FGHJKMNQUVXZ]\d{1,2}(?:[-_.].*)?$")
 
 
+_COMPANIONS = {"ES": "NQ", "NQ": "ES", "MES": "MNQ", "MNQ": "MES"}
+
+
+def companion(symbol: str) -> str:
+    """The contract of the other index, of the same size and month: NQ beside ES. Raises UsageError as `instrument`."""
+    root = instrument(symbol).root
+    return _COMPANIONS[root] + symbol.removeprefix(root)
+
+
 def instrument(symbol: str) -> Instrument:
     """The instrument behind a Sierra Chart symbol.
 

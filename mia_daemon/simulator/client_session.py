@@ -1,6 +1,6 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
@@ -19,7 +19,7 @@ from mia_daemon.dtc.layout import Message
 from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.exchange import Exchange, Output
-from mia_daemon.simulator.market_messages import Dialect, depth_snapshot, dialect, session_date
+from mia_daemon.simulator.market_messages import Dialect, Subscriptions, depth_snapshot, dialect, session_date
 from mia_daemon.simulator.tape import MarketEvent, QuoteEvent
 
 SERVER_NAME = "mia-daemon simulator"
@@ -57,14 +57,13 @@ class ClientSession:
     Attributes:
         out: bytes to be sent, in order; the caller takes them.
         closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
-        market_id, depth_id: the client's SymbolIDs, None while not subscribed.
+        ids: what the client is subscribed to.
     """
 
     def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
-        self.market_id: int | None = None
-        self.depth_id: int | None = None
+        self.ids = Subscriptions()
         self.dialect: Dialect = dialect(0, manners.generation)
         self.logged_on = False
         self._exchange = exchange
@@ -176,21 +175,49 @@ class ClientSession:
 
     # ------------------------------------------------------------------------------------------------------ market data
 
-    def _refusal(self, symbol: str) -> str:
+    def _refusal(self, symbol: str, served: Collection[str]) -> str:
         if not self._manners.serves_market_data:
             return "Market data request not allowed"
-        return "" if symbol == self._exchange.instrument.symbol else f"symbol {symbol} is unknown"
+        return "" if symbol in served else f"symbol {symbol} is unknown"
 
     def _market_data(self, m: dtc.MarketDataRequest) -> None:
+        ids, instruments = self.ids, self._exchange.instruments
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            self.market_id = None if self.market_id == m.SymbolID else self.market_id
+            self.ids = Subscriptions(
+                None if ids.market == m.SymbolID else ids.market,
+                ids.depth,
+                None if ids.reference == m.SymbolID else ids.reference,
+            )
             return
-        if refusal := self._refusal(m.Symbol):
+        if refusal := self._refusal(m.Symbol, instruments):
             self.send(dtc.MarketDataReject(SymbolID=m.SymbolID, RejectText=refusal))
             return
-        self._snapshot(m.SymbolID)
+        traded = m.Symbol == self._exchange.instrument.symbol
+        if traded:
+            self._snapshot(m.SymbolID)
+        else:
+            self._reference_snapshot(m.SymbolID)
         if m.RequestAction != RequestActionEnum.SNAPSHOT:
-            self.market_id = m.SymbolID
+            self.ids = ids._replace(market=m.SymbolID) if traded else ids._replace(reference=m.SymbolID)
+
+    def _reference_snapshot(self, symbol_id: int) -> None:
+        reference, now_ns = self._exchange.reference, self._exchange.now_ns
+        assert reference is not None  # its symbol is served
+        tick, quote = reference.instrument.tick_size, reference.quote
+        self.send(
+            dtc.MarketDataSnapshot(
+                SymbolID=symbol_id,
+                TradingSessionDate=session_date(self._exchange.hours.open_ns),
+                TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
+                BidPrice=dtc.UNSET_F64 if quote is None else quote.bid * tick,
+                BidQuantity=0.0 if quote is None else float(quote.bid_quantity),
+                AskPrice=dtc.UNSET_F64 if quote is None else quote.ask * tick,
+                AskQuantity=0.0 if quote is None else float(quote.ask_quantity),
+                BidAskDateTime=now_ns / NS_PER_S,
+            )
+        )
+        if quote is not None:
+            self.out.append(self.codec.from_binary(self.dialect.quote(symbol_id, quote._replace(ts_ns=now_ns), tick)))
 
     def _snapshot(self, symbol_id: int) -> None:
         exchange = self._exchange
@@ -225,9 +252,10 @@ class ClientSession:
     def _market_depth(self, m: dtc.MarketDepthRequest) -> None:
         """The whole book is sent whatever NumLevels says, so that no level is ever updated unseen."""
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            self.depth_id = None if self.depth_id == m.SymbolID else self.depth_id
+            self.ids = self.ids._replace(depth=None) if self.ids.depth == m.SymbolID else self.ids
             return
-        if refusal := self._refusal(m.Symbol) or ("" if self._exchange.has_depth else "no depth was recorded"):
+        refusal = self._refusal(m.Symbol, (self._exchange.instrument.symbol,))
+        if refusal := refusal or ("" if self._exchange.has_depth else "no depth was recorded"):
             self.send(dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal))
             return
         exchange = self._exchange
@@ -235,11 +263,11 @@ class ClientSession:
         tick = exchange.instrument.tick_size
         self.send(*depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float))
         if m.RequestAction != RequestActionEnum.SNAPSHOT:
-            self.depth_id = m.SymbolID
+            self.ids = self.ids._replace(depth=m.SymbolID)
 
     def _security_definition(self, m: dtc.SecurityDefinitionForSymbolRequest) -> None:
-        instrument = self._exchange.instrument
-        if m.Symbol != instrument.symbol:
+        instrument = self._exchange.instruments.get(m.Symbol)
+        if instrument is None:
             self.send(dtc.SecurityDefinitionReject(RequestID=m.RequestID, RejectText=f"symbol {m.Symbol} is unknown"))
             return
         self.send(
@@ -281,4 +309,4 @@ class ClientSession:
             self._spoken_ns = now_ns
 
     def takes_market(self, events: list[MarketEvent]) -> bool:
-        return bool(events) and self.logged_on and (self.market_id is not None or self.depth_id is not None)
+        return bool(events) and self.logged_on and self.ids != Subscriptions()

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from mia_daemon.config import SimulatorSettings
 from mia_daemon.dtc.layout import Message
 from mia_daemon.errors import StartError
-from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.instruments import Instrument, companion
+from mia_daemon.products.instruments import instrument as instrument_of
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Regime
 from mia_daemon.simulator import hours
@@ -22,6 +23,7 @@ from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.played_market import PlayedMarket, Recording
+from mia_daemon.simulator.reference_market import ReferenceMarket
 from mia_daemon.simulator.state import Saved, StateStore
 from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
 
@@ -69,6 +71,8 @@ class Exchange:
         begin_ns: a seeded market begins at this time, or later where it was later before.
 
     Attributes:
+        reference: a second market, which only shows prices; None where there is none.
+        instruments: those with prices here, by symbol.
         lease_ns: exchange time never passes it before a later one is saved: a killed simulator comes back at the
             lease, so its time never runs backwards.
 
@@ -104,6 +108,9 @@ class Exchange:
         if saved is not None:
             self._restore(saved)
         self.market = self._seeded(saved, today, begin_ns) if recording is None else self._played(saved, recording)
+        self.reference = self._reference(saved) if recording is None and settings.reference else None
+        quoted = (instrument,) if self.reference is None else (instrument, self.reference.instrument)
+        self.instruments = {each.symbol: each for each in quoted}
         self.lease_ns = self.engine.now_ns
         self._save()
 
@@ -144,6 +151,15 @@ class Exchange:
     def _played(self, saved: Saved | None, recording: Recording) -> PlayedMarket:
         start_ns = None if saved is None else saved.facts["lease_ns"]
         return PlayedMarket(self.engine, self.hours, recording, self.instrument.tick_size, start_ns)
+
+    def _reference(self, saved: Saved | None) -> ReferenceMarket:
+        state = None if saved is None else saved.facts.get("reference")
+        seed = f"{self._settings.seed}/{self._run}/reference"
+        other = instrument_of(companion(self.instrument.symbol))
+        reference = ReferenceMarket(other, self.instrument.tick_size, seed, state)
+        bid, _, ask, _ = self.market.touch()
+        reference.begin(self.now_ns, bid, ask)
+        return reference
 
     @property
     def now_ns(self) -> int:
@@ -210,7 +226,7 @@ class Exchange:
                 self.desk.new_day()
                 dropped += known - {order.order_id for order in self.desk.orders.values()}
         self._dropped += dropped
-        return Output(answers, news, market)
+        return Output(answers, news, market if self.reference is None else self.reference.follow(market))
 
     def commit(self) -> None:
         """Save what has happened since the last time; clients may be told of it then.
@@ -234,6 +250,7 @@ class Exchange:
                 "last_price": engine.last_price,
                 "market": self._name,
                 "regime": self.market.regime,
+                "reference": None if self.reference is None else self.reference.state,
                 "lease_ns": self.lease_ns,
             },
             [order for order in engine.changed.values() if order.order_id not in gone],

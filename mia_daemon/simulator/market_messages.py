@@ -18,7 +18,7 @@ from mia_daemon.dtc.enums import (
 )
 from mia_daemon.dtc.layout import Message
 from mia_daemon.simulator.order_book import BUY, SELL
-from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, SessionEvent, TradeEvent
+from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, Reference, SessionEvent, TradeEvent
 
 _BID, _ASK = int(AtBidOrAskEnum.AT_BID), int(AtBidOrAskEnum.AT_ASK)
 _AT = (0, _ASK, _BID)  # by the aggressor's side: 0 unknown, +1, -1
@@ -123,17 +123,27 @@ def dialect(integer_1: int, generation: int) -> Dialect:
     )
 
 
-def market_stream(
-    events: list[MarketEvent], speech: Dialect, market_id: int | None, depth_id: int | None, tick: float
-) -> bytes:
-    """Everything that a client subscribed under these SymbolIDs is to be told; None: not subscribed."""
+class Subscriptions(NamedTuple):
+    """A client's SymbolIDs; None where it is not subscribed."""
+
+    market: int | None = None
+    depth: int | None = None
+    reference: int | None = None  # trades and quotes of the second market
+
+
+def market_stream(events: list[MarketEvent], speech: Dialect, ids: Subscriptions, tick: float) -> bytes:
+    """Everything that a client with these subscriptions is to be told; both markets have the same tick size."""
     trade, quote, depth, _ = speech
+    market_id, depth_id, reference_id = ids
     out: list[bytes] = []
     for event in events:
         kind = type(event)
         if kind is DepthEvent:
             if depth_id is not None:
                 out.append(depth(depth_id, event, tick))  # type: ignore[arg-type]  # mypy can't follow `kind`
+        elif isinstance(event, Reference):
+            if reference_id is not None:
+                out.append(market_stream([event.event], speech, Subscriptions(reference_id), tick))
         elif market_id is None:
             continue
         elif kind is QuoteEvent:

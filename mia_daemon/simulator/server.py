@@ -20,7 +20,7 @@ from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import ClientSession, Manners
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
-from mia_daemon.simulator.market_messages import Dialect, market_stream
+from mia_daemon.simulator.market_messages import Dialect, Subscriptions, market_stream
 from mia_daemon.simulator.market_recorder import MarketFiles, MarketRecorder
 
 MAX_BUFFER = 8 << 20
@@ -206,7 +206,7 @@ class SimulatorServer:
         if self._recorder is not None and output.market:
             self._recorder.take(output.market)
         news: dict[Codec, bytes] = {}
-        streams: dict[tuple[Codec, Dialect, int | None, int | None], bytes] = {}
+        streams: dict[tuple[Codec, Dialect, Subscriptions], bytes] = {}
         for connection in self._connections:
             session = connection.session
             if not session.logged_on or session.closing:
@@ -217,7 +217,7 @@ class SimulatorServer:
                     news[codec] = b"".join(map(codec.encode, output.news))
                 session.out.append(news[codec])
             if session.takes_market(output.market):
-                key = (codec, session.dialect, session.market_id, session.depth_id)
+                key = (codec, session.dialect, session.ids)
                 if key not in streams:
                     stream = market_stream(output.market, *key[1:], self.exchange.instrument.tick_size)
                     streams[key] = codec.from_binary(stream)

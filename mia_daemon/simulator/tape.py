@@ -37,4 +37,10 @@ class SessionEvent(NamedTuple):
     ts_ns: int
 
 
-MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent
+class Reference(NamedTuple):
+    """What the second market shows, which is not traded."""
+
+    event: TradeEvent | QuoteEvent
+
+
+MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent | Reference

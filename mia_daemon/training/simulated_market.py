@@ -21,7 +21,7 @@ from mia_daemon.records import EventArray, FeatureWindow
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import Market
-from mia_daemon.simulator.market_messages import depth_snapshot, dialect, market_stream
+from mia_daemon.simulator.market_messages import Subscriptions, depth_snapshot, dialect, market_stream
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.training.labels import Recording
 
@@ -108,7 +108,7 @@ def _events(
                 yield segment
         if market.now_ns >= end_ns:
             return
-        data = market_stream(market.advance(market.now_ns + _CHUNK_NS), _SPEECH, 1, 1, tick)
+        data = market_stream(market.advance(market.now_ns + _CHUNK_NS), _SPEECH, Subscriptions(1, 1), tick)
 
 
 def _touch(parts: Sequence[EventArray]) -> tuple[float, ...]:

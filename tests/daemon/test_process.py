@@ -9,13 +9,17 @@ import socket
 import sqlite3
 import stat
 import time
+import zlib
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from daemon_process import PROJECT, daemons_in, status_of, until
+
+from mia_daemon.features import catalogue
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -210,6 +214,18 @@ def test_a_clean_session_raises_no_alarm(session):
     assert journal(var, "SELECT how FROM runs") == [("time is up",)]
 
 
+def test_all_350_features_are_fed(session):
+    """The simulator has depth and a second market too: nothing stays at its neutral value for want of an input."""
+    var, _ = session
+    vectors = [np.frombuffer(zlib.decompress(data), "<f4") for (data,) in journal(var, "SELECT vector FROM features")]
+    moves = np.ptp(np.array(vectors), axis=0) > 0
+    needs = {name: catalogue.index(name) for name in catalogue.neutral_without(catalogue.Inputs.REFERENCE)}
+    assert len(needs) == 10
+    assert [name for name, at in needs.items() if not moves[at]] == []
+    assert not log_of(var, "inputs_missing")
+    assert "inputs_missing" not in {line["code"] for line in log_of(var, "alert")}
+
+
 def test_the_log_says_what_ran(session):
     (started,) = log_of(session[0], "run_started")
     assert started["bundle"].startswith("baseline")
@@ -355,11 +371,11 @@ def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons
     feed = {"source": "dtc", "max_event_age_s": 0}
     _, port = daemons.simulator(daemons.config("exchange.toml", **tables(EAGER)), tmp_path / "exchange")
     config = daemons.config(
-        **tables(EAGER, feed=feed, dtc={"port": port}, instrument={"symbol": "NQZ26_FUT_CME"}, broker={"kind": "paper"})
+        **tables(EAGER, feed=feed, dtc={"port": port}, instrument={"symbol": "NQH27_FUT_CME"}, broker={"kind": "paper"})
     )
     ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
     assert ended.status == 1
-    assert "NQZ26_FUT_CME" in ended.sentence
+    assert "NQH27_FUT_CME" in ended.sentence
     assert 'feed.source = "scid"' in ended.sentence
     assert "Traceback" not in ended.out
 
