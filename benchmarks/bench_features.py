@@ -1,10 +1,12 @@
 """The 350: bulk rate, a single event, a decision; what each family costs; pandas and TA-Lib beside them. About 30 s.
 
-python -m benchmarks.bench_features [FILE.scid]
+python -m benchmarks.bench_features [FILE.scid] [--peers PYTHON]
 """
 
+import argparse
 import inspect
-import sys
+import subprocess
+import tempfile
 import time
 from datetime import date
 from pathlib import Path
@@ -280,19 +282,33 @@ def closing(state: Any, m: Any, seconds: int) -> float:
     return (time.perf_counter() - start) / (seconds / 60) * 1e9
 
 
+def beside_peers(python: Path, events: EventArray) -> None:
+    """What an interpreter with other trading software makes of the same trades."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "trades.npy"
+        np.save(path, events)
+        subprocess.run([python, Path(__file__).with_name("peers.py"), path], check=True)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE.scid")
+    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="an interpreter with hftbacktest, nautilus_trader")
+    options = parser.parse_args()
     cache.prepare(print, time.perf_counter)
     start = time.perf_counter()
     million = trades(1_000_000, 40.0)
     bulk("1M trades, 40/s, 5 s decisions", million)
     bulk("the same, no decisions", million, NEVER_S)
-    if len(sys.argv) > 1:
-        bulk(Path(sys.argv[1]).name, scid(Path(sys.argv[1])))
+    if options.file is not None:
+        bulk(options.file.name, scid(options.file))
     single("one event", million[:20_000], NEVER_S)
     single("one event and its decision", million[:20_000], 1e-9)
     families(million[:200_000])
     beside_pandas(million[:400_000])
     beside_talib()
+    if options.peers is not None:
+        beside_peers(options.peers, million)
     print(f"{time.perf_counter() - start:.0f} s")
 
 
