@@ -213,16 +213,15 @@ class Daemon:
     def _feed(self, run: Run, settings: Settings) -> Feed:
         if settings.feed.source == "scid":
             path = settings.feed.scid_file(run.instrument.symbol)
-            # The day of the file: its time may be another, and before the first trade of a day it is the day before.
-            day = run.calendar.row_of(newest_scid_ns(path) or self._clock.now_ns())
-            resumed = self._keeper.resumed
+            since_ns, reference_since_ns = self._unread_since(run, path)
             return ScidFeed(
                 path,
                 self._clock,
                 run.alert,
-                since_ns=int(run.calendar.rows[max(day, 0), 0]) if resumed is None else resumed.heard_ns + NS_PER_US,
+                since_ns=since_ns,
                 depth_directory=settings.feed.depth_directory,
                 reference_path=settings.reference.scid_file,
+                reference_since_ns=reference_since_ns,
                 batch_events=settings.feed.batch_events,
                 price_multiplier=settings.feed.price_multiplier,
                 inotify=settings.feed.watch == "auto",
@@ -239,6 +238,15 @@ class Daemon:
             speed=self._speed,
             on_notice=partial(self._server_says, run, "prices"),
         )
+
+    def _unread_since(self, run: Run, scid: Path) -> tuple[int, int | None]:
+        """Where reading begins, of the traded symbol and, if that is another time, of the reference."""
+        if (resumed := self._keeper.resumed) is not None:
+            heard_ns = resumed.reference_heard_ns
+            return resumed.heard_ns + NS_PER_US, heard_ns + NS_PER_US if heard_ns else None
+        # The day of the file: its time may be another, and before the first trade of a day it is the day before.
+        day = run.calendar.row_of(newest_scid_ns(scid) or self._clock.now_ns())
+        return int(run.calendar.rows[max(day, 0), 0]), None
 
     def _reference_symbol(self) -> str:
         """Over DTC; "" for none."""

@@ -32,7 +32,16 @@ from mia_daemon.features.kernels.engine import (
     CLOCK0,
     M0,
 )
-from mia_daemon.features.kernels.market import CAL_CLOSE, CAL_OPEN, M_GAP_SEEN, M_ORIGIN, M_SEEN, M_SOURCE, Ints
+from mia_daemon.features.kernels.market import (
+    CAL_CLOSE,
+    CAL_OPEN,
+    M_GAP_SEEN,
+    M_ORIGIN,
+    M_REF_SEEN,
+    M_SEEN,
+    M_SOURCE,
+    Ints,
+)
 from mia_daemon.features.state_file import Owner, State
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
@@ -127,10 +136,20 @@ class FeaturePipeline:
         """All there is to know as of the last event; a copy."""
         row = int(self._clock[C_ROW])
         day = self._calendar[row].copy() if row >= 0 else np.zeros(6, np.int64)
+        return State(
+            self._owner(),
+            self._clock.copy(),
+            day,
+            self._state[:CLOCK0].copy(),
+            self.newest_ns,
+            self._heard_ns(M_SEEN),
+            reference_heard_ns=self._heard_ns(M_REF_SEEN),
+        )
+
+    def _heard_ns(self, place: int) -> int:
+        """When, to the microsecond; 0 for never."""
         market = self._state[M0:]
-        heard_us = round((market[M_ORIGIN] + market[M_SEEN]) * 1e6) if market[M_SEEN] >= 0.0 else 0
-        families = self._state[:CLOCK0].copy()
-        return State(self._owner(), self._clock.copy(), day, families, self.newest_ns, 1000 * heard_us)
+        return 1000 * round((market[M_ORIGIN] + market[place]) * 1e6) if market[place] >= 0.0 else 0
 
     def resume(self, state: State) -> None:
         """Go on from `state`, with this pipeline's interval, warm-up and macro events; counters begin anew.

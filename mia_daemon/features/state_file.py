@@ -55,6 +55,7 @@ class State:
         newest_ns: event time of the newest event, a TIMER included.
         heard_ns: of the newest of the traded symbol that the feed brought, to the microsecond; a feed that can is to go
             on after it.
+        reference_heard_ns: the same of the reference symbol; 0 where none was heard.
         max_gap_s: trading time that may be missing between this state and the first event after it; None where the feed
             delivers what happened meanwhile.
         regime: as of a decision up to then; None where nobody asked for it.
@@ -68,6 +69,7 @@ class State:
     heard_ns: int
     max_gap_s: float | None = None
     regime: RegimeState | None = None
+    reference_heard_ns: int = 0
 
 
 def write(path: Path, state: State) -> None:
@@ -88,6 +90,7 @@ def write(path: Path, state: State) -> None:
         "heard_ns": state.heard_ns,
         "max_gap_s": state.max_gap_s,
         "regime": state.regime,
+        "reference_heard_ns": state.reference_heard_ns,
         "sha256": digest.hexdigest(),
     }
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -134,6 +137,7 @@ def read(path: Path) -> State:
             facts["heard_ns"],
             facts["max_gap_s"],
             _regime(facts.get("regime")),
+            facts.get("reference_heard_ns", 0),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StateRefused(f"the features' state {path} is damaged ({error}): they warm up from nothing") from error

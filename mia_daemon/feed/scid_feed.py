@@ -43,6 +43,7 @@ class ScidFeed:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
         reference_path: the reference symbol's `.scid`. It is no sign of life of the market, its changes make no GAP;
             one that is missing or damaged is an alert and holds up nothing.
+        reference_since_ns: where its reading begins, if that is another time.
         depth_directory: Sierra Chart's MarketDepthData folder, with one file per day.
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
@@ -60,6 +61,7 @@ class ScidFeed:
         since_ns: int | None = None,
         depth_directory: Path | None = None,
         reference_path: Path | None = None,
+        reference_since_ns: int | None = None,
         batch_events: int = 4096,
         timer_interval_s: float = 1.0,
         price_multiplier: float = 1.0,
@@ -74,7 +76,8 @@ class ScidFeed:
         self._trades = Tail(path, SCID, since_us)
         self._depth = None if depth_directory is None else DepthTail(depth_directory, path.stem, since_us)
         self._merge = TimeMerge()
-        self._reference = None if reference_path is None else Tail(reference_path, SCID, since_us)
+        reference_us = since_us if reference_since_ns is None else to_us(reference_since_ns)
+        self._reference = None if reference_path is None else Tail(reference_path, SCID, reference_us)
         self._beside = TimeMerge()  # what left `_merge`, and the reference
         self._in_snapshot = False
         self._silence = SilenceTimer(timer_interval_s)

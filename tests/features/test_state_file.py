@@ -201,8 +201,10 @@ def test_timers_are_not_what_the_feed_brought():
     heard = int(traded["ts_ns"][traded["kind"] != EventKind.TIMER][-1])
     made.push(np.concatenate([EVENTS[:1200], timer]), 0)
     state = made.state()
+    reference = int(EVENTS[:1200]["ts_ns"][EVENTS["symbol"][:1200] == 1][-1])
     assert state.newest_ns == timer["ts_ns"][0]
     assert state.heard_ns == (heard + 500) // 1000 * 1000
+    assert state.reference_heard_ns == (reference + 500) // 1000 * 1000
 
 
 # --------------------------------------------------------------------------------------------------------------- damage

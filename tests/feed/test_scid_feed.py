@@ -345,6 +345,18 @@ def test_the_reference_comes_in_between_by_time_and_behind_at_equal_times(tmp_pa
         writer.close()
 
 
+def test_of_the_reference_only_what_was_not_read_before_is_read(tmp_path, clock, alerts):
+    new_file(tmp_path / "x.scid", sf.SCID, trades(1, 3, 5)).close()
+    new_file(tmp_path / "y.scid", sf.SCID, trades(0, 2, 4, 6, price=200.0)).close()
+    feed = ScidFeed(
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid",
+        reference_since_ns=NOON + 1000,
+    )  # fmt: skip
+    events = feed.poll()
+    assert [s for s, symbol in zip(offsets(events), events["symbol"], strict=True) if symbol] == [2, 4, 6]
+    feed.close()
+
+
 @pytest.mark.parametrize("batch_events", [1, 3, 7, 4096])
 def test_with_a_reference_the_day_so_far_is_in_order_however_it_is_cut(tmp_path, clock, alerts, batch_events):
     writers = [
