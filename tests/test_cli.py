@@ -91,7 +91,8 @@ def test_no_ports(text):
         (["--mode", "paper", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["simulator", "--port", "70000"], "'70000' is no port"),
         (["replay"], "required: file"),
-        (["status", "now"], "unrecognized arguments: now"),
+        (["status", "now"], "unrecognized arguments: now; `mia-daemon status --help`"),
+        (["scid", "to-parquet", "a.scid", "b.parquet"], "arguments: b.parquet; `mia-daemon scid to-parquet --help`"),
     ],
 )
 def test_wrong_words_are_one_sentence_with_what_to_do(refused, words, says):

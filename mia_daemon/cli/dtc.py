@@ -7,7 +7,11 @@ from typing import Any, cast
 
 from mia_daemon.cli.options import say
 
-_ENCODINGS = {"binary": "binary", "vls": "binary_vls", "json": "json", "json-compact": "json_compact"}
+_ENCODINGS = {
+    **{name: name for name in ("binary", "binary_vls", "json", "json_compact")},  # as dtc.encoding has them
+    "vls": "binary_vls",
+    "json-compact": "json_compact",
+}
 _PIECE = 1 << 16
 
 

@@ -198,5 +198,9 @@ def _secured(dtc: DtcSettings, connection: socket.socket) -> str:
 
 
 def unfit(findings: list[Finding]) -> Iterator[str]:
-    """The texts of what is not fit."""
-    return (f"{finding.subject}: {finding.text}" for finding in findings if not finding.fit)
+    """The texts of what is not fit, each once: prices and orders may lack the same server."""
+    subjects: dict[str, list[str]] = {}
+    for finding in findings:
+        if not finding.fit:
+            subjects.setdefault(finding.text, []).append(finding.subject)
+    return (f"{', '.join(who)}: {text}" for text, who in subjects.items())

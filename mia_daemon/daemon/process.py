@@ -347,6 +347,9 @@ class Daemon:
         run.log.info("ready", seconds=round(seconds, 3), position=books.executor.position)
         who = f"uid {os.getuid()} pid {os.getpid()}"  # every order of the run is this operator's
         run.journal.record_command(self._clock.now_ns(), "start", who, f"{self._mode.value}, run {books.run_id}")
+        for latch in books.risk.latches:
+            run.log.warning("latched", code=latch.code.value, text=latch.text)
+            self._console.say(f"still latched: {latch.text}")
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(self._absent_inputs())
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")

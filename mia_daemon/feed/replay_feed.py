@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.clock import Clock
-from mia_daemon.errors import UsageError
+from mia_daemon.errors import FileFormatError, UsageError
 from mia_daemon.feed.base import Batch, BatchQueue
 from mia_daemon.feed.recorder import is_recording, read_recording
 from mia_daemon.feed.sierra_files import (
@@ -61,6 +61,8 @@ class ReplayFeed:
             if reference_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own reference: leave {reference_path} out")
             self._source = _Recording(path)
+        elif path.is_dir():
+            raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
         else:
             self._source = files = _SierraFiles(path, depth_path, symbol, price_multiplier)
             if reference_path is not None:

@@ -48,7 +48,10 @@ class StateStore:
             directory.mkdir(parents=True, exist_ok=True)
             self._record_fd = os.open(self._record_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
-            raise StartError(f"{directory} can't be used for the simulator's state: {error.strerror}") from error
+            raise StartError(
+                f"{directory} can't be used for the simulator's state: {error.strerror}; "
+                "name another directory with --state"
+            ) from error
         try:
             self._db = self._open(symbol)
             self._seq = self._mend_record()
@@ -67,7 +70,7 @@ class StateStore:
             db.executescript(_TABLES)
         except sqlite3.OperationalError as error:
             reason = "another simulator uses it" if "locked" in str(error) else str(error)
-            raise StartError(f"{self._path} can't be opened: {reason}; name another state directory") from error
+            raise StartError(f"{self._path} can't be opened: {reason}; name another directory with --state") from error
         except sqlite3.DatabaseError as error:
             raise StartError(f"{self._path} is damaged ({error}): move it away to start afresh") from error
         identity = {"layout": LAYOUT, "symbol": symbol}
@@ -91,8 +94,8 @@ class StateStore:
         """Cut a torn last line, add the lines a kill kept out; the number of the last line."""
         content = self._record_path.read_bytes()
         whole = content.rfind(b"\n") + 1
+        last = self._last_number(content[content.rfind(b"\n", 0, whole - 1) + 1 : whole]) if whole else 0
         os.ftruncate(self._record_fd, whole)
-        last = json.loads(content[content.rfind(b"\n", 0, whole - 1) + 1 : whole])["seq"] if whole else 0
         rows = self._db.execute("SELECT seq, line FROM record WHERE seq > ? ORDER BY seq", (last,)).fetchall()
         self._append(line for _, line in rows)
         return int(rows[-1][0]) if rows else int(last)
@@ -165,6 +168,12 @@ class StateStore:
                 self._db.execute("ROLLBACK")
             raise JournalError(f"the simulator's state can't be saved in {self._path}: {error}") from error
         self._seq += len(lines)
+
+    def _last_number(self, line: bytes) -> int:
+        try:
+            return int(json.loads(line)["seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StartError(f"{self._record_path} is damaged at its end: move it away to begin a new one") from error
 
     def _append(self, lines: Iterable[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)

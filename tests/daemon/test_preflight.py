@@ -118,6 +118,7 @@ def test_a_server_that_is_not_there(look, listening):
     assert not found["orders"].fit
     assert f"127.0.0.1:{free['port']} (Connection refused)" in found["feed"].text
     assert "Enable DTC Protocol Server" in found["feed"].text
+    assert list(unfit(list(found.values()))) == [f"feed, orders: {found['feed'].text}"]
 
 
 def test_a_file_to_read_prices_from(look, tmp_path):

@@ -344,6 +344,8 @@ def test_operators_are_heard(paper, tell, var):
     daemon = paper()
     still = status_when(var, lambda status: status["reconciled"] and status["decisions"] > 5, "decisions")
     assert (still["state"], still["latches"], still["orders"]) == ("halted", ["halted"], 0)
+    (told,) = [line for line in daemon.out.read_text().splitlines() if line.startswith("still latched: ")]
+    assert told.endswith("no new positions until `mia-daemon resume`")
     assert tell("resume").status == 0
     status_when(var, lambda status: status["state"] == "active" and status["fills"], "trading goes on")
     assert tell("flatten").status == 0

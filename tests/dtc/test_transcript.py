@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.cli import main
-from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON, VLS
+from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON, JSON_COMPACT, VLS
 from mia_daemon.dtc.messages import (
     MESSAGES,
     UNSET_F64,
@@ -27,7 +27,6 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.dtc.transcript import MAX_LINE_BYTES, Decoder, from_line, to_line
 from mia_daemon.errors import ProtocolError
 
-OPTION = {"binary": "binary", "binary_vls": "vls", "json": "json", "json_compact": "json-compact"}
 EVERY = pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
 TRADE = MarketDataUpdateTrade(SymbolID=1, AtBidOrAsk=2, Price=6000.25, Volume=3.0, DateTime=1.5)
 SESSION = [LogonRequest(ClientName="mia"), Heartbeat(), TRADE, OrderUpdate(ClientOrderID="é", Price1=5.0)]
@@ -37,9 +36,9 @@ SESSION = [LogonRequest(ClientName="mia"), Heartbeat(), TRADE, OrderUpdate(Clien
 def run(monkeypatch, capsysbinary):
     """Runs a command on these bytes; its status, output and last words."""
 
-    def run(action, data, codec=BINARY):
+    def run(action, data, codec=BINARY, option=None):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        status = main(["dtc", action, "--encoding", OPTION[codec.name]])
+        status = main(["dtc", action, "--encoding", option or codec.name])
         out, err = capsysbinary.readouterr()
         return status, out, err.decode()
 
@@ -211,6 +210,11 @@ def test_text_longer_than_its_fixed_field_fits_other_encodings(run):
     line = to_line(GeneralLogMessage(MessageText="x" * 500), VLS).encode()
     assert VLS.decode(run("encode", line, VLS)[1]).MessageText == "x" * 500
     assert BINARY.decode(run("encode", line)[1]).MessageText == "x" * 127
+
+
+@pytest.mark.parametrize(("option", "codec"), [("vls", VLS), ("json-compact", JSON_COMPACT)])
+def test_an_encoding_has_a_shorter_name_too(run, option, codec):
+    assert run("encode", to_line(TRADE, BINARY).encode(), option=option)[1] == codec.encode(TRADE)
 
 
 def test_an_action_is_asked_for(capsys):

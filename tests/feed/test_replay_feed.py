@@ -105,6 +105,11 @@ def test_recording_replays_bit_for_bit(tmp_path, mnq_scid):
         assert joined(ReplayFeed(path, WallClock())).tobytes() == events.tobytes()
 
 
+def test_a_directory_without_a_recording_is_refused(tmp_path):
+    with pytest.raises(FileFormatError, match=f"^{tmp_path} holds no recording: name one of var/recordings"):
+        ReplayFeed(tmp_path, WallClock())
+
+
 def test_recording_with_a_depth_file_is_refused(tmp_path):
     recorder = Recorder(tmp_path, "ESZ26", 0, print)
     recorder.close()

@@ -103,6 +103,15 @@ def test_lines_a_kill_kept_from_the_record_are_added(store, tmp_path):
     assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("last", [b"\xff\xfe\n", b"{}\n", b"[]\n", b"no JSON\n", b"\n"])
+def test_a_record_that_is_none_is_refused_and_left_alone(tmp_path, last):
+    content = b'{"seq": 1}\n' + last + b"torn"
+    (tmp_path / "orders.jsonl").write_bytes(content)
+    with pytest.raises(StartError, match=r"orders\.jsonl is damaged at its end: move it away"):
+        StateStore(tmp_path, SYMBOL)
+    assert (tmp_path / "orders.jsonl").read_bytes() == content
+
+
 def test_a_change_is_saved_whole_or_not_at_all(store, tmp_path):
     fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2)
     store.save(FACTS, fills=[fill])
