@@ -134,7 +134,7 @@ class RiskCode(StrEnum):
     DRAWDOWN = (
         "drawdown",
         "drawdown from peak equity reached max_drawdown_share (P10)",
-        "risk/test_risk_controller.py::test_without_any_drawdown_a_limit_of_nothing_does_not_latch",
+        "trading/test_breakers.py::test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted",
     )
     CONSECUTIVE_LOSSES = (
         "consecutive_losses",

@@ -40,6 +40,7 @@ class RiskController:
         max_inference_ms: of a prediction.
         latches: those an earlier run left set.
         consecutive_losses: of an earlier run.
+        consecutive_rejects: the same of entries that the server refused.
         executions: entries that earlier runs have sent since a person last looked.
         messages_today: what earlier runs have sent on this trading day.
     """
@@ -54,6 +55,7 @@ class RiskController:
         max_inference_ms: float = 250.0,
         latches: Iterable[Latch] = (),
         consecutive_losses: int = 0,
+        consecutive_rejects: int = 0,
         executions: int = 0,
         messages_today: int = 0,
     ) -> None:
@@ -75,7 +77,7 @@ class RiskController:
         self._max_inference_ms = max_inference_ms
         self._latches = {latch.code: latch for latch in latches}
         self._losses = consecutive_losses
-        self._rejects = 0
+        self._rejects = consecutive_rejects
         self._executions = executions
         self._loss_allowed = 0.0  # by an operator's override, on top of the limit, for the rest of the day
 

@@ -63,6 +63,7 @@ def open_books(
         max_inference_ms=settings.model.max_inference_ms,
         latches=left.latches if left else (),
         consecutive_losses=left.consecutive_losses if left else 0,
+        consecutive_rejects=left.consecutive_rejects if left else 0,
         executions=journal.executions_since_rearm() if left else 0,
         messages_today=journal.messages_since(day_start_ns) if left else 0,
     )

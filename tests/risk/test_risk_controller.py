@@ -368,6 +368,11 @@ def test_a_streak_of_losses_goes_on_after_a_restart():
     assert len(risk.on_trade(lost(-1.0))) == 1
 
 
+def test_a_streak_of_rejects_goes_on_after_a_restart():
+    risk = RiskController(LIMITS, ES, "Sim1", consecutive_rejects=1)
+    assert len(risk.on_reject(NOW, "no margin")) == 1
+
+
 def test_rejects_in_a_row_pause_entries():
     risk = controller()
     assert risk.on_reject(NOW, "no margin") == []

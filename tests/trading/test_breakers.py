@@ -112,6 +112,30 @@ async def test_a_loss_that_leaves_the_account_flat_is_latched_too(open_rig):
     assert enter(again).allowed
 
 
+async def test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted(open_rig):
+    """A gain first: what was won and lost again is a drawdown, though the account has lost nothing."""
+    rig = await open_rig(max_drawdown_share=0.002)
+    enter(rig)
+    rig.play((10, 106.25), (10, 106.25))  # the target
+    won = rig.executor.facts()
+    assert (won.realized_today, won.drawdown) == (pytest.approx(298.0), pytest.approx(0.0, abs=1e-4))
+    rig.play((10 * SECOND, 100.0))
+    enter(rig)
+    rig.play((1, 96.25), (1, 96.25))  # the stop
+    assert rig.executor.facts().realized_today > 0.0
+    assert set_codes(rig) == [RiskCode.DRAWDOWN]
+    again = await open_rig(max_drawdown_share=0.002)
+    again.play((2 * SECOND, 100.0))
+    assert enter(again).code is RiskCode.DRAWDOWN
+    assert again.executor.resume("uid 7") == ()
+    assert again.executor.still_exceeded(RiskCode.DRAWDOWN)
+    assert again.executor.resume("uid 7", RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
+    assert again.executor.facts().drawdown == 0.0
+    await again.executor.reconcile()
+    again.play((2 * SECOND, 100.0))
+    assert enter(again).allowed
+
+
 # A position that nobody ordered.
 
 

@@ -250,6 +250,11 @@ class Server:
 
     def __init__(self, quantity):
         self.quantity, self.filled, self.alive, self.executions = quantity, 0, True, []
+        self.price, self.number = 100.0, 1  # a replace gives it another number
+
+    @property
+    def name(self):
+        return f"S{self.number}"
 
     def says(self):
         if self.filled == self.quantity:
@@ -271,19 +276,21 @@ class OrderMachine(RuleBasedStateMachine):
         self.ts = 1
         self.messages = []
 
-    def tell(self, status):
+    def tell(self, status, name="r-1E"):
         self.ts += 1
-        self.messages.append(update("r-1E", status, ts=self.ts, filled=self.server.filled, quantity=5, price=100.0))
+        facts = {"filled": self.server.filled, "quantity": 5, "price": self.server.price, "server": self.server.name}
+        self.messages.append(update(name, status, ts=self.ts, **facts))
 
     @precondition(lambda self: self.server.alive and self.server.filled < 5)
-    @rule(quantity=st.integers(1, 5))
-    def executes(self, quantity):
+    @rule(quantity=st.integers(1, 5), name=st.sampled_from(["r-1E", ""]))
+    def executes(self, quantity, name):
+        """What is told of it may leave our own identifier out."""
         quantity = min(quantity, 5 - self.server.filled)
         self.server.filled += quantity
-        name = f"x{len(self.server.executions)}"
-        self.server.executions.append((name, quantity))
-        self.messages.append(fill("r-1E", quantity, name))
-        self.tell(self.server.says())
+        execution = f"x{len(self.server.executions)}"
+        self.server.executions.append((execution, quantity))
+        self.messages.append(fill(name, quantity, execution, server=self.server.name))
+        self.tell(self.server.says(), name)
 
     @precondition(lambda self: self.server.alive and self.server.filled < 5)
     @rule()
@@ -294,6 +301,27 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(status=st.sampled_from(["cancel_rejected", "replace_rejected"]))
     def refuses_a_request(self, status):
         self.tell(status)
+
+    @precondition(lambda self: self.entry.live)
+    @rule(price=st.sampled_from([99.0, 101.0, 102.5]), renumbers=st.booleans())
+    def is_asked_for_another_price(self, price, renumbers):
+        """A replace that comes after the end of the order is refused."""
+        self.ts += 1
+        self.book.replace_sent(self.entry, self.ts, price)
+        if not self.server.alive or self.server.filled == 5:
+            self.tell("replace_rejected")
+            return
+        self.server.price, self.server.number = price, self.server.number + renumbers
+        self.tell("replaced")
+
+    @rule(quantity=st.integers(1, 9), name=st.sampled_from(["", "another-1E"]))
+    def somebody_else_trades(self, quantity, name):
+        """On the same account; it is none of ours, whatever number it has."""
+        before = (self.entry.state, self.entry.booked, self.entry.reported, len(self.book))
+        self.ts += 1
+        assert self.book.fill(fill(name, quantity, f"theirs{self.ts}", server="X1")) is None
+        assert self.book.update(update(name, "working", server="X1", ts=self.ts, quantity=quantity)) is None
+        assert (self.entry.state, self.entry.booked, self.entry.reported, len(self.book)) == before
 
     @rule()
     def link_breaks(self):
@@ -314,18 +342,21 @@ class OrderMachine(RuleBasedStateMachine):
     @rule()
     def answers_a_query(self):
         """Fills first, then the list: after that nothing is unknown and everything is as the server has it."""
-        for name, quantity in self.server.executions:
-            self.book.fill(fill("r-1E", quantity, name))
+        for execution, quantity in self.server.executions:
+            self.book.fill(fill("r-1E", quantity, execution, server=self.server.name))
         self.ts += 1
         status = self.server.says()
         if status in {"working", "partial"}:
-            facts = {"filled": self.server.filled, "quantity": 5, "unsolicited": False}
-            self.book.update(update("r-1E", status, ts=self.ts, **facts))
+            facts = {"filled": self.server.filled, "quantity": 5, "price": self.server.price, "unsolicited": False}
+            self.book.update(update("r-1E", status, ts=self.ts, server=self.server.name, **facts))
+            assert (self.entry.price, self.entry.server_order_id) == (self.server.price, self.server.name)
+            assert self.book.find("", self.server.name) is self.entry
         else:
             self.book.update(update("r-1E", "unknown_to_server", ts=self.ts, unsolicited=False))
         assert self.entry.state.value == status
         assert self.entry.booked == self.server.filled
         assert not self.book.unknown()
+        assert not self.book.unanswered(self.ts)
 
     @invariant()
     def never_more_booked_than_executed(self):

@@ -68,6 +68,7 @@ class Recovered:
         realized_today: by round trips that ended since the day's start, after costs.
         peak_equity: the highest known since it was last rebased; 0 when none is.
         consecutive_losses: round trips that lost, counted back from the last one.
+        consecutive_rejects: entries that the server refused, counted back from the last one it spoke of.
         last_fill_ns: exchange time of the newest fill; 0 when there is none. A broker is asked for fills since then.
     """
 
@@ -80,6 +81,7 @@ class Recovered:
     realized_today: float
     peak_equity: float
     consecutive_losses: int
+    consecutive_rejects: int
     latches: tuple[Latch, ...]
     last_fill_ns: int
 
@@ -227,6 +229,7 @@ class JournalReader:
             realized_today=today.fetchone()[0],
             peak_equity=peak[0] if peak else 0.0,
             consecutive_losses=self._consecutive_losses(),
+            consecutive_rejects=self._consecutive_rejects(),
             latches=self.latches(),
             last_fill_ns=last_fill or 0,
         )
@@ -276,6 +279,14 @@ class JournalReader:
             losses += 1
         return losses
 
+    def _consecutive_rejects(self) -> int:
+        rejects = 0
+        for (status,) in self._query(_SELECT_ANSWERS_TO_ENTRIES):
+            if status != OrderStatus.REJECTED:
+                break
+            rejects += 1
+        return rejects
+
     def _positions(self) -> Iterator[tuple[tuple[str, str], int]]:
         rows = self._query("SELECT symbol, account, position, MAX(number) FROM fills GROUP BY symbol, account")
         for symbol, account, position, _ in rows:
@@ -318,6 +329,11 @@ SELECT client_order_id, execution_id FROM fills WHERE client_order_id IN (
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""
+
+_SELECT_ANSWERS_TO_ENTRIES: Final = """\
+SELECT u.status FROM updates u JOIN intents i USING (client_order_id)
+WHERE i.role = 'entry' AND u.status IN ('rejected', 'accepted', 'working', 'partial', 'replaced')
+ORDER BY u.number DESC"""
 
 _SELECT_EXECUTIONS: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE role = 'entry'),

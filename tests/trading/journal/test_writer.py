@@ -592,6 +592,22 @@ def test_a_trade_keeps_its_decision_even_if_the_decisions_row_was_lost(journal):
     assert recover(journal).fills[0].origin == Origin("d1", RegimeProbs(0, 0, 0))
 
 
+def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_of_back(journal):
+    def answered(name, status, role=OrderRole.ENTRY):
+        journal.record_intent([replace(order(name), role=role)], 1)
+        journal.record_update(update(name, status))
+        return recover(journal).consecutive_rejects
+
+    assert recover(journal).consecutive_rejects == 0
+    assert answered("e1", S.REJECTED) == 1
+    assert answered("e2", S.WORKING) == 0
+    assert answered("e3", S.REJECTED) == 1
+    assert answered("s3", S.WORKING, OrderRole.STOP) == 1  # of another order it says nothing
+    assert answered("e4", S.REJECTED) == 2
+    journal.record_update(update("e3", S.CANCEL_REJECTED))
+    assert recover(reopened(journal)).consecutive_rejects == 2
+
+
 def test_losses_in_a_row_are_counted_from_the_last_trade_back(journal):
     for n, profit in enumerate([-1.0, 5.0, -1.0, -2.0]):
         journal.record_trade(trade(f"t{n}", profit))
