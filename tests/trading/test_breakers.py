@@ -124,16 +124,19 @@ async def test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted
     rig.play((1, 96.25), (1, 96.25))  # the stop
     assert rig.executor.facts().realized_today > 0.0
     assert set_codes(rig) == [RiskCode.DRAWDOWN]
+    assert enter(rig).code is RiskCode.DRAWDOWN
+    assert rig.executor.still_exceeded(RiskCode.DRAWDOWN)
+    assert rig.executor.resume("uid 7") == ()
+    assert rig.executor.resume("uid 7", RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
+    assert rig.executor.facts().drawdown == 0.0
+    rig.play((2 * SECOND, 100.0))
+    await rig.executor.reconcile()
+    assert enter(rig).allowed
+    rig.play((1, 96.25), (1, 96.25))
+    assert set_codes(rig) == [RiskCode.DRAWDOWN]
     again = await open_rig(max_drawdown_share=0.002)
     again.play((2 * SECOND, 100.0))
     assert enter(again).code is RiskCode.DRAWDOWN
-    assert again.executor.resume("uid 7") == ()
-    assert again.executor.still_exceeded(RiskCode.DRAWDOWN)
-    assert again.executor.resume("uid 7", RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
-    assert again.executor.facts().drawdown == 0.0
-    await again.executor.reconcile()
-    again.play((2 * SECOND, 100.0))
-    assert enter(again).allowed
 
 
 # A position that nobody ordered.
