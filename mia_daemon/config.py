@@ -168,7 +168,7 @@ class ReferenceSettings(Section):
 class DtcSettings(Section):
     """How to reach Sierra Chart's DTC server, for prices, for orders or for both."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Port = 11099
     history_port: Port = 11098  # of historical price data; used by `fetch`
     encoding: Literal["binary", "binary_vls", "json", "json_compact"] = "binary"

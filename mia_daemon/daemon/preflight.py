@@ -12,6 +12,7 @@ from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
+from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 from mia_daemon.products.instruments import instrument
 
@@ -172,14 +173,12 @@ def broker_kind(settings: Settings, mode: Mode) -> str:
 
 
 def _reach(dtc: DtcSettings) -> str:
+    endpoint = Endpoint(dtc.host, dtc.port)
     try:
-        with socket.create_connection((dtc.host, dtc.port), timeout=dtc.connect_timeout_s) as connection:
-            return f"DTC server at {dtc.host}:{dtc.port} answers{_secured(dtc, connection)}"
+        with socket.create_connection(endpoint, timeout=dtc.connect_timeout_s) as connection:
+            return f"DTC server at {endpoint} answers{_secured(dtc, connection)}"
     except OSError as error:
-        raise ConfigError(
-            f"no DTC server at {dtc.host}:{dtc.port} ({error.strerror or error}): start Sierra Chart, and switch on "
-            "Global Settings >> Sierra Chart Server Settings >> Enable DTC Protocol Server"
-        ) from error
+        raise ConfigError(str(not_connected(error, endpoint))) from error
 
 
 def _secured(dtc: DtcSettings, connection: socket.socket) -> str:

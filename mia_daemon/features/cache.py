@@ -69,8 +69,7 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
     from mia_daemon.features.feature_pipeline import FeaturePipeline
     from mia_daemon.products.instruments import instrument
 
-    # the engine is written last: where it is, so is all that it calls
-    compiling = not any(Path(str(numba.config.CACHE_DIR)).rglob("engine.run-*.nbi"))  # type: ignore[attr-defined]
+    compiling = not _compiled()
     started = elapsed_s()
     if compiling:
         say("compiling the feature kernels: up to a minute, at the first start only ...")
@@ -78,6 +77,17 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
     FeaturePipeline(instrument("ESZ26_FUT_CME"), 1.0, None, 0.0).push(empty_events(1), 0)
     if compiling:
         say(f"feature kernels compiled in {elapsed_s() - started:.0f} s")
+        if not _compiled():
+            say(f"they can't be kept in {_directory()}: set features.cache_dir, or every start compiles them")
+
+
+def _compiled() -> bool:
+    """Whether the cache has the kernels: the engine is written last, so where it is, all that it calls is too."""
+    return any(_directory().rglob("engine.run-*.nbi"))
+
+
+def _directory() -> Path:
+    return Path(str(numba.config.CACHE_DIR))  # type: ignore[attr-defined]  # made at run time
 
 
 def compile_families(names: Sequence[str]) -> None:

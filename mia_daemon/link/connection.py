@@ -20,6 +20,9 @@ from mia_daemon.link.tls import handshake_failure
 
 _Connected = TypeVar("_Connected", bound=asyncio.BaseProtocol)
 
+PORT_IS = "dtc.port is its Listening Port"
+"""Which setting has to do with the port of a DTC server."""
+
 _SHUTDOWN_S = 1.0
 """Seconds a TLS connection has for its goodbye; then it is cut."""
 
@@ -174,7 +177,7 @@ async def connect(
     tls: ssl.SSLContext | None,
     server_name: str,
     timeout_s: float,
-    port_is: str = "is Sierra Chart running, with its DTC server enabled on this port?",
+    port_is: str = PORT_IS,
 ) -> tuple[asyncio.Transport, _Connected]:
     """Connect, and shake hands where it is encrypted.
 
@@ -184,7 +187,7 @@ async def connect(
         tls: how it is encrypted; None for a plain connection.
         server_name: in the server's certificate; empty: the host.
         timeout_s: for all of it.
-        port_is: what to look at when nothing listens there.
+        port_is: which setting to look at when nothing listens there.
 
     Raises:
         ConnectionLost: nobody answers there, or not in the language expected; the text says which and what to do.
@@ -202,13 +205,22 @@ async def connect(
                 ssl_handshake_timeout=0.9 * timeout_s if tls is not None else None,
                 ssl_shutdown_timeout=_SHUTDOWN_S if tls is not None else None,
             )
-    except TimeoutError:
-        raise ConnectionLost(f"{endpoint} does not answer: is the host right and reachable?") from None
-    except ConnectionRefusedError:
-        raise ConnectionLost(f"nothing listens at {endpoint}: {port_is}") from None
-    except (ssl.SSLError, ConnectionError) as error:
-        raise handshake_failure(error, str(endpoint)) from None
-    except socket.gaierror as error:
-        raise ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host") from None
     except OSError as error:
-        raise ConnectionLost(f"no connection to {endpoint}: {error.strerror or error}") from None
+        raise not_connected(error, endpoint, port_is) from None
+
+
+def not_connected(error: OSError, endpoint: Endpoint, port_is: str = PORT_IS) -> PeerError:
+    """What it means that connecting ended like this, and what to do; `port_is` where nothing listens."""
+    match error:
+        case ConnectionRefusedError():
+            return ConnectionLost(
+                f"nothing listens at {endpoint}: start Sierra Chart, and switch on Global Settings >> Sierra Chart "
+                f"Server Settings >> Enable DTC Protocol Server; {port_is}"
+            )
+        case ssl.SSLError() | ConnectionError():
+            return handshake_failure(error, str(endpoint))
+        case TimeoutError():
+            return ConnectionLost(f"{endpoint} does not answer: is the host right and reachable?")
+        case socket.gaierror():
+            return ConnectionLost(f"the host {endpoint.host} is not known ({error.strerror}): check dtc.host")
+    return ConnectionLost(f"no connection to {endpoint}: {error.strerror or error}")

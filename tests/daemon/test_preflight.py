@@ -116,9 +116,16 @@ def test_a_server_that_is_not_there(look, listening):
     found = look(feed={"source": "dtc"}, dtc=free)
     assert not found["feed"].fit
     assert not found["orders"].fit
-    assert f"127.0.0.1:{free['port']} (Connection refused)" in found["feed"].text
+    assert found["feed"].text.startswith(f"nothing listens at 127.0.0.1:{free['port']}: start Sierra Chart")
     assert "Enable DTC Protocol Server" in found["feed"].text
     assert list(unfit(list(found.values()))) == [f"feed, orders: {found['feed'].text}"]
+
+
+def test_a_host_that_nobody_knows(look):
+    found = look(feed={"source": "dtc"}, dtc={"host": "no-such-host.invalid"})["feed"]
+    assert not found.fit
+    assert found.text.startswith("the host no-such-host.invalid is not known (")
+    assert found.text.endswith("check dtc.host")
 
 
 def test_a_file_to_read_prices_from(look, tmp_path):

@@ -50,6 +50,23 @@ def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_pat
     assert cache.use_cache().parent == tmp_path / ".cache" / "mia-daemon" / "numba"
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
+    cache.use_cache(tmp_path)
+    compiled = tmp_path / cache.source_hash() / "kernels" / "engine.run-1.nbi"
+
+    def compile_kernels():
+        if kept:
+            compiled.parent.mkdir(parents=True)
+            compiled.touch()
+
+    monkeypatch.setattr(cache, "_compile_in_parallel", compile_kernels)
+    said = []
+    cache.prepare(said.append, lambda: 0.0)
+    assert [line for line in said if "compiled in" in line] == ["feature kernels compiled in 0 s"]
+    assert [line for line in said if "set features.cache_dir" in line] == ([] if kept else [said[-1]])
+
+
 def test_another_source_has_another_directory(tmp_path, monkeypatch):
     before = cache.source_hash()
     (tmp_path / "kernels").mkdir()

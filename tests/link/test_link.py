@@ -245,7 +245,7 @@ def free_port():
 
 async def test_nobody_listening():
     async with Client(free_port()) as client:
-        with pytest.raises(ConnectionLost, match=r"nothing listens at .*: is Sierra Chart running"):
+        with pytest.raises(ConnectionLost, match=r"nothing listens at .*: start Sierra Chart"):
             await client.link.ready(0.3)
         assert client.link.generation > 1
         assert [up for up, _ in client.states] == [False]

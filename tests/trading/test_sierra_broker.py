@@ -164,7 +164,7 @@ async def test_orders_of_an_earlier_run_can_be_cancelled_once_known(serving):
     ("more", "says"),
     [
         ({"account": "U123"}, r"trade account U123 does not exist .*there: Sim1"),
-        ({"symbol": instrument("NQZ26_FUT_CME")}, r"NQZ26_FUT_CME"),
+        ({"symbol": instrument("MNQZ26_FUT_CME")}, r"MNQZ26_FUT_CME"),  # neither of the two markets there
     ],
 )
 async def test_what_does_not_fit_is_refused_at_the_start(serving, more, says):

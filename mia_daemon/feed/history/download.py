@@ -100,8 +100,7 @@ async def _connect(settings: DtcSettings) -> tuple[asyncio.StreamReader, asyncio
         tls=client_context(settings),
         server_name=settings.tls_server_name,
         timeout_s=settings.connect_timeout_s,
-        port_is="is Sierra Chart running, with its DTC server enabled, and is dtc.history_port its port for historical "
-        "price data?",
+        port_is="dtc.history_port is its port for historical prices",
     )
     if settings.encrypted:
         try:
