@@ -36,7 +36,7 @@ from mia_daemon.trading.journal.writer import Journal
 from mia_daemon.trading.live_trading import Rooms, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 from simulation.disk import Disk
-from simulation.loop import Process, SimulatedLoop
+from simulation.loop import Process, SettableClock
 
 NO_VALUES = np.zeros(1, np.float32)
 REGIMES = RegimeProbs(0.7, 0.2, 0.1)
@@ -148,7 +148,7 @@ class Circumstances:
     instrument: Instrument
     calendar: TradingCalendar
     touch: Touch
-    loop: SimulatedLoop
+    clock: SettableClock
 
 
 class Life:
@@ -205,13 +205,13 @@ class Life:
                 fixed.settings.dtc,
                 fixed.instrument,
                 fixed.settings.instrument.trade_account,
-                fixed.loop,
+                fixed.clock,
                 Random(self._rng.random()),
             )
             self._listen_in(broker)
             self.books = self._open_books(journal, broker, run_id)
             await self._trade(self.books, broker)
-            journal.end_run(run_id, fixed.loop.now_ns(), "stop")
+            journal.end_run(run_id, fixed.clock.now_ns(), "stop")
             self.clean = True
         except (MiaError, BaseExceptionGroup) as error:
             self.failure = error
@@ -228,7 +228,7 @@ class Life:
     def _begin(self, journal: Journal) -> str:
         return journal.begin_run(
             mode="paper",
-            started_ns=self._fixed.loop.now_ns(),
+            started_ns=self._fixed.clock.now_ns(),
             version="simulated",
             config={},
             config_sha256="",
@@ -269,7 +269,7 @@ class Life:
             cash=fixed.settings.simulator.starting_cash,
             alert=alert,
             notices=_Nobody(),
-            clock=fixed.loop,
+            clock=fixed.clock,
             time_scale=1.0,
         )
 
@@ -293,7 +293,7 @@ class Life:
             instrument=fixed.instrument,
             max_position=settings.decision.max_position,
             queue_batches=8,
-            clock=fixed.loop,
+            clock=fixed.clock,
             metrics=nobody,
             sink=nobody,
             measured=False,

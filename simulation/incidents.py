@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.risk.codes import RiskCode
 from simulation.daemon import Life
 from simulation.venue import may_fail
@@ -44,6 +45,11 @@ class Incidents:
         if (life := self._living()) is not None:
             self._count("freeze", seconds)
             life.process.freeze(seconds)
+
+    async def set_clock(self, seconds: float) -> None:
+        """Its machine's date jumps, ahead or back; the stopwatch does not."""
+        self._count("clock set")
+        self._world.clock.ahead_ns += round(seconds * NS_PER_S)
 
     async def silence(self, seconds: float) -> None:
         """It gets no prices."""

@@ -192,3 +192,17 @@ def _line(handle: Any) -> object:
     """What has to keep its order: the steps of a task, or the plain callbacks of a process."""
     task = getattr(handle._callback, "__self__", None)
     return task if isinstance(task, asyncio.Task) else handle._context.get(OWNER)
+
+
+class SettableClock:
+    """The daemon's clock: the loop's time, but for the date, which may be set."""
+
+    def __init__(self, loop: SimulatedLoop) -> None:
+        self._loop = loop
+        self.ahead_ns = 0
+
+    def now_ns(self) -> int:
+        return self._loop.now_ns() + self.ahead_ns
+
+    def monotonic_ns(self) -> int:
+        return self._loop.monotonic_ns()

@@ -166,6 +166,7 @@ _LIKELY = {
     "by_hand": (3, 0.15),
     "crash_server": (1, 0.15),
     "rest": (1, 0.5),
+    "set_clock": (2, 0.15),
 }
 
 
@@ -176,7 +177,7 @@ def _incidents(rng: Random, lasts_s: float) -> Iterator[Incident]:
                 yield Incident(rng.uniform(0.0, lasts_s), what, _how(what, rng))
 
 
-def _how(what: str, rng: Random) -> Any:  # noqa: PLR0911  one table, one row a trouble
+def _how(what: str, rng: Random) -> Any:  # noqa: C901, PLR0911  one table, one row a trouble
     match what:
         case "kill":
             return round(80.0 ** rng.random())  # places from now, few more often than many
@@ -196,4 +197,6 @@ def _how(what: str, rng: Random) -> Any:  # noqa: PLR0911  one table, one row a 
             return rng.choice(("buy", "sell", "flatten", "bid", "offer", "cancel")), rng.choice((0.25, 1.0))
         case "crash_server":
             return rng.uniform(0.2, 5.0)
+        case "set_clock":
+            return rng.choice((-1.0, 1.0)) * 10.0 ** rng.uniform(-1.0, 4.0)
     return None

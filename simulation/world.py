@@ -19,7 +19,7 @@ from simulation import history
 from simulation.accounts import findings, fingerprint
 from simulation.daemon import Circumstances, Life
 from simulation.incidents import Incidents
-from simulation.loop import Process, SimulatedLoop
+from simulation.loop import Process, SettableClock, SimulatedLoop
 from simulation.network import Network
 from simulation.plan import Plan, plan_of
 from simulation.venue import Venue, calendar, speaks
@@ -89,6 +89,7 @@ class World:
         self.faults: Counter[str] = Counter()
         self.violations: list[str] = []
         self.life: Life | None = None
+        self.clock = SettableClock(self.loop)
         self.silent_until = 0.0
         self.sick = self.halted = False
         settings = plan.settings
@@ -110,7 +111,7 @@ class World:
             instrument=self.venue.instrument,
             calendar=calendar(),
             touch=lambda: None if self.loop.time() < self.silent_until else self.venue.touch(),
-            loop=self.loop,
+            clock=self.clock,
         )
         self._incidents = Incidents(self)
         self._journal = directory / "journal-0" / "journal.db"
