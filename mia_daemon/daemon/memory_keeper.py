@@ -65,7 +65,8 @@ class MemoryKeeper:
     def _from_journal(
         self, journal: JournalReader, since_ns: int, known: dict[str, Experience]
     ) -> dict[str, Experience]:
-        found = {}
+        found: dict[str, Experience] = {}
+        trouble = ""
         for trade in list(journal.trades(since_ns))[-CAPACITY:]:
             if trade.trade_id in known:
                 continue
@@ -74,7 +75,9 @@ class MemoryKeeper:
                 entry = entry_of(values)
                 experience = experience_of(trade, entry, self._traded.tick_size, self._traded.point_value)
                 found[trade.trade_id] = experience
-                self._store(trade, experience)
+                trouble = self._store(trade, experience) or trouble
+        if trouble:
+            self.notices.append(trouble)
         self.from_journal = len(found)
         return found
 

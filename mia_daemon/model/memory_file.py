@@ -75,8 +75,8 @@ class MemoryFile:
         self.notice = f"{self.path} is damaged ({error}): kept as {aside.name}, a new memory was begun"
 
     def experiences(self) -> list[Experience]:
-        """All that is on file."""
-        return _experiences(self._db)
+        """All that is on file. Raises StartError when it can't be read."""
+        return _experiences(self._db, self.path)
 
     def add(self, trade: Trade, experience: Experience, event_type: str = "") -> str:
         """Store a closed trade under the market it was entered in; returns what went wrong in one sentence, or "".
@@ -85,14 +85,17 @@ class MemoryFile:
         first of the new memory.
         """
         try:
-            self._add(trade, experience, event_type)
-        except sqlite3.OperationalError as error:
+            try:
+                self._add(trade, experience, event_type)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                self._db.close()
+                self._set_aside(trade.exit_ns, error)
+                self._add(trade, experience, event_type)
+                return self.notice
+        except (OSError, sqlite3.Error) as error:
             return f"{self.path} can't be written ({error}): trade {trade.trade_id} is not in it until the next start"
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            self._set_aside(trade.exit_ns, error)
-            self._add(trade, experience, event_type)
-            return self.notice
         return ""
 
     def _add(self, trade: Trade, experience: Experience, event_type: str) -> None:
@@ -178,19 +181,24 @@ class MemoryFile:
 def read(path: Path) -> list[Experience]:
     """All that is in a copy which nobody writes. Raises StartError when it can't be read."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
-            return _experiences(db)
-    except (sqlite3.Error, ValueError) as error:
-        raise StartError(f"the recorded market memory {path} can't be read ({error})") from error
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    except sqlite3.Error as error:
+        raise StartError(f"the market memory {path} can't be read ({error})") from error
+    with closing(db):
+        return _experiences(db, path)
 
 
-def _experiences(db: sqlite3.Connection) -> list[Experience]:
-    rows = db.execute("SELECT trade_id, exit_ns, market, outcome FROM contexts ORDER BY exit_ns, rowid")
-    found = (
-        (trade_id, exit_ns, np.array(json.loads(text), np.float32), outcome)
-        for trade_id, exit_ns, text, outcome in rows
-    )
-    return [Experience(*row) for row in found if row[2].shape == (len(REMEMBERED),)]
+def _experiences(db: sqlite3.Connection, path: Path) -> list[Experience]:
+    try:
+        found = [
+            Experience(trade_id, exit_ns, np.array(json.loads(text), np.float32), outcome)
+            for trade_id, exit_ns, text, outcome in db.execute(
+                "SELECT trade_id, exit_ns, market, outcome FROM contexts ORDER BY exit_ns, rowid"
+            )
+        ]
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise StartError(f"the market memory {path} can't be read ({error})") from error
+    return [one for one in found if one.market.shape == (len(REMEMBERED),)]
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -151,6 +151,29 @@ def test_a_file_that_can_not_be_written_is_said_and_not_raised(tmp_path):
     kept.close()
 
 
+def test_a_damaged_file_that_can_not_be_made_anew_is_said_and_not_raised(tmp_path, monkeypatch):
+    kept = opened(tmp_path)
+    kept._db.close()
+    kept.path.write_bytes(b"no database" * 500)
+    for suffix in ("-wal", "-shm"):
+        kept.path.with_name(kept.path.name + suffix).unlink(missing_ok=True)
+    kept._db = sqlite3.connect(kept.path)
+
+    def full(_self, _target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(kept.path), "rename", full)
+    assert "No space left on device" in add(kept)
+
+
+def test_rows_that_no_daemon_writes_are_refused(tmp_path):
+    kept = opened(tmp_path)
+    kept._db.execute("INSERT INTO contexts VALUES ('t', 1, 'no list', 1.0)")
+    with pytest.raises(StartError, match="can't be read"):
+        kept.experiences()
+    kept.close()
+
+
 def test_a_file_that_another_program_holds_is_refused(tmp_path):
     opened(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "var" / "market_memory.db", isolation_level=None)) as other:
