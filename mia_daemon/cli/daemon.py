@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=positive, metavar="N", help="exchange seconds per second of the simulator")
     parser.add_argument("--seed", type=int, metavar="N", help="of the simulator's market")
     parser.add_argument("--arm", metavar="ACCOUNT", help="live only: the trade account, spelled out once more")
-    parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but the summary")
+    parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but trouble and the summary")
     parser.set_defaults(command=_run_daemon)
 
 

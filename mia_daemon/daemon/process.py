@@ -349,7 +349,7 @@ class Daemon:
         run.journal.record_command(self._clock.now_ns(), "start", who, f"{self._mode.value}, run {books.run_id}")
         for latch in books.risk.latches:
             run.log.warning("latched", code=latch.code.value, text=latch.text)
-            self._console.say(f"still latched: {latch.text}")
+            self._console.say(f"still latched: {latch.text}", always=True)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(self._absent_inputs())
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
@@ -476,7 +476,8 @@ class Daemon:
         self._console.say(
             f"{self._stop_reason or 'ended'} after {self._elapsed_s():.0f} s: {reporter.orders} orders, "
             f"{reporter.fills} fills, {reporter.round_trips} round trips, profit {reporter.profit:+.2f} after costs, "
-            f"position {position:+d}; everything is in {self._paths.root}"
+            f"position {position:+d}; everything is in {self._paths.root}",
+            always=True,
         )
 
 

@@ -48,7 +48,7 @@ class Console:
     Args:
         stream: with a file descriptor, usually standard output. On a terminal the status line is redrawn in place;
             elsewhere it becomes a plain line every ten seconds.
-        quiet: only alerts of priority 3 and above are shown.
+        quiet: only alerts of priority 3 and above are shown, and what is to be said always.
         environ: `NO_COLOR` (no-color.org) is honoured.
     """
 
@@ -115,9 +115,9 @@ class Console:
             always=alert.priority >= Priority.ERROR,
         )
 
-    def say(self, text: str) -> None:
-        """A line without a time: the start, the kernels' compilation, the summary."""
-        if not self._quiet:
+    def say(self, text: str, *, always: bool = False) -> None:
+        """A line without a time: the start, the kernels' compilation; also when quiet: the summary."""
+        if always or not self._quiet:
             self._write(text)
 
     # ------------------------------------------------------------------------------------------- the status line

@@ -250,6 +250,7 @@ def test_a_second_session_is_warm_at_once_and_its_recording_repeats_it(daemons, 
     for _ in range(2):
         ended = daemons.run("--mode", "paper", "--config", config, "--var", tmp_path, "--for", "6s", "--quiet")
         assert ended.status == 0, ended
+        assert ended.out.splitlines()[-1].startswith("time is up after")
     live = decisions(tmp_path / "journal" / "paper.db")
     first, second = live
     assert live[first][0][-1] == 1

@@ -109,7 +109,8 @@ def test_quiet_shows_what_matters_only():
     console.status(STATUS, 0)
     console.alert(Alert(T0, "a", Priority.WARNING, "minor"))
     console.alert(Alert(T0, "b", Priority.ERROR, "major"))
-    assert pipe.text() == "22:13:20Z  alert  error: major\n"
+    console.say("that was it", always=True)
+    assert pipe.text() == "22:13:20Z  alert  error: major\nthat was it\n"
     pipe.close()
 
 
