@@ -76,6 +76,7 @@ class Server:
                     await self._answered.wait()
             except TimeoutError:
                 self.unanswered += 1
+                self._sent_ns = 0  # what comes later is no answer to this tick
         self.done.set()
 
     def _tick(self) -> tuple[dtc.Message, ...]:
