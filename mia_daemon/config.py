@@ -440,7 +440,7 @@ class Settings(Section):
     def _the_reference_has_a_source(self) -> "Settings":
         if not self.reference.named:
             return self
-        if self.feed.source == "simulator":
+        if self.simulated:
             raise ValueError('reference needs feed.source = "dtc" or "scid": the simulator has one of its own')
         if self.feed.source == "scid" and self.reference.scid_path is None:
             raise ValueError("reference.scid_path is missing: the file Sierra Chart writes for the reference symbol")
@@ -456,6 +456,16 @@ class Settings(Section):
                 "with instrument.root, feed.scid_path needs {symbol} where the contract stands in its name"
             )
         return self
+
+    @property
+    def simulated(self) -> bool:
+        """Prices and orders are the embedded simulator's, which has a time of its own."""
+        return self.feed.source == "simulator"
+
+    @property
+    def speed(self) -> float:
+        """Exchange seconds per second."""
+        return self.simulator.speed if self.simulated else 1.0
 
     @property
     def price_server(self) -> DtcSettings:

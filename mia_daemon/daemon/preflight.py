@@ -150,7 +150,7 @@ def _orders(settings: Settings, mode: Mode) -> str:
     kind = broker_kind(settings, mode)
     if kind == "paper":
         return "filled here by the paper broker"
-    if settings.feed.source == "simulator":
+    if settings.simulated:
         return f"the embedded simulator, account {settings.instrument.trade_account}"
     return f"{_reach(settings.dtc)}, account {settings.instrument.trade_account}"
 

@@ -8,41 +8,34 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from mia_daemon.clock import NS_PER_S, NS_PER_US, WallClock
+from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon import assembly
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.commands import Commands
-from mia_daemon.daemon.feature_keeper import FeatureKeeper
 from mia_daemon.daemon.kill_switch import KillSwitch
-from mia_daemon.daemon.preflight import broker_kind, preflight, unfit
+from mia_daemon.daemon.preflight import preflight, unfit
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import Run
 from mia_daemon.daemon.status import Status, status_text
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
-from mia_daemon.features.catalogue import Inputs
 from mia_daemon.feed.base import Feed
-from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.recorder import Recorder
-from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
-from mia_daemon.products.instruments import companion, instrument
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
-from mia_daemon.simulator.embedded import EmbeddedSimulator
 from mia_daemon.trading.books import Books
 from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.brokers.sierra import SierraBroker
 from mia_daemon.trading.live_trading import TradingSession
 
 RECONCILE_PAUSE_S = 0.2
@@ -100,7 +93,7 @@ class Daemon:
         duration_s: float | None = None,
     ) -> None:
         self._contract = contract
-        self._settings = settings = contract.settings
+        self._settings = contract.settings
         self._config = config
         self._mode = mode
         self._paths = paths
@@ -113,8 +106,6 @@ class Daemon:
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
         self._started_ns = self._clock.monotonic_ns()
-        self._simulated = settings.feed.source == "simulator"
-        self._speed = settings.simulator.speed if self._simulated else 1.0
 
     async def run(self) -> int:
         """Start, trade, stop; 0 when all ended as asked."""
@@ -126,13 +117,14 @@ class Daemon:
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the very one that was loaded
             self._say_contract(run)
-            async with self._server(run) as settings:
-                self._keeper = self._feature_keeper(run)
+            async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
+                says = partial(self._server_says, run)
+                self._keeper = assembly.feature_keeper(run, self._paths)
                 self._keeper.resume()
-                feed = self._feed(run, settings)
-                broker = self._broker(run, settings)
-                cash = settings.simulator.starting_cash if self._simulated else settings.broker.paper_starting_cash
-                books = run.open_books(broker, cash, self._speed)
+                feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, says)
+                broker = assembly.broker(run, settings, self._rng, says)
+                cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
+                books = run.open_books(broker, cash, settings.speed)
                 try:
                     return await self._connect_and_trade(run, books, feed, broker)
                 except MiaError as error:
@@ -168,99 +160,6 @@ class Daemon:
     def _prepare_kernels(self) -> None:
         self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
         cache.prepare(self._console.say, self._elapsed_s)
-
-    @contextlib.asynccontextmanager
-    async def _server(self, run: Run) -> AsyncIterator[Settings]:
-        """Settings that name the DTC server to use: the embedded simulator's, started here, or the configured one."""
-        if not self._simulated:
-            yield self._settings
-            return
-        settings = self._settings
-        options = (
-            f"--config={self._config}",
-            f"--speed={settings.simulator.speed}",
-            f"--seed={settings.simulator.seed}",
-            f"--state={self._paths.simulator}",
-            f"--symbol={settings.instrument.symbol}",
-        )
-        simulator = EmbeddedSimulator(options, self._paths.root / "logs" / "simulator.log")
-        port = await simulator.start()
-        run.log.info("simulator_started", port=port, speed=settings.simulator.speed, seed=settings.simulator.seed)
-        self._console.say(
-            f"embedded simulator on 127.0.0.1:{port}: {settings.instrument.symbol}, {settings.simulator.speed:g} "
-            f"exchange seconds a second, seed {settings.simulator.seed}"
-        )
-        try:
-            yield settings.model_copy(
-                update={"dtc": settings.dtc.model_copy(update={"host": "127.0.0.1", "port": port, "tls": "off"})}
-            )
-        finally:
-            await simulator.stop()
-
-    def _feature_keeper(self, run: Run) -> FeatureKeeper:
-        features, source = self._settings.features, self._settings.feed.source
-        return FeatureKeeper(
-            run.pipeline,
-            run.inference,
-            self._paths.features_state(self._mode, source) if features.state_every_s else None,
-            None if source == "scid" else features.state_max_gap_s,
-            run.bundle.selected,
-            run.log,
-            run.alert,
-            self._clock.now_ns,
-        )
-
-    def _feed(self, run: Run, settings: Settings) -> Feed:
-        if settings.feed.source == "scid":
-            path = settings.feed.scid_file(run.instrument.symbol)
-            since_ns, reference_since_ns = self._unread_since(run, path)
-            return ScidFeed(
-                path,
-                self._clock,
-                run.alert,
-                since_ns=since_ns,
-                depth_directory=settings.feed.depth_directory,
-                reference_path=settings.reference.scid_file,
-                reference_since_ns=reference_since_ns,
-                batch_events=settings.feed.batch_events,
-                price_multiplier=settings.feed.price_multiplier,
-                inotify=settings.feed.watch == "auto",
-                poll_interval_s=settings.feed.poll_interval_ms / 1e3,
-            )
-        server = settings.price_server
-        return DtcFeed(
-            server,
-            self._clock,
-            self._rng,
-            run.alert,
-            symbol=run.instrument.symbol,
-            reference_symbol=self._reference_symbol(),
-            speed=self._speed,
-            on_notice=partial(self._server_says, run, "prices"),
-        )
-
-    def _unread_since(self, run: Run, scid: Path) -> tuple[int, int | None]:
-        """Where reading begins, of the traded symbol and, if that is another time, of the reference."""
-        if (resumed := self._keeper.resumed) is not None:
-            heard_ns = resumed.reference_heard_ns
-            return resumed.heard_ns + NS_PER_US, heard_ns + NS_PER_US if heard_ns else None
-        # The day of the file: its time may be another, and before the first trade of a day it is the day before.
-        day = run.calendar.row_of(newest_scid_ns(scid) or self._clock.now_ns())
-        return int(run.calendar.rows[max(day, 0), 0]), None
-
-    def _reference_symbol(self) -> str:
-        """Over DTC; "" for none."""
-        if self._simulated and self._settings.simulator.reference:
-            return companion(self._settings.instrument.symbol)
-        return self._settings.reference.symbol
-
-    def _broker(self, run: Run, settings: Settings) -> Broker:
-        account = settings.instrument.trade_account
-        if broker_kind(settings, self._mode) == "paper":
-            return PaperBroker(run.instrument, account, settings.broker, run.run_id)
-        return SierraBroker(
-            settings.dtc, run.instrument, account, self._clock, self._rng, partial(self._server_says, run, "orders")
-        )
 
     def _server_says(self, run: Run, link: str, text: str, kind: str) -> None:
         """What Sierra Chart has to say to people: all of it in the log; at the terminal what it wants to be seen."""
@@ -351,16 +250,8 @@ class Daemon:
             run.log.warning("latched", code=latch.code.value, text=latch.text)
             self._console.say(f"still latched: {latch.text}", always=True)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
-        self._keeper.expect(self._absent_inputs())
+        self._keeper.expect(assembly.absent_inputs(self._settings))
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
-
-    def _absent_inputs(self) -> Inputs:
-        """What the configured feed never brings."""
-        feed = self._settings.feed
-        named = self._settings.reference.named or bool(self._reference_symbol())
-        reference = Inputs(0) if named else Inputs.REFERENCE
-        trades_only = feed.source == "scid" and feed.depth_directory is None
-        return reference | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
 
     async def _reconcile_when_due(self, run: Run, books: Books) -> None:
         while True:

@@ -213,15 +213,15 @@ class Run:
 
     def _now_ns(self) -> int:
         """The time of the events: now, but for the simulator, which goes on where it stood."""
-        return self.journal.last_event_ns() if self.settings.feed.source == "simulator" else self.clock.now_ns()
+        return self.journal.last_event_ns() if self.settings.simulated else self.clock.now_ns()
 
     @property
     def _max_age_ns(self) -> int | None:
         """None where events do not happen now: in a replay, and in the simulator, which has a time of its own."""
-        feed = self.settings.feed
-        if self.mode is Mode.REPLAY or feed.source == "simulator" or not feed.max_event_age_s:
+        max_age_s = self.settings.feed.max_event_age_s
+        if self.mode is Mode.REPLAY or self.settings.simulated or not max_age_s:
             return None
-        return round(feed.max_event_age_s * NS_PER_S)
+        return round(max_age_s * NS_PER_S)
 
     def session(
         self, feed: Feed, books: Books, on_events: Callable[[EventArray], None] = lambda _events: None

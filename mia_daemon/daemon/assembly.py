@@ -1,0 +1,136 @@
+"""What a daemon is put together from, as its configuration says: the server it speaks to, its feed, its broker."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from mia_daemon.clock import NS_PER_US
+from mia_daemon.config import Settings, VarPaths
+from mia_daemon.daemon.feature_keeper import FeatureKeeper
+from mia_daemon.daemon.preflight import broker_kind
+from mia_daemon.daemon.run import Run
+from mia_daemon.features.catalogue import Inputs
+from mia_daemon.features.state_file import State
+from mia_daemon.feed.base import Feed
+from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
+from mia_daemon.products.instruments import companion
+from mia_daemon.simulator.embedded import EmbeddedSimulator
+from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.brokers.sierra import SierraBroker
+
+Says = Callable[[str, str, str], None]
+"""Takes what a server has to say to people: on which link, the text, the kind of message."""
+
+
+@contextlib.asynccontextmanager
+async def dtc_server(run: Run, config: Path, paths: VarPaths, say: Callable[[str], None]) -> AsyncIterator[Settings]:
+    """Settings that name the DTC server to use: the embedded simulator's, started here, or the configured one."""
+    settings = run.settings
+    if not settings.simulated:
+        yield settings
+        return
+    options = (
+        f"--config={config}",
+        f"--speed={settings.simulator.speed}",
+        f"--seed={settings.simulator.seed}",
+        f"--state={paths.simulator}",
+        f"--symbol={settings.instrument.symbol}",
+    )
+    simulator = EmbeddedSimulator(options, paths.root / "logs" / "simulator.log")
+    port = await simulator.start()
+    run.log.info("simulator_started", port=port, speed=settings.simulator.speed, seed=settings.simulator.seed)
+    say(
+        f"embedded simulator on 127.0.0.1:{port}: {settings.instrument.symbol}, {settings.simulator.speed:g} "
+        f"exchange seconds a second, seed {settings.simulator.seed}"
+    )
+    try:
+        yield settings.model_copy(
+            update={"dtc": settings.dtc.model_copy(update={"host": "127.0.0.1", "port": port, "tls": "off"})}
+        )
+    finally:
+        await simulator.stop()
+
+
+def feature_keeper(run: Run, paths: VarPaths) -> FeatureKeeper:
+    """It keeps the features' state of this mode and source."""
+    features, source = run.settings.features, run.settings.feed.source
+    return FeatureKeeper(
+        run.pipeline,
+        run.inference,
+        paths.features_state(run.mode, source) if features.state_every_s else None,
+        None if source == "scid" else features.state_max_gap_s,
+        run.bundle.selected,
+        run.log,
+        run.alert,
+        run.clock.now_ns,
+    )
+
+
+def feed(run: Run, settings: Settings, resumed: State | None, rng: Random, says: Says) -> Feed:
+    """It goes on after what `resumed` has heard, where the source can. `rng` is the jitter of reconnections."""
+    if settings.feed.source == "scid":
+        return _scid_feed(run, settings, resumed)
+    return DtcFeed(
+        settings.price_server,
+        run.clock,
+        rng,
+        run.alert,
+        symbol=run.instrument.symbol,
+        reference_symbol=_reference_symbol(settings),
+        speed=settings.speed,
+        on_notice=partial(says, "prices"),
+    )
+
+
+def _scid_feed(run: Run, settings: Settings, resumed: State | None) -> ScidFeed:
+    path = settings.feed.scid_file(run.instrument.symbol)
+    since_ns, reference_since_ns = _unread_since(run, path, resumed)
+    return ScidFeed(
+        path,
+        run.clock,
+        run.alert,
+        since_ns=since_ns,
+        depth_directory=settings.feed.depth_directory,
+        reference_path=settings.reference.scid_file,
+        reference_since_ns=reference_since_ns,
+        batch_events=settings.feed.batch_events,
+        price_multiplier=settings.feed.price_multiplier,
+        inotify=settings.feed.watch == "auto",
+        poll_interval_s=settings.feed.poll_interval_ms / 1e3,
+    )
+
+
+def _unread_since(run: Run, scid: Path, resumed: State | None) -> tuple[int, int | None]:
+    """Where reading begins, of the traded symbol and, if that is another time, of the reference."""
+    if resumed is not None:
+        heard_ns = resumed.reference_heard_ns
+        return resumed.heard_ns + NS_PER_US, heard_ns + NS_PER_US if heard_ns else None
+    # The day of the file: its time may be another, and before the first trade of a day it is the day before.
+    day = run.calendar.row_of(newest_scid_ns(scid) or run.clock.now_ns())
+    return int(run.calendar.rows[max(day, 0), 0]), None
+
+
+def _reference_symbol(settings: Settings) -> str:
+    """Over DTC; "" for none."""
+    if settings.simulated and settings.simulator.reference:
+        return companion(settings.instrument.symbol)
+    return settings.reference.symbol
+
+
+def broker(run: Run, settings: Settings, rng: Random, says: Says) -> Broker:
+    """Who takes the orders. `rng` is the jitter of reconnections."""
+    account = settings.instrument.trade_account
+    if broker_kind(settings, run.mode) == "paper":
+        return PaperBroker(run.instrument, account, settings.broker, run.run_id)
+    return SierraBroker(settings.dtc, run.instrument, account, run.clock, rng, partial(says, "orders"))
+
+
+def absent_inputs(settings: Settings) -> Inputs:
+    """What the configured feed never brings."""
+    named = settings.reference.named or bool(_reference_symbol(settings))
+    trades_only = settings.feed.source == "scid" and settings.feed.depth_directory is None
+    return (Inputs(0) if named else Inputs.REFERENCE) | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))
