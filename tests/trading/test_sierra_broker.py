@@ -271,7 +271,7 @@ async def test_an_execution_without_a_name_is_asked_for(alone):
 
 async def test_prices_are_scaled_both_ways(alone):
     broker = alone.broker
-    broker._multiplier = 100.0
+    broker._words.multiplier = 100.0
     sent = []
     broker.link.send = lambda *messages: sent.extend(messages)
     broker.submit(order("E", Side.BUY, 10_000.0))

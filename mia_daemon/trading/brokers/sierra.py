@@ -14,16 +14,14 @@ from typing import Any, Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
+from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, RequestTimeout, StartError, UsageError
 from mia_daemon.link.link import Link, NoticeHandler
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
-    BalanceReport,
     BookOfRecord,
     Bracket,
     BrokerEvent,
@@ -33,38 +31,16 @@ from mia_daemon.records import (
     LinkState,
     Order,
     OrderStatus,
-    OrderType,
     OrderUpdate,
-    PositionReport,
-    Side,
 )
 from mia_daemon.trading.brokers.base import BrokerEventSink
+from mia_daemon.trading.brokers.sierra_words import ENDED, Words, contracts
 from mia_daemon.trading.journal.reader import OpenOrder
 
 ATTEMPTS: Final = 3  # at connecting and at queries, never at orders
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt, to come up at the start
 BETWEEN_ATTEMPTS: Final = wait_exponential(multiplier=2)  # 2, 4 seconds
 KEPT_ORDERS: Final = 4096  # whose server numbers are remembered
-
-_REFUSALS: Final = {
-    OrderUpdateReasonEnum.ORDER_CANCEL_REJECTED: OrderStatus.CANCEL_REJECTED,
-    OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_REJECTED: OrderStatus.REPLACE_REJECTED,
-    OrderUpdateReasonEnum.NEW_ORDER_REJECTED: OrderStatus.REJECTED,
-}
-_STATUSES: Final = {
-    OrderStatusEnum.ORDER_STATUS_ORDER_SENT: OrderStatus.ACCEPTED,
-    OrderStatusEnum.ORDER_STATUS_PENDING_OPEN: OrderStatus.ACCEPTED,
-    OrderStatusEnum.ORDER_STATUS_PENDING_CHILD: OrderStatus.ACCEPTED,
-    OrderStatusEnum.ORDER_STATUS_OPEN: OrderStatus.WORKING,
-    OrderStatusEnum.ORDER_STATUS_PARTIALLY_FILLED: OrderStatus.PARTIAL,
-    OrderStatusEnum.ORDER_STATUS_FILLED: OrderStatus.FILLED,
-    OrderStatusEnum.ORDER_STATUS_CANCELED: OrderStatus.CANCELED,
-    OrderStatusEnum.ORDER_STATUS_REJECTED: OrderStatus.REJECTED,
-}
-_CHANGING: Final = frozenset(
-    {OrderStatusEnum.ORDER_STATUS_PENDING_CANCEL_REPLACE, OrderStatusEnum.ORDER_STATUS_PENDING_CANCEL}
-)
-_ENDED: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 
 
 class SierraBroker:
@@ -99,8 +75,7 @@ class SierraBroker:
         self._instrument = instrument
         self._account = account
         self._sink: BrokerEventSink = _nobody
-        self._multiplier = 1.0
-        self._newest_ns = 0
+        self._words = Words(instrument, account)
         self._server_ids: dict[str, str] = {}
         self._client_ids: dict[str, str] = {}
         self._shown: Counter[str] = Counter()  # contracts of fills told, by client order id
@@ -134,77 +109,35 @@ class SierraBroker:
     # Requests.
 
     def submit(self, order: Order) -> None:
-        self._send_orders((order,), self._single(order))
+        self._send_orders((order,), self._words.single(order))
 
     def submit_bracket(self, bracket: Bracket) -> None:
         """The entry as a parent order, stop and target as the OCO pair it triggers, in one write."""
-        entry, stop, target = bracket.entry, bracket.stop, bracket.target
-        pair = dtc.SubmitNewOCOOrder(
-            Symbol=entry.symbol,
-            ClientOrderID_1=stop.client_order_id,
-            OrderType_1=stop.type,
-            BuySell_1=_buy_sell(stop.side),
-            Price1_1=self._outward(stop.price),
-            Quantity_1=float(stop.quantity),
-            ClientOrderID_2=target.client_order_id,
-            OrderType_2=target.type,
-            BuySell_2=_buy_sell(target.side),
-            Price1_2=self._outward(target.price),
-            Quantity_2=float(target.quantity),
-            TimeInForce=stop.time_in_force,
-            TradeAccount=entry.account,
-            IsAutomatedOrder=1,
-            ParentTriggerClientOrderID=entry.client_order_id,
-            PartialFillHandling=PartialFillHandlingEnum.PARTIAL_FILL_HANDLING_REDUCE_QUANTITY,
-        )
-        self._send_orders((entry, stop, target), self._single(entry, is_parent=1), pair)
+        words = self._words
+        orders = (bracket.entry, bracket.stop, bracket.target)
+        self._send_orders(orders, words.single(bracket.entry, is_parent=1), words.pair(bracket))
 
     def flatten(self, order: Order) -> None:
-        message = dtc.SubmitFlattenPositionOrder(
-            Symbol=order.symbol, TradeAccount=order.account, ClientOrderID=order.client_order_id, IsAutomatedOrder=1
-        )
-        self._send_orders((order,), message)
+        self._send_orders((order,), self._words.flatten(order))
 
     def cancel(self, client_order_id: str) -> None:
-        def send(server_id: str) -> dtc.Message:
-            return dtc.CancelOrder(ServerOrderID=server_id, ClientOrderID=client_order_id, TradeAccount=self._account)
+        def message(server_id: str) -> dtc.Message:
+            return self._words.cancel(client_order_id, server_id)
 
-        self._send_change(client_order_id, OrderStatus.CANCEL_REJECTED, send)
+        self._send_change(client_order_id, OrderStatus.CANCEL_REJECTED, message)
 
     def replace(self, client_order_id: str, price: float, quantity: int) -> None:
-        def send(server_id: str) -> dtc.Message:
-            return dtc.CancelReplaceOrder(
-                ServerOrderID=server_id,
-                ClientOrderID=client_order_id,
-                Price1=self._outward(price),
-                Price2IsSet=0,
-                Quantity=float(quantity),
-                TradeAccount=self._account,
-            )
+        def message(server_id: str) -> dtc.Message:
+            return self._words.replace(client_order_id, server_id, price, quantity)
 
-        self._send_change(client_order_id, OrderStatus.REPLACE_REJECTED, send)
-
-    def _single(self, order: Order, is_parent: int = 0) -> dtc.Message:
-        return dtc.SubmitNewSingleOrder(
-            Symbol=order.symbol,
-            TradeAccount=order.account,
-            ClientOrderID=order.client_order_id,
-            OrderType=order.type,
-            BuySell=_buy_sell(order.side),
-            Price1=self._outward(order.price),
-            Price2=self._outward(order.limit_price),
-            Quantity=float(order.quantity),
-            TimeInForce=order.time_in_force,
-            IsAutomatedOrder=1,
-            IsParentOrder=is_parent,
-        )
+        self._send_change(client_order_id, OrderStatus.REPLACE_REJECTED, message)
 
     def _send_orders(self, orders: tuple[Order, ...], *messages: dtc.Message) -> None:
         try:
             self.link.send(*messages)
         except (ConnectionLost, UsageError) as error:
             for order in orders:
-                self._sink(self._refusal(order.client_order_id, OrderStatus.REJECTED, f"not sent: {error}"))
+                self._sink(self._words.refusal(order.client_order_id, OrderStatus.REJECTED, f"not sent: {error}"))
 
     def _send_change(self, client_order_id: str, refusal: OrderStatus, message: Callable[[str], dtc.Message]) -> None:
         """Send it under the order's server number; wait for that number where it is not known yet.
@@ -216,25 +149,14 @@ class SierraBroker:
             try:
                 self.link.send(message(self._server_ids[client_order_id]))
             except (ConnectionLost, UsageError) as error:
-                self._sink(self._refusal(client_order_id, refusal, f"not sent: {error}"))
+                self._sink(self._words.refusal(client_order_id, refusal, f"not sent: {error}"))
 
         if client_order_id in self._server_ids:
             send()
         elif self.link.up:
             self._held_back.setdefault(client_order_id, []).append(send)
         else:
-            self._sink(self._refusal(client_order_id, refusal, "not sent: the link is down"))
-
-    def _refusal(self, client_order_id: str, status: OrderStatus, text: str) -> OrderUpdate:
-        return OrderUpdate(
-            ts_ns=self._newest_ns,
-            client_order_id=client_order_id,
-            server_order_id="",
-            symbol=self._instrument.symbol,
-            account=self._account,
-            status=status,
-            text=text,
-        )
+            self._sink(self._words.refusal(client_order_id, refusal, "not sent: the link is down"))
 
     # What the server says.
 
@@ -246,29 +168,26 @@ class SierraBroker:
 
     def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as Link calls it
         self._held_back.clear()
-        self._sink(LinkReport(self._newest_ns, LinkState.UP if up else LinkState.DOWN, text))
+        self._sink(LinkReport(self._words.newest_ns, LinkState.UP if up else LinkState.DOWN, text))
 
     def _on_order_update(self, message: dtc.OrderUpdate) -> None:
-        if message.NoOrders or not self._concerns(message):
+        if message.NoOrders or not self._words.concerns(message):
             return
         client_id = message.ClientOrderID or self._client_ids.get(message.ServerOrderID, "")
         if client_id:
             self._learn(client_id, message.ServerOrderID)
-        self._newest_ns = max(self._newest_ns, self._time(message))
-        if (fill := self._fill(message, client_id)) is not None:
+        self._words.hear(message)
+        if (fill := self._words.fill(message, client_id)) is not None:
             self._tell_fill(fill)
-        update = self._update(message, client_id, unsolicited=True)
+        update = self._words.update(message, client_id, unsolicited=True)
         if update is not None:
             self._sink(update)
-        if client_id and _quantity(message.FilledQuantity) > self._shown[client_id]:
+        if client_id and contracts(message.FilledQuantity) > self._shown[client_id]:
             self._fetch_fills()
-        if update is not None and update.status in _ENDED:
+        if update is not None and update.status in ENDED:
             self._held_back.pop(client_id, None)
         for send in self._held_back.pop(client_id, ()) if message.ServerOrderID else ():
             send()
-
-    def _concerns(self, message: Any) -> bool:
-        return bool(message.Symbol == self._instrument.symbol and message.TradeAccount == self._account)
 
     def _learn(self, client_id: str, server_id: str) -> None:
         if not server_id or self._server_ids.get(client_id) == server_id:
@@ -281,28 +200,6 @@ class SierraBroker:
                 if self._server_ids.get(old) == number:
                     del self._server_ids[old]
                     self._shown.pop(old, None)
-
-    def _time(self, message: dtc.OrderUpdate) -> int:
-        stated = round(message.LatestTransactionDateTime * NS_PER_S)
-        return stated or message.LastFillDateTime * NS_PER_MS or self._newest_ns
-
-    def _fill(self, message: dtc.OrderUpdate, client_id: str) -> Fill | None:
-        """The execution an update tells of, if it tells of one that can be named."""
-        quantity, price = _quantity(message.LastFillQuantity), self._inward(message.LastFillPrice)
-        side = _side(message.BuySell)
-        if not (quantity and price and side and message.LastFillExecutionID):
-            return None
-        return Fill(
-            ts_ns=self._time(message),
-            execution_id=message.LastFillExecutionID,
-            client_order_id=client_id,
-            server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
-            side=side,
-            quantity=quantity,
-            price=price,
-        )
 
     def _tell_fill(self, fill: Fill) -> None:
         """Each execution once."""
@@ -319,72 +216,13 @@ class SierraBroker:
             del self._executions[next(iter(self._executions))]
         return True
 
-    def _update(self, message: dtc.OrderUpdate, client_id: str, *, unsolicited: bool) -> OrderUpdate | None:
-        """None where the message says nothing new: a request of ours is on its way to the exchange."""
-        filled = _quantity(message.FilledQuantity)
-        status = self._status(message, filled, unsolicited=unsolicited)
-        if status is None:
-            return None
-        return OrderUpdate(
-            ts_ns=self._time(message),
-            client_order_id=client_id,
-            server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
-            status=status,
-            side=_side(message.BuySell),
-            quantity=_quantity(message.OrderQuantity),
-            filled=filled,
-            average_fill_price=self._inward(message.AverageFillPrice),
-            price=self._inward(message.Price1),
-            limit_price=self._inward(message.Price2),
-            type=_order_type(message.OrderType),
-            text=message.InfoText,
-            unsolicited=unsolicited,
-        )
-
-    @staticmethod
-    def _status(message: dtc.OrderUpdate, filled: int, *, unsolicited: bool) -> OrderStatus | None:
-        """The reason counts before the status: a refused cancel or replace leaves a live order alive."""
-        if unsolicited and message.OrderUpdateReason in _REFUSALS:
-            return _REFUSALS[OrderUpdateReasonEnum(message.OrderUpdateReason)]
-        if message.OrderStatus in _CHANGING:
-            if unsolicited:
-                return None
-            return OrderStatus.PARTIAL if filled else OrderStatus.WORKING
-        try:
-            status = _STATUSES.get(OrderStatusEnum(message.OrderStatus))
-        except ValueError:
-            return None
-        if status is OrderStatus.WORKING and filled:
-            status = OrderStatus.PARTIAL
-        replaced = message.OrderUpdateReason == OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_COMPLETE
-        if replaced and status not in _ENDED and unsolicited:
-            return OrderStatus.REPLACED
-        return status
-
     def _on_position(self, message: dtc.PositionUpdate) -> None:
-        if not message.NoPositions and self._concerns(message):
-            self._sink(self._position(message, unsolicited=True))
-
-    def _position(self, message: dtc.PositionUpdate, *, unsolicited: bool) -> PositionReport:
-        return PositionReport(
-            ts_ns=self._newest_ns,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
-            quantity=round(message.Quantity),
-            average_price=self._inward(message.AveragePrice),
-            unsolicited=unsolicited,
-        )
+        if not message.NoPositions and self._words.concerns(message):
+            self._sink(self._words.position(message, unsolicited=True))
 
     def _on_balance(self, message: dtc.AccountBalanceUpdate) -> None:
         if not message.NoAccountBalances and message.TradeAccount == self._account:
-            self._sink(self._balance(message))
-
-    def _balance(self, message: dtc.AccountBalanceUpdate) -> BalanceReport:
-        return BalanceReport(
-            self._newest_ns, message.TradeAccount, message.CashBalance, message.AccountCurrency or "USD"
-        )
+            self._sink(self._words.balance(message))
 
     # Queries.
 
@@ -397,20 +235,20 @@ class SierraBroker:
         balances = await self._ask(dtc.AccountBalanceRequest(TradeAccount=self._account))
         balance = next((one for one in balances if one.TradeAccount == self._account), None)
         return BookOfRecord(
-            ts_ns=self._newest_ns,
+            ts_ns=self._words.newest_ns,
             open_orders=tuple(self._listed(orders)),
             fills=tuple(fills),
-            positions=tuple(self._position(one, unsolicited=False) for one in positions),
-            balance=None if balance is None else self._balance(balance),
+            positions=tuple(self._words.position(one, unsolicited=False) for one in positions),
+            balance=None if balance is None else self._words.balance(balance),
         )
 
     def _listed(self, orders: list[Any]) -> list[OrderUpdate]:
         found = []
         for message in orders:
             client_id = message.ClientOrderID or self._client_ids.get(message.ServerOrderID, "")
-            if client_id and self._concerns(message):
+            if client_id and self._words.concerns(message):
                 self._learn(client_id, message.ServerOrderID)
-            update = self._update(message, client_id, unsolicited=False)
+            update = self._words.update(message, client_id, unsolicited=False)
             if update is not None:
                 found.append(update)
         return found
@@ -418,21 +256,10 @@ class SierraBroker:
     async def _ask_fills(self, since_ns: int) -> list[Fill]:
         """Executions since then. Their order is named where its number is known; this message has no place for it."""
         request = dtc.HistoricalOrderFillsRequest(TradeAccount=self._account, StartDateTime=since_ns // NS_PER_S)
-        return [self._past_fill(message) for message in await self._ask(request)]
-
-    def _past_fill(self, message: Any) -> Fill:
-        return Fill(
-            ts_ns=message.DateTime * NS_PER_S,
-            execution_id=message.UniqueExecutionID
-            or f"{message.ServerOrderID}/{message.DateTime}/{message.Price}/{message.Quantity}",
-            client_order_id=self._client_ids.get(message.ServerOrderID, ""),
-            server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
-            side=_side(message.BuySell) or Side.BUY,
-            quantity=_quantity(message.Quantity),
-            price=self._inward(message.Price),
-        )
+        return [
+            self._words.past_fill(message, self._client_ids.get(message.ServerOrderID, ""))
+            for message in await self._ask(request)
+        ]
 
     def _fetch_fills(self) -> None:
         """More has filled than was shown: ask for the executions now, once at a time."""
@@ -445,7 +272,7 @@ class SierraBroker:
 
     async def _fetch(self) -> None:
         try:
-            fills = await self._ask_fills(self._newest_ns - 60 * NS_PER_S)
+            fills = await self._ask_fills(self._words.newest_ns - 60 * NS_PER_S)
         except PeerError:
             return  # the fill is still missing, and the executor asks for the whole book
         finally:
@@ -532,7 +359,7 @@ class SierraBroker:
             raise StartError(f"{self.link.address} does not know the symbol {symbol}: spell it as Sierra Chart does")
         definition = answers[-1]
         multiplier = float(definition.DisplayPriceMultiplier)
-        self._multiplier = multiplier if 0.0 < multiplier < dtc.UNSET_F32 else 1.0
+        self._words.multiplier = multiplier if 0.0 < multiplier < dtc.UNSET_F32 else 1.0
         tick = float(definition.MinPriceIncrement)
         if 0.0 < tick < dtc.UNSET_F32 and abs(tick - self._instrument.tick_size) > 1e-6:
             raise StartError(
@@ -543,7 +370,7 @@ class SierraBroker:
     def _link_ended(self, task: "asyncio.Task[None]") -> None:
         """For good, and not by us: nothing more will come."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._sink(LinkReport(self._newest_ns, LinkState.DOWN, f"{error}; it will not be called again"))
+            self._sink(LinkReport(self._words.newest_ns, LinkState.DOWN, f"{error}; it will not be called again"))
 
     async def close(self) -> None:
         self.link.close()
@@ -552,30 +379,6 @@ class SierraBroker:
         for task in self._tasks:
             task.cancel()
 
-    def _outward(self, price: float) -> float:
-        return price / self._multiplier
-
-    def _inward(self, price: float) -> float:
-        """0 where the server left the price unset."""
-        return 0.0 if abs(price) >= dtc.UNSET_F64 else price * self._multiplier
-
 
 def _nobody(_event: BrokerEvent) -> None:
     raise RuntimeError("a broker was used before start() named who is told of its events")
-
-
-def _quantity(value: float) -> int:
-    """0 where the server left it unset."""
-    return 0 if not 0.0 < value < dtc.UNSET_F64 else round(value)
-
-
-def _buy_sell(side: Side) -> BuySellEnum:
-    return BuySellEnum.BUY if side is Side.BUY else BuySellEnum.SELL
-
-
-def _side(value: int) -> Side | None:
-    return {BuySellEnum.BUY: Side.BUY, BuySellEnum.SELL: Side.SELL}.get(BuySellEnum(value)) if value in {1, 2} else None
-
-
-def _order_type(value: int) -> OrderType | None:
-    return OrderType(value) if value in {1, 2, 3, 4} else None
