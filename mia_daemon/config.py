@@ -578,11 +578,23 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
     found = {}
     directory = environ.get("CREDENTIALS_DIRECTORY")
     for key, variable in _SECRET_KEYS.items():
-        if directory and (file := Path(directory, variable)).is_file():
-            found[key] = file.read_text(encoding="utf-8").strip()
+        if directory and (secret := _credential(Path(directory, variable))) is not None:
+            found[key] = secret
         elif variable in environ:
             found[key] = environ[variable]
     return found
+
+
+def _credential(file: Path) -> str | None:
+    """What the file holds; None where there is none. Raises ConfigError, which never shows any of it."""
+    try:
+        return file.read_bytes().decode().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError:
+        raise ConfigError(f"the credential {file} is not UTF-8 text: write it anew") from None
+    except OSError as error:
+        raise ConfigError(f"the credential {file} can't be read: {error.strerror}; check its permissions") from error
 
 
 def _explain(error: ValidationError) -> str:

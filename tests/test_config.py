@@ -101,6 +101,20 @@ def test_text_is_a_path_or_a_date_and_a_whole_number_an_amount(document):
     assert settings.model.approved_bundles == ("ab" * 32,)
 
 
+def test_a_credential_that_can_not_be_read_is_said_and_never_shown(document, tmp_path):
+    file = tmp_path / "MIA_DTC_PASSWORD"
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    file.write_bytes(b"hunter2\xff")
+    with pytest.raises(ConfigError, match=f"^the credential {file} is not UTF-8 text: write it anew$"):
+        config.parse(document, "x", environ=environ)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigError, match=f"^the credential {file} can't be read: Is a directory; check its"):
+        config.parse(document, "x", environ=environ)
+    nowhere = {"CREDENTIALS_DIRECTORY": str(tmp_path / "none"), "MIA_DTC_PASSWORD": "hunter2"}
+    assert config.parse(document, "x", environ=nowhere).dtc.password.get_secret_value() == "hunter2"
+
+
 def test_a_limit_is_never_absent_by_accident(document):
     for name in list(document["risk"]):
         without = {**document, "risk": {k: v for k, v in document["risk"].items() if k != name}}

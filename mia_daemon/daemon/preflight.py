@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,17 +174,17 @@ def broker_kind(settings: Settings, mode: Mode) -> str:
 
 
 def _reach(dtc: DtcSettings) -> str:
-    endpoint = Endpoint(dtc.host, dtc.port)
+    endpoint, tls = Endpoint(dtc.host, dtc.port), client_context(dtc)
     try:
         with socket.create_connection(endpoint, timeout=dtc.connect_timeout_s) as connection:
-            return f"DTC server at {endpoint} answers{_secured(dtc, connection)}"
+            return f"DTC server at {endpoint} answers{_secured(dtc, connection, tls)}"
     except OSError as error:
         raise ConfigError(str(not_connected(error, endpoint))) from error
 
 
-def _secured(dtc: DtcSettings, connection: socket.socket) -> str:
+def _secured(dtc: DtcSettings, connection: socket.socket, context: ssl.SSLContext | None) -> str:
     """How the connection is protected. Raises ConfigError where the server does not prove who it is."""
-    context, address = client_context(dtc), f"{dtc.host}:{dtc.port}"
+    address = f"{dtc.host}:{dtc.port}"
     if context is None:
         return "" if is_loopback(dtc.host) else ", not encrypted: anyone on the way can read and change orders"
     try:

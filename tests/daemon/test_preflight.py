@@ -121,6 +121,15 @@ def test_a_server_that_is_not_there(look, listening):
     assert list(unfit(list(found.values()))) == [f"feed, orders: {found['feed'].text}"]
 
 
+def test_who_is_trusted_is_looked_at_before_a_server_is(look):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = {"port": server.getsockname()[1]}
+    found = look(feed={"source": "dtc"}, dtc={**free, "tls": "verify", "tls_ca_file": "/no/ca.pem"})["orders"]
+    assert found.text == (
+        "dtc.tls_ca_file /no/ca.pem can't be used: No such file or directory; name a file of PEM certificates"
+    )
+
+
 def test_a_host_that_nobody_knows(look):
     found = look(feed={"source": "dtc"}, dtc={"host": "no-such-host.invalid"})["feed"]
     assert not found.fit
