@@ -115,13 +115,16 @@ class OrderNews:
             self._breakers.trip(self._risk.on_reject(update.ts_ns, update.text))
 
     def _refused(self, entry: WorkingOrder, update: OrderUpdate) -> None:
+        """A request that crossed with the end of its order on the way is no trouble."""
         self._warn(
             "request_refused",
-            Priority.WARNING,
-            f"the server refused to change order {entry.client_order_id}: {update.text or 'no reason given'}",
+            Priority.WARNING if entry.live else Priority.INFO,
+            f"the server refused to change order {entry.client_order_id}, which is {entry.state}: "
+            f"{update.text or 'no reason given'}",
             {"order": entry.client_order_id, "status": update.status.value},
         )
-        self._server.ask("a change of an order was refused")
+        if entry.live:
+            self._server.ask("a change of an order was refused")
 
     def foreign(self, what: OrderUpdate | Fill) -> None:
         """An order or an execution in our account and symbol that is not ours: told, never touched."""
