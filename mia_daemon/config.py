@@ -175,7 +175,7 @@ class DtcSettings(Section):
     encoding_is_preset: bool = False
     username: SecretStr = SecretStr("")
     password: SecretStr = SecretStr("")
-    client_name: str = "mia-daemon"
+    client_name: Annotated[str, Field(min_length=1, max_length=20)] = "mia-daemon"
     heartbeat_interval_s: Annotated[int, Field(ge=5, le=60)] = 10
     connect_timeout_s: Positive = 10.0
     request_timeout_s: Positive = 10.0

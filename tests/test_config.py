@@ -50,6 +50,7 @@ def test_the_shipped_values_are_the_defaults(document):
         ({"decision": {"exit_below": 0.9}}, "exit_below must not exceed enter_above"),
         ({"dtc": {"password": "hunter2"}}, "MIA_DTC_PASSWORD"),
         ({"dtc": 5}, "dtc"),
+        ({"dtc": {"client_name": "a name as long as this one"}}, "dtc.client_name: String should have at most 20"),
         ({"dtc": {"tls": "pinned"}}, "tls_fingerprint_sha256 go together"),
         ({"dtc": {"tls_fingerprint_sha256": "ab" * 32}}, "tls_fingerprint_sha256 go together"),
         ({"dtc": {"tls": "pinned", "tls_fingerprint_sha256": "ab:cd"}}, "64 hexadecimal digits"),

@@ -6,6 +6,7 @@ clear, would trade as well.
 
 import hashlib
 import json
+import re
 import signal
 import socket
 import sqlite3
@@ -152,6 +153,8 @@ def test_a_session_in_each_encoding(session, encoding):
 def test_a_session_in_a_preset_encoding_asks_for_none(session):
     tap = session({"encoding": "json", "encoding_is_preset": True})
     assert {bytes(said[:1]) for said in tap.from_clients + tap.from_server if said} == {b"{"}
+    names = [re.search(rb'"ClientName":"([^"]*)"', said)[1] for said in tap.from_clients if said]
+    assert sorted(names) == [b"mia-daemon orders", b"mia-daemon prices"]  # Sierra Chart may drop one of two alike
 
 
 @pytest.fixture(scope="module")

@@ -343,7 +343,7 @@ class Link:
             Username=settings.username.get_secret_value(),
             Password=settings.password.get_secret_value(),
             HeartbeatIntervalInSeconds=settings.heartbeat_interval_s,
-            ClientName=settings.client_name,
+            ClientName=f"{settings.client_name} {self.name}",  # of two with one name the server may drop one
             Integer_1=_LOGON_FLAGS,
         )
 

@@ -198,7 +198,7 @@ async def test_logs_on_and_off():
             assert client.states == [(True, f"logged on to fake at 127.0.0.1:{server.port}")]
             assert (client.received, client.notices) == ([], [("hello", "GeneralLogMessage")])
             _, logon = server.got
-            assert (logon.Username, logon.Password, logon.ClientName) == ("joe", "pw", "mia-daemon")
+            assert (logon.Username, logon.Password, logon.ClientName) == ("joe", "pw", "mia-daemon test")
             assert (logon.ProtocolVersion, logon.HeartbeatIntervalInSeconds) == (8, 10)
             assert "pw" not in repr(client.link) + repr(vars(client.link)) + repr(logon)
         assert await server.until(Logoff)
