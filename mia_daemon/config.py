@@ -264,6 +264,7 @@ class SimulatorSettings(Section):
     starting_cash: Positive = 100_000.0
     start_date: date | None = None  # of a fresh simulation; the default follows from the symbol's expiry
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
+    encoding: Literal["auto", "binary", "binary_vls", "json", "json_compact"] = "auto"  # auto: what a client asks for
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
     file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back

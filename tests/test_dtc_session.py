@@ -81,8 +81,8 @@ def session(daemons, tmp_path):
     Each ends with status 0, the journal holds together, and what was booked is what the stand-in filled.
     """
 
-    def run(dtc, **stand_in):
-        settings = daemons.config("simulator.toml", simulator={"speed": SPEED})
+    def run(dtc, generation=1, **stand_in):
+        settings = daemons.config("simulator.toml", simulator={"speed": SPEED, "generation": generation})
         simulator, port = daemons.simulator(settings, tmp_path / "state", **stand_in)
         var = tmp_path / "var"
         with tapped(port) as tap:
@@ -150,11 +150,18 @@ def test_a_session_in_each_encoding(session, encoding):
     assert {encoding} <= heard <= {encoding} | also
 
 
-def test_a_session_in_a_preset_encoding_asks_for_none(session):
-    tap = session({"encoding": "json", "encoding_is_preset": True})
+def test_a_session_with_a_server_set_to_one_encoding_asks_for_none(session):
+    tap = session({"encoding": "json_compact", "encoding_is_preset": True}, encoding="json_compact")
     assert {bytes(said[:1]) for said in tap.from_clients + tap.from_server if said} == {b"{"}
     names = [re.search(rb'"ClientName":"([^"]*)"', said)[1] for said in tap.from_clients if said]
     assert sorted(names) == [b"mia-daemon orders", b"mia-daemon prices"]  # Sierra Chart may drop one of two alike
+
+
+def test_a_session_with_the_messages_of_the_newer_header(session):
+    tap = session({"encoding": "json"}, generation=2)
+    types = {int(number) for said in tap.from_server for number in re.findall(rb'{"Type":(\d+)', said)}
+    assert {109, 147, 148} <= types
+    assert not {106, 107, 108, 112, 117, 140, 144, 145, 146} & types  # what that header has removed, or is about to
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--state", type=Path, metavar="DIR", help="where it remembers (default: <var>/simulator)")
     parser.add_argument("--policy", choices=("open", "sierra"), help="sierra: refuse market data as it does for CME's")
     parser.add_argument(
+        "--encoding",
+        choices=("auto", "binary", "binary_vls", "json", "json_compact"),
+        help="the only one spoken (default: auto, what a client asks for)",
+    )
+    parser.add_argument(
         "--faults",
         type=_faults,
         metavar="LIST",
@@ -64,6 +69,7 @@ def _simulator(options: argparse.Namespace) -> int:
         simulator__speed=1.0 if options.now else options.speed,
         simulator__seed=options.seed,
         simulator__policy=options.policy,
+        simulator__encoding=options.encoding,
         simulator__faults=options.faults,
         instrument__symbol=options.symbol or (options.play.stem if options.play else None),
         dtc__history_port=options.history_port,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Settings
+from mia_daemon.dtc.encodings import BY_NAME
 from mia_daemon.errors import StartError
 from mia_daemon.link.tls import server_context
 from mia_daemon.products.instruments import instrument
@@ -103,7 +104,11 @@ def open_server(
 
 def _manners(settings: Settings) -> Manners:
     simulator = settings.simulator
-    return Manners(generation=simulator.generation, serves_market_data=simulator.policy != "sierra")
+    return Manners(
+        generation=simulator.generation,
+        serves_market_data=simulator.policy != "sierra",
+        encoding=None if simulator.encoding == "auto" else BY_NAME[simulator.encoding].encoding,
+    )
 
 
 def _calendar(
