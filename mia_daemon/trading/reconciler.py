@@ -231,8 +231,7 @@ class Reconciler:
             return
         now_ns, touch = self._market.now_ns, self._market.touch
         side = Side.BUY if drift > 0 else Side.SELL
-        opening = found.server_position and abs(found.server_position) > abs(self._ledger.position)
-        price = found.server_average_price if opening else 0.0
+        price = 0.0 if self._ledger.position else found.server_average_price  # else it is of our own contracts too
         if not price > 0:
             price = touch.take(side) if touch.known else self._ledger.average_price
         fill = Fill(
