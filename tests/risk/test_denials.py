@@ -8,7 +8,18 @@ import pytest
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side, Trade
+from mia_daemon.records import (
+    Bracket,
+    EventKind,
+    Order,
+    OrderRole,
+    OrderType,
+    Prediction,
+    RegimeProbs,
+    Side,
+    Trade,
+    empty_events,
+)
 from mia_daemon.risk.codes import LATCHING, RiskCode, lifted_by
 from mia_daemon.risk.facts import Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
@@ -78,7 +89,7 @@ ENTRIES = [
     ("no_price bid=nan ask=6000.25", bracket(), {"bid": math.nan}),
     ("stale_price age_s=5.123 limit_s=5.0", bracket(), {"touch_ns": NOW - 5_123_400_000}),
     ("crossed_market bid=6000.5 ask=6000.25", bracket(), {"bid": 6000.5}),
-    ("wide_spread ticks=4.444 limit=4", bracket(), {"bid": 6000.25 - 1.111}),
+    ("wide_spread ticks=4.445 limit=4", bracket(), {"bid": 6000.25 - 1.11123}),
     ("unknown_orders orders=2 reconciled=True", bracket(), {"unknown_orders": 2}),
     ("not_finite realized_today=nan unrealized=1.0 drawdown=0.01", bracket(),
      {"realized_today": math.nan, "unrealized": 1.0, "drawdown": 0.01}),
@@ -163,6 +174,35 @@ def test_all_limits_exceeded_at_once_are_latched_at_once():
         (RiskCode.DRAWDOWN, NOW, {"drawdown": 0.06, "limit": 0.05}),
         (RiskCode.POSITION_BREACH, NOW, {"position": -5, "limit": 4}),
     ]
+
+
+def test_what_stands_against_new_risk_is_told_since_when():
+    risk = controller()
+    risk.halt(NOW, "uid 7")
+    assert str(risk.check_new_risk(GOOD, facts())) == "halted since=2026-09-21T14:13:20.000000Z by=uid 7"
+    lost = controller(executions=4)  # its latch was
+    assert str(lost.check_new_risk(GOOD, facts())) == "repeated_execution executions=4 limit=3"
+
+
+def test_what_the_market_tells_is_seen():
+    risk = RiskController(LIMITS.model_copy(update={"max_price_jump_ticks": 4, "market_pause_s": 5.0}), ES, "Sim1")
+    told = empty_events(2)
+    told["kind"], told["ts_ns"], told["price"] = EventKind.TRADE, NOW - 1_234_567_890, (6000.0, 6001.3086)
+    risk.see(told)
+    assert str(risk.check_new_risk(GOOD, facts())) == "price_jump ticks=5.234 ago_s=1.235"
+    gap = empty_events(1)
+    gap["kind"], gap["ts_ns"] = EventKind.GAP, NOW - 234_567_890
+    risk.see(gap)
+    assert str(risk.check_new_risk(GOOD, facts())) == "feed_gap ago_s=0.235"
+
+
+def test_an_entry_counts_as_the_three_messages_it_is():
+    risk = controller()
+    assert (risk.executions, risk.snapshot(facts())["messages_today"]) == (0, 0)
+    assert risk.check_entry(bracket(), GOOD, facts()).allowed
+    assert risk.snapshot(facts())["messages_today"] == 3
+    assert risk.check_order(close(), facts(position=1)).allowed
+    assert risk.snapshot(facts())["messages_today"] == 4
 
 
 def test_a_count_of_entries_that_is_looked_at_early_is_told_as_the_latch_it_would_have_become():

@@ -104,8 +104,8 @@ def test_only_an_open_market_is_traded(status, expected):
 
 
 def burst(told):
-    """The same events among more quotes than are looked at one by one."""
-    quiet = events(*((n * 1e-6, EventKind.TIMER, math.nan) for n in range(20)))
+    """The same events among more, of a book without a touch, than are looked at one by one."""
+    quiet = events(*((n * 1e-6, EventKind.DEPTH, math.nan) for n in range(20)))
     return np.concatenate([quiet, told])
 
 

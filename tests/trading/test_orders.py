@@ -1,6 +1,8 @@
 """The order state machine: its table is total, evidence wins, and no sequence of messages loses count of a contract."""
 
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -38,6 +40,38 @@ def test_every_state_and_cause_is_defined():
 
 def test_every_status_of_the_server_is_a_cause():
     assert {status.value for status in OrderStatus} <= {cause.value for cause in Cause}
+
+
+UNSURE = ("intent", "sent", "unknown")
+FORWARD = (*UNSURE, "acked")
+LIVE = (*FORWARD, "working", "partial")
+DEAD = ("canceled", "rejected")
+MOVES = {
+    Cause.SEND: {"intent": "sent"},
+    Cause.LOSE: dict.fromkeys(LIVE, "unknown"),
+    Cause.PART_FILL: dict.fromkeys(LIVE, "partial") | {"unknown": "unknown", "rejected": "unknown"},
+    Cause.FULL_FILL: dict.fromkeys((*LIVE, *DEAD), "filled"),
+    Cause.LISTED: dict.fromkeys((*FORWARD, *DEAD), "working"),
+    Cause.LISTED_PARTIAL: dict.fromkeys((*LIVE, *DEAD), "partial"),
+    Cause.LISTED_HELD: dict.fromkeys((*FORWARD, *DEAD, "working"), "acked"),
+    Cause.ACCEPTED: dict.fromkeys(UNSURE, "acked"),
+    Cause.WORKING: dict.fromkeys(FORWARD, "working"),
+    Cause.PARTIAL: dict.fromkeys(LIVE, "partial") | {"rejected": "unknown"},
+    Cause.FILLED: dict.fromkeys((*LIVE, *DEAD), "filled"),
+    Cause.CANCELED: dict.fromkeys(LIVE, "canceled"),
+    Cause.REJECTED: dict.fromkeys(FORWARD, "rejected") | dict.fromkeys(("working", "partial"), "unknown"),
+    Cause.CANCEL_REJECTED: {},
+    Cause.REPLACE_REJECTED: {},
+    Cause.REPLACED: dict.fromkeys(FORWARD, "working"),
+    Cause.UNKNOWN_TO_SERVER: dict.fromkeys(LIVE, "canceled"),
+}
+"""The table a second time, written as what each cause moves and where to: all else stays as it is."""
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_a_cause_moves_the_states_it_says_something_of_and_no_other(cause):
+    after = {state.value: TRANSITIONS[state, cause].value for state in OrderState}
+    assert after == {state.value: state.value for state in OrderState} | MOVES[cause]
 
 
 def test_filled_is_for_ever():
@@ -227,6 +261,59 @@ def test_unanswered_requests_come_due():
     assert book.unanswered(7) == [entry]
     book.update(update("r-1E", "cancel_rejected", ts=8))
     assert book.unanswered(10**9) == []
+
+
+def test_a_request_is_pending_until_it_is_answered():
+    book = WorkingOrders()
+    entry = working(book)
+    book.cancel_sent(entry, 7)
+    book.replace_sent(entry, 8, 101.0)
+    assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns, entry.asked_price) == (True, True, 8, 101.0)
+    book.update(update("r-1E", "replace_rejected", ts=9))
+    assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns) == (True, False, 8)
+    book.update(update("r-1E", "cancel_rejected", ts=10))
+    assert (entry.cancel_pending, entry.cancel_refused, entry.asked_ns) == (False, True, 0)
+    book.update(update("r-1E", "working", ts=11, unsolicited=False))
+    assert not entry.cancel_refused  # it was seen open since: asking again makes sense
+
+
+def test_what_has_happened_to_an_order_dates_the_answers_to_questions():
+    """Each of our requests and each of the server's messages counts, an answer to a query does not."""
+    book = WorkingOrders()
+    entry = book.add(order())
+    marks = [book.mark]
+    book.sent(entry, 1)
+    marks.append(book.mark)
+    book.update(update("r-1E", "working", ts=2))
+    marks.append(book.mark)
+    book.replace_sent(entry, 3, 101.0)
+    marks.append(book.mark)
+    book.fill(fill("r-1E", 1, "x1"))
+    marks.append(book.mark)
+    assert (marks, entry.news) == ([0, 1, 2, 3, 4], 4)
+    book.update(update("r-1E", "working", ts=4, unsolicited=False))
+    book.fill(fill("r-1E", 1, "x1"))  # told again
+    assert book.mark == entry.news == 4
+
+
+def test_the_best_limit_is_the_one_that_meets_first_also_where_it_is_asked_to_be():
+    book = WorkingOrders()
+    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (-math.inf, math.inf)
+    for name, side, price in (
+        ("b1", Side.BUY, 99.0), ("b2", Side.BUY, 98.0), ("s1", Side.SELL, 101.0), ("s2", Side.SELL, 102.0)
+    ):  # fmt: skip
+        working(book, order(name, side, price=price), server=name)
+    stop = replace(order("stop", Side.BUY, price=105.0), type=OrderType.STOP)
+    working(book, stop, server="stop")
+    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (99.0, 101.0)
+    book.replace_sent(book.get("b2"), 2, 99.5)
+    book.replace_sent(book.get("s2"), 2, 100.5)
+    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (99.5, 100.5)
+    book.replace_sent(book.get("b1"), 3, 97.0)  # until that is confirmed it is where it was
+    book.update(update("b2", "canceled", server="b2", ts=3))
+    assert book.best_limit(Side.BUY) == 99.0
+    book.update(update("b1", "filled", server="b1", ts=4, filled=2))  # only its fill is awaited
+    assert book.best_limit(Side.BUY) == -math.inf
 
 
 def test_done_orders_are_forgotten_in_the_end():
