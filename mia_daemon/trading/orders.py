@@ -217,7 +217,6 @@ class WorkingOrders:
 
     def restore(self, entry: WorkingOrder) -> None:
         """An order of an earlier run, as its journal has it."""
-        self._live[entry.client_order_id] = entry
         if entry.server_order_id:
             self._by_server[entry.server_order_id] = entry.client_order_id
         self._file(entry)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
-from mia_daemon.trading.orders import DONE, TRANSITIONS, Cause, OrderState, WorkingOrders, mermaid
+from mia_daemon.trading.orders import DONE, TRANSITIONS, Cause, OrderState, WorkingOrder, WorkingOrders, mermaid
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -314,6 +314,16 @@ def test_the_best_limit_is_the_one_that_meets_first_also_where_it_is_asked_to_be
     assert book.best_limit(Side.BUY) == 99.0
     book.update(update("b1", "filled", server="b1", ts=4, filled=2))  # only its fill is awaited
     assert book.best_limit(Side.BUY) == -math.inf
+
+
+@pytest.mark.parametrize(("state", "live"), [(OrderState.UNKNOWN, 1), (OrderState.CANCELED, 0)])
+def test_a_restored_order_is_found_by_both_its_names(state, live):
+    book = WorkingOrders()
+    entry = WorkingOrder(order(), state, 2, 100.0, "S1")
+    book.restore(entry)
+    book.restore(WorkingOrder(order("r-2E"), state, 2, 100.0))  # whose number was never heard
+    assert (book.get("r-1E"), book.find("", "S1"), book.find("", "")) == (entry, entry, None)
+    assert len(book) == 2 * live
 
 
 def test_done_orders_are_forgotten_in_the_end():

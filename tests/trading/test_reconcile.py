@@ -20,13 +20,14 @@ from mia_daemon.records import (
     OrderType,
     OrderUpdate,
     PositionReport,
+    Priority,
     Side,
 )
 from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.journal.writer import RequestKind
 from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.orders import WorkingOrders
-from mia_daemon.trading.reconcile import reconcile
+from mia_daemon.trading.reconcile import TIME_SLACK_NS, gone, reconcile
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 S = 1_000_000_000
@@ -150,6 +151,41 @@ def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
     found = compare(working, book(fills=[fill(server="S77", side=Side.SELL, price=price)]), position=1)
     assert [f.client_order_id for f in found.fills] == [name]
     assert found.clean
+
+
+@pytest.mark.parametrize(
+    ("side", "near", "far", "price", "name"),
+    [
+        (Side.SELL, 99.0, 98.0, 99.0, "near"),
+        (Side.SELL, 99.0, 98.0, 98.25, "near"),
+        (Side.BUY, 101.0, 102.0, 101.0, "near"),
+        (Side.BUY, 101.0, 102.0, 101.75, "near"),
+        (Side.BUY, 101.0, 102.0, 102.0, ""),  # either
+    ],
+)
+def test_of_two_stops_the_one_has_filled_whose_price_was_reached(side, near, far, price, name):
+    working = WorkingOrders()
+    for stop, trigger in (("near", near), ("far", far)):
+        entry = working.add(order(stop, side, price=trigger, kind=OrderType.STOP, role=OrderRole.STOP))
+        working.sent(entry, 10 * S)
+        working.lose(entry)
+    found = compare(working, book(fills=[fill(server="S77", side=side, price=price)]), position=-side)
+    assert [f.client_order_id for f in found.fills] == ([name] if name else [])
+
+
+def test_a_fill_may_be_as_old_as_clocks_allow_and_no_older(working):
+    at_ns = 10 * S - TIME_SLACK_NS
+    for ts_ns, found_by in ((at_ns, ["E"]), (at_ns - 1, [])):
+        found = compare(working, book(fills=[fill(server="S77", ts=ts_ns)], position=1))
+        assert [f.client_order_id for f in found.fills] == found_by
+
+
+def test_what_is_said_of_an_order_that_is_gone(working):
+    numbered(working)
+    assert gone(working.get("E"), 7) == OrderUpdate(
+        7, "E", "S1", SYMBOL, ACCOUNT, OrderStatus.UNKNOWN_TO_SERVER, text="not among the server's open orders",
+        unsolicited=False,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("asked", "price", "found_by"), [(98.0, 98.5, "T"), (0.0, 101.0, ""), (98.0, 97.75, "")])
@@ -334,6 +370,21 @@ async def test_a_fill_found_after_a_kill_makes_the_trade_its_decision_wanted(mak
     assert [one.trade_id for one in again] == [one.trade_id for one in rig.journal.trades()] == [made]
 
 
+@pytest.mark.parametrize(("number", "says"), [("S1", ""), ("S77", ": its order was found by side, price and time")])
+async def test_a_fill_found_by_asking_is_told(make_rig, monkeypatch, number, says):
+    rig = make_rig()
+    rig.journal.record_intent([order("K1", quantity=2)], rig.ts_ns)
+    if number == "S1":
+        rig.journal.record_update(said("K1", server="S1", quantity=2, unsolicited=True))
+    rig = make_rig()
+    rig.play((1, 100.0))
+    answering(monkeypatch, rig, [fill("x1", number, 2, 99.75, ts=rig.ts_ns)], 2)
+    assert await rig.executor.reconcile()
+    (alert,) = [alert for alert in rig.alerts if alert.code == "fill_missed"]
+    assert alert.text == f"execution x1 of order K1 was found by asking{says}"
+    assert (alert.priority, alert.context) == (Priority.WARNING, {"order": "K1", "quantity": 2, "price": 99.75})
+
+
 async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monkeypatch):
     """Two entries of killed runs and one execution that fits both: the position is right, trading goes on."""
     rig = make_rig()
@@ -343,7 +394,15 @@ async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monke
     answering(monkeypatch, rig, [fill("x", "S77", ts=rig.ts_ns)], 1)
     assert [await rig.executor.reconcile() for _ in range(3)] == [False, False, True]
     assert rig.executor.position == 1
-    assert rig.alert_codes.count("order_given_up") == 2
+    given_up = [alert for alert in rig.alerts if alert.code == "order_given_up"]
+    assert [(alert.priority, alert.text, alert.context) for alert in given_up] == [
+        (
+            Priority.WARNING,
+            f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
+            {"order": name},
+        )
+        for name in ("K1", "K2")
+    ]
     (booked,) = rig.journal.recover(SYMBOL, ACCOUNT, 0).fills
     assert booked.fill.execution_id == "x"
     assert rig.journal.recover(SYMBOL, ACCOUNT, 0).orders == ()
