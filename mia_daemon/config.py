@@ -642,6 +642,10 @@ class VarPaths:
         return self.root / "run" / "control.sock"
 
     @property
+    def lock(self) -> Path:
+        return self.root / "run" / "var.lock"
+
+    @property
     def kill_file(self) -> Path:
         return self.root / "run" / "kill"
 

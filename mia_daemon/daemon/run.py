@@ -1,20 +1,22 @@
 """All that one run needs, opened in order and closed in reverse: the same for the daemon and for a replay."""
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from mia_daemon import __version__
+from mia_daemon import __version__, lock_file
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
-from mia_daemon.errors import JournalError
+from mia_daemon.errors import JournalError, StartError
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
+from mia_daemon.lock_file import InUse
 from mia_daemon.model import bundle
 from mia_daemon.model.drift import DriftMonitor
 from mia_daemon.model.inference import Inference
@@ -68,6 +70,7 @@ class Run:
         self._stack = ExitStack()
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
+            opened.callback(os.close, _hold(paths))
             self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE)
             opened.callback(self.journal.close)
             log_file = LineFile(paths.log)
@@ -250,6 +253,18 @@ class Run:
             max_skew_ns=(settings.risk.max_clock_skew_s or math.inf) * NS_PER_S,
             measured=self.mode is not Mode.REPLAY,
         )
+
+
+def _hold(paths: VarPaths) -> int:
+    """Of all that writes to one `var`, live, paper or replay, there is one: its CSV files are shared by the modes."""
+    try:
+        return lock_file.hold(paths.lock)
+    except InUse as error:
+        raise StartError(f"{paths.root} is {error}: stop that daemon or choose another --var") from error
+    except OSError as error:
+        raise StartError(
+            f"{paths.lock} can't be written: {error.strerror}; check the directory and its owner"
+        ) from error
 
 
 def _nobody(_alert: Alert) -> None:

@@ -364,6 +364,10 @@ def test_a_second_daemon_on_the_same_directory_is_refused(paper, daemons, var):
     assert (refused.status, refused.out) == (1, "")
     assert "in use by process" in refused.sentence
     assert str(first.pid) in refused.sentence
+    recorded = next((var / "recordings").iterdir())  # a replay would write to the same CSV files
+    replayed = daemons.run("replay", recorded, "--config", daemons.directory / "mia.toml", "--var", var)
+    assert (replayed.status, replayed.out) == (1, "")
+    assert f"{var} is in use by process {first.pid}: stop that daemon or choose another --var" in replayed.err
     status_when(var, lambda status: status["decisions"], "the first trades on")
     assert stop_in_time(first).status == 0
     assert len(journal(var, "SELECT 1 FROM runs")) == 1

@@ -1,13 +1,13 @@
 """The journal's file: held by one process, opened or made, and its errors told as sentences."""
 
-import fcntl
-import os
 import sqlite3
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from mia_daemon import lock_file
 from mia_daemon.errors import JournalError
+from mia_daemon.lock_file import InUse
 from mia_daemon.trading.journal.schema import APPLICATION_ID, TABLES, VERSION
 
 PATIENCE_MS: Final = 25
@@ -19,25 +19,15 @@ _OPENING_S: Final = 1.0  # a reader that recovers the log after a crash holds th
 
 
 def hold(path: Path) -> int:
-    """Hold the lock file beside the journal, so that no second daemon writes; its text names the holder."""
+    """Hold the lock file beside the journal, so that no second daemon writes."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return lock_file.hold(path.with_name(path.name + ".lock"))
+    except InUse as error:
+        raise JournalError(f"journal {path} is {error}: stop that daemon or choose another --var") from error
     except OSError as error:
         raise JournalError(
             f"journal {path} can't be opened: {error.strerror}; check the directory and its owner"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise JournalError(
-            f"journal {path} is in use by process {holder or 'unknown'}: stop that daemon or choose another --var"
-        ) from error
-    return lock
 
 
 def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:

@@ -1,0 +1,38 @@
+"""Lock files: one process at a time has what they stand for. The lock goes with the process, however that ends."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+class InUse(Exception):
+    """Another process holds the lock; `holder` names it, for people."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"in use by process {holder}")
+        self.holder = holder
+
+
+def hold(path: Path) -> int:
+    """Hold the lock file `path`, made where missing: a descriptor, and the lock is let go of when that is closed.
+
+    Raises:
+        InUse: another process has it.
+        OSError: the file can't be made or locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise InUse(holder or "unknown") from None
+    except OSError:
+        os.close(lock)
+        raise
+    with suppress(OSError):  # a full disk: the name is only for people
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
