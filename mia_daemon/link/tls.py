@@ -8,6 +8,9 @@ from pathlib import Path
 from mia_daemon.config import DtcSettings
 from mia_daemon.errors import CertificateRefused, ConfigError, ConnectionLost, PeerError, StartError
 
+_OUT_OF_DATE = {9, 10}
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+
 
 def client_context(settings: DtcSettings) -> ssl.SSLContext | None:
     """What the client's end of a connection needs; None where it is not encrypted.
@@ -75,10 +78,13 @@ def check_pin(settings: DtcSettings, tls: ssl.SSLObject | ssl.SSLSocket, address
 def handshake_failure(error: OSError, address: str) -> PeerError:
     """What it means that the TLS handshake ended like this, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return CertificateRefused(
-            f"the certificate of {address} is not accepted ({error.verify_message}): set dtc.tls_ca_file to who issued "
-            'it or dtc.tls_server_name to the name it bears, or pin it (dtc.tls = "pinned")'
+        advice = (
+            "look at this machine's clock, and have it renewed"
+            if error.verify_code in _OUT_OF_DATE
+            else "set dtc.tls_ca_file to who issued it or dtc.tls_server_name to the name it bears, or pin it "
+            '(dtc.tls = "pinned")'
         )
+        return CertificateRefused(f"the certificate of {address} is not accepted ({error.verify_message}): {advice}")
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "handshake failed").replace("_", " ").lower()
         return ConnectionLost(f'{address} does not answer in TLS ({reason}): set dtc.tls = "off" if it is a plain port')

@@ -7,6 +7,7 @@ import json
 import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 import trustme
@@ -34,11 +35,13 @@ class Authority:
         authority.cert_pem.write_to_path(self.ca_file)
         self.here = self._issue(authority, directory, "127.0.0.1")
         self.elsewhere = self._issue(authority, directory, "sierra.lan")
+        self.expired = self._issue(authority, directory, "127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
 
     @staticmethod
-    def _issue(authority, directory, name):
-        issued = authority.issue_cert(name)
-        files = directory / f"{name}.crt", directory / f"{name}.key"
+    def _issue(authority, directory, name, **more):
+        issued = authority.issue_cert(name, **more)
+        stem = f"{name} {len(more)}"
+        files = directory / f"{stem}.crt", directory / f"{stem}.key"
         issued.cert_chain_pems[0].write_to_path(files[0])
         issued.private_key_pem.write_to_path(files[1])
         return files
@@ -110,6 +113,18 @@ async def test_a_certificate_of_unknown_origin_is_refused(serving, calling, auth
         said = await caller.fails()
         assert said.startswith(f"the certificate of 127.0.0.1:{running.port} is not accepted (")
         assert "set dtc.tls_ca_file" in said
+
+
+@on_both_loops
+async def test_an_expired_certificate_is_to_be_renewed(serving, calling, authority):
+    async with (
+        serving(tls=server_context(*authority.expired)) as running,
+        calling(running.port, tls="verify", tls_ca_file=authority.ca_file, **SECRETS) as caller,
+    ):
+        said = await caller.fails()
+        assert said.endswith(
+            "is not accepted (certificate has expired): look at this machine's clock, and have it renewed"
+        )
 
 
 @on_both_loops
