@@ -85,12 +85,13 @@ class Reconciler:
         late_ns = self._market.now_ns - self._answer_ns
         if self._server.link_up:
             for entry in self._working.unanswered(late_ns):
+                state = entry.state.value
                 self._working.lose(entry)
                 self._warn(
                     "order_unknown",
                     Priority.ERROR,
                     f"no answer about order {entry.client_order_id} in time: its fate is unknown and is asked about",
-                    {"order": entry.client_order_id, "state": entry.state.value},
+                    {"order": entry.client_order_id, "state": state},
                 )
                 self._server.ask("an order was not answered")
         missing = self._working.missing_fills()

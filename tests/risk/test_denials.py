@@ -69,6 +69,11 @@ def bracket(quantity=1, price=6000.25, name="r-1", stop=4.0):
     )
 
 
+def altered(**entry):
+    plain = bracket()
+    return replace(plain, entry=replace(plain.entry, **entry))
+
+
 def close(quantity=1, side=Side.SELL, **changes):
     wanted = Order("r-2X", ES.symbol, "Sim1", side, quantity, OrderType.LIMIT, OrderRole.EXIT, "d", 6000.0)
     return replace(wanted, **changes)
@@ -86,6 +91,9 @@ ENTRIES = [
         {},
     ),
     ("duplicate_order id=used-1E", bracket(name="used-1"), {}),
+    ("market_order role=entry type=MARKET", altered(type=OrderType.MARKET), {}),
+    ("order_invalid role=exit type=LIMIT", altered(role=OrderRole.EXIT), {}),
+    ("duplicate_order id=r-1S", altered(client_order_id="r-1S"), {}),
     ("no_price bid=nan ask=6000.25", bracket(), {"bid": math.nan}),
     ("stale_price age_s=5.123 limit_s=5.0", bracket(), {"touch_ns": NOW - 5_123_400_000}),
     ("crossed_market bid=6000.5 ask=6000.25", bracket(), {"bid": 6000.5}),

@@ -59,6 +59,16 @@ def test_the_day_counts_from_its_start_and_over_restarts():
     assert enter(one, NOW + 3 * NS_PER_S) is RiskCode.OK
 
 
+def test_a_minute_that_is_full_says_how_full():
+    one = throttle(max_orders_per_minute=2)
+    for _ in range(2):
+        one.order(NOW)
+    assert str(one.check(NOW)) == "order_rate orders=2 limit=2"
+    assert one.sent_today == 2
+    day = throttle(sent_today=73, max_messages_per_day=100)
+    assert str(day.check(NOW)) == "message_rate today=73 unreserved=75"
+
+
 def test_exits_beyond_the_budget_are_scored_as_all_of_it():
     one = throttle(max_orders_per_minute=2)
     for _ in range(3):
