@@ -9,6 +9,13 @@ from mia_daemon.trading.books import open_books
 from mia_daemon.trading.brokers.paper import PaperBroker
 
 
+def opened(rig, broker, calendar, mode):
+    return open_books(
+        rig.journal, broker, "again", settings=rig.settings, mode=mode, instrument=rig.instrument, calendar=calendar,
+        cash=100_000.0, alert=rig.alerts.append, notices=rig.notices, clock=EventClock(),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def carried_on(make_rig, calendar):
     """The books of a run after one that was left with a position of one contract at 100.25."""
@@ -20,10 +27,7 @@ def carried_on(make_rig, calendar):
         rig.decide("buy", 1)
         rig.play((10, 100.0), (10, 100.0))
         broker = PaperBroker(rig.instrument, "Sim1", rig.settings.broker, "again")
-        books = open_books(
-            rig.journal, broker, "again", settings=rig.settings, mode=Mode.PAPER, instrument=rig.instrument,
-            calendar=calendar, cash=100_000.0, alert=rig.alerts.append, notices=rig.notices, clock=EventClock(),
-        )  # fmt: skip
+        books = opened(rig, broker, calendar, Mode.PAPER)
         rig.executor = books.executor
         rig.play((10, 100.0))
         assert await books.executor.reconcile()
@@ -39,6 +43,21 @@ async def test_a_position_left_at_the_paper_broker_keeps_its_one_pair(carried_on
     rig.play((10, 106.25), (10, 106.25))
     assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
     assert list(broker._exchange.orders) == []
+
+
+async def test_a_trade_that_a_kill_kept_from_being_recorded_is_recorded_at_the_next_start(make_rig, calendar):
+    rig = make_rig()
+    rig.play((1, 100.0))
+    assert await rig.executor.reconcile()
+    for decision in (("buy", 1), ("exit", 0)):
+        rig.decide(*decision)
+        rig.play((10, 100.0), (10, 100.0))
+    (trade,) = rig.notices.trades
+    rig.journal._db.execute("DELETE FROM trades")
+    for mode, known in ((Mode.REPLAY, []), (Mode.PAPER, [trade])):  # a replay begins flat, whatever is there
+        books = opened(rig, PaperBroker(rig.instrument, "Sim1", rig.settings.broker, mode.value), calendar, mode)
+        assert list(rig.journal.trades()) == known
+        assert books.ledger.realized == (trade.profit if known else 0.0)
 
 
 async def test_the_account_goes_on_from_what_it_was_worth(carried_on):

@@ -70,6 +70,8 @@ def test_the_position_is_valued_where_it_could_be_closed():
     ledger.apply(fill(Side.SELL, 2, 5999.0, 2))
     ledger.mark(5998.0, 5998.5)
     assert ledger.unrealized == 25.0
+    ledger.mark(5000.0, math.nan)
+    assert ledger.unrealized == 25.0
 
 
 def test_drawdown_is_measured_from_the_peak_until_it_is_rebased():
