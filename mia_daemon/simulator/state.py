@@ -8,7 +8,8 @@ a line, numbered without gaps; lines that a kill kept from the file are in the d
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,39 +53,47 @@ class StateStore:
                 f"{directory} can't be used for the simulator's state: {error.strerror}; "
                 "name another directory with --state"
             ) from error
-        try:
-            self._db = self._open(symbol)
+        with ExitStack() as opened:
+            opened.callback(os.close, self._record_fd)
+            with self._explained():
+                self._db = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
+                opened.callback(self._db.close)
+                self._lock(self._db)
+            self._claim(self._db, symbol)
             self._seq = self._mend_record()
-        except BaseException:
-            os.close(self._record_fd)
-            raise
+            opened.pop_all()
 
-    def _open(self, symbol: str) -> sqlite3.Connection:
+    @staticmethod
+    def _lock(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("COMMIT")  # the lock is ours from here on
+        db.executescript(_TABLES)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            db = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = OFF")
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("COMMIT")  # the lock is ours from here on
-            db.executescript(_TABLES)
+            yield
         except sqlite3.OperationalError as error:
             reason = "another simulator uses it" if "locked" in str(error) else str(error)
             raise StartError(f"{self._path} can't be opened: {reason}; name another directory with --state") from error
         except sqlite3.DatabaseError as error:
             raise StartError(f"{self._path} is damaged ({error}): move it away to start afresh") from error
+
+    def _claim(self, db: sqlite3.Connection, symbol: str) -> None:
+        """Begin a new file for this symbol; one that was begun for another is refused."""
         identity = {"layout": LAYOUT, "symbol": symbol}
         found = self._facts(db)
         if not found:
             db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in identity.items()])
         elif any(found.get(key) != value for key, value in identity.items()):
-            db.close()
             raise StartError(
                 f"{self._path} holds the state of {found.get('symbol')} (layout {found.get('layout')}), "
                 f"not of {symbol} (layout {LAYOUT}): move it away, or name another directory (--state; of the embedded "
                 "simulator --var)"
             )
-        return db
 
     @staticmethod
     def _facts(db: sqlite3.Connection) -> dict[str, Any]:

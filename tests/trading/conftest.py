@@ -1,7 +1,7 @@
 """A desk to trade at: executor, journal, ledger and risk, real all of them, around a broker of the test's choice."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -12,6 +12,7 @@ from tenacity import wait_none
 from mia_daemon import config
 from mia_daemon.clock import EventClock, WallClock
 from mia_daemon.config import BrokerSettings
+from mia_daemon.errors import JournalError
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
@@ -85,6 +86,14 @@ class Rig:
         self.settings = config.parse(document, "test", environ={})
         self.instrument = instrument(self.settings.instrument.symbol)
         self.journal = Journal(path, durable=False)
+        try:
+            self._open(broker, calendar, more)
+        except BaseException:
+            with suppress(JournalError):
+                self.journal.close()
+            raise
+
+    def _open(self, broker, calendar, more):
         run_id = self.journal.begin_run(
             mode="paper",
             started_ns=START,

@@ -605,7 +605,9 @@ def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_
     assert answered("s3", S.WORKING, OrderRole.STOP) == 1  # of another order it says nothing
     assert answered("e4", S.REJECTED) == 2
     journal.record_update(update("e3", S.CANCEL_REJECTED))
-    assert recover(reopened(journal)).consecutive_rejects == 2
+    journal = reopened(journal)
+    assert recover(journal).consecutive_rejects == 2
+    journal.close()
 
 
 def test_losses_in_a_row_are_counted_from_the_last_trade_back(journal):
