@@ -209,10 +209,12 @@ class Exchange:
         self._save()
 
     def close(self) -> None:
-        """Save the exact time and let go of the memory."""
+        """Save the exact time and let go of the memory, also when that fails."""
         self.lease_ns = self.now_ns
-        self._save()
-        self._store.close()
+        try:
+            self._save()
+        finally:
+            self._store.close()
 
     def _output(self, answers: list[Message], market: list[MarketEvent]) -> Output:
         news = self._faults.tell(self.desk.publish(), self.now_ns)
