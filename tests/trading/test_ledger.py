@@ -139,7 +139,7 @@ fills = st.lists(
 @settings(max_examples=80)
 def test_restored_from_its_fills_a_ledger_goes_on_as_if_nothing_had_happened(rows):
     booked = [
-        BookedFill(fill(side, quantity, 6000 + ticks / 4, n), origin(f"d{n // 3}"), "signal")
+        BookedFill(fill(side, quantity, 6000 + ticks / 4, n), origin(f"d{n // 3}"), f"reason {n}")
         for n, (side, quantity, ticks) in enumerate(rows)
     ]
     half = len(booked) // 2

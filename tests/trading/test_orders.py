@@ -202,6 +202,19 @@ def test_filled_without_its_fill_is_not_done_until_the_fill_comes():
     assert (list(book), book.missing_fills(), book.exposure(Side.BUY)) == ([], [], 0)
 
 
+def test_orders_are_listed_by_role_and_by_what_they_lack():
+    book = WorkingOrders()
+    entry = working(book)
+    stop = working(book, order("r-1S", Side.SELL, 2, OrderRole.STOP), server="S2")
+    book.fill(fill("r-1S", 1, "x1", side=Side.SELL, server="S2"))
+    assert book.with_role(OrderRole.ENTRY) == [entry]
+    assert book.with_role(OrderRole.STOP, OrderRole.ENTRY) == [entry, stop]
+    assert book.with_role(OrderRole.EXIT) == []
+    assert book.missing_fills() == []
+    book.update(update("r-1S", "partial", server="S2", ts=2, filled=2))
+    assert book.missing_fills() == [stop]
+
+
 def test_orders_of_others_are_not_ours():
     book = WorkingOrders()
     assert book.update(update("", "working", server="X9")) is None
