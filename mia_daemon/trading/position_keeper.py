@@ -264,6 +264,7 @@ class PositionKeeper:
         stop = self._desk.make(OrderRole.STOP, side, missing, OrderType.STOP, level, held.decision_id)
         if not self._desk.send_stop(stop, ts_ns):
             self.want_flat("unprotected", ts_ns)
+            self._again_at(ts_ns)
 
     def _sweep(self, ts_ns: int, held: Held) -> None:
         """Cancel what would open a position instead of closing one, a little after the server should have done it."""
