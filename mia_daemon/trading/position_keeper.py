@@ -78,6 +78,7 @@ class PositionKeeper:
         self._warn = warn
         self._goal_since = 0
         self._next_exit_ns = 0
+        self._flatten_id = ""  # of the order that asked the server to flatten last
         self._moves: dict[str, tuple[int, int]] = {}  # of an exit: times moved, when to move it again
         self._unprotected_since = 0
         self._attempts = 0
@@ -187,8 +188,12 @@ class PositionKeeper:
             self._flatten(ts_ns, held)
 
     def _escalate(self, ts_ns: int, held: Held, closers: list[WorkingOrder]) -> None:
-        if ts_ns < self._next_exit_ns:  # what was sent last has its time, the flatten too
-            self._again_at(self._next_exit_ns)
+        due_ns = self._next_exit_ns
+        asked = self._working.get(self._flatten_id)
+        if asked is not None and asked.state is OrderState.REJECTED:  # it did nothing, and nothing more comes of it
+            due_ns = min(due_ns, asked.sent_ns + self._policy.chase_ns)
+        if ts_ns < due_ns:  # what was sent last has its time, the flatten too
+            self._again_at(due_ns)
             return
         if closers:
             for entry in closers:
@@ -208,6 +213,7 @@ class PositionKeeper:
         order = self._desk.make(
             OrderRole.EXIT, held.close_side, abs(held.quantity), OrderType.MARKET, 0.0, held.decision_id
         )
+        self._flatten_id = order.client_order_id
         self._desk.flatten(order, self.goal, ts_ns)
 
     # Protection.

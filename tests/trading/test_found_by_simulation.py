@@ -259,3 +259,20 @@ async def test_fills_are_asked_for_as_early_until_all_is_explained(rig):
     rig.executor._bookkeeper.last_fill_ns = rig.ts_ns
     assert not await rig.executor.reconcile()
     assert rig.broker.asked[-1] <= first
+
+
+async def test_a_flatten_that_the_server_refused_is_asked_for_again_within_a_second(rig):
+    """Both exits are gone, cancelled by hand: until it is flat the position has no stop."""
+    _, stop, target = hold(rig)
+    rig.executor.flatten("operator")
+    rig.play((11 * SECOND, 100.0))
+    del rig.broker.sent[:]
+    for name, number in ((stop, "2"), (target, "3")):
+        says(rig, name, "canceled", number=number, side=Side.SELL)
+    ((what, name),) = rig.broker.sent
+    assert what == "flatten"
+    rig.play((900, 100.0))
+    assert len(rig.broker.sent) == 1  # its answer is awaited
+    says(rig, name, "rejected", side=Side.SELL)
+    rig.play((200, 100.0), (100, 100.0))
+    assert [what for what, _ in rig.broker.sent] == ["flatten", "flatten"]
