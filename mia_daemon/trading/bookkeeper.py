@@ -192,11 +192,12 @@ class Bookkeeper:
             )
             self._journal.commit()
 
-        def pay() -> None:
+        self._breakers.write(self.settle)
+        self._breakers.write(write)
+
+    def settle(self) -> None:
+        """Tell the journal what it could not be told before. Raises JournalError while it still can't be."""
+        if self._owed:
             with self._journal.booking():
                 self._pay()
             self._owed.clear()
-
-        if self._owed:
-            self._breakers.write(pay)
-        self._breakers.write(write)

@@ -27,6 +27,7 @@ class Breakers:
         facts: what risk goes by, now.
         close: begin to close the position, for this reason.
         cancel_entries: ask for the cancellation of every entry.
+        settle: tell the journal what it could not be told before; raises JournalError.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Breakers:
         facts: Callable[[], RiskFacts],
         close: Callable[[str], None],
         cancel_entries: Callable[[], None],
+        settle: Callable[[], None],
     ) -> None:
         self._risk = risk
         self._journal = journal
@@ -50,6 +52,7 @@ class Breakers:
         self._facts = facts
         self._close = close
         self._cancel_entries = cancel_entries
+        self._settle = settle
 
     def trip(self, latches: Iterable[Latch]) -> None:
         """Make new latches effective, known and lasting, in this order.
@@ -91,8 +94,12 @@ class Breakers:
 
     @contextmanager
     def _on_file(self) -> Iterator[None]:
-        """What is written inside is on file behind it. A failure halts, and is raised again."""
+        """What is written inside is on file behind it, and all that was before. A failure halts, and is raised again.
+
+        Nothing is entered while a fill is not on file: after a kill the position on file would be another.
+        """
         try:
+            self._settle()
             with self._journal.booking():
                 yield
         except JournalError as error:

@@ -100,6 +100,7 @@ class TradeExecutor:
         self._breakers = breakers = Breakers(
             risk, journal, market, warn, settings.incidents,
             facts=self.facts, close=self._must_close, cancel_entries=self._cancel_entries,
+            settle=self._settle,
         )  # fmt: skip
         self._desk = desk = OrderDesk(
             broker=broker,
@@ -299,6 +300,9 @@ class TradeExecutor:
         self._server.ask("trading was resumed")
         self._reactor.act()
         return lifted
+
+    def _settle(self) -> None:
+        self._bookkeeper.settle()
 
     def rearm(self, by: str) -> int:
         """A person has looked at what was executed; returns how many entries that were."""

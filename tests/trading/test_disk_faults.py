@@ -268,6 +268,18 @@ async def test_what_cannot_be_lifted_on_file_stays_set(rig):
     assert not rig.journal.latches()
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_trading_is_resumed_only_with_every_fill_on_file(holding, fault):
+    """Or a kill right after the next entry would leave the position on file short of one."""
+    break_it, _ = FAULTS[fault]
+    with break_it(holding.journal):
+        holding.executor.flatten("operator")
+        holding.play((10, 100.0), (10, 100.0))
+        assert holding.executor.position == 0
+    holding.executor.resume("uid 0")
+    assert holding.journal.recover("ESZ26_FUT_CME", "Sim1", 0).positions == {}
+
+
 async def test_a_look_at_the_entries_that_is_not_on_file_does_not_count(make_rig):
     rig = make_rig(settings={"risk": {"max_executions": 1}})
     rig.play((1, 100.0))
