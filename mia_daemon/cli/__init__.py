@@ -4,6 +4,7 @@ Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command
 """
 
 import argparse
+import difflib
 import signal
 import sys
 from collections.abc import Sequence
@@ -47,10 +48,31 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse what is unknown here and now: the parser of a command knows better than the whole where to look."""
-        namespace, unknown = super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        if misspelt := self._misspelt(words):
+            self.error(f"there is no option {misspelt}{self._meant(misspelt)}")
+        namespace, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
+
+    def _misspelt(self, words: list[str]) -> str:
+        """The first unknown option before any other word: else its value would be taken for a command."""
+        ahead = iter(words)
+        for word in ahead:
+            name, equals, _ = word.partition("=")
+            if not name.startswith("--") or name == "--":
+                return ""
+            if not any(known.startswith(name) for known in self._option_string_actions):
+                return name
+            action = self._option_string_actions.get(name)
+            if action is not None and action.nargs is None and not equals:
+                next(ahead, None)
+        return ""
+
+    def _meant(self, option: str) -> str:
+        close = difflib.get_close_matches(option, self._option_string_actions, 1)
+        return f": did you mean {close[0]}?" if close else ""
 
 
 def _parser() -> argparse.ArgumentParser:
