@@ -498,6 +498,42 @@ def test_a_journal_no_run_was_begun_in_has_no_last_one(tmp_path):
         assert journal.last_run() is None
 
 
+@pytest.mark.parametrize(("how", "ended"), [("stop", True), ("killed", True), ("failed: the disk is full", False)])
+def test_a_run_that_failed_has_not_ended_in_order(journal, how, ended):
+    name = begin(journal)
+    journal.end_run(name, START, how)
+    assert journal.last_run().ended is ended
+    assert (journal.has_run(name), journal.has_run(name + "1")) == (True, False)
+
+
+def test_messages_are_counted_from_a_moment_on(journal):
+    """Orders, moves and cancels; not what the server says."""
+    journal.record_intent([order("o1")], 10)
+    journal.record_intent([order("o2"), order("o3")], 20)
+    journal.record_request("o2", RequestKind.REPLACE, 20, price=6001.0)
+    journal.record_request("o2", RequestKind.CANCEL, 30)
+    journal.record_update(update("o2", OrderStatus.CANCELED, ts_ns=30))
+    assert [journal.messages_since(ts_ns) for ts_ns in (0, 10, 11, 20, 21, 31)] == [5, 5, 4, 4, 1, 0]
+
+
+def test_what_was_no_number_then_is_none_now(journal):
+    said = Prediction(RegimeProbs(math.nan, 0.2, 0.1), math.nan, math.nan, "baseline", math.nan, "ab")
+    journal.record_decision(Decision("none", 1, 1, Action.HOLD, 0, "signal", said, math.nan, math.nan))
+    (run_id,) = journal._db.execute("SELECT run_id FROM runs").fetchone()
+    journal.record_decision(replace(decision(f"{run_id}-1"), prediction=said, bid=math.nan))
+    (found,) = journal.decisions(1)  # the other one is of no run
+    prediction = found.prediction
+    unknown = (prediction.regime_probs.range, prediction.action, prediction.probability, found.bid, found.ask)
+    assert all(math.isnan(value) for value in (*unknown, prediction.out_of_range_share))
+    assert prediction.regime_probs[1:] == (0.2, 0.1)
+
+
+def test_a_trade_without_features_has_none(journal):
+    journal.record_decision(decision())
+    values = journal.background(trade()).values
+    assert (values.shape, values.dtype) == ((0,), np.float32)
+
+
 def test_a_new_journal_recovers_to_nothing(journal):
     recovered = recover(journal)
     assert (recovered.orders, recovered.positions, recovered.fills, recovered.latches) == ((), {}, (), ())
