@@ -516,6 +516,36 @@ def test_messages_are_counted_from_a_moment_on(journal):
     assert [journal.messages_since(ts_ns) for ts_ns in (0, 10, 11, 20, 21, 31)] == [5, 5, 4, 4, 1, 0]
 
 
+def test_entries_since_a_person_looked_are_all_less_those_each_look_has_ended(journal):
+    for n in range(5):
+        journal.record_intent([order(f"e{n}"), order(f"s{n}", Side.SELL, role=OrderRole.STOP)], 1)
+    assert journal.executions_since_rearm() == 5
+    latch = Latch(RiskCode.REPEATED_EXECUTION, 3, {"executions": 3, "limit": 3})
+    journal.set_latch(latch)
+    assert journal.executions_since_rearm() == 5  # nobody has looked yet
+    journal.clear_latch(latch.code, 4, "uid 7")
+    assert journal.executions_since_rearm() == 2
+    journal.set_latch(Latch(RiskCode.REPEATED_EXECUTION, 5, {"executions": 9, "limit": 3}))
+    journal.clear_latch(latch.code, 6, "uid 7")
+    assert journal.executions_since_rearm() == 0
+
+
+def test_what_a_restart_is_told_of_today_and_of_its_orders(journal):
+    journal.record_decision(decision())
+    journal.record_intent([order("o1"), order("o2", decision="lost")], 1)
+    journal.record_request("o1", RequestKind.REPLACE, 2, price=6001.0)
+    journal.record_fill(fill("x1", "", ts_ns=7))
+    for name, profit, exit_ns in (("a", -1.0, 5), ("b", 0.0, 10), ("c", -2.0, 11), ("d", -4.0, 12)):
+        journal.record_trade(trade(name, profit, exit_ns))
+    found = recover(journal, 10)
+    assert (found.last_fill_ns, found.realized_today, found.consecutive_losses) == (7, pytest.approx(-6.0), 2)
+    orders = {one.order.client_order_id: (one.origin, one.asked_price, one.status) for one in found.orders}
+    assert orders == {
+        "o1": (Origin("d1", PROBS), 6001.0, None),
+        "o2": (Origin("lost", RegimeProbs(0.0, 0.0, 0.0)), 0.0, None),
+    }
+
+
 def test_what_was_no_number_then_is_none_now(journal):
     said = Prediction(RegimeProbs(math.nan, 0.2, 0.1), math.nan, math.nan, "baseline", math.nan, "ab")
     journal.record_decision(Decision("none", 1, 1, Action.HOLD, 0, "signal", said, math.nan, math.nan))
