@@ -132,11 +132,13 @@ class MarketMemory:
             for array in (self._markets, self._outcomes, self._exits_ns):
                 array[:CAPACITY] = array[CAPACITY:]
             self._stored = CAPACITY
-        at = self._stored
+        exits_ns = self._exits_ns
+        at = int(exits_ns[: self._stored].searchsorted(experience.exit_ns, side="right"))
+        for array in (self._markets, self._outcomes, exits_ns):
+            array[at + 1 : self._stored + 1] = array[at : self._stored]
         self._markets[at] = experience.market
         self._outcomes[at] = experience.outcome
-        # A server's clock may run back a little: what is told later is known later.
-        self._exits_ns[at] = max(experience.exit_ns, self._exits_ns[at - 1]) if at else experience.exit_ns
+        exits_ns[at] = experience.exit_ns
         self._stored += 1
 
     def recall(self, values: NDArray[np.float32], now_ns: int) -> Recalled:

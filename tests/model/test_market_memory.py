@@ -11,6 +11,7 @@ from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, NEIGHBOURS, REMEMB
 from mia_daemon.records import NOTHING_RECALLED
 
 LATER = TRADE.exit_ns + NS_PER_S
+DAY = 86_400 * NS_PER_S
 
 
 def memory():
@@ -46,6 +47,16 @@ def test_nothing_later_than_the_moment_is_recalled_and_nothing_older_than_thirty
     assert kept.recall(values(), TRADE.exit_ns).trades == 1
     assert kept.recall(values(), TRADE.exit_ns + KEEP_NS - 1).trades == 1
     assert kept.recall(values(), TRADE.exit_ns + KEEP_NS).trades == 0
+
+
+def test_a_trade_is_recalled_by_its_own_time_also_beside_those_of_a_later_one():
+    kept = memory()
+    known = [Experience(name, LATER + days * DAY, np.zeros(7, np.float32), 1.0) for name, days in (("a", 1), ("b", 9))]
+    kept.begin_with(known)
+    assert kept.recall(values(), LATER).trades == 0
+    kept.entered("r1-9", values())
+    kept.closed(TRADE)
+    assert [kept.recall(values(), LATER + days * DAY).trades for days in (0, 1, 9)] == [1, 2, 3]
 
 
 def test_the_market_is_that_of_the_entry():
