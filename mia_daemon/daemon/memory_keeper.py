@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.features import catalogue
+from mia_daemon.model import memory_file
 from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, Experience, MarketMemory, entry_of, experience_of
 from mia_daemon.model.memory_file import MemoryFile
 from mia_daemon.products.instruments import Instrument
@@ -30,6 +31,7 @@ class MemoryKeeper:
     Args:
         traded: the instrument.
         events: announcements.
+        simulated: it is traded at the embedded simulator.
 
     Attributes:
         memory: what `Inference` asks.
@@ -37,12 +39,14 @@ class MemoryKeeper:
         from_journal: how many trades the file lacked.
     """
 
-    def __init__(self, traded: Instrument, events: MacroEvents = NO_EVENTS) -> None:
+    def __init__(self, traded: Instrument, events: MacroEvents = NO_EVENTS, *, simulated: bool = False) -> None:
         self.memory = MarketMemory(traded.tick_size, traded.point_value)
         self.notices: list[str] = []
         self.from_journal = 0
         self._traded = traded
         self._events = events
+        self._simulated = simulated
+        self._begun_with: list[Experience] = []
         self._file: MemoryFile | None = None
         self._unwritten: dict[str, Experience] = {}  # trade_id: what became of it
 
@@ -50,9 +54,10 @@ class MemoryKeeper:
         """Begin with what is in `path`, and with what the journal knows and the file lacks; never fatal."""
         known: dict[str, Experience] = {}
         try:
-            self._file = MemoryFile(path, now_ns)
+            self._file = MemoryFile(path, now_ns, simulated=self._simulated)
             known = {experience.trade_id: experience for experience in self._file.experiences()}
         except StartError as error:
+            self.close()
             self.notices.append(f"{error}; this run remembers what its journal knows, and keeps no file")
         if self._file is not None and self._file.notice:
             self.notices.append(self._file.notice)
@@ -60,7 +65,8 @@ class MemoryKeeper:
             known.update(self._from_journal(journal, now_ns - KEEP_NS, known))
         except JournalError as error:
             self.notices.append(f"the market memory lacks what the journal knows: {error}")
-        self.memory.begin_with(known.values())
+        self._begun_with = list(known.values())
+        self.memory.begin_with(self._begun_with)
 
     def _from_journal(
         self, journal: JournalReader, since_ns: int, known: dict[str, Experience]
@@ -70,12 +76,13 @@ class MemoryKeeper:
         for trade in list(journal.trades(since_ns))[-CAPACITY:]:
             if trade.trade_id in known:
                 continue
-            values = _values(journal.background(trade))
-            if values is not None:
+            background = journal.background(trade)
+            values = _values(background)
+            if values is not None and background.simulated == self._simulated:
                 entry = entry_of(values)
                 experience = experience_of(trade, entry, self._traded.tick_size, self._traded.point_value)
                 found[trade.trade_id] = experience
-                trouble = self._store(trade, experience) or trouble
+                trouble = trouble or self._store(trade, experience)  # one wait for a file that is held is enough
         if trouble:
             self.notices.append(trouble)
         self.from_journal = len(found)
@@ -104,17 +111,18 @@ class MemoryKeeper:
         return self._file.add(trade, experience, self._events.type_near(trade.entry_ns, ANNOUNCED_WITHIN_NS))
 
     def copy_to(self, recording: Path) -> None:
-        """Put what the file holds beside a recording. Raises StartError when it can't be written."""
-        if self._file is not None:
-            self._file.copy_to(recording)
+        """Put what the run began with beside its recording. Raises StartError when it can't be written."""
+        if self._begun_with:
+            memory_file.write(recording / memory_file.FILE_NAME, self._begun_with)
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+            self._file = None
 
 
 def _values(background: Background) -> NDArray[np.float32] | None:
     """The 350 at the decision to enter; None where they are not on file, or followed other definitions."""
-    if not len(background.values) or background.catalogue_sha256 != catalogue.sha256():
+    if len(background.values) != catalogue.COUNT or background.catalogue_sha256 != catalogue.sha256():
         return None
     return background.values

@@ -90,7 +90,7 @@ class Run:
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
-            self.memory = MemoryKeeper(traded, self._events)
+            self.memory = MemoryKeeper(traded, self._events, simulated=settings.simulated)
             opened.callback(self.memory.close)
             if mode is not Mode.REPLAY:  # a replay must repeat itself: it remembers what it met, or began with
                 self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())

@@ -4,13 +4,16 @@
     trade_patterns  the trades entered in each
     contexts        of each trade, what `market_memory` recalls: its market and its outcome
 
-It is written once per closed trade, off the hot path. It is a convenience, never a record: the journal is the truth,
-what the file lacks is taken from there, and a damaged file is set aside and made anew.
+Trades of the embedded simulator, which has a market and a time of its own, are kept apart from those of a real market:
+neither is recalled in the other, nor ages by its time. The file is written once per closed trade, off the hot path. It
+is a convenience, never a record: the journal is the truth, what the file lacks is taken from there, and a damaged file
+is set aside and made anew.
 """
 
 import json
 import math
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -33,14 +36,23 @@ CREATE TABLE IF NOT EXISTS clusters(
 CREATE TABLE IF NOT EXISTS trade_patterns(
     pattern_id INTEGER PRIMARY KEY, cluster_id INTEGER, trade_id TEXT UNIQUE, entry_price FLOAT, exit_price FLOAT,
     profit FLOAT, regime TEXT, timestamp DATETIME);
-CREATE TABLE IF NOT EXISTS contexts(
-    trade_id TEXT PRIMARY KEY, exit_ns INTEGER, market TEXT, outcome FLOAT);
 CREATE INDEX IF NOT EXISTS pattern_cluster ON trade_patterns(cluster_id);
 """
+_CONTEXTS = """
+CREATE TABLE IF NOT EXISTS contexts(
+    trade_id TEXT PRIMARY KEY, exit_ns INTEGER, market TEXT, outcome FLOAT, simulated INTEGER);
+"""
+_ADD_CONTEXT = """
+INSERT OR REPLACE INTO contexts(trade_id, exit_ns, market, outcome, simulated) VALUES (?, ?, ?, ?, ?)"""
+_WAIT_S: Final = 0.02
+"""For another program that writes: the market waits too."""
 
 
 class MemoryFile:
     """The file, open for one writer.
+
+    Args:
+        simulated: what is added and read are trades of the embedded simulator.
 
     Attributes:
         notice: one sentence when a damaged file was set aside, else empty; for the caller to tell.
@@ -49,8 +61,9 @@ class MemoryFile:
         StartError: the file can't be opened, or is another program's at the moment.
     """
 
-    def __init__(self, path: Path, now_ns: int) -> None:
+    def __init__(self, path: Path, now_ns: int, *, simulated: bool = False) -> None:
         self.path = path
+        self._simulated = simulated
         self.notice = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +88,8 @@ class MemoryFile:
         self.notice = f"{self.path} is damaged ({error}): kept as {aside.name}, a new memory was begun"
 
     def experiences(self) -> list[Experience]:
-        """All that is on file. Raises StartError when it can't be read."""
-        return _experiences(self._db, self.path)
+        """All that is on file, by the time they ended. Raises StartError when it can't be read."""
+        return _experiences(self._db, self.path, simulated=self._simulated)
 
     def add(self, trade: Trade, experience: Experience, event_type: str = "") -> str:
         """Store a closed trade under the market it was entered in; returns what went wrong in one sentence, or "".
@@ -100,6 +113,7 @@ class MemoryFile:
 
     def _add(self, trade: Trade, experience: Experience, event_type: str) -> None:
         with self._db:
+            self._db.execute(_ADD_CONTEXT, _context(experience, simulated=self._simulated))
             if self._db.execute("SELECT 1 FROM trade_patterns WHERE trade_id = ?", (trade.trade_id,)).fetchone():
                 return
             now = iso_utc(trade.exit_ns)
@@ -110,10 +124,6 @@ class MemoryFile:
                 "(cluster_id, trade_id, entry_price, exit_price, profit, regime, timestamp) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (cluster, trade.trade_id, trade.entry_price, trade.exit_price, trade.profit, regime, now),
-            )
-            self._db.execute(
-                "INSERT OR REPLACE INTO contexts(trade_id, exit_ns, market, outcome) VALUES (?, ?, ?, ?)",
-                (trade.trade_id, trade.exit_ns, json.dumps(experience.market.tolist()), experience.outcome),
             )
         if trade.exit_ns - self._purged_ns > KEEP_NS // 30:
             self.purge(trade.exit_ns)
@@ -153,60 +163,80 @@ class MemoryFile:
         """
         limit_ns = now_ns - KEEP_NS
         with self._db:
-            gone = self._db.execute("DELETE FROM trade_patterns WHERE timestamp < ?", (iso_utc(limit_ns),)).rowcount
-            self._db.execute("DELETE FROM contexts WHERE exit_ns < ?", (limit_ns,))
+            own = self._db.execute(
+                "DELETE FROM trade_patterns WHERE trade_id IN "
+                "(SELECT trade_id FROM contexts WHERE exit_ns < ? AND simulated = ?)",
+                (limit_ns, self._simulated),
+            )
+            self._db.execute("DELETE FROM contexts WHERE exit_ns < ? AND simulated = ?", (limit_ns, self._simulated))
+            nobodys = self._db.execute(
+                "DELETE FROM trade_patterns WHERE timestamp < ? AND trade_id NOT IN (SELECT trade_id FROM contexts)",
+                (iso_utc(limit_ns),),
+            )
             self._db.execute("DELETE FROM clusters WHERE cluster_id NOT IN (SELECT cluster_id FROM trade_patterns)")
         self._purged_ns = now_ns
-        return gone
-
-    def copy_to(self, recording: Path) -> None:
-        """Put what is on file beside a recording, so that a replay of it begins with the same memory.
-
-        Raises:
-            StartError: it can't be written.
-        """
-        if not self._db.execute("SELECT count(*) FROM contexts").fetchone()[0]:
-            return
-        path = recording / FILE_NAME
-        try:
-            path.unlink(missing_ok=True)
-            self._db.execute("VACUUM INTO ?", (str(path),))
-        except (OSError, sqlite3.Error) as error:
-            raise StartError(f"{path} can't be written ({error}): check the directory and its owner") from error
+        return own.rowcount + nobodys.rowcount
 
     def close(self) -> None:
         self._db.close()
 
 
+def write(path: Path, experiences: Iterable[Experience]) -> None:
+    """Make a file of nothing but these, for `read`. Raises StartError when it can't be written."""
+    try:
+        path.unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(_CONTEXTS)
+            db.executemany(_ADD_CONTEXT, (_context(experience, simulated=False) for experience in experiences))
+    except (OSError, sqlite3.Error) as error:
+        raise StartError(f"{path} can't be written ({error}): check the directory and its owner") from error
+
+
 def read(path: Path) -> list[Experience]:
-    """All that is in a copy which nobody writes. Raises StartError when it can't be read."""
+    """All that `write` put there, by the time they ended. Raises StartError when it can't be read."""
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except sqlite3.Error as error:
         raise StartError(f"the market memory {path} can't be read ({error})") from error
     with closing(db):
-        return _experiences(db, path)
+        return _experiences(db, path, simulated=False)
 
 
-def _experiences(db: sqlite3.Connection, path: Path) -> list[Experience]:
+def _experiences(db: sqlite3.Connection, path: Path, *, simulated: bool) -> list[Experience]:
+    sql = "SELECT trade_id, exit_ns, market, outcome FROM contexts WHERE simulated = ? ORDER BY exit_ns, rowid"
     try:
-        found = [
-            Experience(trade_id, exit_ns, np.array(json.loads(text), np.float32), outcome)
-            for trade_id, exit_ns, text, outcome in db.execute(
-                "SELECT trade_id, exit_ns, market, outcome FROM contexts ORDER BY exit_ns, rowid"
-            )
-        ]
-    except (sqlite3.Error, ValueError, TypeError) as error:
+        found = [_experience(*row) for row in db.execute(sql, (simulated,))]
+    except sqlite3.Error as error:
         raise StartError(f"the market memory {path} can't be read ({error})") from error
-    return [one for one in found if one.market.shape == (len(REMEMBERED),)]
+    return [experience for experience in found if experience is not None]
+
+
+def _experience(trade_id: str, exit_ns: object, text: object, outcome: object) -> Experience | None:
+    """None for a row that no daemon has written."""
+    try:
+        market = np.array(json.loads(str(text)), np.float32)
+    except (ValueError, TypeError):
+        return None
+    if market.shape != (len(REMEMBERED),) or not np.isfinite(market).all():
+        return None
+    if not isinstance(exit_ns, int) or not isinstance(outcome, float) or not math.isfinite(outcome):
+        return None
+    return Experience(trade_id, exit_ns, market, outcome)
+
+
+def _context(experience: Experience, *, simulated: bool) -> tuple[str, int, str, float, bool]:
+    market = json.dumps(experience.market.tolist())
+    return experience.trade_id, experience.exit_ns, market, experience.outcome, simulated
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=0.5)
+    db = sqlite3.connect(path, timeout=_WAIT_S)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + _CONTEXTS)
+        if "simulated" not in {row[1] for row in db.execute("PRAGMA table_info(contexts)")}:
+            db.executescript(f"DROP TABLE contexts; {_CONTEXTS}")  # of an earlier version: the journal has it all
         if (answer := db.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(answer)
     except sqlite3.Error:

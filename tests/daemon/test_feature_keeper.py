@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from daemon_process import PROJECT
-from round_trip import TRADE
 
 from mia_daemon.config import Mode, Settings, VarPaths, parse
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
@@ -20,10 +19,9 @@ from mia_daemon.features.catalogue import Inputs, index
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.state_file import RegimeState
 from mia_daemon.feed.recorder import Recorder
-from mia_daemon.model import bundle
+from mia_daemon.model import bundle, memory_file
 from mia_daemon.model.inference import Inference
 from mia_daemon.model.market_memory import REMEMBERED, Experience, MarketMemory
-from mia_daemon.model.memory_file import MemoryFile
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import EventKind, Priority, empty_events
 
@@ -204,12 +202,8 @@ def test_a_replay_begins_with_the_memory_its_session_began_with(keeper, tmp_path
     recorder.close()
     kept.copy_to(recording)
     remembers_nothing = replay(settings(), recording, VarPaths(tmp_path / "nothing"))
-    memory = MemoryFile(tmp_path / "market_memory.db", START)
-    exit_ns = START - S
-    trade = replace(TRADE, exit_ns=exit_ns)
-    memory.add(trade, Experience(trade.trade_id, exit_ns, np.zeros(len(REMEMBERED), np.float32), -1.0))
-    memory.copy_to(recording)
-    memory.close()
+    known = [Experience("r1-1", START - S, np.zeros(len(REMEMBERED), np.float32), -1.0)]
+    memory_file.write(recording / memory_file.FILE_NAME, known)
     one, two = (replay(settings(), recording, VarPaths(tmp_path / name)) for name in ("one", "two"))
     assert one.decisions_sha256 == two.decisions_sha256 != remembers_nothing.decisions_sha256
     assert not (tmp_path / "one" / "market_memory.db").exists()

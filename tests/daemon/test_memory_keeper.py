@@ -38,9 +38,10 @@ def journal(tmp_path):
     journal.close()
 
 
-def begin(journal, catalogue_sha256=None):
+def begin(journal, catalogue_sha256=None, source="scid"):
     journal.begin_run(
-        mode="paper", started_ns=NOW, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
+        mode="paper", started_ns=NOW, version="", config={"feed": {"source": source}},
+        config_sha256="", bundle_name="", bundle_sha256="",
         point_value=50.0, cost_per_side=1.0, catalogue_sha256=catalogue_sha256 or catalogue.sha256(),
     )  # fmt: skip
 
@@ -144,12 +145,49 @@ def test_a_trade_that_no_decision_entered_is_not_remembered(keeper, tmp_path):
     assert on_file(tmp_path) == {("r1-1", "")}
 
 
-def test_a_recording_gets_what_the_file_holds(keeper, tmp_path):
+@pytest.mark.parametrize("in_the_way", [False, True])
+def test_a_recording_gets_what_its_run_began_with_whatever_became_of_the_file(keeper, tmp_path, in_the_way):
     recording = tmp_path / "recording"
     recording.mkdir()
-    keeper().copy_to(recording)
+    if in_the_way:
+        (tmp_path / "market_memory.db").mkdir()
+    kept = keeper()
+    kept.entered("r1-12", VALUES)
+    kept.closed(trade := replace(TRADE, trade_id="r1-2", decision_id="r1-12"))
+    kept.write(trade, Background())
+    kept.copy_to(recording)
     (found,) = memory_file.read(recording / memory_file.FILE_NAME)
     assert found.trade_id == "r1-1"
+
+
+def test_a_run_that_begins_with_nothing_leaves_none_beside_its_recording(tmp_path):
+    MemoryKeeper(ES).copy_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_trade_of_the_simulator_is_known_at_the_simulator_only(keeper, journal):
+    begin(journal, source="simulator")
+    journal.record_decision(replace(BUY, decision_id="r1-20"))
+    journal.record_features("r1-20", VALUES)
+    journal.record_trade(replace(TRADE, trade_id="r1-2", decision_id="r1-20"))
+    for simulated, trade_id in ((False, "r1-1"), (True, "r1-2"), (False, "r1-1")):
+        kept = keeper(simulated=simulated)
+        assert [one.trade_id for one in kept._begun_with] == [trade_id]
+
+
+def test_a_journal_with_damaged_features_takes_nothing_from_the_run(keeper, journal):
+    journal._db.execute("UPDATE features SET vector = x'00'")
+    kept = keeper()
+    assert recalled(kept) == 0
+    assert "lacks what the journal knows" in kept.notices[0]
+
+
+def test_what_the_file_and_the_journal_know_is_had_again_after_a_file_of_an_earlier_version(keeper, tmp_path):
+    keeper().close()
+    with closing(sqlite3.connect(tmp_path / "market_memory.db")) as db:
+        db.executescript("DROP TABLE contexts")
+    assert keeper().from_journal == 1
+    assert keeper().from_journal == 0
 
 
 def on_file(tmp_path):

@@ -1,5 +1,7 @@
 import json
+import math
 import sqlite3
+import time
 from contextlib import closing
 from dataclasses import replace
 
@@ -10,7 +12,7 @@ from round_trip import NOW, TRADE
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StartError
 from mia_daemon.model.market_memory import REMEMBERED, Experience
-from mia_daemon.model.memory_file import MAX_CLUSTERS, MemoryFile, read
+from mia_daemon.model.memory_file import MAX_CLUSTERS, MemoryFile, read, write
 
 DAY = 86_400 * NS_PER_S
 QUIET = np.zeros(len(REMEMBERED), np.float32)
@@ -166,11 +168,65 @@ def test_a_damaged_file_that_can_not_be_made_anew_is_said_and_not_raised(tmp_pat
     assert "No space left on device" in add(kept)
 
 
-def test_rows_that_no_daemon_writes_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "row",
+    [
+        (1, "no list", 1.0),
+        (1, "[0, 0]", 1.0),
+        (1, "[NaN, 0, 0, 0, 0, 0, 0]", 1.0),
+        (1, None, 1.0),
+        ("yesterday", "[0, 0, 0, 0, 0, 0, 0]", 1.0),
+        (1, "[0, 0, 0, 0, 0, 0, 0]", None),
+        (1, "[0, 0, 0, 0, 0, 0, 0]", math.inf),
+    ],
+)
+def test_a_row_that_no_daemon_writes_is_left_out_and_written_anew(tmp_path, row):
     kept = opened(tmp_path)
-    kept._db.execute("INSERT INTO contexts VALUES ('t', 1, 'no list', 1.0)")
-    with pytest.raises(StartError, match="can't be read"):
-        kept.experiences()
+    kept._db.execute("INSERT INTO contexts VALUES ('r1-1', ?, ?, ?, 0)", row)
+    kept._db.commit()
+    assert kept.experiences() == []
+    assert add(kept) == ""
+    assert len(kept.experiences()) == 1
+    kept.close()
+
+
+def test_trades_of_the_simulator_and_of_a_real_market_are_strangers(tmp_path):
+    real = opened(tmp_path)
+    add(real)
+    real.close()
+    simulated = MemoryFile(real.path, NOW + 365 * DAY, simulated=True)
+    assert simulated.experiences() == []
+    add(simulated, replace(TRADE, trade_id="s", exit_ns=NOW + 365 * DAY))
+    assert [one.trade_id for one in simulated.experiences()] == ["s"]
+    simulated.close()
+    again = opened(tmp_path, NOW + DAY)
+    assert [one.trade_id for one in again.experiences()] == ["r1-1"]
+    again.close()
+
+
+@pytest.mark.parametrize("contexts", ["", "CREATE TABLE contexts(trade_id, exit_ns, market, outcome);"])
+def test_a_file_of_an_earlier_version_is_taken_over(tmp_path, contexts):
+    kept = opened(tmp_path)
+    add(kept)
+    kept._db.executescript(f"DROP TABLE contexts; {contexts}")
+    kept.close()
+    again = opened(tmp_path)
+    assert again.experiences() == []
+    assert add(again) == ""
+    again.close()
+    once_more = opened(tmp_path)
+    assert len(once_more.experiences()) == 1
+    assert rows(once_more, "SELECT count(*) FROM trade_patterns") == [(1,)]
+    once_more.close()
+
+
+def test_a_trade_does_not_wait_for_a_program_that_holds_the_file(tmp_path):
+    kept = opened(tmp_path)
+    with closing(sqlite3.connect(kept.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert "locked" in add(kept)
+        assert time.monotonic() - began < 0.4
     kept.close()
 
 
@@ -189,15 +245,17 @@ def test_a_directory_in_the_way_is_refused(tmp_path):
         opened(tmp_path)
 
 
-def test_a_copy_beside_a_recording_holds_the_same(tmp_path):
-    kept = opened(tmp_path)
-    kept.copy_to(tmp_path)
-    assert not (tmp_path / "market_memory.db").exists()  # nothing to begin with
-    add(kept)
+def test_what_is_written_is_read_again_to_the_bit_and_in_order(tmp_path):
+    market = np.random.default_rng(1).normal(0, 1, len(REMEMBERED)).astype(np.float32)
+    known = [Experience(name, NOW + n // 2, market, 1 / (n + 3)) for n, name in enumerate("dcba")]
     for _ in range(2):
-        kept.copy_to(tmp_path)
-    add(kept, replace(TRADE, trade_id="after"))
-    kept.close()
-    assert [one.trade_id for one in read(tmp_path / "market_memory.db")] == ["r1-1"]
+        write(tmp_path / "market_memory.db", known)
+    found = read(tmp_path / "market_memory.db")
+    assert [(one.trade_id, one.exit_ns, one.outcome) for one in found] == [
+        (one.trade_id, one.exit_ns, one.outcome) for one in known
+    ]
+    assert all(one.market.tobytes() == market.tobytes() for one in found)
+    with pytest.raises(StartError, match="can't be written"):
+        write(tmp_path / "nowhere" / "market_memory.db", known)
     with pytest.raises(StartError, match="can't be read"):
         read(tmp_path / "elsewhere.db")

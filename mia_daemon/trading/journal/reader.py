@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.errors import JournalError
 from mia_daemon.records import Decision, Fill, Order, OrderStatus, Trade
 from mia_daemon.risk.codes import Latch, RiskCode
 from mia_daemon.trading.journal.file import explain
@@ -96,6 +97,7 @@ class Background:
         catalogue_sha256: of the definitions that `values` follow.
         shown: features for people, each with its place among `values`.
         values: (350,) float32, of the decision to enter; empty where they are not on file.
+        simulated: the decision was made at the embedded simulator.
     """
 
     fills: tuple[Fill, ...] = ()
@@ -104,6 +106,7 @@ class Background:
     catalogue_sha256: str = ""
     shown: dict[str, int] = field(default_factory=dict)
     values: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +178,13 @@ class JournalReader:
         row = self._query(_SELECT_BACKGROUND, (trade.decision_id,)).fetchone()
         if row is None:
             return Background(fills)
-        name, bundle_sha256, catalogue_sha256, shown, vector = row
-        values = np.frombuffer(zlib.decompress(vector), "<f4") if vector else np.empty(0, np.float32)
-        return Background(fills, name, bundle_sha256, catalogue_sha256, json.loads(shown), values)
+        name, bundle_sha256, catalogue_sha256, shown, source, vector = row
+        try:
+            values = np.frombuffer(zlib.decompress(vector), "<f4") if vector else np.empty(0, np.float32)
+        except (zlib.error, ValueError) as error:
+            raise JournalError(f"{self.path} is damaged: features of {trade.decision_id} ({error})") from error
+        shown = json.loads(shown)
+        return Background(fills, name, bundle_sha256, catalogue_sha256, shown, values, source == "simulator")
 
     def _fills_of(self, trade: Trade) -> list[Fill]:
         """From the one that closed the trip back to the one that found the account flat, or on the other side."""
@@ -359,6 +366,6 @@ _SELECT_FILLS_UP_TO: Final = f"""\
 SELECT {FILL}, position FROM fills WHERE number <= ? AND symbol = ? AND account = ? ORDER BY number DESC"""  # noqa: S608
 
 _SELECT_BACKGROUND: Final = """\
-SELECT r.bundle_name, r.bundle_sha256, r.catalogue_sha256, r.shown, f.vector
+SELECT r.bundle_name, r.bundle_sha256, r.catalogue_sha256, r.shown, json_extract(r.config, '$.feed.source'), f.vector
 FROM decisions d JOIN runs r ON r.number = d.run LEFT JOIN features f ON f.number = d.number
 WHERE d.decision_id = ?"""
