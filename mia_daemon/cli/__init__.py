@@ -71,7 +71,7 @@ class _Parser(argparse.ArgumentParser):
         return ""
 
     def _meant(self, option: str) -> str:
-        close = difflib.get_close_matches(option, self._option_string_actions, 1)
+        close = difflib.get_close_matches(option, self._option_string_actions, 1, cutoff=0.75)
         return f": did you mean {close[0]}?" if close else ""
 
 
