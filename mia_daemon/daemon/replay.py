@@ -177,6 +177,8 @@ async def _replay(
             run.reporter.risk_snapshot()
             run.metrics.sample(session.counters, {})
             run.journal.end_run(books.run_id, session.tally.last_ts_ns, how)
+        if late := run.pipeline.late_events:
+            on_progress(f"{late:,} events were older than the one before them: they were taken as of its time")
         return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)
 
 

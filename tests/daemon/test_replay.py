@@ -202,6 +202,15 @@ def test_the_hash_sees_a_decision_change(replay, recorded, workshop, first):
     assert other["decisions_sha256"] != first[0]["decisions_sha256"]
 
 
+def test_times_that_run_back_are_told(workshop):
+    events = walk(400)
+    events["ts_ns"][[100, 101, 300]] -= 10**9 * 60
+    path = write_scid(workshop.directory / "ESH27_FUT_CME.scid", events)
+    ended = workshop.run("replay", path, "--var", workshop.directory / "back", "--config", workshop.config(**CONFIG))
+    assert ended.status == 0
+    assert "3 events were older than the one before them" in ended.err
+
+
 def test_a_second_replay_in_the_same_place_begins_anew(workshop, recorded, first):
     """Flat, whatever the replay before left there."""
     summary, var = first
