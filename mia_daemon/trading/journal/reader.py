@@ -68,8 +68,8 @@ class Recovered:
             after costs.
         realized_today: by round trips that ended since the day's start, after costs.
         peak_equity: the highest known since it was last rebased; 0 when none is.
-        consecutive_losses: round trips that lost, counted back from the last one.
-        consecutive_rejects: entries that the server refused, counted back from the last one it spoke of.
+        consecutive_losses: round trips that lost, counted back from the last one to a latch of theirs that was lifted.
+        consecutive_rejects: entries that the server refused, counted in the same way from the last one it spoke of.
         last_fill_ns: exchange time of the newest fill; 0 when there is none. A broker is asked for fills since then.
     """
 
@@ -280,7 +280,8 @@ class JournalReader:
 
     def _consecutive_losses(self) -> int:
         losses = 0
-        for (profit,) in self._query("SELECT gross - costs FROM trades ORDER BY number DESC"):
+        sql = "SELECT gross - costs FROM trades WHERE number > ? ORDER BY number DESC"
+        for (profit,) in self._query(sql, (self._lifted(RiskCode.CONSECUTIVE_LOSSES),)):
             if profit >= 0:
                 break
             losses += 1
@@ -288,11 +289,17 @@ class JournalReader:
 
     def _consecutive_rejects(self) -> int:
         rejects = 0
-        for (status,) in self._query(_SELECT_ANSWERS_TO_ENTRIES):
+        lifted = self._lifted(RiskCode.CONSECUTIVE_REJECTS)
+        for (status,) in self._query(_SELECT_ANSWERS_TO_ENTRIES, (lifted,)):
             if status != OrderStatus.REJECTED:
                 break
             rejects += 1
         return rejects
+
+    def _lifted(self, code: RiskCode) -> int:
+        """Where in the journal the last latch of this code was set that an operator has lifted; 0 for nowhere."""
+        sql = "SELECT MAX(number) FROM latches WHERE code = ? AND cleared_ns IS NOT NULL"
+        return int(self._query(sql, (code.value,)).fetchone()[0] or 0)
 
     def _positions(self) -> Iterator[tuple[tuple[str, str], int]]:
         rows = self._query("SELECT symbol, account, position, MAX(number) FROM fills GROUP BY symbol, account")
@@ -339,7 +346,7 @@ SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) F
 
 _SELECT_ANSWERS_TO_ENTRIES: Final = """\
 SELECT u.status FROM updates u JOIN intents i USING (client_order_id)
-WHERE i.role = 'entry' AND u.status IN ('rejected', 'accepted', 'working', 'partial', 'replaced')
+WHERE u.number > ? AND i.role = 'entry' AND u.status IN ('rejected', 'accepted', 'working', 'partial', 'replaced')
 ORDER BY u.number DESC"""
 
 _SELECT_EXECUTIONS: Final = """\

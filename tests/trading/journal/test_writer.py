@@ -682,6 +682,26 @@ def test_losses_in_a_row_are_counted_from_the_last_trade_back(journal):
     assert recover(journal).consecutive_losses == 2
 
 
+def test_losses_and_rejects_whose_latch_was_lifted_do_not_count_after_a_restart(journal):
+    for name in ("e1", "e2"):
+        journal.record_intent([order(name)], 1)
+        journal.record_update(update(name, S.REJECTED))
+        journal.record_trade(trade(name, -1.0))
+    for code in (RiskCode.CONSECUTIVE_LOSSES, RiskCode.CONSECUTIVE_REJECTS):
+        journal.set_latch(Latch(code, 2))
+    journal = reopened(journal)
+    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (2, 2)
+    journal.clear_latch(RiskCode.CONSECUTIVE_LOSSES, 3, "uid 0")
+    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (0, 2)
+    journal.clear_latch(RiskCode.CONSECUTIVE_REJECTS, 3, "uid 0")
+    journal = reopened(journal)
+    journal.record_intent([order("e3")], 4)
+    journal.record_update(update("e3", S.REJECTED))
+    journal.record_trade(trade("e3", -1.0))
+    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (1, 1)
+    journal.close()
+
+
 def test_positions_of_other_symbols_are_told_but_not_mixed_in(journal):
     journal.record_fill(fill("x1"))
     journal.record_fill(fill("x2", symbol="OTHER", quantity=2))
