@@ -40,7 +40,6 @@ class ReferenceMarket:
         self._rng = Random(seed)  # noqa: S311  # a market, no secret
         self._price, self._deviation = saved or (0.0, 0.0)  # ticks; 0: nothing was followed yet
         self.quote: QuoteEvent | None = None
-        self.last: TradeEvent | None = None
 
     @property
     def state(self) -> list[float]:
@@ -56,8 +55,7 @@ class ReferenceMarket:
                 if (quote := self._move(event)) is not None:
                     out.append(Reference(quote))
             elif type(event) is TradeEvent and self.quote is not None and self._rng.random() < _TRADES:
-                self.last = self._trade(event, self.quote)
-                out.append(Reference(self.last))
+                out.append(Reference(self._trade(event, self.quote)))
         return out
 
     def begin(self, ts_ns: int, bid: int | None, ask: int | None) -> None:
