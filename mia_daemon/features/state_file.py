@@ -150,4 +150,6 @@ def _regime(facts: list[Any] | None) -> RegimeState | None:
     regime = RegimeState(*facts)
     if not (0.0 <= regime.volatility <= 1.0 and 0.0 <= regime.direction <= 1.0):
         raise ValueError("a regime's probability beyond 0 to 1")
+    if not isinstance(regime.ts_ns, int | None):
+        raise TypeError("a regime's time is none")
     return regime

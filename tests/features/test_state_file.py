@@ -99,7 +99,9 @@ def test_the_regime_is_kept_to_the_bit(path, regime):
     assert state_file.read(path).regime == regime
 
 
-@pytest.mark.parametrize("regime", [("b", 1.5, 0.5, 1), ("b", math.nan, 0.5, 1), ("b", 0.5), ("b", "x", 0.5, 1)])
+@pytest.mark.parametrize(
+    "regime", [("b", 1.5, 0.5, 1), ("b", math.nan, 0.5, 1), ("b", 0.5), ("b", "x", 0.5, 1), ("b", 0.5, 0.5, "x")]
+)
 def test_a_regime_that_can_not_be_is_refused(path, regime):
     state_file.write(path, replace(pipeline().state(), regime=regime))
     with pytest.raises(StateRefused, match="damaged"):
