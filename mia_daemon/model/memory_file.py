@@ -89,7 +89,7 @@ class MemoryFile:
 
     def experiences(self) -> list[Experience]:
         """All that is on file, by the time they ended. Raises StartError when it can't be read."""
-        return _experiences(self._db, self.path, simulated=self._simulated)
+        return _experiences(self._db, self.path, f"simulated = {self._simulated:d}")
 
     def add(self, trade: Trade, experience: Experience, event_type: str = "") -> str:
         """Store a closed trade under the market it was entered in; returns what went wrong in one sentence, or "".
@@ -199,13 +199,13 @@ def read(path: Path) -> list[Experience]:
     except sqlite3.Error as error:
         raise StartError(f"the market memory {path} can't be read ({error})") from error
     with closing(db):
-        return _experiences(db, path, simulated=False)
+        return _experiences(db, path)
 
 
-def _experiences(db: sqlite3.Connection, path: Path, *, simulated: bool) -> list[Experience]:
-    sql = "SELECT trade_id, exit_ns, market, outcome FROM contexts WHERE simulated = ? ORDER BY exit_ns, rowid"
+def _experiences(db: sqlite3.Connection, path: Path, which: str = "true") -> list[Experience]:
+    sql = f"SELECT trade_id, exit_ns, market, outcome FROM contexts WHERE {which} ORDER BY exit_ns, rowid"  # noqa: S608
     try:
-        found = [_experience(*row) for row in db.execute(sql, (simulated,))]
+        found = [_experience(*row) for row in db.execute(sql)]
     except sqlite3.Error as error:
         raise StartError(f"the market memory {path} can't be read ({error})") from error
     return [experience for experience in found if experience is not None]

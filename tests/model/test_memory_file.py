@@ -255,6 +255,9 @@ def test_what_is_written_is_read_again_to_the_bit_and_in_order(tmp_path):
         (one.trade_id, one.exit_ns, one.outcome) for one in known
     ]
     assert all(one.market.tobytes() == market.tobytes() for one in found)
+    with closing(sqlite3.connect(tmp_path / "market_memory.db")) as db:
+        db.execute("ALTER TABLE contexts DROP COLUMN simulated")  # a recording of an earlier version
+    assert len(read(tmp_path / "market_memory.db")) == 4
     with pytest.raises(StartError, match="can't be written"):
         write(tmp_path / "nowhere" / "market_memory.db", known)
     with pytest.raises(StartError, match="can't be read"):
