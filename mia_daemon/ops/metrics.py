@@ -67,7 +67,6 @@ class OperationTimer:
         self.file = file
         self.name = name
         self.total = 0  # since the start
-        self.total_failures = 0
         self._failures = 0
         self._latency = LatencyBuckets()
 
@@ -77,7 +76,6 @@ class OperationTimer:
         self.total += 1
         if not ok:
             self._failures += 1
-            self.total_failures += 1
 
     def sample(self) -> OperationStats:
         """The figures since the last sample; they start anew."""

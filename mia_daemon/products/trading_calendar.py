@@ -253,14 +253,6 @@ class ContractDates:
     roll: date  # volume moves to the next contract: the Monday before the third Friday, as CME lists it
     expiry: date  # see `expiry_date`; trading ends at 08:30 Chicago
 
-    def days_to_expiry(self, today: date) -> int:
-        """Calendar days; negative once expired."""
-        return (self.expiry - today).days
-
-    def days_to_roll(self, today: date) -> int:
-        """Calendar days; negative once the roll has begun."""
-        return (self.roll - today).days
-
 
 def contract_dates(symbol: str, today: date) -> ContractDates:
     """Roll and expiry of a futures symbol such as `ESZ26_FUT_CME` or `MNQU1-CME`.

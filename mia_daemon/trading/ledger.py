@@ -157,15 +157,6 @@ class Ledger:
         """Measure drawdown from the present equity: what an operator's resume after a drawdown stop means."""
         self._peak = self.equity
 
-    def set_cash(self, cash: float) -> None:
-        """Take over what the account's owner says it holds: cash with everything realised, after costs.
-
-        The peak moves along by the same amount, so that a correction is neither a profit nor a drawdown.
-        """
-        shift = cash - (self._start_cash + self.realized)
-        self._start_cash += shift
-        self._peak += shift
-
     def apply(self, fill: Fill, origin: Origin = FOREIGN, exit_reason: str = "signal") -> list[Trade]:
         """Book a fill, each execution once; returns the round trip it closed, if it did.
 

@@ -186,8 +186,6 @@ def test_what_is_no_schedule_is_refused():
 def test_contracts_roll_on_the_monday_before_they_expire(symbol, today, roll, expiry):
     dates = tc.contract_dates(symbol, today)
     assert (dates.roll, dates.expiry) == (roll, expiry)
-    assert dates.days_to_expiry(expiry) == 0
-    assert dates.days_to_roll(expiry) == (roll - expiry).days
 
 
 def test_a_symbol_without_a_contract_month_is_refused():

@@ -102,15 +102,6 @@ def test_a_new_day_counts_from_zero():
     assert ledger.realized == 47.0
 
 
-def test_the_account_owners_cash_moves_equity_and_peak_alike():
-    ledger = Ledger(ES, 10_000.0)
-    ledger.apply(fill(Side.BUY, 1, 6000.0, 1))
-    ledger.mark(5990.0, 5990.25)
-    before = ledger.equity, ledger.peak_equity
-    ledger.set_cash(10_100.0)
-    assert (ledger.equity, ledger.peak_equity) == (before[0] + 101.0, before[1] + 101.0)
-
-
 def test_two_trips_of_one_decision_have_two_names():
     ledger = Ledger(ES, 0.0)
     names = []
