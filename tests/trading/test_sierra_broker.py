@@ -269,6 +269,14 @@ async def test_an_execution_without_a_name_is_asked_for(alone):
     assert len(alone.asked) == 1
 
 
+@pytest.mark.parametrize("missing", [{"BuySell": 0}, {"BuySell": 7}, {"Quantity": 0.0}, {"Price": dtc.UNSET_F64}])
+async def test_a_past_execution_that_is_not_whole_is_never_guessed(alone, missing):
+    whole = {"Symbol": ES.symbol, "TradeAccount": "Sim1", "ServerOrderID": "S1", "UniqueExecutionID": "x7"}
+    whole |= {"BuySell": 2, "Price": 99.75, "Quantity": 2.0}
+    alone.answers = [[dtc.HistoricalOrderFillResponse(**{**whole, **missing})]]
+    assert await alone.broker._ask_fills(0) == []
+
+
 async def test_prices_are_scaled_both_ways(alone):
     broker = alone.broker
     broker._words.multiplier = 100.0

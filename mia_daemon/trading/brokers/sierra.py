@@ -256,10 +256,11 @@ class SierraBroker:
     async def _ask_fills(self, since_ns: int) -> list[Fill]:
         """Executions since then. Their order is named where its number is known; this message has no place for it."""
         request = dtc.HistoricalOrderFillsRequest(TradeAccount=self._account, StartDateTime=since_ns // NS_PER_S)
-        return [
+        told = (
             self._words.past_fill(message, self._client_ids.get(message.ServerOrderID, ""))
             for message in await self._ask(request)
-        ]
+        )
+        return [fill for fill in told if fill is not None]
 
     def _fetch_fills(self) -> None:
         """More has filled than was shown: ask for the executions now, once at a time."""

@@ -203,8 +203,15 @@ class Words:
             return OrderStatus.REPLACED
         return status
 
-    def past_fill(self, message: Any, client_order_id: str) -> Fill:
-        """An execution as the answer to a query for past ones tells it: without our name of its order."""
+    def past_fill(self, message: Any, client_order_id: str) -> Fill | None:
+        """An execution as the answer to a query for past ones tells it: without our name of its order.
+
+        None where it lacks its side, its price or its contracts: those are never guessed, so the fill stays missing.
+        """
+        quantity, price = contracts(message.Quantity), self._inward(message.Price)
+        side = _side(message.BuySell)
+        if not (quantity and price and side):
+            return None
         return Fill(
             ts_ns=message.DateTime * NS_PER_S,
             execution_id=message.UniqueExecutionID
@@ -213,9 +220,9 @@ class Words:
             server_order_id=message.ServerOrderID,
             symbol=message.Symbol,
             account=message.TradeAccount,
-            side=_side(message.BuySell) or Side.BUY,
-            quantity=contracts(message.Quantity),
-            price=self._inward(message.Price),
+            side=side,
+            quantity=quantity,
+            price=price,
         )
 
     def position(self, message: dtc.PositionUpdate, *, unsolicited: bool) -> PositionReport:
