@@ -232,6 +232,14 @@ async def test_an_entry_is_not_moved_when_that_can_not_be_written_down(trading):
     assert "journal" in rig.alert_codes
 
 
+async def test_an_entry_is_not_moved_to_where_it_would_be_worth_more_than_an_order_may(trading):
+    rig = await trading(risk={"max_order_notional": 5005.0}, **AT_TOUCH)
+    assert rig.decide("buy", 1).allowed  # 5,000 at 100.00
+    rig.play((5, 100.0), (2 * SECOND, 100.25))
+    assert rig.broker.moves == []
+    assert "denied_order_notional" in rig.alert_codes
+
+
 # -------------------------------------------------------------------------------------------- when messages cross
 
 

@@ -276,3 +276,10 @@ async def test_a_flatten_that_the_server_refused_is_asked_for_again_within_a_sec
     says(rig, name, "rejected", side=Side.SELL)
     rig.play((200, 100.0), (100, 100.0))
     assert [what for what, _ in rig.broker.sent] == ["flatten", "flatten"]
+
+
+async def test_a_fill_told_by_the_servers_number_alone_is_on_file_under_our_name(rig):
+    entry, _, _ = enter(rig)
+    says(rig, entry, "working", number="1")
+    fills(rig, "x1", "", number="1")
+    assert (rig.executor.position, on_file(rig)) == (1, [("x1", entry)])

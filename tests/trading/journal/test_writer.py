@@ -676,6 +676,15 @@ def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_
     journal.close()
 
 
+def test_features_that_are_none_are_said_to_be_damaged(journal):
+    journal.record_decision(decision("d1"))
+    journal.record_features("d1", np.zeros(350, np.float32))
+    journal.record_trade(replace(trade("t1", 1.0), decision_id="d1"))
+    journal._db.execute("UPDATE features SET vector = x'00ff'")
+    with pytest.raises(JournalError, match="features of d1"):
+        journal.background(replace(trade("t1", 1.0), decision_id="d1"))
+
+
 def test_losses_in_a_row_are_counted_from_the_last_trade_back(journal):
     for n, profit in enumerate([-1.0, 5.0, -1.0, -2.0]):
         journal.record_trade(trade(f"t{n}", profit))
