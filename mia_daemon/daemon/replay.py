@@ -12,7 +12,7 @@ import uvloop
 from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.run import Run
-from mia_daemon.errors import MiaError, StateRefused, UsageError
+from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
@@ -125,10 +125,14 @@ def _recorded(path: Path) -> Path | None:
 
 
 def _begin_as_recorded(run: Run, recorded: Path, on_progress: Callable[[str], None]) -> None:
-    """Features, regime and market memory as the recorded session had them when it began."""
+    """Features, regime and market memory as the recorded session had them when it began; says what can't be had."""
     memory, features = recorded / memory_file.FILE_NAME, recorded / state_file.FILE_NAME
     if memory.exists():
-        run.memory.memory.begin_with(memory_file.read(memory))
+        try:
+            run.memory.memory.begin_with(memory_file.read(memory))
+        except StartError as error:
+            run.log.warning("memory_begins_anew", reason=str(error))
+            on_progress(f"{error}; decisions will not be those of the recorded session")
     if not features.exists():
         return
     try:

@@ -215,7 +215,7 @@ def pipeline_with_calendar():
     return FeaturePipeline(ES, 5.0, TradingCalendar.load(), 300.0)
 
 
-def test_a_recorded_state_of_another_version_is_left_out_and_said(keeper, tmp_path):
+def test_a_recorded_state_of_another_version_and_a_damaged_memory_are_left_out_and_said(keeper, tmp_path):
     kept, *_ = keeper()
     kept.pipeline.push(EVENTS[:1700], 0)
     state = kept.pipeline.state()
@@ -224,9 +224,10 @@ def test_a_recorded_state_of_another_version_is_left_out_and_said(keeper, tmp_pa
     recorder.append(EVENTS[1700:])
     recorder.close()
     kept.copy_to(tmp_path / "recording")
+    (tmp_path / "recording" / memory_file.FILE_NAME).write_bytes(b"no database" * 100)
     said = []
     replay(settings(), tmp_path / "recording", VarPaths(tmp_path / "var"), on_progress=said.append)
-    assert any("will not be those of the recorded session" in text for text in said)
+    assert sum("will not be those of the recorded session" in text for text in said) == 2
 
 
 def decisions(path):
