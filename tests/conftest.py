@@ -4,6 +4,7 @@ from pathlib import Path
 
 import daemon_process
 import pytest
+import trustme
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
@@ -57,3 +58,15 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"reference material not present: {SHARED} (it lies beside the project, not in it)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """Of the authority, and of the server that it vouches for."""
+    directory = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(directory / "server.crt")
+    issued.private_key_pem.write_to_path(directory / "server.key")
+    return directory

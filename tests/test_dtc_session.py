@@ -15,7 +15,6 @@ import threading
 from contextlib import closing, contextmanager, suppress
 
 import pytest
-import trustme
 from daemon_process import status_of, until
 
 pytestmark = pytest.mark.timeout(120)
@@ -162,18 +161,6 @@ def test_a_session_with_the_messages_of_the_newer_header(session):
     types = {int(number) for said in tap.from_server for number in re.findall(rb'{"Type":(\d+)', said)}
     assert {109, 147, 148} <= types
     assert not {106, 107, 108, 112, 117, 140, 144, 145, 146} & types  # what that header has removed, or is about to
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Of the authority, and of the server that it vouches for."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(directory / "ca.pem")
-    issued = authority.issue_cert("127.0.0.1")
-    issued.cert_chain_pems[0].write_to_path(directory / "server.crt")
-    issued.private_key_pem.write_to_path(directory / "server.key")
-    return directory
 
 
 @pytest.mark.parametrize(("tls", "encoding"), [("verify", "binary"), ("pinned", "json_compact")])

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-import trustme
 
 from mia_daemon import config
 from mia_daemon.clock import WallClock
@@ -201,18 +200,6 @@ def test_fetch_writes_what_the_simulator_has(simulator, daemons, tmp_path, mnq_s
     assert "say --resume" in daemons.run(*words).sentence
     again = daemons.run(*words, "--resume")
     assert again.sentence == ended.sentence
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Of the authority, and of the server that it vouches for."""
-    directory = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(directory / "ca.pem")
-    issued = authority.issue_cert("127.0.0.1")
-    issued.cert_chain_pems[0].write_to_path(directory / "server.crt")
-    issued.private_key_pem.write_to_path(directory / "server.key")
-    return directory
 
 
 def test_fetch_over_tls(simulator, daemons, tmp_path, mnq_scid, certificate):
