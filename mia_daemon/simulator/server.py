@@ -68,7 +68,7 @@ class SimulatorServer:
         self._manners = manners or Manners()
         self._clock = clock
         self._speed = speed
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # in the order in which they came
         self._paced_ns = clock.monotonic_ns()
         self._backlog_ns = 0  # exchange time still to be made up for
         self._slipped = False
@@ -228,7 +228,7 @@ class SimulatorServer:
     def admit(self, connection: "_Connection") -> ClientSession:
         """A new connection; one too many is told so."""
         session = ClientSession(self.exchange, self._manners, self._clock.monotonic_ns())
-        self._connections.add(connection)
+        self._connections[connection] = None
         if len(self._connections) > MAX_CLIENTS:
             session.close(f"no more than {MAX_CLIENTS} clients are served")
         return session
@@ -244,7 +244,7 @@ class SimulatorServer:
     def forget(self, connection: "_Connection", reason: str) -> None:
         """A connection is gone."""
         if connection in self._connections:
-            self._connections.remove(connection)
+            del self._connections[connection]
             self.dropped = [*self.dropped[-99:], reason]
             log.info("client gone: %s", reason)
 
