@@ -29,8 +29,8 @@ check: setup-test ## lint, format, types, who imports whom
 	$(BIN)/lint-imports
 	$(BIN)/python -m docs.generate --check
 
-coverage: setup-test ## which lines and branches of mia_daemon/risk and mia_daemon/trading their tests do not run
-	$(BIN)/python -m coverage run -m pytest tests/risk tests/trading
+coverage: setup-test ## which lines and branches of the trading side (risk, trading, execution, brokers, journal) its tests do not run
+	$(BIN)/python -m coverage run -m pytest tests/risk tests/trading tests/execution tests/brokers tests/journal
 	$(BIN)/python -m coverage report
 
 format: setup-test ## format and mend what can be mended by itself
@@ -41,7 +41,7 @@ docs: setup-test ## write the documents that follow from the code
 	$(BIN)/python -m docs.generate
 
 simulate: setup-test ## simulate the daemon's trading side under faults: SEEDS=10000, or SEED=7 for one of them
-	$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
+	$(BIN)/python -m fault_simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
 
 torture: setup-test ## kill a thousand trading daemons with kill -9 (about an hour), or KILLS=200
 	KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/test_kill_9.py

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine
+from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import (
     Action,
     Decision,
@@ -22,8 +24,6 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.risk.codes import ALLOWED
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.trade_log import TradeLog
 
 PROBS = RegimeProbs(0.7, 0.2, 0.1)
 SAID = Prediction(PROBS, 0.5, 0.8, "baseline", 0.0, "0123456789abcdef")

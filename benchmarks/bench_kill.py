@@ -24,11 +24,13 @@ import uvloop
 from benchmarks import machine
 from benchmarks.bench_tick_to_order import configuration
 from mia_daemon import config
+from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
 from mia_daemon.config import Mode, Settings
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.journal.writer import Journal
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.control import ControlServer, ask
 from mia_daemon.ops.logs import make_logger
@@ -36,9 +38,7 @@ from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.books import Books, open_books
-from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.journal.writer import Journal
+from mia_daemon.trading.assembly import TradingAccount, open_account
 
 ENTRIES = 20
 ROUNDS = 100
@@ -73,7 +73,7 @@ class Bench:
             bundle_sha256="", catalogue_sha256="", point_value=traded.point_value, cost_per_side=traded.cost_per_side,
         )  # fmt: skip
         self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
-        self.books: Books = open_books(
+        self.books: TradingAccount = open_account(
             self.journal, self.broker, run_id, settings=settings, mode=Mode.PAPER, instrument=traded,
             calendar=TradingCalendar.load(cache_dir=directory), cash=1e5, alert=self.alert, notices=Nobody(),
             clock=self.clock,

@@ -27,7 +27,7 @@ from mia_daemon.dtc.layout import MESSAGES, Field, Message, Text
 from mia_daemon.dtc.market_columns import READINGS
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.messages import LogonRequest, LogonResponse
-from mia_daemon.dtc.session import ClientSession, Ended
+from mia_daemon.dtc.session import DtcSession, Ended
 from mia_daemon.dtc.stream import MAX_JSON_BYTES
 from mia_daemon.dtc.transcript import from_line, to_line
 from mia_daemon.errors import ProtocolError, UsageError
@@ -118,7 +118,7 @@ def pieces(raw: bytes, rng: random.Random) -> Iterator[bytes]:
 def by_session(codec: Codec, raw: bytes, rng: random.Random, seen: Counter[str]) -> int:
     """Read as a client's connection reads it; the number of frames that something came of."""
     decoder = MarketDataDecoder({1: 0, 2: 1})
-    session = ClientSession(LogonRequest(HeartbeatIntervalInSeconds=10), decoder, 10**10, codec=codec, preset=True)
+    session = DtcSession(LogonRequest(HeartbeatIntervalInSeconds=10), decoder, 10**10, codec=codec, preset=True)
     session.start(0)
     session.receive(codec.encode(LogonResponse()), 0, 1)
     handled = 0

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from mia_daemon.dtc import session
+from mia_daemon.execution.order_states import mermaid
 from mia_daemon.features import catalogue
 from mia_daemon.risk import codes, controls
-from mia_daemon.trading import orders
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code: change it there, then `make docs`. -->\n\n"
@@ -39,9 +39,10 @@ def risk() -> str:
 def order_states() -> str:
     return (
         f"{NOTE}# The states of an order\n\n"
-        "The transition table in `mia_daemon/trading/orders.py`, drawn. What is not drawn changes nothing: a message "
-        "told twice, or late, finds its order where it already is. An order leaves UNKNOWN by evidence only.\n\n"
-        f"```mermaid\n{orders.mermaid().strip()}\n```\n"
+        "The transition table in `mia_daemon/execution/order_states.py`, drawn. What is not drawn changes nothing: a "
+        "message received twice, or late, finds its order where it already is. An order leaves UNKNOWN by evidence "
+        "only.\n\n"
+        f"```mermaid\n{mermaid().strip()}\n```\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m simulation --seeds 1000`, or `--seed 7` for one of them, as often as wanted: it is the same each time."""
+"""`python -m fault_simulation --seeds 1000`, or `--seed 7` for one of them: the same outcome each time."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from simulation.world import Outcome, simulate
+from fault_simulation.world import Outcome, simulate
 
 SHOWN = 5
 """Violations told of one seed."""
@@ -14,7 +14,9 @@ SHOWN = 5
 
 def main() -> int:
     """Run what was asked for; 1 when anything was violated."""
-    parser = argparse.ArgumentParser(prog="python -m simulation", description="The daemon's trading side, simulated.")
+    parser = argparse.ArgumentParser(
+        prog="python -m fault_simulation", description="The daemon's trading side, simulated."
+    )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--seed", type=int, metavar="N", help="this one alone, with the hash of its history")
     asked.add_argument("--seeds", type=int, default=10_000, metavar="N", help="the first N (default: 10000)")

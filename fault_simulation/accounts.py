@@ -5,7 +5,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from simulation import history
+from fault_simulation import history
 
 CENT = 0.005
 

@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from fault_simulation.disk import Disk
+from fault_simulation.loop import Process, SettableClock
+from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
 from mia_daemon.errors import JournalError, MiaError
-from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
@@ -30,13 +34,9 @@ from mia_daemon.records import (
 )
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import END, LatencyBuckets
-from mia_daemon.trading.books import Books, open_books
-from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.live_trading import Rooms, TradingSession
+from mia_daemon.trading.assembly import TradingAccount, open_account
+from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
-from simulation.disk import Disk
-from simulation.loop import Process, SettableClock
 
 NO_VALUES = np.zeros(1, np.float32)
 REGIMES = RegimeProbs(0.7, 0.2, 0.1)
@@ -80,7 +80,7 @@ class _Feed:
         while self._open:
             await asyncio.sleep(self._rng.uniform(*FEED_EVERY_S))
             if (seen := self._touch()) is not None:
-                await queue.put(Batch(_quote(*seen), 0))
+                await queue.put(EventBatch(_quote(*seen), 0))
         await queue.put(END)
 
     def close(self) -> None:
@@ -104,13 +104,13 @@ class _Pipeline:
         self._due_ns = 0
         self._seq = 0
 
-    def push(self, events: EventArray, born_ns: int) -> list[FeatureWindow]:
+    def push(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
         ts_ns = int(events["ts_ns"][-1])
         if ts_ns < self._due_ns:
-            return [FeatureWindow(events, ts_ns=ts_ns, born_ns=born_ns)]
+            return [FeatureWindow(events, ts_ns=ts_ns, ingress_ns=ingress_ns)]
         self._due_ns = ts_ns + self._interval_ns
         self._seq += 1
-        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, born_ns=born_ns)]
+        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, ingress_ns=ingress_ns)]
 
 
 class _Inference:
@@ -176,7 +176,7 @@ class Life:
         self.alerts: list[str] = []
         self.failure: BaseException | None = None
         self.disk: Disk | None = None
-        self.books: Books | None = None
+        self.books: TradingAccount | None = None
         self.clean = False
         self._fixed = fixed
         self._rng = rng
@@ -248,7 +248,7 @@ class Life:
 
         broker.link.send = spied  # type: ignore[method-assign]
 
-    def _open_books(self, journal: Journal, broker: SierraBroker, run_id: str) -> Books:
+    def _open_books(self, journal: Journal, broker: SierraBroker, run_id: str) -> TradingAccount:
         fixed = self._fixed
 
         def alert(alert: Alert) -> None:
@@ -258,7 +258,7 @@ class Life:
             except JournalError:
                 self.alerts.append("not on file")
 
-        return open_books(
+        return open_account(
             journal,
             broker,
             run_id,
@@ -273,14 +273,14 @@ class Life:
             time_scale=1.0,
         )
 
-    async def _trade(self, books: Books, broker: SierraBroker) -> None:
+    async def _trade(self, books: TradingAccount, broker: SierraBroker) -> None:
         fixed, executor = self._fixed, books.executor
         settings = fixed.settings
         nobody: Any = _Nobody()
         pipeline: Any = _Pipeline(settings.features.decision_interval_s)
         inference: Any = _Inference(self.mood)
         feed = _Feed(fixed.touch, self._rng)
-        rooms = Rooms(
+        rooms = Components(
             feed=feed,
             pipeline=pipeline,
             inference=inference,
@@ -324,14 +324,14 @@ class Life:
                 await broker.close()
 
 
-async def _reconcile_when_due(books: Books) -> None:
+async def _reconcile_when_due(books: TradingAccount) -> None:
     while True:
         await asyncio.sleep(0.2)
         if books.executor.reconcile_due and not await books.executor.reconcile():
             await asyncio.sleep(1.0)
 
 
-async def _checkpoint(books: Books) -> None:
+async def _checkpoint(books: TradingAccount) -> None:
     while True:
         await asyncio.sleep(1.0)
         books.executor.checkpoint()

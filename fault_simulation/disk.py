@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mia_daemon.trading.journal.pending_latches import pending_path
-from mia_daemon.trading.journal.writer import Journal
-from simulation.loop import Killed, Process
+from fault_simulation.loop import Killed, Process
+from mia_daemon.journal.pending_latches import pending_path
+from mia_daemon.journal.writer import Journal
 
 
 class Disk:

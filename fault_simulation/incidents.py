@@ -3,13 +3,13 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from fault_simulation.daemon import Life
+from fault_simulation.venue import may_fail
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.risk.codes import RiskCode
-from simulation.daemon import Life
-from simulation.venue import may_fail
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from fault_simulation.world import World
 
 
 class Incidents:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from simulation.loop import OWNER, Process, SimulatedLoop
+from fault_simulation.loop import OWNER, Process, SimulatedLoop
 
 _SO_ATTACH_FILTER = 26  # what the simulator's faulty line cuts the cable with
 _USUAL_S = (0.000_2, 0.004)

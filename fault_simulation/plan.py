@@ -29,7 +29,7 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SimulationPlan:
     """All that is decided before a simulation begins.
 
     Attributes:
@@ -46,13 +46,15 @@ class Plan:
     lasts_s: float
 
 
-def plan_of(seed: int) -> Plan:
+def plan_of(seed: int) -> SimulationPlan:
     """The plan that `seed` stands for."""
     rng = Random(f"plan/{seed}")  # as everything here: the same for the same seed
     settings = config.parse(_document(seed, rng), f"seed {seed}", environ={})
     lasts_s = rng.uniform(*LASTS_S)
     incidents = sorted(_incidents(rng, lasts_s), key=lambda incident: incident.at_s)
-    return Plan(seed, settings, tuple(incidents), rng.choice((0.0, 0.1, 0.5)), rng.choice((0.0, 0.05, 0.5)), lasts_s)
+    return SimulationPlan(
+        seed, settings, tuple(incidents), rng.choice((0.0, 0.1, 0.5)), rng.choice((0.0, 0.05, 0.5)), lasts_s
+    )
 
 
 def _document(seed: int, rng: Random) -> dict[str, Any]:

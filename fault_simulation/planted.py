@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mia_daemon.brokers.sierra import SierraBroker
+from mia_daemon.execution.exits import PositionKeeper
+from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.records import OrderRole
-from mia_daemon.trading.brokers.sierra import SierraBroker
-from mia_daemon.trading.order_desk import OrderDesk
-from mia_daemon.trading.order_news import OrderNews
-from mia_daemon.trading.orders import OrderState
-from mia_daemon.trading.position_keeper import PositionKeeper
-from mia_daemon.trading.reconciler import Reconciler
 
 Change = tuple[type, str, Callable[..., Any]]
 """A class, the name of a method, and what takes its place."""
@@ -43,12 +43,12 @@ def _journal_after_send() -> list[Change]:
         self._broker.submit_bracket(bracket)
         self._journal.record_intent(orders, ts_ns)
 
-    return [(OrderDesk, "send_bracket", send_bracket)]
+    return [(OrderManager, "send_bracket", send_bracket)]
 
 
 def _forget_unknown() -> list[Change]:
     """A restart begins without the orders whose fate is not known."""
-    return [(OrderDesk, "restore", lambda *_: None)]
+    return [(OrderManager, "restore", lambda *_: None)]
 
 
 def _fills_twice() -> list[Change]:
@@ -58,7 +58,7 @@ def _fills_twice() -> list[Change]:
         self._is_new(fill)
         self._sink(fill)
 
-    hear = OrderNews.fill
+    hear = OrderEventHandler.fill
 
     def fill(self: Any, told: Any) -> None:
         entry = self._working.find(told.client_order_id, told.server_order_id)
@@ -67,7 +67,7 @@ def _fills_twice() -> list[Change]:
         else:
             hear(self, told)
 
-    return [(SierraBroker, "_tell_fill", tell), (OrderNews, "fill", fill)]
+    return [(SierraBroker, "_tell_fill", tell), (OrderEventHandler, "fill", fill)]
 
 
 def _drop_stop() -> list[Change]:

@@ -9,6 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from fault_simulation.history import BY_HAND
+from fault_simulation.loop import Process, SimulatedLoop
+from fault_simulation.network import End, Network
+from fault_simulation.plan import PORT
 from mia_daemon.config import FaultSettings, Settings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum
@@ -21,10 +25,6 @@ from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
-from simulation.history import BY_HAND
-from simulation.loop import Process, SimulatedLoop
-from simulation.network import End, Network
-from simulation.plan import PORT
 
 TODAY = date(2026, 11, 1)
 STEP_S = (0.03, 0.15)

@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from fault_simulation.history import BY_HAND, position_in_journal
 from mia_daemon.simulator.exchange import Exchange
-from simulation.history import BY_HAND, position_in_journal
 
 MISLED_S = 12.0
 """A server that confirms a cancel, and tells afterwards that the order had filled, can bring anybody beyond a limit;

@@ -13,17 +13,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from fault_simulation import history
+from fault_simulation.accounts import findings, fingerprint
+from fault_simulation.daemon import Circumstances, Life
+from fault_simulation.incidents import Incidents
+from fault_simulation.loop import Process, SettableClock, SimulatedLoop
+from fault_simulation.network import Network
+from fault_simulation.plan import SimulationPlan, plan_of
+from fault_simulation.venue import Venue, calendar, speaks
+from fault_simulation.watch import ServerWatch, WireWatch
 from mia_daemon.errors import JournalError, PeerError, StartError
 from mia_daemon.risk.codes import RiskCode
-from simulation import history
-from simulation.accounts import findings, fingerprint
-from simulation.daemon import Circumstances, Life
-from simulation.incidents import Incidents
-from simulation.loop import Process, SettableClock, SimulatedLoop
-from simulation.network import Network
-from simulation.plan import Plan, plan_of
-from simulation.venue import Venue, calendar, speaks
-from simulation.watch import ServerWatch, WireWatch
 
 PATIENCE_S = 90.0  # of loop time, for all to be well once nothing goes wrong any more
 UNDISTURBED_S = 10.0  # after which what went wrong is over
@@ -80,7 +80,7 @@ class World:
         heartbeat_s: between two signs of life on a line.
     """
 
-    def __init__(self, plan: Plan, directory: Path) -> None:
+    def __init__(self, plan: SimulationPlan, directory: Path) -> None:
         self._plan = plan
         self._directory = directory
         self.rng = Random(f"world/{plan.seed}")  # reproducible by design

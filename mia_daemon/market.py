@@ -46,7 +46,7 @@ def last_touch(events: EventArray) -> Touch | None:
     return touch_of(events[telling[-1]]) if len(telling) else None
 
 
-class Market:
+class MarketState:
     """How far the market has been seen.
 
     Attributes:

@@ -87,7 +87,7 @@ class FeatureWindow:
     values: NDArray[np.float32] | None = None  # (350,) in catalogue order; owned by this window
     quality: int = 0  # features.catalogue.Quality bits: which inputs are missing or stale
     warm: bool = False  # every feature the bundle selects has seen its warm-up
-    born_ns: int = 0  # stopwatch reading when the last event's bytes arrived: tick-to-order starts here
+    ingress_ns: int = 0  # stopwatch reading when the last event's bytes arrived: tick-to-order starts here
 
     @property
     def due(self) -> bool:
@@ -344,7 +344,7 @@ class LinkReport:
 
 
 @dataclass(frozen=True, slots=True)
-class BookOfRecord:
+class BrokerSnapshot:
     """The server's complete answer at one moment: all open orders, fills since `since_ns`, and the position.
 
     An order of ours that is neither among the open orders nor among the fills is unknown to the server, and that is
@@ -359,6 +359,53 @@ class BookOfRecord:
 
 
 BrokerEvent = OrderUpdate | Fill | PositionReport | BalanceReport | LinkReport
+
+
+@dataclass(frozen=True, slots=True)
+class EntryOrigin:
+    """What asked for an entry: the decision and the regime probabilities it was made on."""
+
+    decision_id: str
+    regime_probs: RegimeProbs
+
+
+EXTERNAL = EntryOrigin("", RegimeProbs(0.0, 0.0, 0.0))
+"""Of a position that no decision of ours opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledFill:
+    """A fill as the journal has it, with what the ledger needs beside it."""
+
+    fill: Fill
+    origin: EntryOrigin
+    exit_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledOrder:
+    """An order of ours that is not known to be done, as the journal has it.
+
+    Attributes:
+        status: the last the server reported of the order itself; None when it never reported any.
+        quantity, price: as last confirmed by the server, else as intended.
+        asked_price: of the last replace requested, confirmed or not; 0 when none was.
+        reported: contracts the server reported as filled; more than `booked` while a fill is missing.
+        booked: contracts of the fills in the journal, listed in `executions`.
+        origin: what asked for it.
+    """
+
+    order: Order
+    intended_ns: int
+    status: OrderStatus | None
+    server_order_id: str
+    quantity: int
+    price: float
+    reported: int
+    booked: int
+    executions: frozenset[str]
+    origin: EntryOrigin = EXTERNAL
+    asked_price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ import trustme
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"
 
+pytest_plugins = ("rig",)  # fixtures to trade with
+
 _FORK_SERVER = pytest.StashKey[daemon_process.ForkServer]()
 
 

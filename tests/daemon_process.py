@@ -314,7 +314,7 @@ def _main() -> None:
     from mia_daemon.features import cache
 
     # All but onnxruntime: it starts a thread when imported, which a fork would miss.
-    for name in ("feed.dtc_feed", "ops.control", "simulator.run", "trading.books", "trading.brokers.sierra"):
+    for name in ("feed.dtc_feed", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
         importlib.import_module(f"mia_daemon.{name}")
     assert "onnxruntime" not in sys.modules
     cache.use_cache()

@@ -10,18 +10,18 @@ import pytest
 from tenacity import wait_none
 
 from mia_daemon import config
+from mia_daemon.brokers import sierra
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import EventClock, WallClock
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.simulator.run import open_server
-from mia_daemon.trading.brokers import sierra
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
 
 MS = 1_000_000
@@ -61,7 +61,7 @@ class NoDays:
 
 @dataclass
 class Book:
-    """Notices as they came."""
+    """What it was told, as it came."""
 
     orders: list = field(default_factory=list)
     fills: list = field(default_factory=list)

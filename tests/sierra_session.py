@@ -4,11 +4,11 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 
+from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side
-from mia_daemon.trading.brokers.sierra import SierraBroker
 
 ES = instrument("ESZ26_FUT_CME")
 TICK = ES.tick_size

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 from daemon_process import daemons_in, status_of, until
 
-from simulation import history
-from simulation.history import rows, server_record
+from fault_simulation import history
+from fault_simulation.history import rows, server_record
 
 KILLS = int(os.environ.get("KILLS", "100")) // 2  # of each of the two servers: `make torture` wants more
 

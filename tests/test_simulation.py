@@ -4,8 +4,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from simulation.planted import BUGS, planted
-from simulation.world import simulate
+from fault_simulation.planted import BUGS, planted
+from fault_simulation.world import simulate
 
 SEEDS = 200
 

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mia_daemon.records import BookOfRecord, Bracket, BrokerEvent, EventArray, Order
-from mia_daemon.trading.journal.reader import OpenOrder
+from mia_daemon.records import Bracket, BrokerEvent, BrokerSnapshot, EventArray, JournaledOrder, Order
 
 BrokerEventSink = Callable[[BrokerEvent], None]
 
@@ -24,7 +23,7 @@ class Broker(Protocol):
     def start(self, on_event: BrokerEventSink) -> None:
         """Name the sink of events; called once, before anything is sent. The sink may send orders from within."""
 
-    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:
+    def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:
         """What the journal knows of earlier runs, before anything is sent: orders not known to be done, the account."""
 
     def submit(self, order: Order) -> None:
@@ -52,7 +51,7 @@ class Broker(Protocol):
         caller may act at that very event; the caller hands over the rest again.
         """
 
-    async def book_of_record(self, since_ns: int) -> BookOfRecord:
+    async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
         """Ask for open orders, fills since `since_ns`, position and balance.
 
         Raises:

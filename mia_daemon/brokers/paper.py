@@ -12,25 +12,25 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.brokers.base import BrokerEventSink
+from mia_daemon.brokers.paper_exchange import PaperExchange
 from mia_daemon.clock import NS_PER_MS
 from mia_daemon.config import BrokerSettings
+from mia_daemon.market import last_touch, touch_of
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
-    BookOfRecord,
     Bracket,
     BrokerEvent,
+    BrokerSnapshot,
     EventArray,
     EventKind,
+    JournaledOrder,
     Order,
     OrderRole,
     OrderStatus,
     OrderUpdate,
 )
-from mia_daemon.trading.brokers.base import BrokerEventSink
-from mia_daemon.trading.brokers.paper_exchange import PaperExchange
-from mia_daemon.trading.journal.reader import OpenOrder
-from mia_daemon.trading.touch import last_touch, touch_of
 
 _WORKING = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})
 
@@ -64,7 +64,7 @@ class PaperBroker:
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:
+    def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:
         """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only.
 
         Stops, targets and exits go on working; entries that had not filled are gone, and their children with them.
@@ -191,12 +191,12 @@ class PaperBroker:
 
     # Queries.
 
-    async def book_of_record(self, since_ns: int) -> BookOfRecord:
+    async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
         """The exchange as it is now. Orders still on their way count as accepted: they would arrive before a query."""
         exchange, now = self._exchange, self._now_ns
         listed = [exchange.snapshot(paper, now, paper.status, "", unsolicited=False) for paper in exchange.orders]
         listed += [_on_its_way(order, now) for _, _, orders in self._requests for order in orders]
-        return BookOfRecord(
+        return BrokerSnapshot(
             ts_ns=now,
             open_orders=tuple(listed),
             fills=tuple(fill for fill in exchange.fills if fill.ts_ns >= since_ns),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 
+from mia_daemon.market import Touch
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     Bracket,
@@ -25,7 +26,6 @@ from mia_daemon.records import (
     Side,
     TimeInForce,
 )
-from mia_daemon.trading.touch import Touch
 
 MAX_QUANTITY = 10_000  # contracts; more is a mistake, not an order
 KEPT_FILLS = 4096

@@ -1,4 +1,4 @@
-"""Orders through Sierra Chart: DTC trading messages over a `Link`.
+"""Orders through Sierra Chart: DTC trading messages over a `DtcClient`.
 
 Nothing about an order is ever sent twice. Connecting and queries are repeated, at most three times with 2, 4, … seconds
 between; what was sent and not answered is the caller's to ask about. A request that can't leave because the link is
@@ -14,28 +14,28 @@ from typing import Any, Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from mia_daemon.brokers.base import BrokerEventSink
+from mia_daemon.brokers.sierra_mapping import ENDED, DtcOrderMapper, contracts
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, RequestTimeout, StartError, UsageError
-from mia_daemon.link.link import Link, NoticeHandler
+from mia_daemon.link.client import DtcClient, NoticeHandler
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
-    BookOfRecord,
     Bracket,
     BrokerEvent,
+    BrokerSnapshot,
     EventArray,
     Fill,
+    JournaledOrder,
     LinkReport,
     LinkState,
     Order,
     OrderStatus,
     OrderUpdate,
 )
-from mia_daemon.trading.brokers.base import BrokerEventSink
-from mia_daemon.trading.brokers.sierra_words import ENDED, Words, contracts
-from mia_daemon.trading.journal.reader import OpenOrder
 
 ATTEMPTS: Final = 3  # at connecting and at queries, never at orders
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt, to come up at the start
@@ -63,7 +63,7 @@ class SierraBroker:
         rng: random.Random,
         on_notice: NoticeHandler = lambda _text, _kind: None,
     ) -> None:
-        self.link = Link(
+        self.link = DtcClient(
             settings,
             clock,
             rng,
@@ -75,7 +75,7 @@ class SierraBroker:
         self._instrument = instrument
         self._account = account
         self._sink: BrokerEventSink = _nobody
-        self._words = Words(instrument, account)
+        self._words = DtcOrderMapper(instrument, account)
         self._server_ids: dict[str, str] = {}
         self._client_ids: dict[str, str] = {}
         self._shown: Counter[str] = Counter()  # contracts of fills told, by client order id
@@ -97,7 +97,7 @@ class SierraBroker:
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def restore(self, orders: Iterable[OpenOrder], position: int, average_price: float, cash: float) -> None:  # noqa: ARG002  # the server has the account
+    def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:  # noqa: ARG002  # the server has the account
         """Learn the server's numbers of earlier orders: without them those can't be cancelled."""
         for order in orders:
             self._learn(order.order.client_order_id, order.server_order_id)
@@ -166,7 +166,7 @@ class SierraBroker:
             if handler is not None:
                 handler(segment)
 
-    def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as Link calls it
+    def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as DtcClient calls it
         self._held_back.clear()
         self._sink(LinkReport(self._words.newest_ns, LinkState.UP if up else LinkState.DOWN, text))
 
@@ -226,7 +226,7 @@ class SierraBroker:
 
     # Queries.
 
-    async def book_of_record(self, since_ns: int) -> BookOfRecord:
+    async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
         orders = await self._ask(dtc.OpenOrdersRequest(RequestAllOrders=1, TradeAccount=self._account))
         fills = await self._ask_fills(since_ns)
         for fill in fills:
@@ -234,7 +234,7 @@ class SierraBroker:
         positions = await self._ask(dtc.CurrentPositionsRequest(TradeAccount=self._account))
         balances = await self._ask(dtc.AccountBalanceRequest(TradeAccount=self._account))
         balance = next((one for one in balances if one.TradeAccount == self._account), None)
-        return BookOfRecord(
+        return BrokerSnapshot(
             ts_ns=self._words.newest_ns,
             open_orders=tuple(self._listed(orders)),
             fills=tuple(fills),

@@ -43,7 +43,7 @@ ENDED: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.
 """Nothing more is expected of such an order."""
 
 
-class Words:
+class DtcOrderMapper:
     """Translates for one account and one symbol.
 
     Attributes:

@@ -87,21 +87,21 @@ def _print_json(facts: object) -> None:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal import report, text
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         facts = report.summary(view)
     if options.json:
         _print_json(facts)
     else:
-        _print(text.summary_lines(facts))
+        _print(formatting.summary_lines(facts))
     return 0
 
 
 def _trades(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal import report, text
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         report.check_run(view, options.run)
@@ -109,13 +109,13 @@ def _trades(options: argparse.Namespace) -> int:
         if options.json:
             _print_json(list(trades))
         else:
-            _print(text.trade_table(trades) if options.csv else text.trade_lines(trades))
+            _print(formatting.trade_table(trades) if options.csv else formatting.trade_lines(trades))
     return 0
 
 
 def _orders(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal import report, text
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         report.check_run(view, options.run)
@@ -123,40 +123,40 @@ def _orders(options: argparse.Namespace) -> int:
         if options.json:
             _print_json(list(orders))
         else:
-            _print(text.order_lines(orders))
+            _print(formatting.order_lines(orders))
     return 0
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal import report, text
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         facts = report.explanation(view, options.trade_id)
     if options.json:
         _print_json(facts)
     else:
-        _print(text.explanation_lines(facts))
+        _print(formatting.explanation_lines(facts))
     return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal import text
-    from mia_daemon.trading.journal.verify import verify
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal import formatting
+    from mia_daemon.journal.verify import verify
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         findings = verify(view)
     if options.json:
         _print_json({"sound": findings.sound, "checks": findings.checks})
     else:
-        _print(text.finding_lines(findings.checks))
+        _print(formatting.finding_lines(findings.checks))
     return 0 if findings.sound else 1
 
 
 def _export(options: argparse.Namespace) -> int:
-    from mia_daemon.trading.journal.export import export
-    from mia_daemon.trading.journal.view import JournalView
+    from mia_daemon.journal.export import export
+    from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         files = export(view, options.directory)

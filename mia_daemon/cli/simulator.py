@@ -9,7 +9,7 @@ from mia_daemon.errors import UsageError
 
 if TYPE_CHECKING:
     from mia_daemon.config import Settings
-    from mia_daemon.simulator.played_market import Recording
+    from mia_daemon.simulator.played_market import PlayedRecording
     from mia_daemon.simulator.run import Extras
 
 
@@ -107,12 +107,12 @@ def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
     )
 
 
-def _recording(file: Path, depth: Path | None, settings: "Settings") -> "Recording":
+def _recording(file: Path, depth: Path | None, settings: "Settings") -> "PlayedRecording":
     from mia_daemon.clock import WallClock
     from mia_daemon.feed.recorder import is_recording, read_recording
     from mia_daemon.feed.replay_feed import ReplayFeed
     from mia_daemon.records import EventKind
-    from mia_daemon.simulator.played_market import Recording
+    from mia_daemon.simulator.played_market import PlayedRecording
 
     def feed() -> ReplayFeed:
         multiplier = settings.feed.price_multiplier
@@ -120,4 +120,4 @@ def _recording(file: Path, depth: Path | None, settings: "Settings") -> "Recordi
 
     first = next(feed().batches())
     has_depth = depth is not None or (is_recording(file) and EventKind.DEPTH in read_recording(file)["kind"])
-    return Recording(file.name, int(first["ts_ns"][0]), feed().batches(), has_depth=has_depth)
+    return PlayedRecording(file.name, int(first["ts_ns"][0]), feed().batches(), has_depth=has_depth)

@@ -6,28 +6,30 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from mia_daemon.brokers.base import Broker
+from mia_daemon.brokers.paper import PaperBroker
+from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_US
 from mia_daemon.config import Settings, VarPaths
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
 from mia_daemon.daemon.preflight import broker_kind
-from mia_daemon.daemon.run import Run
+from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.features.catalogue import Inputs
-from mia_daemon.features.state_file import State
+from mia_daemon.features.state_file import FeatureState
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.products.instruments import companion
 from mia_daemon.simulator.embedded import EmbeddedSimulator
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.brokers.sierra import SierraBroker
 
 Says = Callable[[str, str, str], None]
 """Takes what a server has to say to people: on which link, the text, the kind of message."""
 
 
 @contextlib.asynccontextmanager
-async def dtc_server(run: Run, config: Path, paths: VarPaths, say: Callable[[str], None]) -> AsyncIterator[Settings]:
+async def dtc_server(
+    run: DaemonRun, config: Path, paths: VarPaths, say: Callable[[str], None]
+) -> AsyncIterator[Settings]:
     """Settings that name the DTC server to use: the embedded simulator's, started here, or the configured one."""
     settings = run.settings
     if not settings.simulated:
@@ -55,7 +57,7 @@ async def dtc_server(run: Run, config: Path, paths: VarPaths, say: Callable[[str
         await simulator.stop()
 
 
-def feature_keeper(run: Run, paths: VarPaths) -> FeatureKeeper:
+def feature_keeper(run: DaemonRun, paths: VarPaths) -> FeatureKeeper:
     """It keeps the features' state of this mode and source."""
     features, source = run.settings.features, run.settings.feed.source
     return FeatureKeeper(
@@ -70,7 +72,7 @@ def feature_keeper(run: Run, paths: VarPaths) -> FeatureKeeper:
     )
 
 
-def feed(run: Run, settings: Settings, resumed: State | None, rng: Random, says: Says) -> Feed:
+def feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None, rng: Random, says: Says) -> Feed:
     """It goes on after what `resumed` has heard, where the source can. `rng` is the jitter of reconnections."""
     if settings.feed.source == "scid":
         return _scid_feed(run, settings, resumed)
@@ -86,7 +88,7 @@ def feed(run: Run, settings: Settings, resumed: State | None, rng: Random, says:
     )
 
 
-def _scid_feed(run: Run, settings: Settings, resumed: State | None) -> ScidFeed:
+def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None) -> ScidFeed:
     path = settings.feed.scid_file(run.instrument.symbol)
     since_ns, reference_since_ns = _unread_since(run, path, resumed)
     return ScidFeed(
@@ -104,7 +106,7 @@ def _scid_feed(run: Run, settings: Settings, resumed: State | None) -> ScidFeed:
     )
 
 
-def _unread_since(run: Run, scid: Path, resumed: State | None) -> tuple[int, int | None]:
+def _unread_since(run: DaemonRun, scid: Path, resumed: FeatureState | None) -> tuple[int, int | None]:
     """Where reading begins, of the traded symbol and, if that is another time, of the reference."""
     if resumed is not None:
         heard_ns = resumed.reference_heard_ns
@@ -121,7 +123,7 @@ def _reference_symbol(settings: Settings) -> str:
     return settings.reference.symbol
 
 
-def broker(run: Run, settings: Settings, rng: Random, says: Says) -> Broker:
+def broker(run: DaemonRun, settings: Settings, rng: Random, says: Says) -> Broker:
     """Who takes the orders. `rng` is the jitter of reconnections."""
     account = settings.instrument.trade_account
     if broker_kind(settings, run.mode) == "paper":

@@ -14,7 +14,7 @@ from mia_daemon.ops.control import Answer, Handler, Peer
 from mia_daemon.ops.logs import Logger
 from mia_daemon.risk.codes import LATCHING, Latch, RiskCode, lifted_by
 from mia_daemon.risk.override import VALID_S, TwoSteps
-from mia_daemon.trading.books import Books
+from mia_daemon.trading.assembly import TradingAccount
 
 Request = Mapping[str, Any]
 Act = Callable[[Request, str], str]
@@ -32,7 +32,7 @@ class Commands:
 
     def __init__(
         self,
-        books: Books,
+        books: TradingAccount,
         alerts: AlertManager,
         switch: KillSwitch,
         clock: Clock,

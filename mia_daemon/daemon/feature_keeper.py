@@ -19,7 +19,7 @@ from mia_daemon.errors import StartError, StateRefused
 from mia_daemon.features import catalogue, state_file
 from mia_daemon.features.catalogue import Inputs, Quality
 from mia_daemon.features.feature_pipeline import FeaturePipeline
-from mia_daemon.features.state_file import State
+from mia_daemon.features.state_file import FeatureState
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Alert, Priority
@@ -32,7 +32,7 @@ class FeatureKeeper:
 
     Args:
         path: of the state's file; None neither saves nor resumes.
-        max_gap_s: see `State`; None for a feed that delivers what happened meanwhile.
+        max_gap_s: see `FeatureState`; None for a feed that delivers what happened meanwhile.
         selected: names of the features that the model looks at.
         now_ns: stamps alerts.
     """
@@ -45,7 +45,7 @@ class FeatureKeeper:
     log: Logger
     tell: AlertSink
     now_ns: Callable[[], int]
-    resumed: State | None = None
+    resumed: FeatureState | None = None
     _missing: Inputs = field(default=Inputs(0))
 
     def resume(self) -> None:
@@ -79,10 +79,10 @@ class FeatureKeeper:
         """Save the state as of the last event."""
         self._write(self._state())
 
-    def _state(self) -> State:
+    def _state(self) -> FeatureState:
         return replace(self.pipeline.state(), regime=self.inference.regime)
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: FeatureState) -> None:
         if self.path is None or not state.newest_ns:
             return
         try:

@@ -14,7 +14,7 @@ from mia_daemon.clock import Clock
 from mia_daemon.errors import JournalError
 from mia_daemon.ops.logs import Logger
 from mia_daemon.risk.codes import RiskCode, lifted_by
-from mia_daemon.trading.books import Books
+from mia_daemon.trading.assembly import TradingAccount
 
 LOOK_S: Final = 0.02
 """Between two looks for the kill file; a look is one system call."""
@@ -30,7 +30,7 @@ class KillSwitch:
     """
 
     def __init__(
-        self, path: Path, books: Books, clock: Clock, log: Logger, say: Callable[[str], None], *, flatten: bool
+        self, path: Path, books: TradingAccount, clock: Clock, log: Logger, say: Callable[[str], None], *, flatten: bool
     ) -> None:
         self._path = path
         self._books = books

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.features import catalogue
+from mia_daemon.journal.recovery import Background, JournalReader
 from mia_daemon.model import memory_file
 from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, Experience, MarketMemory, entry_of, experience_of
 from mia_daemon.model.memory_file import MemoryFile
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents
 from mia_daemon.records import Trade
-from mia_daemon.trading.journal.reader import Background, JournalReader
 
 ANNOUNCED_WITHIN_NS: Final = 1800 * NS_PER_S
 """A trade entered within half an hour of an announcement is one of that kind of market."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvloop
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon import assembly
@@ -22,8 +23,8 @@ from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import preflight, unfit
 from mia_daemon.daemon.roll import Choice, choose_contract
-from mia_daemon.daemon.run import Run
-from mia_daemon.daemon.status import Status, status_text
+from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.status import DaemonStatus, status_text
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
@@ -34,8 +35,7 @@ from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
-from mia_daemon.trading.books import Books
-from mia_daemon.trading.brokers.base import Broker
+from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import TradingSession
 
 RECONCILE_PAUSE_S = 0.2
@@ -112,7 +112,7 @@ class Daemon:
         self._prepare_kernels()
         self._handle_signals()
         traded = instrument(self._settings.instrument.symbol)
-        with Run(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
+        with DaemonRun(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
             logging.getLogger().addHandler(StdlibHandler(run.log))
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the very one that was loaded
@@ -124,7 +124,7 @@ class Daemon:
                 feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, says)
                 broker = assembly.broker(run, settings, self._rng, says)
                 cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
-                books = run.open_books(broker, cash, settings.speed)
+                books = run.open_account(broker, cash, settings.speed)
                 try:
                     return await self._connect_and_trade(run, books, feed, broker)
                 except MiaError as error:
@@ -135,7 +135,7 @@ class Daemon:
 
     # Starting.
 
-    def _say_contract(self, run: Run) -> None:
+    def _say_contract(self, run: DaemonRun) -> None:
         run.log.info("contract", symbol=run.instrument.symbol, text=self._contract.text)
         self._console.say(f"contract {self._contract.text}")
         if self._contract.warning:
@@ -161,7 +161,7 @@ class Daemon:
         self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
         cache.prepare(self._console.say, self._elapsed_s)
 
-    def _server_says(self, run: Run, link: str, text: str, kind: str) -> None:
+    def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:
         """What Sierra Chart has to say to people: all of it in the log; at the terminal what it wants to be seen."""
         run.log.info("server_says", link=link, kind=kind, text=text)
         if kind != "GeneralLogMessage":
@@ -169,7 +169,7 @@ class Daemon:
 
     # Trading.
 
-    async def _connect_and_trade(self, run: Run, books: Books, feed: Feed, broker: Broker) -> int:
+    async def _connect_and_trade(self, run: DaemonRun, books: TradingAccount, feed: Feed, broker: Broker) -> int:
         recorder = Recorder(
             self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
@@ -192,7 +192,7 @@ class Daemon:
                 return await self._trade(run, books, session, feed)
             return await self._end(run, books, None)
 
-    async def _reach(self, run: Run, books: Books, broker: Broker) -> bool:
+    async def _reach(self, run: DaemonRun, books: TradingAccount, broker: Broker) -> bool:
         """Connect for orders and compare books; False when asked to stop before that was done."""
         reached = asyncio.create_task(self._connect(run, books, broker), name="connect")
         asked = asyncio.create_task(self._stop.wait(), name="stop")
@@ -206,13 +206,13 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(reached, asked, return_exceptions=True)
 
-    async def _connect(self, run: Run, books: Books, broker: Broker) -> None:
-        """Books that can't be compared yet don't keep the daemon from starting: it stays up and does not trade."""
+    async def _connect(self, run: DaemonRun, books: TradingAccount, broker: Broker) -> None:
+        """A failed reconciliation does not keep the daemon from starting: it stays up and does not trade."""
         await broker.connect()
         if await books.executor.reconcile():
             run.log.info("reconciled", position=books.executor.position, working=len(books.executor.working))
 
-    async def _trade(self, run: Run, books: Books, session: TradingSession, feed: Feed) -> int:
+    async def _trade(self, run: DaemonRun, books: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
@@ -238,7 +238,7 @@ class Daemon:
             if _cause(failure) is None:
                 self._keeper.save()
 
-    def _ready(self, run: Run, books: Books) -> None:
+    def _ready(self, run: DaemonRun, books: TradingAccount) -> None:
         # What is loaded stays: the collector needn't walk it again, which would take 40 to 130 ms each time.
         gc.collect()
         gc.freeze()
@@ -253,7 +253,7 @@ class Daemon:
         self._keeper.expect(assembly.absent_inputs(self._settings))
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
 
-    async def _reconcile_when_due(self, run: Run, books: Books) -> None:
+    async def _reconcile_when_due(self, run: DaemonRun, books: TradingAccount) -> None:
         while True:
             await asyncio.sleep(RECONCILE_PAUSE_S)
             if books.executor.reconcile_due and not await books.executor.reconcile():
@@ -262,9 +262,9 @@ class Daemon:
 
     # Once a second.
 
-    async def _sample(self, run: Run, books: Books, session: TradingSession) -> None:
+    async def _sample(self, run: DaemonRun, books: TradingAccount, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = Status(run, books, session.tally, self._elapsed_s)
+        status = DaemonStatus(run, books, session.tally, self._elapsed_s)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -290,7 +290,7 @@ class Daemon:
     def _elapsed_s(self) -> float:
         return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
 
-    async def _feed_watchdog(self, run: Run, session: TradingSession) -> None:
+    async def _feed_watchdog(self, run: DaemonRun, session: TradingSession) -> None:
         """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same.
 
         A task found stuck is told of; one that still is at the next look kills.
@@ -316,14 +316,14 @@ class Daemon:
 
     # Operators.
 
-    def _commands(self, run: Run, books: Books, switch: KillSwitch) -> Commands:
+    def _commands(self, run: DaemonRun, books: TradingAccount, switch: KillSwitch) -> Commands:
         return Commands(
             books, run.alerts, switch, self._clock, run.log,
             status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
 
-    def _kill_switch(self, run: Run, books: Books) -> KillSwitch:
+    def _kill_switch(self, run: DaemonRun, books: TradingAccount) -> KillSwitch:
         return KillSwitch(
             self._settings.ops.kill_file or self._paths.kill_file, books, self._clock, run.log, self._console.say,
             flatten=self._settings.incidents.on_kill == "flatten",
@@ -331,7 +331,7 @@ class Daemon:
 
     # Stopping.
 
-    async def _end(self, run: Run, books: Books, failure: "asyncio.Task[Any] | None") -> int:
+    async def _end(self, run: DaemonRun, books: TradingAccount, failure: "asyncio.Task[Any] | None") -> int:
         """Cancel entries, close or keep the position, and say how it ended; the exit status."""
         error = _cause(failure)
         how = f"failed: {error}" if error else (self._stop_reason or "feed ended")
@@ -360,7 +360,7 @@ class Daemon:
             print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  the last word of a failed daemon
         return 1 if error else 0
 
-    def _say_summary(self, run: Run) -> None:
+    def _say_summary(self, run: DaemonRun) -> None:
         self._console.close()
         reporter, books = run.reporter, run.books
         position = books.executor.position if books else 0

@@ -9,9 +9,10 @@ from typing import Any
 
 import uvloop
 
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.daemon.run import Run
+from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
@@ -19,7 +20,6 @@ from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
-from mia_daemon.trading.brokers.paper import PaperBroker
 from mia_daemon.trading.live_trading import TradingSession
 
 _CONTRACT = re.compile(r"M?(?:ES|NQ)[FGHJKMNQUVXZ]\d{1,2}")
@@ -124,7 +124,7 @@ def _recorded(path: Path) -> Path | None:
     return path if path.is_dir() else path.parent
 
 
-def _begin_as_recorded(run: Run, recorded: Path, on_progress: Callable[[str], None]) -> None:
+def _begin_as_recorded(run: DaemonRun, recorded: Path, on_progress: Callable[[str], None]) -> None:
     """Features, regime and market memory as the recorded session had them when it began; says what can't be had."""
     memory, features = recorded / memory_file.FILE_NAME, recorded / state_file.FILE_NAME
     if memory.exists():
@@ -154,9 +154,9 @@ async def _replay(
     recorded: Path | None,
     on_progress: Callable[[str], None],
 ) -> Summary:
-    with Run(settings, traded, Mode.REPLAY, paths, clock) as run:
+    with DaemonRun(settings, traded, Mode.REPLAY, paths, clock) as run:
         broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
-        books = run.open_books(broker, settings.broker.paper_starting_cash)
+        books = run.open_account(broker, settings.broker.paper_starting_cash)
 
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
@@ -186,7 +186,7 @@ async def _replay(
         return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)
 
 
-async def _sample(run: Run, session: TradingSession) -> None:
+async def _sample(run: DaemonRun, session: TradingSession) -> None:
     """Figures once a second, as in a live run; the tasks leave the loop between batches."""
     while True:
         await asyncio.sleep(run.settings.ops.sample_every_s)
@@ -194,7 +194,7 @@ async def _sample(run: Run, session: TradingSession) -> None:
         run.checkpoint()
 
 
-def _summary(run: Run, session: TradingSession, seconds: float) -> Summary:
+def _summary(run: DaemonRun, session: TradingSession, seconds: float) -> Summary:
     tally, reporter = session.tally, run.reporter
     return Summary(
         events=tally.events,

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.errors import JournalError
+from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.writer import Journal
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import Logger
 from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
 from mia_daemon.risk.codes import Latch, Verdict
-from mia_daemon.trading.books import Books
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.trade_log import TradeLog
+from mia_daemon.trading.assembly import TradingAccount
 
 SHOWN: Final = 20
 """Features, the most important first, that a trade's snapshot shows; the journal has them all."""
@@ -57,12 +57,12 @@ class Reporter:
         self._memory = memory
         self._console = console
         self._watch = watch
-        self._books: Books | None = None
+        self._books: TradingAccount | None = None
         self._to_remember: deque[Trade] = deque()
         self._latches: tuple[Latch, ...] = ()
         self._held: deque[Callable[[], None]] = deque()  # lines that follow from a decision not shown yet
 
-    def follow(self, books: Books) -> None:
+    def follow(self, books: TradingAccount) -> None:
         """Take the risk figures from these books."""
         self._books = books
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import UsageError
+from mia_daemon.journal.view import JournalView
 from mia_daemon.products.contracts import Contract, contract_on, trade_date_at
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import contract_dates
-from mia_daemon.trading.journal.view import JournalView
 
 
 @dataclass(frozen=True, slots=True)

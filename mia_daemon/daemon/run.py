@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from mia_daemon import __version__, lock_file
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
@@ -16,6 +17,8 @@ from mia_daemon.errors import JournalError, StartError
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
+from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.writer import Journal
 from mia_daemon.lock_file import InUse
 from mia_daemon.model import bundle
 from mia_daemon.model.drift import DriftMonitor
@@ -30,15 +33,12 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 from mia_daemon.records import Alert, EventArray, Priority
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.books import Books, open_books
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.live_trading import Rooms, TradingSession
-from mia_daemon.trading.trade_log import TradeLog
+from mia_daemon.trading.assembly import TradingAccount, open_account
+from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 
 
-class Run:
+class DaemonRun:
     """Files, figures, model and account of one run. A context manager: leaving it closes everything.
 
     Args:
@@ -66,7 +66,7 @@ class Run:
         self.instrument = traded
         self.mode = mode
         self.clock = clock
-        self.books: Books | None = None
+        self.books: TradingAccount | None = None
         self._stack = ExitStack()
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
@@ -183,9 +183,9 @@ class Run:
                 self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, trouble))
             yield
 
-    def open_books(self, broker: Broker, cash: float, time_scale: float = 1.0) -> Books:
+    def open_account(self, broker: Broker, cash: float, time_scale: float = 1.0) -> TradingAccount:
         """Open the account; `cash` is what the account began with, before anything in it."""
-        self.books = open_books(
+        self.books = open_account(
             self.journal,
             broker,
             self.run_id,
@@ -227,12 +227,12 @@ class Run:
         return round(max_age_s * NS_PER_S)
 
     def session(
-        self, feed: Feed, books: Books, on_events: Callable[[EventArray], None] = lambda _events: None
+        self, feed: Feed, books: TradingAccount, on_events: Callable[[EventArray], None] = lambda _events: None
     ) -> TradingSession:
         """The four tasks over `feed` and the account."""
         settings = self.settings
         self.reporter.follow(books)
-        rooms = Rooms(
+        rooms = Components(
             feed=feed,
             pipeline=self.pipeline,
             inference=self.inference,

@@ -4,23 +4,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mia_daemon.daemon.run import Run
+from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.ops.console import StatusLine
 from mia_daemon.stage import LatencyBuckets
-from mia_daemon.trading.books import Books
+from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally
 
 
 @dataclass(slots=True)
-class Status:
+class DaemonStatus:
     """Looked at once a second.
 
     Args:
         elapsed_s: since the start.
     """
 
-    run: Run
-    books: Books
+    run: DaemonRun
+    books: TradingAccount
     tally: Tally
     elapsed_s: Callable[[], float]
     _tick_to_order: LatencyBuckets = field(default_factory=LatencyBuckets)

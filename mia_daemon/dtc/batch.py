@@ -60,7 +60,7 @@ QUERIES: dict[type[Message], Query] = {
 
 
 @dataclass(slots=True)
-class Batch:
+class MessageBatch:
     """The answer to one query as it comes in.
 
     Attributes:

@@ -31,7 +31,7 @@ from mia_daemon.dtc.messages import (
     LogonRequest,
     Message,
 )
-from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn
+from mia_daemon.dtc.session import DtcSession, Ended, LoggedOn
 from mia_daemon.dtc.stream import MAX_JSON_BYTES, Frames
 from mia_daemon.errors import ConnectionLost, ProtocolError, RequestRefused
 
@@ -210,7 +210,7 @@ class HistoricalClient:
         self.complete = False
         self.empty = False
         self._request = request
-        self._session = ClientSession(logon, MarketDataDecoder({}), answer_timeout_ns, codec=codec, preset=preset)
+        self._session = DtcSession(logon, MarketDataDecoder({}), answer_timeout_ns, codec=codec, preset=preset)
         self._records = RecordReader(codec)
         self._inflate: Any = None  # a zlib decompressor, once the server has said that it compresses
         self._asked = self._answered = False

@@ -52,7 +52,7 @@ def without_secrets(text: str, logon: LogonRequest) -> str:
     return text
 
 
-class State(Enum):
+class SessionState(Enum):
     CLOSED = "closed"
     NEGOTIATING = "negotiating"
     LOGON_SENT = "logon sent"
@@ -79,64 +79,68 @@ class Event(Enum):
 
 
 class Rule(NamedTuple):
-    state: State
-    action: str = "nothing"  # a method of ClientSession: `_<action>`
+    state: SessionState
+    action: str = "nothing"  # a method of DtcSession: `_<action>`
 
 
-_STAY_CLOSED, _STAY_OFF, _STAY_FAILED = Rule(State.CLOSED), Rule(State.LOGGED_OFF), Rule(State.FAILED)
-_FAIL = Rule(State.FAILED, "end")
+_STAY_CLOSED, _STAY_OFF, _STAY_FAILED = (
+    Rule(SessionState.CLOSED),
+    Rule(SessionState.LOGGED_OFF),
+    Rule(SessionState.FAILED),
+)
+_FAIL = Rule(SessionState.FAILED, "end")
 _WAITING = {  # for the answer to the encoding request, and to the logon
-    Event.STOP: Rule(State.LOGGED_OFF),
+    Event.STOP: Rule(SessionState.LOGGED_OFF),
     Event.REFUSED: _FAIL,
     Event.LATE: _FAIL,
     Event.BROKEN: _FAIL,
     Event.ENDED: _FAIL,
 }
 
-_OVER = frozenset({State.CLOSED, State.LOGGED_OFF, State.FAILED})
+_OVER = frozenset({SessionState.CLOSED, SessionState.LOGGED_OFF, SessionState.FAILED})
 
-TABLE: dict[State, dict[Event, Rule]] = {
-    State.CLOSED: dict.fromkeys(Event, _STAY_CLOSED)
+TABLE: dict[SessionState, dict[Event, Rule]] = {
+    SessionState.CLOSED: dict.fromkeys(Event, _STAY_CLOSED)
     | {
-        Event.START: Rule(State.NEGOTIATING, "ask_encoding"),
-        Event.START_PRESET: Rule(State.LOGON_SENT, "log_on"),
+        Event.START: Rule(SessionState.NEGOTIATING, "ask_encoding"),
+        Event.START_PRESET: Rule(SessionState.LOGON_SENT, "log_on"),
     },
-    State.NEGOTIATING: {
+    SessionState.NEGOTIATING: {
         **_WAITING,
-        Event.START: Rule(State.NEGOTIATING),
-        Event.START_PRESET: Rule(State.NEGOTIATING),
-        Event.ENCODING_AGREED: Rule(State.LOGON_SENT, "agree"),
-        Event.LOGON_ACCEPTED: Rule(State.NEGOTIATING),
-        Event.NOTICE: Rule(State.NEGOTIATING, "deliver"),
-        Event.MESSAGE: Rule(State.NEGOTIATING, "drop"),
-        Event.SILENT: Rule(State.NEGOTIATING),
+        Event.START: Rule(SessionState.NEGOTIATING),
+        Event.START_PRESET: Rule(SessionState.NEGOTIATING),
+        Event.ENCODING_AGREED: Rule(SessionState.LOGON_SENT, "agree"),
+        Event.LOGON_ACCEPTED: Rule(SessionState.NEGOTIATING),
+        Event.NOTICE: Rule(SessionState.NEGOTIATING, "deliver"),
+        Event.MESSAGE: Rule(SessionState.NEGOTIATING, "drop"),
+        Event.SILENT: Rule(SessionState.NEGOTIATING),
     },
-    State.LOGON_SENT: {
+    SessionState.LOGON_SENT: {
         **_WAITING,
-        Event.START: Rule(State.LOGON_SENT),
-        Event.START_PRESET: Rule(State.LOGON_SENT),
-        Event.ENCODING_AGREED: Rule(State.LOGON_SENT),
-        Event.LOGON_ACCEPTED: Rule(State.READY, "announce"),
-        Event.NOTICE: Rule(State.LOGON_SENT, "deliver"),
-        Event.MESSAGE: Rule(State.LOGON_SENT, "drop"),
-        Event.SILENT: Rule(State.LOGON_SENT),
+        Event.START: Rule(SessionState.LOGON_SENT),
+        Event.START_PRESET: Rule(SessionState.LOGON_SENT),
+        Event.ENCODING_AGREED: Rule(SessionState.LOGON_SENT),
+        Event.LOGON_ACCEPTED: Rule(SessionState.READY, "announce"),
+        Event.NOTICE: Rule(SessionState.LOGON_SENT, "deliver"),
+        Event.MESSAGE: Rule(SessionState.LOGON_SENT, "drop"),
+        Event.SILENT: Rule(SessionState.LOGON_SENT),
     },
-    State.READY: {
-        Event.START: Rule(State.READY),
-        Event.START_PRESET: Rule(State.READY),
-        Event.STOP: Rule(State.LOGGED_OFF, "log_off"),
-        Event.ENCODING_AGREED: Rule(State.READY),
-        Event.LOGON_ACCEPTED: Rule(State.READY),
+    SessionState.READY: {
+        Event.START: Rule(SessionState.READY),
+        Event.START_PRESET: Rule(SessionState.READY),
+        Event.STOP: Rule(SessionState.LOGGED_OFF, "log_off"),
+        Event.ENCODING_AGREED: Rule(SessionState.READY),
+        Event.LOGON_ACCEPTED: Rule(SessionState.READY),
         Event.REFUSED: _FAIL,
-        Event.NOTICE: Rule(State.READY, "deliver"),
-        Event.MESSAGE: Rule(State.READY, "deliver"),
-        Event.LATE: Rule(State.READY),
+        Event.NOTICE: Rule(SessionState.READY, "deliver"),
+        Event.MESSAGE: Rule(SessionState.READY, "deliver"),
+        Event.LATE: Rule(SessionState.READY),
         Event.SILENT: _FAIL,
         Event.BROKEN: _FAIL,
         Event.ENDED: _FAIL,
     },
-    State.LOGGED_OFF: dict.fromkeys(Event, _STAY_OFF),
-    State.FAILED: dict.fromkeys(Event, _STAY_FAILED),
+    SessionState.LOGGED_OFF: dict.fromkeys(Event, _STAY_OFF),
+    SessionState.FAILED: dict.fromkeys(Event, _STAY_FAILED),
 }
 """What follows from each event in each state."""
 
@@ -158,7 +162,7 @@ class Ended:
 SessionEvent = Segment | LoggedOn | Ended
 
 
-class ClientSession:
+class DtcSession:
     """One connection's protocol, from connect to close.
 
     Args:
@@ -183,7 +187,7 @@ class ClientSession:
         codec: Codec = BINARY,
         preset: bool = False,
     ) -> None:
-        self.state = State.CLOSED
+        self.state = SessionState.CLOSED
         self.dropped_messages = 0
         self._logon = logon
         self._decoder = decoder
@@ -209,7 +213,7 @@ class ClientSession:
         if len(frames):
             self._heard_ns = now_ns
         events: list[SessionEvent] = []
-        if self.state is State.NEGOTIATING and (at := _first(frames, EncodingResponse.TYPE)) is not None:
+        if self.state is SessionState.NEGOTIATING and (at := _first(frames, EncodingResponse.TYPE)) is not None:
             events += self._handle(frames.first(at + 1), received_ns)
             self._speak(self.codec)  # what was read beyond the answer is read again: it is encoded as agreed
             frames = self._reader.feed(frames.after(at + 1))
@@ -239,7 +243,7 @@ class ClientSession:
             unacknowledged: bytes sent that the other machine has not taken; they tell a dead line from a mute server.
         """
         self._now_ns = now_ns
-        if self.state is State.READY and now_ns - self._beat_ns >= self._interval_ns:
+        if self.state is SessionState.READY and now_ns - self._beat_ns >= self._interval_ns:
             self._beat_ns = now_ns
             self._out += self.codec.encode(Heartbeat())
         if now_ns - self._heard_ns >= 2 * self._interval_ns:
@@ -255,7 +259,7 @@ class ClientSession:
         """The other side closed the connection, or the network did."""
         what = (
             "ended"
-            if self.state is State.READY
+            if self.state is SessionState.READY
             else "was closed by the server before the logon was answered: is dtc.tls as this port has it?"
         )
         return self._apply(Event.ENDED, ConnectionLost(f"the connection {what}"))
@@ -288,7 +292,7 @@ class ClientSession:
     def _late(self, now_ns: int) -> list[SessionEvent]:
         if now_ns - self._asked_ns < self._answer_timeout_ns:
             return []
-        asked = "logon" if self.state is State.LOGON_SENT else f"request for {self._wanted.name} encoding"
+        asked = "logon" if self.state is SessionState.LOGON_SENT else f"request for {self._wanted.name} encoding"
         return self._apply(
             Event.LATE,
             ConnectionLost(

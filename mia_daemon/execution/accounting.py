@@ -3,20 +3,20 @@
 from typing import Final, Protocol
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.exits import NEVER, Held
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
+from mia_daemon.journal.writer import Journal
+from mia_daemon.market import MarketState
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.records import AccountState, Fill, Order, Trade
+from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, Order, Trade
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
-from mia_daemon.trading.orders import WorkingOrder, WorkingOrders
-from mia_daemon.trading.position_keeper import NEVER, Held
-from mia_daemon.trading.touch import Market
 
 KEPT_ORIGINS: Final = 64
 
 
-class Notices(Protocol):
+class ExecutionListener(Protocol):
     """Who is shown what happens; called after the order was sent, never before."""
 
     def order(self, ts_ns: int, order: Order, what: str) -> None: ...
@@ -26,7 +26,7 @@ class Notices(Protocol):
     def trade(self, trade: Trade) -> None: ...
 
 
-class Bookkeeper:
+class Accounting:
     """Books each execution once, and knows what the account is worth.
 
     Attributes:
@@ -40,13 +40,13 @@ class Bookkeeper:
         journal: Journal,
         working: WorkingOrders,
         risk: RiskController,
-        breakers: Breakers,
+        breakers: CircuitBreakers,
         *,
-        market: Market,
+        market: MarketState,
         calendar: TradingCalendar,
-        notices: Notices,
+        notices: ExecutionListener,
     ) -> None:
-        self.origins: dict[str, Origin] = {}
+        self.origins: dict[str, EntryOrigin] = {}
         self.last_fill_ns = 0
         self._ledger = ledger
         self._journal = journal
@@ -78,7 +78,7 @@ class Bookkeeper:
             False when the journal knows the execution already: nothing was booked.
         """
         self.to_day(fill.ts_ns)
-        origin = self.origins.get(entry.order.decision_id) or FOREIGN
+        origin = self.origins.get(entry.order.decision_id) or EXTERNAL
         trades = self._on_file(fill, origin, reason)
         if trades is None:
             return False
@@ -107,9 +107,9 @@ class Bookkeeper:
 
     def book_foreign(self, fill: Fill, reason: str) -> None:
         """A change of the position that no order of ours explains."""
-        self._closed(self._on_file(fill, FOREIGN, reason) or [])
+        self._closed(self._on_file(fill, EXTERNAL, reason) or [])
 
-    def _on_file(self, fill: Fill, origin: Origin, reason: str) -> list[Trade] | None:
+    def _on_file(self, fill: Fill, origin: EntryOrigin, reason: str) -> list[Trade] | None:
         """None when the journal knows the execution already. A dead journal doesn't keep a fill out of the position."""
         trades = None
         try:

@@ -7,19 +7,19 @@ from typing import Final
 
 from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_manager import Warn
+from mia_daemon.journal.writer import Journal
+from mia_daemon.market import MarketState
 from mia_daemon.records import Priority
 from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.order_desk import Warn
-from mia_daemon.trading.touch import Market
+from mia_daemon.risk.snapshot import RiskSnapshot
 
 _LOSSES: Final = frozenset({RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN})
 """Limits that also close the position: what is lost on it counts against them."""
 
 
-class Breakers:
+class CircuitBreakers:
     """Carries out what the risk controller latches.
 
     Args:
@@ -34,11 +34,11 @@ class Breakers:
         self,
         risk: RiskController,
         journal: Journal,
-        market: Market,
+        market: MarketState,
         warn: Warn,
         incidents: IncidentSettings,
         *,
-        facts: Callable[[], RiskFacts],
+        facts: Callable[[], RiskSnapshot],
         close: Callable[[str], None],
         cancel_entries: Callable[[], None],
         settle: Callable[[], None],

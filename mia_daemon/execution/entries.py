@@ -16,11 +16,11 @@ from typing import Literal, Self
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Settings
+from mia_daemon.execution.exits import NEVER
+from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.market import Touch
 from mia_daemon.records import Order, OrderRole, Prediction, Side
-from mia_daemon.trading.order_desk import OrderDesk
-from mia_daemon.trading.orders import WorkingOrder
-from mia_daemon.trading.position_keeper import NEVER
-from mia_daemon.trading.touch import Touch
 
 CHASE = "chase"
 CROSS = "cross"
@@ -99,7 +99,7 @@ class EntryWorker:
         allowed: whether risk would allow an entry for this prediction now.
     """
 
-    def __init__(self, desk: OrderDesk, policy: EntryPolicy, allowed: Callable[[Prediction], bool]) -> None:
+    def __init__(self, desk: OrderManager, policy: EntryPolicy, allowed: Callable[[Prediction], bool]) -> None:
         self._desk = desk
         self._working = desk.working
         self._policy = policy

@@ -15,11 +15,12 @@ from typing import Self
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Settings
+from mia_daemon.execution.order_manager import OrderManager, Warn
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.market import Touch
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderRole, OrderType, Priority, Side
-from mia_daemon.trading.order_desk import OrderDesk, Warn
-from mia_daemon.trading.orders import OrderState, WorkingOrder
-from mia_daemon.trading.touch import Touch
 
 NEVER = 2**63 - 1
 
@@ -69,7 +70,7 @@ class PositionKeeper:
         goal: why the position is being closed; "" while it is not.
     """
 
-    def __init__(self, desk: OrderDesk, instrument: Instrument, policy: KeeperPolicy, warn: Warn) -> None:
+    def __init__(self, desk: OrderManager, instrument: Instrument, policy: KeeperPolicy, warn: Warn) -> None:
         self.goal = ""
         self._desk = desk
         self._working = desk.working

@@ -2,8 +2,8 @@
 
 from typing import Final, Protocol
 
+from mia_daemon.execution.exits import NEVER
 from mia_daemon.risk.trade_window_filter import FlatRule
-from mia_daemon.trading.position_keeper import NEVER
 
 
 class Windows(Protocol):

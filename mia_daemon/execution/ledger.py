@@ -8,38 +8,16 @@ were cut. Only the split of an open trip into realised and unrealised goes by th
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import Fill, RegimeProbs, Side, Trade
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What opened a position: the decision behind it and the regimes it saw."""
-
-    decision_id: str
-    regime_probs: RegimeProbs
-
-
-FOREIGN: Final = Origin("", RegimeProbs(0.0, 0.0, 0.0))
-"""Of a position no decision of ours opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class BookedFill:
-    """A fill with what the ledger needs beside it, as the journal remembers them."""
-
-    fill: Fill
-    origin: Origin
-    exit_reason: str
+from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, JournaledFill, Side, Trade
 
 
 @dataclass(slots=True)
 class _Trip:
     """The round trip under way."""
 
-    origin: Origin
+    origin: EntryOrigin
     trade_id: str
     side: Side
     opened_ns: int
@@ -91,7 +69,7 @@ class Ledger:
         return self._trip.opened_ns if self._trip else 0
 
     @property
-    def origin(self) -> Origin | None:
+    def origin(self) -> EntryOrigin | None:
         """What opened the position; None when flat."""
         return self._trip.origin if self._trip else None
 
@@ -157,7 +135,7 @@ class Ledger:
         """Measure drawdown from the present equity: what an operator's resume after a drawdown stop means."""
         self._peak = self.equity
 
-    def apply(self, fill: Fill, origin: Origin = FOREIGN, exit_reason: str = "signal") -> list[Trade]:
+    def apply(self, fill: Fill, origin: EntryOrigin = EXTERNAL, exit_reason: str = "signal") -> list[Trade]:
         """Book a fill, each execution once; returns the round trip it closed, if it did.
 
         Args:
@@ -197,7 +175,7 @@ class Ledger:
         self._average = 0.0
         return [self._closed(trip, fill, exit_reason)]
 
-    def _extend(self, fill: Fill, quantity: int, origin: Origin) -> None:
+    def _extend(self, fill: Fill, quantity: int, origin: EntryOrigin) -> None:
         trip = self._trip
         if trip is None:
             trip = self._trip = _Trip(origin, self._new_trade_id(fill, origin), fill.side, fill.ts_ns)
@@ -208,7 +186,7 @@ class Ledger:
         trip.entry_value += fill.price * quantity
         trip.largest = max(trip.largest, abs(self._position))
 
-    def _new_trade_id(self, fill: Fill, origin: Origin) -> str:
+    def _new_trade_id(self, fill: Fill, origin: EntryOrigin) -> str:
         """The decision's identifier; a second trip of one decision (late fills after a stop) gets a number."""
         base = origin.decision_id or f"foreign-{fill.ts_ns}"
         name, number = base, 1
@@ -238,7 +216,7 @@ class Ledger:
     # -------------------------------------------------------------------------------------------------- after a restart
 
     def restore(
-        self, fills: Iterable[BookedFill], *, day_start_ns: int, peak_equity: float, trade_ids: Iterable[str] = ()
+        self, fills: Iterable[JournaledFill], *, day_start_ns: int, peak_equity: float, trade_ids: Iterable[str] = ()
     ) -> list[Trade]:
         """Book what an earlier run has booked, in its order, on a ledger nothing was told yet.
 

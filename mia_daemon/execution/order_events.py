@@ -3,6 +3,14 @@
 from dataclasses import replace
 from typing import Final
 
+from mia_daemon.execution.accounting import Accounting, ExecutionListener
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_manager import OrderManager, Warn
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.state import BrokerSync
+from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import (
     BrokerEvent,
     Fill,
@@ -15,20 +23,13 @@ from mia_daemon.records import (
     Priority,
 )
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
-from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import Ledger
-from mia_daemon.trading.order_desk import OrderDesk, Warn
-from mia_daemon.trading.orders import OrderState, WorkingOrder
-from mia_daemon.trading.server_view import ServerView
 
 _SHOWN: Final = frozenset(OrderStatus) - {OrderStatus.ACCEPTED, OrderStatus.PARTIAL, OrderStatus.FILLED}
 _ALIVE: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})
 _REFUSALS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
 
 
-class OrderNews:
+class OrderEventHandler:
     """Takes each piece of news to where it belongs: journal, working orders, books, risk, whoever is shown it.
 
     What follows from it for orders is not decided here: that is looked at afterwards, with everything in place.
@@ -36,20 +37,20 @@ class OrderNews:
 
     def __init__(
         self,
-        desk: OrderDesk,
-        bookkeeper: Bookkeeper,
+        desk: OrderManager,
+        bookkeeper: Accounting,
         ledger: Ledger,
         journal: Journal,
         risk: RiskController,
-        breakers: Breakers,
-        server: ServerView,
+        breakers: CircuitBreakers,
+        server: BrokerSync,
         *,
-        notices: Notices,
+        notices: ExecutionListener,
         warn: Warn,
     ) -> None:
         self._desk = desk
         self._working = desk.working
-        self._bookkeeper = bookkeeper
+        self._accounting = bookkeeper
         self._ledger = ledger
         self._journal = journal
         self._risk = risk
@@ -168,7 +169,7 @@ class OrderNews:
             return
         if fill.client_order_id != entry.client_order_id:
             fill = replace(fill, client_order_id=entry.client_order_id)
-        if not self._bookkeeper.book(fill, entry, self._desk.reason(entry.order)):
+        if not self._accounting.book(fill, entry, self._desk.reason(entry.order)):
             self._warn(
                 "execution_known",
                 Priority.ERROR,

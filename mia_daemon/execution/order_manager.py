@@ -8,11 +8,16 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
+from mia_daemon.journal.writer import Journal, RequestKind
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     Bracket,
     Fill,
+    JournaledOrder,
     Order,
     OrderRole,
     OrderType,
@@ -22,12 +27,8 @@ from mia_daemon.records import (
     Side,
     TimeInForce,
 )
-from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.journal.reader import OpenOrder
-from mia_daemon.trading.journal.writer import Journal, RequestKind
-from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
+from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
 
 Warn = Callable[[str, Priority, str, dict[str, Any]], None]
 """Raise an alert: code, priority, sentence, context."""
@@ -36,7 +37,7 @@ Warn = Callable[[str, Priority, str, dict[str, Any]], None]
 class TellFacts(Protocol):
     """What risk goes by, now."""
 
-    def __call__(self, delays: Delays = NO_DELAYS) -> RiskFacts: ...
+    def __call__(self, delays: Delays = NO_DELAYS) -> RiskSnapshot: ...
 
 
 _PROTECTIVE = frozenset({OrderRole.STOP, OrderRole.TARGET})
@@ -44,7 +45,7 @@ _LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", Or
 _NAME = re.compile(r"(?P<run>\w+)-\d+(?P<letter>[ESTX])")
 
 
-class OrderDesk:
+class OrderManager:
     """Makes orders, writes them down, sends them. Whether they should be sent is decided before.
 
     Attributes:
@@ -94,7 +95,7 @@ class OrderDesk:
         """Why what this order closes is closed."""
         return self.reasons.get(order.client_order_id, order.role.value)
 
-    def restore(self, orders: Iterable[OpenOrder], ended: Iterable[OpenOrder] = ()) -> None:
+    def restore(self, orders: Iterable[JournaledOrder], ended: Iterable[JournaledOrder] = ()) -> None:
         """Orders of earlier runs that are not known to be done: their fate is unknown until the server tells.
 
         Those that ended last are known, should a fill of theirs come late.

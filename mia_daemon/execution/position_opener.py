@@ -4,25 +4,25 @@ from typing import Final, NamedTuple
 
 from mia_daemon.config import DecisionSettings
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.accounting import Accounting
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.entries import EntryPolicy, EntryWorker
+from mia_daemon.execution.exits import PositionKeeper
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_manager import OrderManager, TellFacts, Warn
+from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.market import MarketState
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import Action, Bracket, Decision, OrderRole, Priority, Side
+from mia_daemon.records import Action, Bracket, Decision, EntryOrigin, OrderRole, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, Verdict
-from mia_daemon.risk.facts import Delays
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.trading.bookkeeper import Bookkeeper
-from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
-from mia_daemon.trading.ledger import Ledger, Origin
-from mia_daemon.trading.order_desk import OrderDesk, TellFacts, Warn
-from mia_daemon.trading.orders import WorkingOrder
-from mia_daemon.trading.position_keeper import PositionKeeper
-from mia_daemon.trading.touch import Market
+from mia_daemon.risk.snapshot import Delays
 
 Outcome = tuple[Bracket | None, Verdict]
 """The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was."""
 
 
-class Plan(NamedTuple):
+class EntryPlan(NamedTuple):
     """What a decision asks for now. It is written down with the decision before any of it happens.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     close: str = ""
 
 
-NOTHING: Final = Plan()
+NOTHING: Final = EntryPlan()
 
 
 class PositionOpener:
@@ -50,14 +50,14 @@ class PositionOpener:
 
     def __init__(
         self,
-        desk: OrderDesk,
+        desk: OrderManager,
         keeper: PositionKeeper,
         entries: EntryWorker,
-        bookkeeper: Bookkeeper,
+        bookkeeper: Accounting,
         ledger: Ledger,
         risk: RiskController,
-        breakers: Breakers,
-        market: Market,
+        breakers: CircuitBreakers,
+        market: MarketState,
         instrument: Instrument,
         *,
         settings: DecisionSettings,
@@ -70,7 +70,7 @@ class PositionOpener:
         self._keeper = keeper
         self._entries = entries
         self._policy = policy
-        self._bookkeeper = bookkeeper
+        self._accounting = bookkeeper
         self._ledger = ledger
         self._risk = risk
         self._breakers = breakers
@@ -81,35 +81,35 @@ class PositionOpener:
         self._stop_distance = settings.stop_ticks * tick
         self._target_distance = settings.target_ticks * tick
 
-    def plan(self, decision: Decision, delays: Delays) -> Plan:
+    def plan(self, decision: Decision, delays: Delays) -> EntryPlan:
         """What brings the position toward the decision's target now, as far as risk allows it."""
         if decision.action is Action.HOLD or self._keeper.goal:
             return NOTHING
         if self._working.missing_fills():  # the position is about to change by what has filled already
-            return Plan(self._risk.check_new_risk(decision.prediction, self._facts(delays)))
+            return EntryPlan(self._risk.check_new_risk(decision.prediction, self._facts(delays)))
         position, target = self._ledger.position, decision.target
         if position and target * position <= 0:
-            return Plan(close=decision.reason)
+            return EntryPlan(close=decision.reason)
         entries = [entry for entry in self._working.with_role(OrderRole.ENTRY) if entry.live]
         stale = tuple(entry for entry in entries if entry.order.side * target <= 0)
         coming = sum(entry.order.side * entry.open_quantity for entry in entries)
         missing = target - position - coming
         if stale or missing * target <= 0:
-            return Plan(stale=stale)
+            return EntryPlan(stale=stale)
         return self._entry(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), delays)
 
-    def _entry(self, decision: Decision, side: Side, quantity: int, delays: Delays) -> Plan:
+    def _entry(self, decision: Decision, side: Side, quantity: int, delays: Delays) -> EntryPlan:
         facts = self._facts(delays)
         if not self._market.touch.known:
-            return Plan(self._risk.check_new_risk(decision.prediction, facts))
+            return EntryPlan(self._risk.check_new_risk(decision.prediction, facts))
         bracket = self._bracket(side, quantity, decision.decision_id)
         verdict = self._risk.check_entry(bracket, decision.prediction, facts)
         if not verdict.allowed:
             self._warn(f"denied_{verdict.code.value}", Priority.INFO, f"an entry was refused: {verdict}", {})
-            return Plan(verdict)
-        return Plan(verdict, bracket)
+            return EntryPlan(verdict)
+        return EntryPlan(verdict, bracket)
 
-    def carry_out(self, plan: Plan, decision: Decision, delays: Delays, *, on_file: bool) -> Outcome:
+    def carry_out(self, plan: EntryPlan, decision: Decision, delays: Delays, *, on_file: bool) -> Outcome:
         """Do what `plan` made of the decision; nothing is entered when that is not `on_file`."""
         now_ns, verdict = self._market.now_ns, plan.verdict or ALLOWED
         if plan.close:
@@ -122,7 +122,9 @@ class PositionOpener:
         return self._enter(plan.bracket, verdict, decision, delays)
 
     def _enter(self, bracket: Bracket, verdict: Verdict, decision: Decision, delays: Delays) -> Outcome:
-        self._bookkeeper.origins[decision.decision_id] = Origin(decision.decision_id, decision.prediction.regime_probs)
+        self._accounting.origins[decision.decision_id] = EntryOrigin(
+            decision.decision_id, decision.prediction.regime_probs
+        )
         try:
             self._desk.send_bracket(bracket, self._market.now_ns)
             self._entries.follow(bracket.entry, decision.prediction, self._market.now_ns)

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import PeerError
+from mia_daemon.execution.accounting import Accounting
+from mia_daemon.execution.exits import NEVER
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_manager import OrderManager, Warn
+from mia_daemon.execution.reconciliation import Reconciliation, gone, reconcile
+from mia_daemon.execution.state import BrokerSync
+from mia_daemon.market import MarketState
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import BookOfRecord, Fill, Priority, Side
-from mia_daemon.trading.bookkeeper import Bookkeeper
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.ledger import Ledger
-from mia_daemon.trading.order_desk import OrderDesk, Warn
-from mia_daemon.trading.order_news import OrderNews
-from mia_daemon.trading.position_keeper import NEVER
-from mia_daemon.trading.reconcile import Reconciliation, gone, reconcile
-from mia_daemon.trading.server_view import ServerView
-from mia_daemon.trading.touch import Market
+from mia_daemon.records import BrokerSnapshot, Fill, Priority, Side
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
 """Fills are asked for from a little before the oldest order: servers tell their time in whole seconds."""
@@ -41,12 +41,12 @@ class Reconciler:
     def __init__(
         self,
         broker: Broker,
-        desk: OrderDesk,
-        news: OrderNews,
-        bookkeeper: Bookkeeper,
+        desk: OrderManager,
+        news: OrderEventHandler,
+        bookkeeper: Accounting,
         ledger: Ledger,
-        server: ServerView,
-        market: Market,
+        server: BrokerSync,
+        market: MarketState,
         instrument: Instrument,
         *,
         answer_ns: int,
@@ -59,7 +59,7 @@ class Reconciler:
         self._desk = desk
         self._working = desk.working
         self._news = news
-        self._bookkeeper = bookkeeper
+        self._accounting = bookkeeper
         self._ledger = ledger
         self._server = server
         self._market = market
@@ -134,7 +134,7 @@ class Reconciler:
         mark, position = self._working.mark, self._ledger.position
         try:
             since_ns = self._fills_since()
-            book = await self._broker.book_of_record(since_ns)
+            book = await self._broker.request_snapshot(since_ns)
         except PeerError as error:
             self._server.question = why or "the last question had no answer"
             self._warn(
@@ -155,14 +155,14 @@ class Reconciler:
     def _fills_since(self) -> int:
         """Early enough that no fill of an order not done can be missing, nor one that explains a difference."""
         oldest = min((entry.sent_ns for entry in self._working), default=self._market.now_ns)
-        since_ns = max(min(oldest, self._bookkeeper.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
+        since_ns = max(min(oldest, self._accounting.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         return min(since_ns, self._unexplained_ns)
 
     # The answer.
 
-    def _take_over(self, book: BookOfRecord, mark: int, *, undisturbed: bool) -> bool:
+    def _take_over(self, book: BrokerSnapshot, mark: int, *, undisturbed: bool) -> bool:
         # What is booked is no news, and of an order that was done before this run it would be given to another.
-        news = tuple(fill for fill in book.fills if not self._bookkeeper.knows(fill))
+        news = tuple(fill for fill in book.fills if not self._accounting.knows(fill))
         found = reconcile(
             self._working,
             replace(book, fills=news),
@@ -226,7 +226,7 @@ class Reconciler:
         """
         if found.drift and sum(fill.side * fill.quantity for fill in found.foreign_fills) == found.drift:
             for fill in found.foreign_fills:
-                self._bookkeeper.book_foreign(fill, "drift")
+                self._accounting.book_foreign(fill, "drift")
         drift = found.server_position - self._ledger.position
         if not drift:
             return
@@ -246,7 +246,7 @@ class Reconciler:
             quantity=abs(drift),
             price=self._instrument.round_to_tick(price),
         )
-        self._bookkeeper.book_foreign(fill, "drift")
+        self._accounting.book_foreign(fill, "drift")
 
     def _give_up(self, found: Reconciliation) -> None:
         """The position has what these orders did, whichever it was, and none of them is open any more."""

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.records import BookOfRecord, Fill, OrderStatus, OrderType, OrderUpdate
-from mia_daemon.trading.orders import OrderState, WorkingOrder, WorkingOrders
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
+from mia_daemon.records import BrokerSnapshot, Fill, OrderStatus, OrderType, OrderUpdate
 
 TIME_SLACK_NS = 5 * NS_PER_S
 """A fill may seem older than its order by so much: servers tell the time of past fills in whole seconds, of their own
@@ -56,7 +57,7 @@ class Reconciliation:
 
 
 def reconcile(
-    orders: WorkingOrders, book: BookOfRecord, *, position: int, symbol: str, account: str, as_of: int
+    orders: WorkingOrders, book: BrokerSnapshot, *, position: int, symbol: str, account: str, as_of: int
 ) -> Reconciliation:
     """Compare our orders and position with the server's answer.
 

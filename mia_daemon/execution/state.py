@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class ServerView:
+class BrokerSync:
     """Told by what the broker says, looked at before anything is sent.
 
     Attributes:

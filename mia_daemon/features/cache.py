@@ -1,6 +1,5 @@
 """Where compiled kernels are kept, so that only the first start compiles."""
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 import numba
 
+from mia_daemon.features.kernel_source import source_hash
 from mia_daemon.records import empty_events
 
 _SHARES = (
@@ -123,11 +123,3 @@ def _compile_in_parallel() -> None:
     ]
     for worker in workers:
         worker.wait()
-
-
-def source_hash() -> str:
-    """First 16 hex digits of the SHA-256 over the kernels' sources."""
-    digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]

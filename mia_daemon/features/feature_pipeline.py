@@ -12,7 +12,8 @@ import numpy as np
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StateRefused, UsageError
-from mia_daemon.features import cache, catalogue, state_file
+from mia_daemon.features import catalogue, state_file
+from mia_daemon.features.kernel_source import source_hash
 from mia_daemon.features.kernels import clock as clock_family
 from mia_daemon.features.kernels import engine
 from mia_daemon.features.kernels.engine import (
@@ -42,13 +43,13 @@ from mia_daemon.features.kernels.market import (
     M_SOURCE,
     Ints,
 )
-from mia_daemon.features.state_file import Owner, State
+from mia_daemon.features.state_file import FeatureState, StateOwner
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 from mia_daemon.records import MARKET_EVENT, EventArray, FeatureWindow
 
 _COLD = int(catalogue.Quality.COLD)
-_KERNELS = cache.source_hash()
+_KERNELS = source_hash()
 
 
 class FeaturePipeline:
@@ -93,12 +94,12 @@ class FeaturePipeline:
         self._state = engine.make_state(self._instrument.tick_size, self._events)
         self._clock = engine.make_clock(self._interval_ns, self._warmup_ns)
 
-    def push(self, events: EventArray, born_ns: int) -> list[FeatureWindow]:
+    def push(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
         """Windows that together hold exactly these events, in order; only the last may lack values.
 
         Args:
             events: (n,) of dtype MARKET_EVENT; neither changed nor kept, but the windows are views of it.
-            born_ns: stopwatch reading when the events arrived.
+            ingress_ns: stopwatch reading when the events arrived.
         """
         if (events.dtype is not MARKET_EVENT and events.dtype != MARKET_EVENT) or events.ndim != 1:
             raise TypeError(f"events must be a one-dimensional MARKET_EVENT array, not {events.dtype} {events.shape}")
@@ -113,16 +114,16 @@ class FeaturePipeline:
             end = engine.run(readable, start, self._state, self._calendar, clock, self._out)
             part = events[start:end]
             if clock[C_DUE]:
-                windows.append(self._decision(part, born_ns))
+                windows.append(self._decision(part, ingress_ns))
             else:
-                windows.append(FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), born_ns=born_ns))
+                windows.append(FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), ingress_ns=ingress_ns))
             start = end
         return windows
 
-    def _decision(self, part: EventArray, born_ns: int) -> FeatureWindow:
+    def _decision(self, part: EventArray, ingress_ns: int) -> FeatureWindow:
         _, ts_ns, _, _, _, decisions, _, quality = self._clock[: C_QUALITY + 1].tolist()
         values, self._out = self._out, np.empty(catalogue.COUNT, np.float32)
-        return FeatureWindow(part, decisions - 1, ts_ns, values, quality, not quality & _COLD, born_ns)
+        return FeatureWindow(part, decisions - 1, ts_ns, values, quality, not quality & _COLD, ingress_ns)
 
     def save(self, path: Path) -> None:
         """Write the state as of the last event. Raises StartError when it can't be."""
@@ -132,11 +133,11 @@ class FeaturePipeline:
         """Go on from a state that `save` wrote. Raises StateRefused; the pipeline then is as it was."""
         self.resume(state_file.read(path))
 
-    def state(self) -> State:
+    def state(self) -> FeatureState:
         """All there is to know as of the last event; a copy."""
         row = int(self._clock[C_ROW])
         day = self._calendar[row].copy() if row >= 0 else np.zeros(6, np.int64)
-        return State(
+        return FeatureState(
             self._owner(),
             self._clock.copy(),
             day,
@@ -151,7 +152,7 @@ class FeaturePipeline:
         market = self._state[M0:]
         return 1000 * round((market[M_ORIGIN] + market[place]) * 1e6) if market[place] >= 0.0 else 0
 
-    def resume(self, state: State) -> None:
+    def resume(self, state: FeatureState) -> None:
         """Go on from `state`, with this pipeline's interval, warm-up and macro events; counters begin anew.
 
         Where the feed does not deliver what happened since (`max_gap_s`), the first event after it decides: if more
@@ -184,9 +185,9 @@ class FeaturePipeline:
             clock_family.on_day(self._state[CLOCK0:], self._state[M0:], self._calendar, row)
         self._max_gap_s = state.max_gap_s
 
-    def _owner(self) -> Owner:
+    def _owner(self) -> StateOwner:
         traded = self._instrument
-        return Owner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size)
+        return StateOwner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size)
 
     def _bridge(self, first_ns: int, max_gap_s: float) -> None:
         """Join the restored state to the first event after it, or give it up."""

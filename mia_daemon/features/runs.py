@@ -23,7 +23,7 @@ Values = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FeatureRun:
     """Decisions: the values (n, 350) and the index (n,) of the event each was made at."""
 
     values: Values
@@ -62,7 +62,9 @@ class Runs:
         """A new one, with the interval of `whole` unless told otherwise."""
         return FeaturePipeline(self._traded, interval_s or self._interval_s, self._calendar, 0.0)
 
-    def run(self, events: EventArray, cuts: Iterator[int] | None = None, made: FeaturePipeline | None = None) -> Run:
+    def run(
+        self, events: EventArray, cuts: Iterator[int] | None = None, made: FeaturePipeline | None = None
+    ) -> FeatureRun:
         """All decisions of `made` (by default a new pipeline) over `events`; `cuts` yields the lengths of batches."""
         made = made or self.pipeline()
         values, at = [], []
@@ -75,9 +77,9 @@ class Runs:
                     values.append(window.values)
                     at.append(seen - 1)
             start = end
-        return Run(np.array(values, np.float32).reshape(-1, COUNT), np.array(at, np.intp))
+        return FeatureRun(np.array(values, np.float32).reshape(-1, COUNT), np.array(at, np.intp))
 
-    def differs(self, run: Run, offset: int = 0, upto: int | None = None) -> Bools:
+    def differs(self, run: FeatureRun, offset: int = 0, upto: int | None = None) -> Bools:
         """(350,), True where a value of `run`, whose first event is the one at `offset`, is not that of `whole`."""
         upto = len(self.events) if upto is None else upto
         mine = run.at + offset < upto

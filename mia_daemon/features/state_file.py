@@ -26,7 +26,7 @@ _HEADER_SIZE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class StateOwner:
     """Whose state it is: it fits nothing else."""
 
     catalogue_sha256: str
@@ -45,7 +45,7 @@ class RegimeState(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class FeatureState:
     """What a pipeline knows, and what is made of it from one decision to the next.
 
     Attributes:
@@ -61,7 +61,7 @@ class State:
         regime: as of a decision up to then; None where nobody asked for it.
     """
 
-    owner: Owner
+    owner: StateOwner
     clock: NDArray[np.int64]
     day: NDArray[np.int64]
     families: NDArray[np.float64]
@@ -72,7 +72,7 @@ class State:
     reference_heard_ns: int = 0
 
 
-def write(path: Path, state: State) -> None:
+def write(path: Path, state: FeatureState) -> None:
     """Replace `path` by this state, whole or not at all.
 
     Raises:
@@ -108,7 +108,7 @@ def write(path: Path, state: State) -> None:
         ) from error
 
 
-def read(path: Path) -> State:
+def read(path: Path) -> FeatureState:
     """The state in `path`.
 
     Raises:
@@ -128,8 +128,8 @@ def read(path: Path) -> State:
         if facts["format"] != FORMAT or facts["sha256"] != hashlib.sha256(rest).hexdigest():
             raise ValueError("another layout, or not what was written")
         clock, day, families = (8 * size for size in facts["sizes"])
-        return State(
-            Owner(**facts["owner"]),
+        return FeatureState(
+            StateOwner(**facts["owner"]),
             np.frombuffer(rest[:clock], np.int64),
             np.frombuffer(rest[clock : clock + day], np.int64),
             np.frombuffer(rest[clock + day : clock + day + families], np.float64),

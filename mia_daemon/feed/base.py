@@ -9,19 +9,19 @@ from mia_daemon.stage import EndOfData
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EventBatch:
     """Events that arrived together, never empty, in arrival order.
 
     Attributes:
         events: owned by the batch; nobody writes to it.
-        born_ns: stopwatch reading when the bytes of the last of them arrived: tick-to-order starts here.
+        ingress_ns: stopwatch reading when the bytes of the last of them arrived: tick-to-order starts here.
     """
 
     events: EventArray
-    born_ns: int
+    ingress_ns: int
 
 
-BatchQueue = asyncio.Queue[Batch | EndOfData]
+BatchQueue = asyncio.Queue[EventBatch | EndOfData]
 
 
 class Feed(Protocol):

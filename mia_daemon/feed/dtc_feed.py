@@ -21,10 +21,10 @@ from mia_daemon.dtc.messages import (
     Message,
 )
 from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
-from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
-from mia_daemon.link.link import Link, NoticeHandler, market_data_refused
+from mia_daemon.link.client import DtcClient, NoticeHandler, market_data_refused
 from mia_daemon.records import Alert, EventArray, EventKind, Priority
 from mia_daemon.stage import END, AlertSink
 
@@ -74,7 +74,7 @@ class DtcFeed:
         self._max_backlog = max_backlog_events
         self._ask_again_s = settings.reconnect_max_delay_s
         self._silence = SilenceTimer(timer_interval_s, speed)
-        self._link = Link(
+        self._link = DtcClient(
             settings,
             clock,
             rng,
@@ -142,20 +142,20 @@ class DtcFeed:
         self._subscribe()
 
     def _arrived(self, segments: list[Segment], received_ns: int) -> None:
-        born_ns = self._link.arrived_ns
+        ingress_ns = self._link.arrived_ns
         for segment in segments:
             if isinstance(segment, np.ndarray):
-                self._events(segment, born_ns)
+                self._events(segment, ingress_ns)
             else:
                 self._message(segment, received_ns)
 
-    def _events(self, events: EventArray, born_ns: int) -> None:
+    def _events(self, events: EventArray, ingress_ns: int) -> None:
         assert self._outlet is not None
         mine = events["ts_ns"] if len(self._symbols) == 1 else events["ts_ns"][events["symbol"] == 0]
         if len(mine):
             self._served = self._answered = True
-            self._silence.heard(int(mine[-1]), born_ns)
-        self._outlet.offer(Batch(events, born_ns))
+            self._silence.heard(int(mine[-1]), ingress_ns)
+        self._outlet.offer(EventBatch(events, ingress_ns))
 
     def _message(self, message: Message, received_ns: int) -> None:
         if isinstance(message, MarketDataReject | MarketDepthReject | MarketDataSnapshot):
@@ -207,7 +207,7 @@ class DtcFeed:
     def _mark_gap(self) -> None:
         assert self._outlet is not None
         gap = marker(EventKind.GAP, self._silence.last_ts_ns, self._clock.now_ns())
-        self._outlet.offer(Batch(gap, self._clock.monotonic_ns()))
+        self._outlet.offer(EventBatch(gap, self._clock.monotonic_ns()))
 
     def _refused(self, reject: MarketDataReject | MarketDepthReject) -> None:
         symbol = self._symbols.get(reject.SymbolID)
@@ -259,7 +259,7 @@ class DtcFeed:
             monotonic_ns = self._clock.monotonic_ns()
             timer = self._silence.due(monotonic_ns, self._clock.now_ns())
             if timer is not None and not outlet.lag.backlog_events:
-                outlet.offer(Batch(timer, monotonic_ns))
+                outlet.offer(EventBatch(timer, monotonic_ns))
 
     def _hold_back(self) -> None:
         self._link.pause_reading()

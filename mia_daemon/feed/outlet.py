@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.base import BatchQueue, EventBatch
 
 JOIN_EVENTS: Final = 65_536
 """Rows of a joined batch, at most: one batch must not hold the loop for long."""
@@ -38,7 +38,7 @@ class Outlet:
         self._pause = pause
         self._resume = resume
         self._paused = False
-        self._waiting: deque[Batch] = deque()
+        self._waiting: deque[EventBatch] = deque()
         self._backlog = 0
         self._most = 0
         self._joined = 0
@@ -50,7 +50,7 @@ class Outlet:
     def lag(self) -> Lag:
         return Lag(self._backlog, self._most, self._joined)
 
-    def offer(self, batch: Batch) -> None:
+    def offer(self, batch: EventBatch) -> None:
         """Take one batch; never waits and never drops."""
         if self._idle.is_set() and not self._queue.full():
             self._queue.put_nowait(batch)
@@ -82,7 +82,7 @@ class Outlet:
         """Wait until nothing waits here any more."""
         await self._idle.wait()
 
-    def _join(self) -> Batch:
+    def _join(self) -> EventBatch:
         """The oldest batches as one; born when the oldest of them was, so that waiting counts as latency."""
         first = self._waiting.popleft()
         parts, size = [first.events], len(first.events)
@@ -92,4 +92,4 @@ class Outlet:
         if len(parts) == 1:
             return first
         self._joined += len(parts)
-        return Batch(np.concatenate(parts), first.born_ns)
+        return EventBatch(np.concatenate(parts), first.ingress_ns)

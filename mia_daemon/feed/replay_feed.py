@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError, UsageError
-from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.recorder import is_recording, read_recording
 from mia_daemon.feed.sierra_files import (
     Records,
@@ -82,7 +82,7 @@ class ReplayFeed:
         for events in self.batches():
             if self._closed:
                 break
-            await queue.put(Batch(events, self._clock.monotonic_ns()))
+            await queue.put(EventBatch(events, self._clock.monotonic_ns()))
             await asyncio.sleep(0)
         await queue.put(END)
 

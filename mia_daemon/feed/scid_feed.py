@@ -11,7 +11,7 @@ import numpy as np
 
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError
-from mia_daemon.feed.base import Batch, BatchQueue
+from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.sierra_files import (
     SCID,
     check_scid,
@@ -99,7 +99,7 @@ class ScidFeed:
         looked_ns = self._clock.monotonic_ns()
         events = self.poll()
         if len(events):
-            await queue.put(Batch(events, looked_ns))
+            await queue.put(EventBatch(events, looked_ns))
         if self._behind:
             await asyncio.sleep(0)
             return

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mia_daemon.config import Mode
 from mia_daemon.errors import StartError, UsageError
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.trade_log import TradeLog
+from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.view import JournalView
 
 
 def export(view: JournalView, directory: Path) -> dict[str, int]:

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from mia_daemon import lock_file
 from mia_daemon.errors import JournalError
+from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.lock_file import InUse
-from mia_daemon.trading.journal.schema import APPLICATION_ID, TABLES, VERSION
 
 PATIENCE_MS: Final = 25
 """How long a write waits for another program's, once: an order may be waiting behind it."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from mia_daemon.trading.journal.report import TRADE_COLUMNS
+from mia_daemon.journal.report import TRADE_COLUMNS
 
 RUNS_SHOWN: Final = 10
 ORDERS_SHOWN: Final = 20

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import JournalError
-from mia_daemon.records import Decision, Fill, Order, OrderStatus, Trade
-from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.trading.journal.file import explain
-from mia_daemon.trading.journal.rows import (
+from mia_daemon.journal.file import explain
+from mia_daemon.journal.rows import (
     DECISION,
     FILL,
     TRADE,
@@ -25,33 +23,15 @@ from mia_daemon.trading.journal.rows import (
     origin_of,
     trade_of,
 )
-from mia_daemon.trading.ledger import FOREIGN, BookedFill, Origin
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOrder:
-    """An order of ours that is not known to be done, as the journal knows it.
-
-    Attributes:
-        status: the last the server said of the order itself; None when it was never heard of.
-        quantity, price: as last confirmed by the server, else as intended.
-        asked_price: of the last replace asked for, confirmed or not; 0 when none was.
-        reported: contracts the server said had filled; more than `booked` while a fill is missing.
-        booked: contracts of the fills on file, told by `executions`.
-        origin: what asked for it.
-    """
-
-    order: Order
-    intended_ns: int
-    status: OrderStatus | None
-    server_order_id: str
-    quantity: int
-    price: float
-    reported: int
-    booked: int
-    executions: frozenset[str]
-    origin: Origin = FOREIGN
-    asked_price: float = 0.0
+from mia_daemon.records import (
+    Decision,
+    Fill,
+    JournaledFill,
+    JournaledOrder,
+    OrderStatus,
+    Trade,
+)
+from mia_daemon.risk.codes import Latch, RiskCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +53,10 @@ class Recovered:
         last_fill_ns: exchange time of the newest fill; 0 when there is none. A broker is asked for fills since then.
     """
 
-    orders: tuple[OpenOrder, ...]
-    ended: tuple[OpenOrder, ...]
+    orders: tuple[JournaledOrder, ...]
+    ended: tuple[JournaledOrder, ...]
     positions: dict[tuple[str, str], int]
-    fills: tuple[BookedFill, ...]
+    fills: tuple[JournaledFill, ...]
     trade_ids: tuple[str, ...]
     realized_before: float
     realized_today: float
@@ -250,21 +230,21 @@ class JournalReader:
         ).fetchone()
         return int(row[0] or 0)
 
-    def _fills_since(self, base: int, symbol: str, account: str) -> Iterator[BookedFill]:
+    def _fills_since(self, base: int, symbol: str, account: str) -> Iterator[JournaledFill]:
         rows = self._query(_SELECT_FILLS, (base, symbol, account))
         for row in rows:
             decision_id, role, reason, *probabilities = row[9:]
-            yield BookedFill(fill_of(row), origin_of(decision_id, probabilities), reason or role or "foreign")
+            yield JournaledFill(fill_of(row), origin_of(decision_id, probabilities), reason or role or "foreign")
 
-    def _open_orders(self) -> Iterator[OpenOrder]:
+    def _open_orders(self) -> Iterator[JournaledOrder]:
         return self._orders(_OPEN)
 
-    def _orders(self, which: str) -> Iterator[OpenOrder]:
+    def _orders(self, which: str) -> Iterator[JournaledOrder]:
         executions: dict[str, list[str]] = {}
         for name, execution_id in self._query(_SELECT_EXECUTIONS_OF + which + ")"):
             executions.setdefault(name, []).append(execution_id)
         for row in self._query(f"{_SELECT_ORDERS}{which} ORDER BY i.number"):
-            yield OpenOrder(
+            yield JournaledOrder(
                 order=order_of(row),
                 intended_ns=row[12],
                 status=OrderStatus(row[13]) if row[13] else None,

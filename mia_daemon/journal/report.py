@@ -10,12 +10,11 @@ from operator import itemgetter
 from typing import Any, Final
 
 from mia_daemon.errors import UsageError
-from mia_daemon.records import OrderType, RegimeProbs, Side, TimeInForce, Trade
-from mia_daemon.trading.journal.pending_latches import read_pending
-from mia_daemon.trading.journal.reader import OpenOrder
-from mia_daemon.trading.journal.schema import PER_RUN, VERSION
-from mia_daemon.trading.journal.trips import Trip, names, paired, trips
-from mia_daemon.trading.journal.view import JournalView, Row, run_of, stamp
+from mia_daemon.journal.pending_latches import read_pending
+from mia_daemon.journal.schema import PER_RUN, VERSION
+from mia_daemon.journal.trips import Trip, names, paired, trips
+from mia_daemon.journal.view import JournalView, Row, run_of, stamp
+from mia_daemon.records import JournaledOrder, OrderType, RegimeProbs, Side, TimeInForce, Trade
 
 COUNTED: Final = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands")
 TRADE_COLUMNS: Final = (
@@ -75,7 +74,7 @@ def _latch(row: Row) -> dict[str, Any]:
     }
 
 
-def _open_order(order: OpenOrder) -> dict[str, Any]:
+def _open_order(order: JournaledOrder) -> dict[str, Any]:
     return {
         "order": order.order.client_order_id,
         "role": order.order.role.value,

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mia_daemon.records import (
+    EXTERNAL,
     Action,
     Decision,
+    EntryOrigin,
     Fill,
     Order,
     OrderRole,
@@ -18,7 +20,6 @@ from mia_daemon.records import (
     TimeInForce,
     Trade,
 )
-from mia_daemon.trading.ledger import FOREIGN, Origin
 
 FILL: Final = "ts_ns, execution_id, client_order_id, server_order_id, symbol, account, side, quantity, price"
 TRADE: Final = """trade_id, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross, costs,
@@ -108,9 +109,9 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def origin_of(decision_id: str | None, probabilities: Sequence[float | None]) -> Origin:
+def origin_of(decision_id: str | None, probabilities: Sequence[float | None]) -> EntryOrigin:
     """What asked for an order, of its decision's identifier and regimes."""
-    return Origin(decision_id, _regime_probs(probabilities)) if decision_id else FOREIGN
+    return EntryOrigin(decision_id, _regime_probs(probabilities)) if decision_id else EXTERNAL
 
 
 def _regime_probs(values: Sequence[float | None]) -> RegimeProbs:

@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.journal.recovery import Background, JournalReader, LastRun
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.risk.throttle import PENALTY_ABOVE
 from mia_daemon.row_file import RowFile
-from mia_daemon.trading.journal.reader import Background, JournalReader, LastRun
 
 TRADES: Final = ("trade_id", "timestamp", "entry_price", "profit", "regime_probs")
 ALPHA_SCORES: Final = ("timestamp", "alpha_score", "regime_probs")

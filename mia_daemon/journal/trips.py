@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
+from mia_daemon.journal.view import JournalView, Row
 from mia_daemon.records import Trade
-from mia_daemon.trading.journal.view import JournalView, Row
 
 
 @dataclass(slots=True)

@@ -12,10 +12,10 @@ from typing import Any, Final
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
+from mia_daemon.journal.schema import NUMBERED
+from mia_daemon.journal.trips import Trip, paired, trips
+from mia_daemon.journal.view import JournalView, run_of
 from mia_daemon.records import Trade
-from mia_daemon.trading.journal.schema import NUMBERED
-from mia_daemon.trading.journal.trips import Trip, paired, trips
-from mia_daemon.trading.journal.view import JournalView, run_of
 
 CENT: Final = 0.005
 """Sums of floats may differ in their last digits; money does not differ by half a cent."""

@@ -15,8 +15,9 @@ from urllib.parse import quote
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
-from mia_daemon.trading.journal.file import check_version, explain
-from mia_daemon.trading.journal.reader import JournalReader, OpenOrder
+from mia_daemon.journal.file import check_version, explain
+from mia_daemon.journal.recovery import JournalReader
+from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
 
@@ -64,7 +65,7 @@ class JournalView(JournalReader):
         """Contracts by (symbol, account), only those not flat."""
         return dict(self._positions())
 
-    def open_orders(self) -> tuple[OpenOrder, ...]:
+    def open_orders(self) -> tuple[JournaledOrder, ...]:
         """Those not known to be done, oldest first."""
         return tuple(self._open_orders())
 

@@ -26,6 +26,10 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
+from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal
+from mia_daemon.journal.pending_latches import PendingLatches
+from mia_daemon.journal.recovery import JournalReader
+from mia_daemon.journal.schema import PER_RUN
 from mia_daemon.records import (
     Alert,
     Decision,
@@ -36,10 +40,6 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import Latch, RiskCode, Verdict
-from mia_daemon.trading.journal.file import PATIENCE_MS, explain, hold, open_journal
-from mia_daemon.trading.journal.pending_latches import PendingLatches
-from mia_daemon.trading.journal.reader import JournalReader
-from mia_daemon.trading.journal.schema import PER_RUN
 
 _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter is mistaken for a digit
 _CHECKPOINT_AFTER_COMMITS: Final = 512  # a few MB of write-ahead log

@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings, is_loopback
-from mia_daemon.dtc.batch import QUERIES, Batch
+from mia_daemon.dtc.batch import QUERIES, MessageBatch
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, Codec
 from mia_daemon.dtc.enums import LogonFlag
 from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
@@ -28,7 +28,7 @@ from mia_daemon.dtc.messages import (
     SubmitNewSingleOrder,
     TradeAccountResponse,
 )
-from mia_daemon.dtc.session import ClientSession, Notice, notice_text, without_secrets
+from mia_daemon.dtc.session import DtcSession, Notice, notice_text, without_secrets
 from mia_daemon.errors import (
     ConnectionLost,
     LogonRefused,
@@ -39,7 +39,7 @@ from mia_daemon.errors import (
     SentElsewhere,
     UsageError,
 )
-from mia_daemon.link.connection import Connection, Endpoint, connect
+from mia_daemon.link.connection import DtcConnection, Endpoint, connect
 from mia_daemon.link.tls import check_pin, client_context
 
 MessagesHandler = Callable[[list[Segment], int], None]
@@ -77,7 +77,7 @@ class _Pending:
     """A request under way."""
 
     name: str
-    batch: Batch
+    batch: MessageBatch
     done: "asyncio.Future[list[Message]]"
 
     def take(self, message: Message) -> bool:
@@ -91,7 +91,7 @@ class _Pending:
         return taken
 
 
-class Link:
+class DtcClient:
     """One connection to a DTC server, renewed whenever it is lost.
 
     Run it as a task: `run` returns after `close`, and raises LogonRefused when the server does not want to be called
@@ -154,7 +154,7 @@ class Link:
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
-        return f"<Link {self.name} to {self.address}, {state}, generation {self.generation}>"
+        return f"<DtcClient {self.name} to {self.address}, {state}, generation {self.generation}>"
 
     @property
     def address(self) -> str:
@@ -232,7 +232,7 @@ class Link:
             raise UsageError(f"{type(message).__name__} is no query")
         limit_s = self._settings.request_timeout_s if timeout_s is None else timeout_s
         request_id = self._last_request_id = self._last_request_id + 1
-        pending = _Pending(type(message).__name__, Batch(query), asyncio.get_running_loop().create_future())
+        pending = _Pending(type(message).__name__, MessageBatch(query), asyncio.get_running_loop().create_future())
         self.send(replace(message, RequestID=request_id))  # type: ignore[type-var]
         self._pending[request_id] = pending
         try:
@@ -317,11 +317,11 @@ class Link:
             )
         return there
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> DtcConnection:
         settings = self._settings
         self.generation += 1
         self.decoder = MarketDataDecoder(self._symbols)
-        session = ClientSession(
+        session = DtcSession(
             self._logon(),
             self.decoder,
             round(settings.connect_timeout_s * NS_PER_S),
@@ -330,7 +330,7 @@ class Link:
         )
         _, connection = await connect(
             self._endpoint,
-            lambda: Connection(self, session, self._clock, settings.heartbeat_interval_s / 10),
+            lambda: DtcConnection(self, session, self._clock, settings.heartbeat_interval_s / 10),
             tls=self._tls,
             server_name=settings.tls_server_name,
             timeout_s=settings.connect_timeout_s,
@@ -347,7 +347,7 @@ class Link:
             Integer_1=_LOGON_FLAGS,
         )
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: DtcConnection) -> None:
         closing = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait((closing, connection.over), return_when=asyncio.FIRST_COMPLETED)

@@ -14,7 +14,7 @@ from mia_daemon.clock import Clock
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.dtc.messages import LogonResponse
-from mia_daemon.dtc.session import ClientSession, Ended, LoggedOn, SessionEvent
+from mia_daemon.dtc.session import DtcSession, Ended, LoggedOn, SessionEvent
 from mia_daemon.errors import ConnectionLost, PeerError, SentElsewhere
 from mia_daemon.link.tls import handshake_failure
 
@@ -45,7 +45,7 @@ class Endpoint(NamedTuple):
         return Endpoint(parts.hostname, parts.port or self.port)
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Who has a connection and is told of it.
 
     Attributes:
@@ -67,14 +67,14 @@ class Owner(Protocol):
         """From now on nothing can be sent."""
 
 
-class Connection(asyncio.Protocol):
+class DtcConnection(asyncio.Protocol):
     """One TCP connection: feeds the session, sends what it wants sent, hands on what it brings.
 
     `over` ends with the PeerError that ended the connection, with None when we closed it, or with the bug of a
     handler.
     """
 
-    def __init__(self, owner: Owner, session: ClientSession, clock: Clock, tick_s: float) -> None:
+    def __init__(self, owner: ConnectionOwner, session: DtcSession, clock: Clock, tick_s: float) -> None:
         loop = asyncio.get_running_loop()
         self.over: asyncio.Future[None] = loop.create_future()
         self._owner = owner

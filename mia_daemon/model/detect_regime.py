@@ -30,11 +30,11 @@ _Open = Annotated[float, Field(gt=0, lt=1)]
 DEFENSIVE = RegimeProbs(0.0, 0.0, 1.0)
 
 
-class _Part(BaseModel):
+class _RegimePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Emission(_Part):
+class Emission(_RegimePart):
     """One feature as a chain sees it: clipped to [low, high], then Gaussian in each state."""
 
     feature: str
@@ -51,7 +51,7 @@ class Emission(_Part):
         return self
 
 
-class Chain(_Part):
+class Chain(_RegimePart):
     """A chain of two states: `leave` are the chances to leave state 0 and state 1 within one interval."""
 
     leave: tuple[_Open, _Open]
@@ -65,7 +65,7 @@ class Chain(_Part):
         return self
 
 
-class RegimeParameters(_Part):
+class RegimeParameters(_RegimePart):
     """What regime.json holds."""
 
     version: Literal[1] = 1

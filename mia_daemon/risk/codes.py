@@ -134,7 +134,7 @@ class RiskCode(StrEnum):
     DRAWDOWN = (
         "drawdown",
         "drawdown from peak equity reached max_drawdown_share (P10)",
-        "trading/test_breakers.py::test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted",
+        "execution/test_circuit_breakers.py::test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted",
     )
     CONSECUTIVE_LOSSES = (
         "consecutive_losses",
@@ -149,17 +149,17 @@ class RiskCode(StrEnum):
     SLIPPAGE = (
         "slippage",
         "a fill was worse than its order's price by more than max_fill_slippage_ticks (A6)",
-        "trading/test_breakers.py::test_a_bad_fill_pauses_entries",
+        "execution/test_circuit_breakers.py::test_a_bad_fill_pauses_entries",
     )
     POSITION_BREACH = (
         "position_breach",
         "the position is beyond max_position_contracts, whoever made it (T3)",
-        "trading/test_breakers.py::test_a_position_beyond_the_limit_without_an_order_is_withdrawn",
+        "execution/test_circuit_breakers.py::test_a_position_beyond_the_limit_without_an_order_is_withdrawn",
     )
     REPEATED_EXECUTION = (
         "repeated_execution",
         "max_executions entries were sent since a person last looked (P5)",
-        "trading/test_breakers.py::test_after_so_many_entries_a_person_has_to_look",
+        "execution/test_circuit_breakers.py::test_after_so_many_entries_a_person_has_to_look",
     )
     HALTED = (
         "halted",
@@ -169,12 +169,12 @@ class RiskCode(StrEnum):
     KILLED = (
         "killed",
         "trading was killed by command, signal, file or watchdog (A1)",
-        "trading/test_kill.py::test_a_kill_outlives_a_restart_and_a_bare_resume",
+        "execution/test_kill.py::test_a_kill_outlives_a_restart_and_a_bare_resume",
     )
     ORDER_COUNT = (
         "order_count",
         "more orders left than were approved: something else sends them (A8)",
-        "trading/test_kill.py::test_an_order_that_nobody_approved_kills",
+        "execution/test_kill.py::test_an_order_that_nobody_approved_kills",
     )
 
     # trade windows

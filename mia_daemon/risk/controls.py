@@ -115,7 +115,7 @@ CONTROLS: Final = (
         (_C.KILLED, _C.HALTED),
         "`mia-daemon kill [--flatten]`, SIGUSR2, the kill file or the watchdog: what could add to the position is "
         "cancelled before anything is written; the position keeps its stop, or is closed; latched.",
-        "trading/test_kill.py::test_cancels_leave_before_anything_is_written",
+        "execution/test_kill.py::test_cancels_leave_before_anything_is_written",
     ),
     Control(
         "A2",
@@ -123,14 +123,14 @@ CONTROLS: Final = (
         (),
         "An order names its decision, the decision its run, the run its configuration, code and bundle by their "
         "hashes, and the `start` among its commands who started it (`mia-daemon journal explain`).",
-        "trading/journal/test_report.py::test_the_commands_as_typed",
+        "journal/test_report.py::test_the_commands_as_typed",
     ),
     Control(
         "A3",
         "Cancel on disconnect",
         (_C.LINK_DOWN, _C.UNKNOWN_ORDERS),
         "On a lost connection every order is unknown; once the books were compared again, entries are cancelled.",
-        "trading/test_kill.py::test_what_had_been_sent_before_the_connection_was_lost_is_cancelled_when_it_is_back",
+        "execution/test_kill.py::test_what_had_been_sent_before_the_connection_was_lost_is_cancelled_when_it_is_back",
     ),
     Control(
         "A4",
@@ -170,7 +170,7 @@ CONTROLS: Final = (
         (_C.POSITION_BREACH,),
         "Whoever made the position: incidents.on_position_breach closes it, or keeps it under a stop. A position "
         "without a working stop for a second is an incident as well (incidents.on_unprotected).",
-        "trading/test_breakers.py::test_a_position_without_a_stop_is_an_incident_after_a_second",
+        "execution/test_circuit_breakers.py::test_a_position_without_a_stop_is_an_incident_after_a_second",
     ),
     Control(
         "G1",

@@ -8,7 +8,7 @@ from mia_daemon.config import RiskSettings
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Side
 from mia_daemon.risk.codes import RiskCode, Verdict, deny
-from mia_daemon.risk.facts import RiskFacts
+from mia_daemon.risk.snapshot import RiskSnapshot
 
 DUPLICATE_WINDOW_NS: Final = NS_PER_S
 """The same entry (side, quantity, price) twice within this event time is one intention, told twice."""
@@ -29,7 +29,7 @@ class OrderRules:
         self._used_ids: set[str] = set()
         self._last_entry: tuple[int, Side, int, float] | None = None
 
-    def check_entry(self, bracket: Bracket, facts: RiskFacts) -> Verdict | None:
+    def check_entry(self, bracket: Bracket, facts: RiskSnapshot) -> Verdict | None:
         """An entry's limits; that it makes sense and is protected is asked of `check_bracket`."""
         entry = bracket.entry
         return (
@@ -63,11 +63,11 @@ class OrderRules:
             return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id)
         return None
 
-    def check_moved(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+    def check_moved(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
         """An entry that works already, as it is to be from now on."""
         return self._check_size(entry) or self._check_price(entry, facts) or self._check_self_match(entry, facts)
 
-    def check_reducing(self, order: Order, facts: RiskFacts) -> Verdict | None:
+    def check_reducing(self, order: Order, facts: RiskSnapshot) -> Verdict | None:
         """An order that is to close makes sense, closes something, and can't turn the position beyond the limit."""
         return self._check_sense(order) or self._check_closes(order, facts) or self._check_worst_case(order, facts)
 
@@ -114,7 +114,7 @@ class OrderRules:
             return deny(RiskCode.ORDER_NOTIONAL, notional=round(notional, 2), limit=self._max_notional)
         return None
 
-    def _check_price(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+    def _check_price(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
         touch = facts.ask if entry.side is Side.BUY else facts.bid
         away = abs(entry.price - touch)
         if entry.type is OrderType.STOP_LIMIT:
@@ -126,7 +126,7 @@ class OrderRules:
             )
         return None
 
-    def _check_worst_case(self, order: Order, facts: RiskFacts) -> Verdict | None:
+    def _check_worst_case(self, order: Order, facts: RiskSnapshot) -> Verdict | None:
         """Position, all working orders of the order's side and the order itself, if all of them fill."""
         working = facts.working_buy if order.side is Side.BUY else facts.working_sell
         worst = facts.position + order.side * (max(working, 0) + order.quantity)
@@ -137,14 +137,14 @@ class OrderRules:
         return None
 
     @staticmethod
-    def _check_self_match(entry: Order, facts: RiskFacts) -> Verdict | None:
+    def _check_self_match(entry: Order, facts: RiskSnapshot) -> Verdict | None:
         own = facts.own_ask if entry.side is Side.BUY else facts.own_bid
         price = entry.limit_price if entry.type is OrderType.STOP_LIMIT else entry.price
         if not (price - own) * entry.side < 0:
             return deny(RiskCode.SELF_MATCH, price=price, own=own)
         return None
 
-    def _check_repetition(self, entry: Order, facts: RiskFacts) -> Verdict | None:
+    def _check_repetition(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
         if self._last_entry is None:
             return None
         ts_ns, side, quantity, price = self._last_entry
@@ -154,7 +154,7 @@ class OrderRules:
         return None
 
     @staticmethod
-    def _check_closes(order: Order, facts: RiskFacts) -> Verdict | None:
+    def _check_closes(order: Order, facts: RiskSnapshot) -> Verdict | None:
         if order.role is OrderRole.ENTRY:
             return deny(RiskCode.UNPROTECTED, id=order.client_order_id, role=order.role)
         if order.quantity > -order.side * facts.position:

@@ -23,9 +23,9 @@ from mia_daemon.risk.codes import (
     deny,
     is_lifted_by_name,
 )
-from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.market_watch import MarketWatch
 from mia_daemon.risk.order_rules import OrderRules
+from mia_daemon.risk.snapshot import RiskSnapshot
 from mia_daemon.risk.throttle import BRACKET_MESSAGES, PENALTY_ABOVE, Throttle
 
 
@@ -108,7 +108,7 @@ class RiskController:
         """Whether overtrading is to be penalised: the score is above `PENALTY_ABOVE`."""
         return self.overtrade_risk_score(ts_ns) > PENALTY_ABOVE
 
-    def snapshot(self, facts: RiskFacts) -> dict[str, Any]:
+    def snapshot(self, facts: RiskSnapshot) -> dict[str, Any]:
         """What risk_snapshots/risk_*.json shows."""
         return {
             "timestamp": iso_utc(facts.ts_ns),
@@ -127,7 +127,7 @@ class RiskController:
 
     # --------------------------------------------------------------------------------------------------- verdicts
 
-    def check_entry(self, bracket: Bracket, prediction: Prediction | None, facts: RiskFacts) -> Verdict:
+    def check_entry(self, bracket: Bracket, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict:
         """May this entry be sent, with its stop and target? Counted as sent when allowed: ask once per order."""
         denied = (
             self._rules.check_bracket(bracket)
@@ -140,7 +140,7 @@ class RiskController:
         self._throttle.order(facts.ts_ns, BRACKET_MESSAGES)
         return ALLOWED
 
-    def check_order(self, order: Order, facts: RiskFacts) -> Verdict:
+    def check_order(self, order: Order, facts: RiskSnapshot) -> Verdict:
         """May this order be sent, which is to reduce the position? In every state, as long as it makes sense.
 
         Refused are nonsense, a reused identifier, an order that reduces nothing, and one that together with the orders
@@ -153,15 +153,15 @@ class RiskController:
         self._throttle.order(facts.ts_ns)
         return ALLOWED
 
-    def check_moved(self, entry: Order, price: float, facts: RiskFacts) -> Verdict:
+    def check_moved(self, entry: Order, price: float, facts: RiskSnapshot) -> Verdict:
         """May this working entry be moved to `price`? What the moment says is asked of `check_new_risk`."""
         return self._rules.check_moved(replace(entry, price=price), facts) or ALLOWED
 
-    def check_new_risk(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict:
+    def check_new_risk(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict:
         """May any new position be opened at this moment, whatever its order? Changes nothing."""
         return self._check_moment(prediction, facts) or ALLOWED
 
-    def _check_moment(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict | None:
+    def _check_moment(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict | None:
         return (
             self._check_latches()
             or self._check_account(facts)
@@ -179,7 +179,7 @@ class RiskController:
             return deny(RiskCode.REPEATED_EXECUTION, executions=self._executions, limit=self._max_executions)
         return None
 
-    def _check_account(self, facts: RiskFacts) -> Verdict | None:
+    def _check_account(self, facts: RiskSnapshot) -> Verdict | None:
         if not math.isfinite(facts.realized_today + facts.unrealized + facts.drawdown):
             return deny(
                 RiskCode.NOT_FINITE, realized_today=facts.realized_today, unrealized=facts.unrealized,
@@ -192,14 +192,14 @@ class RiskController:
         return None
 
     @staticmethod
-    def _check_server(facts: RiskFacts) -> Verdict | None:
+    def _check_server(facts: RiskSnapshot) -> Verdict | None:
         if not facts.link_up:
             return deny(RiskCode.LINK_DOWN)
         if facts.unknown_orders or not facts.reconciled:
             return deny(RiskCode.UNKNOWN_ORDERS, orders=facts.unknown_orders, reconciled=facts.reconciled)
         return None
 
-    def _check_touch(self, facts: RiskFacts) -> Verdict | None:
+    def _check_touch(self, facts: RiskSnapshot) -> Verdict | None:
         bid, ask = facts.bid, facts.ask
         if not (math.isfinite(bid) and math.isfinite(ask) and bid > 0.0):
             return deny(RiskCode.NO_PRICE, bid=bid, ask=ask)
@@ -213,7 +213,7 @@ class RiskController:
             return deny(RiskCode.WIDE_SPREAD, ticks=round(spread, 3), limit=round(self._max_spread))
         return None
 
-    def _check_prediction(self, prediction: Prediction | None, facts: RiskFacts) -> Verdict | None:
+    def _check_prediction(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict | None:
         if prediction is None:
             return deny(RiskCode.NO_PREDICTION)
         action, probability, out = prediction.action, prediction.probability, prediction.out_of_range_share
@@ -251,7 +251,7 @@ class RiskController:
         """A cancel was sent: it uses up the exchange's patience, and is never held back itself."""
         self._throttle.message(ts_ns)
 
-    def watch(self, facts: RiskFacts) -> list[Latch]:
+    def watch(self, facts: RiskSnapshot) -> list[Latch]:
         """Look at the account; returns the latches this sets, which the caller journals and makes known."""
         found = []
         if (loss := self._daily_loss(facts)) is not None:
@@ -303,19 +303,19 @@ class RiskController:
         """Stop on purpose, as one of `HALTING`; returns the latch this sets. Working orders are the caller's."""
         return self._set(code, ts_ns, {"by": by})
 
-    def still_exceeded(self, code: RiskCode, facts: RiskFacts) -> bool:
+    def still_exceeded(self, code: RiskCode, facts: RiskSnapshot) -> bool:
         """Whether lifting this latch would override a limit that is still exceeded."""
         if code is RiskCode.DAILY_LOSS:
             return self._daily_loss(facts) is not None
         return code is RiskCode.DRAWDOWN and self._drawdown(facts) is not None
 
-    def liftable(self, facts: RiskFacts, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+    def liftable(self, facts: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """Which latches an operator's `resume` lifts: the one named, or all that need no name."""
         if code is not None:
             return (code,) if code in self._latches else ()
         return tuple(each for each in self._latches if self._needs_no_name(each, facts))
 
-    def resume(self, facts: RiskFacts, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+    def resume(self, facts: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """An operator lifts what is `liftable`; returns which were set. The journal has it already.
 
         A daily loss needs its name until the next trading day. Lifted by name, as much again may be lost until the day
@@ -344,7 +344,7 @@ class RiskController:
         self._latches.pop(RiskCode.REPEATED_EXECUTION, None)
         return ended
 
-    def _needs_no_name(self, code: RiskCode, facts: RiskFacts) -> bool:
+    def _needs_no_name(self, code: RiskCode, facts: RiskSnapshot) -> bool:
         if code is RiskCode.DAILY_LOSS:
             return self._daily_loss(facts) is None
         return not is_lifted_by_name(code)
@@ -355,11 +355,11 @@ class RiskController:
         latch = self._latches[code] = Latch(code, ts_ns, context)
         return [latch]
 
-    def _daily_loss(self, facts: RiskFacts) -> dict[str, Any] | None:
+    def _daily_loss(self, facts: RiskSnapshot) -> dict[str, Any] | None:
         result, limit = facts.result, self._max_daily_loss + self._loss_allowed
         return {"result": round(result, 2), "limit": limit} if -result >= limit else None
 
-    def _drawdown(self, facts: RiskFacts) -> dict[str, Any] | None:
+    def _drawdown(self, facts: RiskSnapshot) -> dict[str, Any] | None:
         limit = self._max_drawdown
         exceeded = facts.drawdown >= limit and facts.drawdown > 0.0
         return {"drawdown": round(facts.drawdown, 5), "limit": limit} if exceeded else None

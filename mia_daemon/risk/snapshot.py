@@ -16,7 +16,7 @@ NO_DELAYS: Final = Delays()
 
 
 @dataclass(slots=True)  # not frozen: it is made on the hot path, where that would cost three times as much
-class RiskFacts:
+class RiskSnapshot:
     """What is known when an order is about to be sent. Times are event times.
 
     Attributes:

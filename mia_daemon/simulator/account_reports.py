@@ -8,7 +8,7 @@ from mia_daemon.dtc.enums import BuySellEnum
 from mia_daemon.dtc.layout import Message
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.simulator.account import Account
-from mia_daemon.simulator.client_order import Reason
+from mia_daemon.simulator.client_order import UpdateReason
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_messages import order_update
 
@@ -54,11 +54,11 @@ class AccountReports:
         if not found:
             return [dtc.OrderUpdate(
                 RequestID=m.RequestID, TotalNumMessages=1, MessageNumber=1, NoOrders=1,
-                OrderUpdateReason=Reason.OPEN_ORDERS_RESPONSE, TradeAccount=m.TradeAccount,
+                OrderUpdateReason=UpdateReason.OPEN_ORDERS_RESPONSE, TradeAccount=m.TradeAccount,
             )]  # fmt: skip
         now = self._engine.now_ns
         answers = [
-            order_update(order.event(now, Reason.OPEN_ORDERS_RESPONSE), self._instrument, self._account.name)
+            order_update(order.event(now, UpdateReason.OPEN_ORDERS_RESPONSE), self._instrument, self._account.name)
             for order in found
         ]
         return _numbered(answers, m.RequestID, "TotalNumMessages")

@@ -7,7 +7,7 @@ from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.order_book import Resting
 
 
-class Status(IntEnum):
+class ServedStatus(IntEnum):
     """Numbered as DTC's OrderStatusEnum."""
 
     UNSPECIFIED = 0
@@ -26,10 +26,10 @@ class Status(IntEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset({Status.FILLED, Status.CANCELED, Status.REJECTED})
+_FINAL = frozenset({ServedStatus.FILLED, ServedStatus.CANCELED, ServedStatus.REJECTED})
 
 
-class Reason(IntEnum):
+class UpdateReason(IntEnum):
     """Numbered as DTC's OrderUpdateReasonEnum."""
 
     OPEN_ORDERS_RESPONSE = 1
@@ -61,8 +61,8 @@ class OrderEvent(NamedTuple):
     """One change of one order: what a 301 ORDER_UPDATE tells. It is a value and stays true."""
 
     ts_ns: int
-    reason: Reason
-    status: Status
+    reason: UpdateReason
+    status: ServedStatus
     server_id: str
     previous_server_id: str
     client_id: str
@@ -135,7 +135,7 @@ class ClientOrder(Resting):
         self.offset: int | None = None
         self.filled = 0
         self.notional = 0  # sum of price times quantity of the fills, ticks
-        self.status = Status.PENDING_OPEN
+        self.status = ServedStatus.PENDING_OPEN
         self.is_parent = request.is_parent
         self.immediate_cancel = False
         self.armed = False
@@ -167,9 +167,9 @@ class ClientOrder(Resting):
     def event(
         self,
         ts_ns: int,
-        reason: Reason,
+        reason: UpdateReason,
         *,
-        status: Status | None = None,
+        status: ServedStatus | None = None,
         text: str = "",
         last_price: int = 0,
         last_quantity: int = 0,
@@ -260,5 +260,5 @@ def from_dict(data: dict[str, Any]) -> ClientOrder:
     order = ClientOrder(data["order_id"], request)
     for name in _CARRIED:
         setattr(order, name, data[name])
-    order.status = Status(data["status"])
+    order.status = ServedStatus(data["status"])
     return order

@@ -51,7 +51,7 @@ class Manners:
     encoding: EncodingEnum | None = None
 
 
-class ClientSession:
+class SimulatorSession:
     """The server's side of one connection.
 
     Attributes:

@@ -17,12 +17,12 @@ from mia_daemon.records import Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import FillRecord
-from mia_daemon.simulator.desk import OrderDesk
 from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.hours import TradingHours
-from mia_daemon.simulator.market import Market, intraday_shape, steady
+from mia_daemon.simulator.market import SimulatedMarket, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine
-from mia_daemon.simulator.played_market import PlayedMarket, Recording
+from mia_daemon.simulator.order_entry import OrderEntryHandler
+from mia_daemon.simulator.played_market import PlayedMarket, PlayedRecording
 from mia_daemon.simulator.reference_market import ReferenceMarket
 from mia_daemon.simulator.state import Saved, StateStore
 from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
@@ -88,7 +88,7 @@ class Exchange:
         store: StateStore,
         account: str,
         today: date,
-        recording: Recording | None = None,
+        recording: PlayedRecording | None = None,
         begin_ns: int | None = None,
     ) -> None:
         self.instrument = instrument
@@ -101,7 +101,7 @@ class Exchange:
         self.account = Account(account, settings.starting_cash)
         self._run = saved.facts["run"] + 1 if saved else 1
         self._faults = OrderFaults(settings.faults, f"{settings.faults.seed}/{self._run}")
-        self.desk = OrderDesk(self.engine, self.account, instrument, self._faults)
+        self.desk = OrderEntryHandler(self.engine, self.account, instrument, self._faults)
         self._fills_saved = 0
         self._dropped: list[int] = []  # orders forgotten since the last save
         self._name = "seeded" if recording is None else recording.name
@@ -130,7 +130,7 @@ class Exchange:
         self.desk.restore(saved.orders, saved.fills)
         self._fills_saved = len(saved.fills)
 
-    def _seeded(self, saved: Saved | None, today: date, begin_ns: int | None) -> Market:
+    def _seeded(self, saved: Saved | None, today: date, begin_ns: int | None) -> SimulatedMarket:
         settings = self._settings
         if saved is None:
             start = begin_ns or hours.start_ns(hours.first_day(settings.start_date, self.instrument.symbol, today))
@@ -146,9 +146,11 @@ class Exchange:
             )
         activity = intraday_shape(self.hours) if settings.intraday_shape else steady
         seed = f"{settings.seed}/{self._run}"
-        return Market(self.engine, self.hours, seed, start, value, settings.events_per_s, activity, regime=regime)
+        return SimulatedMarket(
+            self.engine, self.hours, seed, start, value, settings.events_per_s, activity, regime=regime
+        )
 
-    def _played(self, saved: Saved | None, recording: Recording) -> PlayedMarket:
+    def _played(self, saved: Saved | None, recording: PlayedRecording) -> PlayedMarket:
         start_ns = None if saved is None else saved.facts["lease_ns"]
         return PlayedMarket(self.engine, self.hours, recording, self.instrument.tick_size, start_ns)
 

@@ -55,7 +55,7 @@ def intraday_shape(hours: TradingHours) -> Callable[[int], float]:
     return activity
 
 
-class Market:
+class SimulatedMarket:
     """Background order flow on the engine's book.
 
     Args:

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mia_daemon.records import OrderType, TimeInForce
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
 from mia_daemon.simulator.order_book import BUY, OrderBook, Resting
 
 
-class Trade(NamedTuple):
+class MatchedTrade(NamedTuple):
     """A print on the tape. `marker`: 1 first, 2 last of several prints of one aggressive order, 0 otherwise."""
 
     price: int
@@ -48,7 +48,7 @@ class MatchingEngine:
         self.next_execution_id = 1
         self.alive: dict[int, ClientOrder] = {}
         self.events: list[OrderEvent] = []
-        self.trades: list[Trade] = []
+        self.trades: list[MatchedTrade] = []
         self.changed: dict[int, ClientOrder] = {}
         self._new_id_on_replace = new_id_on_replace
         self._armed: dict[int, ClientOrder] = {}
@@ -140,10 +140,10 @@ class MatchingEngine:
             order.offset = offset
             self._price_from_parent(order)
         for order in pair:
-            self._emit(order, Reason.ACCEPTED)
+            self._emit(order, UpdateReason.ACCEPTED)
             if parent is not None:
-                order.status = Status.PENDING_CHILD
-                self._emit(order, Reason.GENERAL)
+                order.status = ServedStatus.PENDING_CHILD
+                self._emit(order, UpdateReason.GENERAL)
         if parent is None:
             self._enter_pair(pair)
         else:
@@ -156,9 +156,9 @@ class MatchingEngine:
     def cancel(self, order: ClientOrder) -> None:
         """Take a client's order out; one that is done already is answered with a cancel reject."""
         if not order.alive:
-            self.events.append(order.event(self.now_ns, Reason.CANCEL_REJECTED, text="the order is not open"))
+            self.events.append(order.event(self.now_ns, UpdateReason.CANCEL_REJECTED, text="the order is not open"))
             return
-        self.events.append(order.event(self.now_ns, Reason.GENERAL, status=Status.PENDING_CANCEL))
+        self.events.append(order.event(self.now_ns, UpdateReason.GENERAL, status=ServedStatus.PENDING_CANCEL))
         self._kill(order, "")
         self._settle()
 
@@ -171,7 +171,7 @@ class MatchingEngine:
         limit = order.limit
         if not order.resting or limit is None:
             return None
-        confirmed = order.event(self.now_ns, Reason.CANCELED, status=Status.CANCELED)._replace(remaining=0)
+        confirmed = order.event(self.now_ns, UpdateReason.CANCELED, status=ServedStatus.CANCELED)._replace(remaining=0)
         self._withdraw(order)
         self._fill(order, order.open_quantity, limit)
         self._settle()
@@ -191,9 +191,9 @@ class MatchingEngine:
         """
         refusal = self._why_not_replace(order, quantity)
         if refusal:
-            self.events.append(order.event(self.now_ns, Reason.REPLACE_REJECTED, text=refusal))
+            self.events.append(order.event(self.now_ns, UpdateReason.REPLACE_REJECTED, text=refusal))
             return
-        self.events.append(order.event(self.now_ns, Reason.GENERAL, status=Status.PENDING_REPLACE))
+        self.events.append(order.event(self.now_ns, UpdateReason.GENERAL, status=ServedStatus.PENDING_REPLACE))
         reduced_by = order.quantity - quantity if quantity else 0
         new_limit = price2 if order.type == OrderType.STOP_LIMIT else price1
         keeps_place = order.resting and reduced_by >= 0 and new_limit in {None, order.price}
@@ -202,15 +202,15 @@ class MatchingEngine:
         order.offset = order.offset if price1 is None else None
         order.quantity = quantity or order.quantity
         order.time_in_force = time_in_force or order.time_in_force
-        if order.status == Status.PENDING_CHILD:
+        if order.status == ServedStatus.PENDING_CHILD:
             order.wanted = order.quantity
         if self._new_id_on_replace:
             order.previous_server_id, order.server_id = order.server_id, str(self.take_id())
-        self._emit(order, Reason.REPLACED)
+        self._emit(order, UpdateReason.REPLACED)
         if keeps_place:
             if reduced_by:
                 self.book.reduce(order, reduced_by)
-        elif order.status != Status.PENDING_CHILD:
+        elif order.status != ServedStatus.PENDING_CHILD:
             self._withdraw(order)
             self._work(order)
         self._settle()
@@ -226,7 +226,7 @@ class MatchingEngine:
     def expire_day_orders(self) -> None:
         """The session ends: DAY orders die; a child whose parent lives on waits with it."""
         for order in list(self.alive.values()):
-            waits = order.status == Status.PENDING_CHILD and order.parent is not None and order.parent.alive
+            waits = order.status == ServedStatus.PENDING_CHILD and order.parent is not None and order.parent.alive
             if order.alive and order.time_in_force == TimeInForce.DAY and not waits:
                 self._kill(order, "day order expired at the end of the session")
         self._settle()
@@ -256,20 +256,20 @@ class MatchingEngine:
 
     def _accept(self, request: NewOrder) -> ClientOrder:
         order = self._new(request)
-        self._emit(order, Reason.ACCEPTED)
+        self._emit(order, UpdateReason.ACCEPTED)
         return order
 
     def _enter(self, order: ClientOrder) -> None:
-        order.status = Status.OPEN
-        self._emit(order, Reason.GENERAL)
+        order.status = ServedStatus.OPEN
+        self._emit(order, UpdateReason.GENERAL)
         self._work(order)
 
     def _enter_pair(self, pair: Iterable[ClientOrder]) -> None:
         """Open both before either trades, so that the first one's fill finds its sibling."""
         opened = [order for order in pair if order.alive]
         for order in opened:
-            order.status = Status.OPEN
-            self._emit(order, Reason.GENERAL)
+            order.status = ServedStatus.OPEN
+            self._emit(order, UpdateReason.GENERAL)
         for order in opened:
             if order.alive:
                 self._work(order)
@@ -316,7 +316,7 @@ class MatchingEngine:
         last = len(prints) - 1
         for i, (price, traded) in enumerate(prints):
             marker = 0 if not last else 1 if i == 0 else 2 if i == last else 0
-            self.trades.append(Trade(price, traded, side, marker))
+            self.trades.append(MatchedTrade(price, traded, side, marker))
             if aggressor is not None:
                 self._fill(aggressor, traded, price)
         self.last_price = prints[-1].price
@@ -333,8 +333,8 @@ class MatchingEngine:
 
     def _kill(self, order: ClientOrder, text: str) -> None:
         self._withdraw(order)
-        order.status = Status.CANCELED
-        self._emit(order, Reason.CANCELED, text=text)
+        order.status = ServedStatus.CANCELED
+        self._emit(order, UpdateReason.CANCELED, text=text)
         self._done(order)
         if not order.filled:
             for child in order.children:
@@ -353,7 +353,7 @@ class MatchingEngine:
         order.resting = False
         del self.alive[order.order_id]
 
-    def _emit(self, order: ClientOrder, reason: Reason, *, text: str = "") -> None:
+    def _emit(self, order: ClientOrder, reason: UpdateReason, *, text: str = "") -> None:
         self.events.append(order.event(self.now_ns, reason, text=text))
         self.changed[order.order_id] = order
 
@@ -367,13 +367,13 @@ class MatchingEngine:
         order.filled += quantity
         order.notional += price * quantity
         complete = order.filled == order.quantity
-        order.status = Status.FILLED if complete else Status.PARTIALLY_FILLED
+        order.status = ServedStatus.FILLED if complete else ServedStatus.PARTIALLY_FILLED
         execution_id = str(self.next_execution_id)
         self.next_execution_id += 1
         self.events.append(
             order.event(
                 self.now_ns,
-                Reason.FILLED if complete else Reason.FILLED_PARTIALLY,
+                UpdateReason.FILLED if complete else UpdateReason.FILLED_PARTIALLY,
                 last_price=price,
                 last_quantity=quantity,
                 execution_id=execution_id,
@@ -396,7 +396,7 @@ class MatchingEngine:
         sibling.quantity -= quantity
         if sibling.resting:
             self.book.reduce(sibling, quantity)
-        self._emit(sibling, Reason.GENERAL, text="reduced by a partial fill of the other order of the OCO pair")
+        self._emit(sibling, UpdateReason.GENERAL, text="reduced by a partial fill of the other order of the OCO pair")
 
     def _trigger(self, first_price: int, last_price: int) -> None:
         low, high = min(first_price, last_price), max(first_price, last_price)
@@ -432,7 +432,7 @@ class MatchingEngine:
             if not child.alive or more <= 0:
                 continue
             child.activated += more
-            if child.status == Status.PENDING_CHILD:
+            if child.status == ServedStatus.PENDING_CHILD:
                 self._price_from_parent(child)
                 child.quantity = more
                 fresh.append(child)
@@ -442,7 +442,7 @@ class MatchingEngine:
 
     def _grow(self, child: ClientOrder, more: int) -> None:
         child.quantity += more
-        self._emit(child, Reason.GENERAL, text="grown with a further fill of the parent order")
+        self._emit(child, UpdateReason.GENERAL, text="grown with a further fill of the parent order")
         if child.resting:
             self._withdraw(child)
             self._queue(child)

@@ -16,7 +16,7 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, Reason, Status
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
 from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_messages import (
@@ -35,7 +35,7 @@ from mia_daemon.simulator.order_messages import (
 _NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.SubmitFlattenPositionOrder})
 
 
-class OrderDesk:
+class OrderEntryHandler:
     """Trading in one symbol on one account.
 
     Args:
@@ -100,7 +100,7 @@ class OrderDesk:
             if event.last_quantity:
                 self._book_fill(event)
                 filled = True
-            elif event.reason == Reason.CANCELED:
+            elif event.reason == UpdateReason.CANCELED:
                 self._note("cancel", ClientOrderID=event.client_id, ServerOrderID=event.server_id, text=event.text)
         if filled:
             news += [self._reports.position_update(unsolicited=1), self._reports.balance_update(unsolicited=1)]
@@ -195,7 +195,7 @@ class OrderDesk:
             return []
         order = self._by_server_id.get(m.ServerOrderID)
         if order is None:
-            self._refuse_change(m.ServerOrderID, m.ClientOrderID, Reason.CANCEL_REJECTED)
+            self._refuse_change(m.ServerOrderID, m.ClientOrderID, UpdateReason.CANCEL_REJECTED)
         elif not self._fills_unnoticed(order):
             self.engine.cancel(order)
         return []
@@ -211,7 +211,7 @@ class OrderDesk:
     def _replace(self, m: dtc.CancelReplaceOrder) -> list[Message]:
         order = self._by_server_id.get(m.ServerOrderID)
         if order is None or m.TradeAccount not in {"", self.account.name}:
-            self._refuse_change(m.ServerOrderID, m.ClientOrderID, Reason.REPLACE_REJECTED)
+            self._refuse_change(m.ServerOrderID, m.ClientOrderID, UpdateReason.REPLACE_REJECTED)
             return []
         try:
             has_price2 = order.type == OrderType.STOP_LIMIT
@@ -223,7 +223,7 @@ class OrderDesk:
                 time_in_force(m.TimeInForce, order.type) if m.TimeInForce else None,
             )
         except Refused as refusal:
-            self.engine.events.append(order.event(self.engine.now_ns, Reason.REPLACE_REJECTED, text=str(refusal)))
+            self.engine.events.append(order.event(self.engine.now_ns, UpdateReason.REPLACE_REJECTED, text=str(refusal)))
         return []
 
     def _check(self, symbol: str, account: str, client_id: str) -> None:
@@ -255,7 +255,7 @@ class OrderDesk:
         self._note("reject", ClientOrderID=terms.client_id, ServerOrderID=server_id, text=text)
         self._rejections.append(rejection(terms, server_id, symbol, account, self.engine.now_ns, text))
 
-    def _refuse_change(self, server_id: str, client_id: str, reason: Reason) -> None:
+    def _refuse_change(self, server_id: str, client_id: str, reason: UpdateReason) -> None:
         """Reject a cancel or replace that names no order of ours, telling what is known under the ClientOrderID."""
         text = f"there is no order with ServerOrderID {server_id or '(none)'}"
         known = self.orders.get(client_id)
@@ -267,7 +267,7 @@ class OrderDesk:
                 Symbol=self.instrument.symbol,
                 ServerOrderID=server_id,
                 ClientOrderID=client_id,
-                OrderStatus=Status.UNSPECIFIED,
+                OrderStatus=ServedStatus.UNSPECIFIED,
                 OrderUpdateReason=reason,
                 TradeAccount=self.account.name,
                 InfoText=text,

@@ -39,7 +39,7 @@ _CLEAR, _BATCH_END = int(EventFlag.CLEAR), int(EventFlag.BATCH_END)
 Touch = tuple[int | None, int, int | None, int]
 
 
-class Recording(NamedTuple):
+class PlayedRecording(NamedTuple):
     """What is played.
 
     Attributes:
@@ -86,7 +86,7 @@ class PlayedMarket:
     """
 
     def __init__(
-        self, engine: MatchingEngine, hours: TradingHours, recording: Recording, tick: float, start_ns: int | None
+        self, engine: MatchingEngine, hours: TradingHours, recording: PlayedRecording, tick: float, start_ns: int | None
     ) -> None:
         self.ended = False
         self.has_depth = recording.has_depth

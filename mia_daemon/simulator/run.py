@@ -25,7 +25,7 @@ from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.history_server import Archive, HistoryServer
 from mia_daemon.simulator.market_recorder import MarketFiles
-from mia_daemon.simulator.played_market import Recording
+from mia_daemon.simulator.played_market import PlayedRecording
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
 
@@ -43,7 +43,7 @@ class Extras:
         history: port (0 for any free one) of historical prices, and where they come from.
     """
 
-    recording: Recording | None = None
+    recording: PlayedRecording | None = None
     begin_now: bool = False
     files: Callable[[int], MarketFiles] | None = None
     history: tuple[int, Archive] | None = None

@@ -17,7 +17,7 @@ from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import FaultSettings
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.errors import MiaError, StartError
-from mia_daemon.simulator.client_session import ClientSession, Manners
+from mia_daemon.simulator.client_session import Manners, SimulatorSession
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.market_messages import Dialect, Subscriptions, market_stream
@@ -225,9 +225,9 @@ class SimulatorServer:
 
     # ------------------------------------------------------------------------------------------------------ connections
 
-    def admit(self, connection: "_Connection") -> ClientSession:
+    def admit(self, connection: "_Connection") -> SimulatorSession:
         """A new connection; one too many is told so."""
-        session = ClientSession(self.exchange, self._manners, self._clock.monotonic_ns())
+        session = SimulatorSession(self.exchange, self._manners, self._clock.monotonic_ns())
         self._connections[connection] = None
         if len(self._connections) > MAX_CLIENTS:
             session.close(f"no more than {MAX_CLIENTS} clients are served")
@@ -266,7 +266,7 @@ class _Connection(asyncio.Protocol):
     """The thin shell: bytes between a socket and its session, one write per step."""
 
     transport: asyncio.Transport | FaultyLine
-    session: ClientSession
+    session: SimulatorSession
 
     def __init__(self, server: SimulatorServer) -> None:
         self._server = server

@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import Clock
 from mia_daemon.config import Mode, Settings
+from mia_daemon.execution.accounting import ExecutionListener
+from mia_daemon.execution.flat_times import NO_WINDOWS, Windows
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.stage import AlertSink
-from mia_daemon.trading.bookkeeper import Notices
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import Ledger
 from mia_daemon.trading.trade_executor import TradeExecutor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class TradingAccount:
     """The account of one run."""
 
     run_id: str
@@ -27,7 +27,7 @@ class Books:
     executor: TradeExecutor
 
 
-def open_books(
+def open_account(
     journal: Journal,
     broker: Broker,
     run_id: str,
@@ -38,11 +38,11 @@ def open_books(
     calendar: TradingCalendar,
     cash: float,
     alert: AlertSink,
-    notices: Notices,
+    notices: ExecutionListener,
     clock: Clock,
     time_scale: float = 1.0,
     windows: Windows = NO_WINDOWS,
-) -> Books:
+) -> TradingAccount:
     """The account of run `run_id`, with the position, orders and latches that earlier runs left in `journal`.
 
     A replay begins flat whatever stands in its journal: it must repeat itself.
@@ -88,4 +88,4 @@ def open_books(
         ):
             journal.record_trade(trade)
         executor.restore(left.orders, left.last_fill_ns, last_ns, left.ended)
-    return Books(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)
+    return TradingAccount(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)

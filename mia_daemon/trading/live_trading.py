@@ -1,6 +1,6 @@
 """A trading session: the four tasks of one mode, joined by queues.
 
-    feed ──Batch──► features ──FeatureWindow──► inference ──Signal──► executor
+    feed ──EventBatch──► features ──FeatureWindow──► inference ──Signal──► executor
                                                     ▲                     │
                                                     └──── AccountState ◄──┘
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
-from mia_daemon.feed.base import Batch, Feed
+from mia_daemon.feed.base import EventBatch, Feed
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.facts import NO_DELAYS, Delays
+from mia_daemon.risk.snapshot import NO_DELAYS, Delays
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import EndOfData, LoopWatch, Stage, StageCounters
 from mia_daemon.trading.trade_executor import TradeExecutor
@@ -82,7 +82,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
+class Components:
     """What the tasks are made of, each for one run."""
 
     feed: Feed
@@ -111,7 +111,7 @@ class TradingSession:
 
     def __init__(
         self,
-        rooms: Rooms,
+        rooms: Components,
         *,
         instrument: Instrument,
         max_position: int,
@@ -143,7 +143,7 @@ class TradingSession:
         self._loop = metrics.operation("trading_loop")
         self._executor = metrics.operation("trade_executor")
 
-        self._batches: asyncio.Queue[Batch | EndOfData] = asyncio.Queue(queue_batches)
+        self._batches: asyncio.Queue[EventBatch | EndOfData] = asyncio.Queue(queue_batches)
         windows: asyncio.Queue[FeatureWindow | EndOfData] = asyncio.Queue(queue_batches)
         self._signals: asyncio.Queue[Signal | EndOfData] = asyncio.Queue(queue_batches)
         self._feed_counters = StageCounters("feed", clock)
@@ -172,12 +172,12 @@ class TradingSession:
 
     # The tasks' work, in the order of the data.
 
-    async def _features(self, batch: Batch) -> Sequence[FeatureWindow]:
+    async def _features(self, batch: EventBatch) -> Sequence[FeatureWindow]:
         self._on_events(batch.events)
         self._feed_counters.start()
         for counters in self.counters[:2]:
             counters.events_in += len(batch.events)
-        return self._rooms.pipeline.push(batch.events, batch.born_ns)
+        return self._rooms.pipeline.push(batch.events, batch.ingress_ns)
 
     async def _infer(self, window: FeatureWindow) -> Sequence[Signal]:
         executor, now = self._rooms.executor, self._clock.monotonic_ns
@@ -203,7 +203,7 @@ class TradingSession:
         started = now()
         decision = rooms.loop.decide(window, signal.prediction, signal.account, situation)
         decided = now()
-        verdict = rooms.executor.execute(decision, window.born_ns, delays, asked)
+        verdict = rooms.executor.execute(decision, window.ingress_ns, delays, asked)
         self._executor.add(now() - decided)
         self._loop.add(decided - started)
         # What nobody waits for comes after the orders have left.
@@ -217,7 +217,7 @@ class TradingSession:
         """How old the decision is: its bytes may have lain unread for as long as the loop was last held up."""
         if not self._measured:
             return NO_DELAYS
-        waited_ns = self._clock.monotonic_ns() - window.born_ns if window.born_ns else 0
+        waited_ns = self._clock.monotonic_ns() - window.ingress_ns if window.ingress_ns else 0
         return Delays(self._inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
 
     def _entries(self, signal: Signal, delays: Delays) -> Verdict | None:

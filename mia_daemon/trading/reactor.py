@@ -5,22 +5,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.execution.account_view import AccountView
+from mia_daemon.execution.accounting import Accounting
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.entries import EntryWorker
+from mia_daemon.execution.exits import NEVER, PositionKeeper
+from mia_daemon.execution.flat_times import FlatTimes, Windows
+from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_manager import OrderManager, Warn
+from mia_daemon.execution.reconciler import Reconciler
+from mia_daemon.execution.state import BrokerSync
+from mia_daemon.market import MarketState
 from mia_daemon.records import BrokerEvent, EventArray, OrderRole, Priority
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.risk.trade_window_filter import FlatReason
-from mia_daemon.trading.account_view import AccountView
-from mia_daemon.trading.bookkeeper import Bookkeeper
-from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.entry_worker import EntryWorker
-from mia_daemon.trading.flat_times import FlatTimes, Windows
-from mia_daemon.trading.order_desk import OrderDesk, Warn
-from mia_daemon.trading.order_news import OrderNews
-from mia_daemon.trading.position_keeper import NEVER, PositionKeeper
-from mia_daemon.trading.reconciler import Reconciler
-from mia_daemon.trading.server_view import ServerView
-from mia_daemon.trading.touch import Market
 
 _ROUNDS: Final = 4  # of reactions to reactions; what is left then is looked at with the next event
 
@@ -39,16 +39,16 @@ class Reactor:
         self,
         broker: Broker,
         risk: RiskController,
-        desk: OrderDesk,
+        desk: OrderManager,
         keeper: PositionKeeper,
         entries: EntryWorker,
-        news: OrderNews,
-        bookkeeper: Bookkeeper,
-        breakers: Breakers,
+        news: OrderEventHandler,
+        bookkeeper: Accounting,
+        breakers: CircuitBreakers,
         reconciler: Reconciler,
         view: AccountView,
-        server: ServerView,
-        market: Market,
+        server: BrokerSync,
+        market: MarketState,
         windows: Windows,
         *,
         warn: Warn,
@@ -62,7 +62,7 @@ class Reactor:
         self._keeper = keeper
         self._entries = entries
         self._news = news
-        self._bookkeeper = bookkeeper
+        self._accounting = bookkeeper
         self._breakers = breakers
         self._reconciler = reconciler
         self._view = view
@@ -124,7 +124,7 @@ class Reactor:
             seen = events[done : done + taken]
             self._market.see(seen)
             self._risk.see(seen)
-            self._bookkeeper.to_day(self._market.now_ns)
+            self._accounting.to_day(self._market.now_ns)
             done += taken
             self._watch_windows()
             if self._dirty or self._market.now_ns >= self._deadline_ns:
@@ -169,7 +169,7 @@ class Reactor:
         self._check_count()
 
     def _react(self) -> None:
-        held = self._bookkeeper.held()
+        held = self._accounting.held()
         flat = self.ending or self._flat.reason
         if flat and held.quantity:  # also what an entry brought in while its cancel was on its way
             self._keeper.want_flat(flat, self._market.now_ns)
@@ -198,7 +198,7 @@ class Reactor:
             self._settled.set()
             if not len(self._working):
                 self._desk.reasons.clear()
-                self._bookkeeper.forget()
+                self._accounting.forget()
         else:
             self._settled.clear()
 
@@ -215,13 +215,13 @@ class Reactor:
                 Priority.WARNING,
                 "the contract rolls or expires: nothing is opened in it any more; "
                 "restart to trade the next one, or name it as instrument.symbol",
-                {"position": self._bookkeeper.held().quantity},
+                {"position": self._accounting.held().quantity},
             )
 
     def _watch_equity(self) -> None:
         """Value an open position once a second of event time, on a grid, so that batches don't matter."""
         self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
-        self._bookkeeper.mark()
+        self._accounting.mark()
         self._watch_account()
 
     def _watch_account(self) -> None:

@@ -8,8 +8,24 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
+from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import Settings
+from mia_daemon.execution.account_view import AccountView
+from mia_daemon.execution.accounting import Accounting, ExecutionListener
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.entries import EntryPolicy, EntryWorker
+from mia_daemon.execution.exits import KeeperPolicy, PositionKeeper
+from mia_daemon.execution.flat_times import NO_WINDOWS, Windows
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.position_opener import NOTHING, PositionOpener
+from mia_daemon.execution.reconciler import Reconciler
+from mia_daemon.execution.state import BrokerSync
+from mia_daemon.execution.working_orders import WorkingOrders
+from mia_daemon.journal.writer import Journal
+from mia_daemon.market import MarketState, Touch
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
@@ -18,32 +34,16 @@ from mia_daemon.records import (
     BrokerEvent,
     Decision,
     EventArray,
+    JournaledOrder,
     Prediction,
     Priority,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.facts import NO_DELAYS, Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
 from mia_daemon.stage import AlertSink, LatencyBuckets
-from mia_daemon.trading.account_view import AccountView
-from mia_daemon.trading.bookkeeper import Bookkeeper, Notices
-from mia_daemon.trading.breakers import Breakers
-from mia_daemon.trading.brokers.base import Broker
-from mia_daemon.trading.entry_worker import EntryPolicy, EntryWorker
-from mia_daemon.trading.flat_times import NO_WINDOWS, Windows
-from mia_daemon.trading.journal.reader import OpenOrder
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import Ledger
-from mia_daemon.trading.order_desk import OrderDesk
-from mia_daemon.trading.order_news import OrderNews
-from mia_daemon.trading.orders import WorkingOrders
-from mia_daemon.trading.position_keeper import KeeperPolicy, PositionKeeper
-from mia_daemon.trading.position_opener import NOTHING, PositionOpener
 from mia_daemon.trading.reactor import Reactor
-from mia_daemon.trading.reconciler import Reconciler
-from mia_daemon.trading.server_view import ServerView
-from mia_daemon.trading.touch import Market, Touch
-from mia_daemon.trading.trading_loop import Situation
+from mia_daemon.trading.trading_loop import DecisionContext
 
 SHUTDOWN: Final = "shutdown"
 """Why a position is closed when the daemon ends; a round trip's "stop" is always its protective stop."""
@@ -52,9 +52,9 @@ SHUTDOWN: Final = "shutdown"
 class TradeExecutor:
     """Joins those who trade, and takes decisions and commands to them.
 
-    `OrderDesk` sends orders, `PositionOpener` enters, `EntryWorker` follows entries, `PositionKeeper` protects and
-    closes, `OrderNews` takes in what the broker says, `Bookkeeper` books it, `Reconciler` compares with the server,
-    `Breakers` stop it all, and `Reactor` says when each of them acts.
+    `OrderManager` sends orders, `PositionOpener` enters, `EntryWorker` follows entries, `PositionKeeper` protects and
+    closes, `OrderEventHandler` takes in what the broker says, `Accounting` books it, `Reconciler` compares with the
+    server, `CircuitBreakers` stop it all, and `Reactor` says when each of them acts.
 
     Args:
         time_scale: event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
@@ -78,7 +78,7 @@ class TradeExecutor:
         risk: RiskController,
         calendar: TradingCalendar,
         alert: AlertSink,
-        notices: Notices,
+        notices: ExecutionListener,
         clock: Clock,
         time_scale: float = 1.0,
         adopt_drift: bool = True,
@@ -92,17 +92,17 @@ class TradeExecutor:
         self._alert = alert
         self._notices = notices
         self._clock = clock
-        self._market = market = Market()
-        self._server = server = ServerView()
+        self._market = market = MarketState()
+        self._server = server = BrokerSync()
         self._stopping = self._miscounted = False
 
         warn = self._warn
-        self._breakers = breakers = Breakers(
+        self._breakers = breakers = CircuitBreakers(
             risk, journal, market, warn, settings.incidents,
             facts=self.facts, close=self._must_close, cancel_entries=self._cancel_entries,
             settle=self._settle,
         )  # fmt: skip
-        self._desk = desk = OrderDesk(
+        self._desk = desk = OrderManager(
             broker=broker,
             journal=journal,
             instrument=instrument,
@@ -118,7 +118,7 @@ class TradeExecutor:
         stretch = max(time_scale, 1.0)
         policy = KeeperPolicy.of(settings, stretch)
         self._keeper = keeper = PositionKeeper(desk, instrument, policy, warn)
-        self._bookkeeper = bookkeeper = Bookkeeper(
+        self._accounting = bookkeeper = Accounting(
             ledger, journal, desk.working, risk, breakers, market=market, calendar=calendar, notices=notices
         )
         entry_policy = EntryPolicy.of(settings, instrument.tick_size)
@@ -127,7 +127,7 @@ class TradeExecutor:
             desk, keeper, entries, bookkeeper, ledger, risk, breakers, market, instrument,
             settings=settings.decision, policy=entry_policy, facts=self.facts, warn=warn,
         )  # fmt: skip
-        news = OrderNews(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
+        news = OrderEventHandler(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
         self._reconciler = Reconciler(
             broker, desk, news, bookkeeper, ledger, server, market, instrument,
             answer_ns=round(settings.broker.ack_timeout_s * NS_PER_S * stretch),
@@ -142,10 +142,10 @@ class TradeExecutor:
 
     def restore(
         self,
-        orders: Iterable[OpenOrder],
+        orders: Iterable[JournaledOrder],
         last_fill_ns: int,
         last_event_ns: int = 0,
-        ended: Iterable[OpenOrder] = (),
+        ended: Iterable[JournaledOrder] = (),
     ) -> None:
         """Orders of earlier runs that are not known to be done: all unknown until `reconcile` has looked.
 
@@ -154,9 +154,9 @@ class TradeExecutor:
         """
         ledger, orders, ended = self._ledger, tuple(orders), tuple(ended)
         if last_event_ns:
-            self._bookkeeper.to_day(last_event_ns)
-        self._bookkeeper.last_fill_ns = last_fill_ns
-        self._bookkeeper.origins |= {
+            self._accounting.to_day(last_event_ns)
+        self._accounting.last_fill_ns = last_fill_ns
+        self._accounting.origins |= {
             order.order.decision_id: order.origin for order in (*ended, *orders) if order.order.decision_id
         }
         self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
@@ -184,22 +184,22 @@ class TradeExecutor:
         """The last known."""
         return self._market.touch
 
-    def facts(self, delays: Delays = NO_DELAYS) -> RiskFacts:
+    def facts(self, delays: Delays = NO_DELAYS) -> RiskSnapshot:
         """What risk goes by, now."""
         return self._view.facts(delays)
 
     def account_state(self, seq: int, ts_ns: int) -> AccountState:
         """The account as of the events seen so far, marked at the touch."""
-        return self._bookkeeper.state(seq, ts_ns)
+        return self._accounting.state(seq, ts_ns)
 
     def new_risk(self, prediction: Prediction, delays: Delays = NO_DELAYS) -> Verdict:
         """What risk says of any new position at this moment."""
         return self._risk.check_new_risk(prediction, self.facts(delays))
 
-    def situation(self, entries: Verdict = ALLOWED) -> Situation:
+    def situation(self, entries: Verdict = ALLOWED) -> DecisionContext:
         """What a decision has to know beside the account; `entries` is the verdict on a new position now."""
         touch = self._market.touch
-        return Situation(
+        return DecisionContext(
             bid=touch.bid,
             ask=touch.ask,
             pending=not self.settled,
@@ -221,18 +221,18 @@ class TradeExecutor:
 
     def checkpoint(self) -> None:
         """Put on file what the journal has buffered, and a point of the equity curve; to be called once a second."""
-        self._bookkeeper.checkpoint()
+        self._accounting.checkpoint()
 
     # Decisions.
 
     def execute(
-        self, decision: Decision, born_ns: int = 0, delays: Delays = NO_DELAYS, asked: Verdict | None = None
+        self, decision: Decision, ingress_ns: int = 0, delays: Delays = NO_DELAYS, asked: Verdict | None = None
     ) -> Verdict:
         """Bring the position toward the decision's target.
 
         Args:
             decision: what is wanted, made on the account as of the last `on_market`.
-            born_ns: stopwatch reading when the deciding event's bytes arrived; 0 when not known.
+            ingress_ns: stopwatch reading when the deciding event's bytes arrived; 0 when not known.
             delays: on the way to it; none where they must not matter.
             asked: what risk said of a new position before the decision was made; None when it was not asked.
 
@@ -245,8 +245,8 @@ class TradeExecutor:
             on_file = self._breakers.write(lambda: self._journal.record_decision(decision, last))
             bracket, verdict = self._opener.carry_out(plan, decision, delays, on_file=on_file)
         if bracket is not None:
-            if born_ns:
-                self.tick_to_order.add(self._clock.monotonic_ns() - born_ns)
+            if ingress_ns:
+                self.tick_to_order.add(self._clock.monotonic_ns() - ingress_ns)
             for order in (bracket.entry, bracket.stop, bracket.target):
                 self._notices.order(self._market.now_ns, order, "sent")
         self._reactor.act()
@@ -302,7 +302,7 @@ class TradeExecutor:
         return lifted
 
     def _settle(self) -> None:
-        self._bookkeeper.settle()
+        self._accounting.settle()
 
     def rearm(self, by: str) -> int:
         """A person has looked at what was executed; returns how many entries that were."""

@@ -17,7 +17,7 @@ from mia_daemon.records import AccountState, Action, Decision, FeatureWindow, Pr
 from mia_daemon.risk.codes import ALLOWED, Verdict
 
 
-class Reason(StrEnum):
+class DecisionReason(StrEnum):
     """Which rule had the last word. What risk or the trade window holds back carries their code instead."""
 
     SIGNAL = "signal"
@@ -36,7 +36,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
+class DecisionContext:
     """What the executor knows beside the account when a decision falls due.
 
     Attributes:
@@ -58,7 +58,7 @@ class Situation:
     overtrade_risk_score: float = 0.0
 
 
-NOTHING_SPECIAL: Final = Situation()
+EMPTY_CONTEXT: Final = DecisionContext()
 
 _Outcome = tuple[Action, int, str]
 
@@ -76,7 +76,7 @@ class TradingLoop:
         self._run_id = run_id
 
     def wants_entry(self, prediction: Prediction, account: AccountState) -> bool:
-        """Whether the signal would open a position, were it allowed: only then does `Situation.entries` matter."""
+        """Whether the signal would open a position, were it allowed: `DecisionContext.entries` matters only then."""
         return not account.position and wanted_contracts(prediction.action, self._settings) != 0
 
     def decide(
@@ -84,7 +84,7 @@ class TradingLoop:
         window: FeatureWindow,
         prediction: Prediction,
         account: AccountState,
-        situation: Situation = NOTHING_SPECIAL,
+        situation: DecisionContext = EMPTY_CONTEXT,
     ) -> Decision:
         """`decide` with this run's settings and name."""
         return decide(window, prediction, account, self._settings, situation, run_id=self._run_id)
@@ -95,7 +95,7 @@ def decide(
     prediction: Prediction,
     account: AccountState,
     settings: DecisionSettings,
-    situation: Situation,
+    situation: DecisionContext,
     *,
     run_id: str,
 ) -> Decision:
@@ -143,27 +143,29 @@ def wanted_contracts(action: float, settings: DecisionSettings) -> int:
     return contracts if action > 0 else -contracts
 
 
-def _flat(window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: Situation) -> _Outcome:
+def _flat(
+    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: DecisionContext
+) -> _Outcome:
     target = wanted_contracts(prediction.action, settings)
     reason = _held_back(window, prediction, settings, situation, target)
     if reason:
         return Action.HOLD, 0, reason
-    return (Action.BUY if target > 0 else Action.SELL), target, Reason.SIGNAL.value
+    return (Action.BUY if target > 0 else Action.SELL), target, DecisionReason.SIGNAL.value
 
 
 def _held_back(
-    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: Situation, target: int
+    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: DecisionContext, target: int
 ) -> str:
     """Why nothing is entered; "" when nothing stands against it. The first reason that applies is the one told."""
     reasons = (
         (bool(situation.must_exit), situation.must_exit),
-        (situation.pending, Reason.ORDER_PENDING),
-        (not window.warm, Reason.WARMING_UP),
-        (not _finite(prediction), Reason.NOT_FINITE),
-        (not target, Reason.WEAK_SIGNAL),
+        (situation.pending, DecisionReason.ORDER_PENDING),
+        (not window.warm, DecisionReason.WARMING_UP),
+        (not _finite(prediction), DecisionReason.NOT_FINITE),
+        (not target, DecisionReason.WEAK_SIGNAL),
         (not situation.entries.allowed, situation.entries.code),
-        (prediction.regime_probs.defensive > settings.defensive_blocks_above, Reason.DEFENSIVE),
-        (prediction.probability < settings.min_probability, Reason.LOW_PROBABILITY),
+        (prediction.regime_probs.defensive > settings.defensive_blocks_above, DecisionReason.DEFENSIVE),
+        (prediction.probability < settings.min_probability, DecisionReason.LOW_PROBABILITY),
     )
     return next((str(reason) for applies, reason in reasons if applies), "")
 
@@ -173,37 +175,37 @@ def _in_position(
     prediction: Prediction,
     account: AccountState,
     settings: DecisionSettings,
-    situation: Situation,
+    situation: DecisionContext,
     held_s: float,
 ) -> _Outcome:
     position = account.position
     if situation.must_exit:
         return Action.EXIT, 0, situation.must_exit
     if abs(position) > settings.max_position:
-        return Action.EXIT, 0, Reason.OVERSIZED.value
+        return Action.EXIT, 0, DecisionReason.OVERSIZED.value
     if held_s >= settings.max_hold_s:
-        return Action.EXIT, 0, Reason.MAX_HOLD.value
+        return Action.EXIT, 0, DecisionReason.MAX_HOLD.value
     # Without a signal worth believing the position stays as it is, under its stop at the server.
     blind = (
-        (situation.pending, Reason.ORDER_PENDING),
-        (not window.warm, Reason.WARMING_UP),
-        (not _finite(prediction), Reason.NOT_FINITE),
+        (situation.pending, DecisionReason.ORDER_PENDING),
+        (not window.warm, DecisionReason.WARMING_UP),
+        (not _finite(prediction), DecisionReason.NOT_FINITE),
     )
     keep = next((reason for applies, reason in blind if applies), None)
     fading = _fading(prediction.action, position, settings) if keep is None else None
     if keep is None and fading is not None and held_s < settings.min_hold_s:
-        keep = Reason.MIN_HOLD
+        keep = DecisionReason.MIN_HOLD
     if fading is None or keep is not None:
-        return Action.HOLD, position, (keep or Reason.KEEP).value
+        return Action.HOLD, position, (keep or DecisionReason.KEEP).value
     return Action.EXIT, 0, fading.value
 
 
-def _fading(action: float, position: int, settings: DecisionSettings) -> Reason | None:
+def _fading(action: float, position: int, settings: DecisionSettings) -> DecisionReason | None:
     """Why the signal no longer carries the position; None while it does."""
     along = action if position > 0 else -action
     if along >= settings.exit_below:
         return None
-    return Reason.REVERSAL if along <= -settings.exit_below else Reason.FADED
+    return DecisionReason.REVERSAL if along <= -settings.exit_below else DecisionReason.FADED
 
 
 def _finite(prediction: Prediction) -> bool:

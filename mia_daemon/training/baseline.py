@@ -31,7 +31,7 @@ from mia_daemon.model.drift import Histograms
 from mia_daemon.model.manifest import OWN_STATE, Scaler
 from mia_daemon.products.instruments import instrument
 from mia_daemon.training.baseline_fit import CLIP, Fitted, fit, sided
-from mia_daemon.training.labels import Recording
+from mia_daemon.training.labels import LabelledRecording
 from mia_daemon.training.linear_models import Floats, sigmoid
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
@@ -72,7 +72,7 @@ def make(out: Path, seed: int, episodes: int) -> bundle.Bundle:
 
 
 def assemble(
-    fitted: Fitted, recording: Recording, interval_s: float, seed: int
+    fitted: Fitted, recording: LabelledRecording, interval_s: float, seed: int
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The bundle's files and its manifest, for `bundle.write`."""
     weights = np.concatenate([fitted.policy.weights, np.zeros(OWN_STATE)])
@@ -122,7 +122,7 @@ def _importance_csv(importance: Sequence[tuple[str, float]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _selftest(fitted: Fitted, recording: Recording) -> bytes:
+def _selftest(fitted: Fitted, recording: LabelledRecording) -> bytes:
     """Rows of the recording, some in a row, some far apart, and what numpy makes of them: the bundle has to agree."""
     middle = len(recording) // 2
     rows = np.array([0, middle // 2, middle, middle + 1, middle + 2, middle + 3, middle + 200, len(recording) - 1])

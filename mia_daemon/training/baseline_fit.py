@@ -18,7 +18,7 @@ from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
 from mia_daemon.model.manifest import SELECTED
 from mia_daemon.model.trade_probability import Calibration
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.training.labels import Recording, bracket_profit, forward_change
+from mia_daemon.training.labels import LabelledRecording, bracket_profit, forward_change
 from mia_daemon.training.linear_models import (
     Floats,
     Linear,
@@ -66,7 +66,7 @@ class Fitted:
     metrics: Mapping[str, Any]
 
 
-def fit(recording: Recording, traded: Instrument, interval_s: float) -> Fitted:
+def fit(recording: LabelledRecording, traded: Instrument, interval_s: float) -> Fitted:
     """Fit everything on the first part of `recording`, calibrate on the second, report on the third."""
     settings = DecisionSettings()
     horizon = round(HORIZON_S / interval_s)
@@ -128,7 +128,7 @@ def _policy(market: Floats, change: Floats, fit_rows: slice, enter_above: float)
 
 
 def _won(
-    recording: Recording, action: Floats, traded: Instrument, settings: DecisionSettings, interval_s: float
+    recording: LabelledRecording, action: Floats, traded: Instrument, settings: DecisionSettings, interval_s: float
 ) -> Floats:
     """1 where a bracket in the action's direction ended in profit after costs, 0 where not, NaN where unknown."""
     stop, target = settings.stop_ticks * traded.tick_size, settings.target_ticks * traded.tick_size
@@ -172,7 +172,7 @@ def _sign_right(action: Floats, change: Floats, enter_above: float) -> float:
     return round(float((np.sign(action[strong]) == np.sign(change[strong])).mean()), 4) if strong.any() else 0.5
 
 
-def _regime_probs(regime: RegimeParameters, recording: Recording, rows: slice) -> Floats:
+def _regime_probs(regime: RegimeParameters, recording: LabelledRecording, rows: slice) -> Floats:
     detector = RegimeDetector(regime, catalogue.index)
     steps = zip(recording.values[rows], recording.ts_ns[rows].tolist(), strict=True)
     return np.array([detector.step(values, ts_ns) for values, ts_ns in steps])

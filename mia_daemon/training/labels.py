@@ -10,7 +10,7 @@ from mia_daemon.training.linear_models import Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class LabelledRecording:
     """One row a decision, in order of time. Prices in points; the extremes are of the touch since the row before.
 
     Attributes:
@@ -33,7 +33,7 @@ class Recording:
         return len(self.ts_ns)
 
 
-def forward_change(recording: Recording, steps: int, interval_s: float) -> Floats:
+def forward_change(recording: LabelledRecording, steps: int, interval_s: float) -> Floats:
     """(rows,) change of the mid over the next `steps` decisions, points; NaN where a halt or the end comes first."""
     mid = 0.5 * (recording.bid + recording.ask)
     change = np.full(len(mid), np.nan)
@@ -43,7 +43,7 @@ def forward_change(recording: Recording, steps: int, interval_s: float) -> Float
 
 
 def bracket_profit(
-    recording: Recording, side: int, stop: float, target: float, max_steps: int, interval_s: float
+    recording: LabelledRecording, side: int, stop: float, target: float, max_steps: int, interval_s: float
 ) -> Floats:
     """(rows,) points made before costs by a bracket entered at each decision, market to market; NaN as above.
 

@@ -13,8 +13,8 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, Action, FeatureWindow, Prediction, RegimeProbs, empty_events
-from mia_daemon.trading.trading_loop import NOTHING_SPECIAL, decide
-from mia_daemon.training.labels import Recording
+from mia_daemon.trading.trading_loop import EMPTY_CONTEXT, decide
+from mia_daemon.training.labels import LabelledRecording
 from mia_daemon.training.linear_models import Floats
 
 _NO_EVENTS: Final = empty_events(0)
@@ -37,7 +37,7 @@ class _Position:
 
 
 def round_trips(
-    recording: Recording,
+    recording: LabelledRecording,
     rows: slice,
     action: Floats,
     probability: Floats,
@@ -105,4 +105,4 @@ def _decision(
     account = AccountState(seq, ts_ns, side, price, 0.0, 0.0, opened_ns, 0.0, 0.0)
     window = FeatureWindow(_NO_EVENTS, seq, ts_ns, _NO_VALUES, warm=True)
     prediction = Prediction(RegimeProbs(*regime.tolist()), float(action), float(probability), "baseline", 0.0, "")
-    return decide(window, prediction, account, settings, NOTHING_SPECIAL, run_id="fit").action
+    return decide(window, prediction, account, settings, EMPTY_CONTEXT, run_id="fit").action

@@ -20,10 +20,10 @@ from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EventArray, FeatureWindow
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
-from mia_daemon.simulator.market import Market
+from mia_daemon.simulator.market import SimulatedMarket
 from mia_daemon.simulator.market_messages import Subscriptions, depth_snapshot, dialect, market_stream
 from mia_daemon.simulator.matching import MatchingEngine
-from mia_daemon.training.labels import Recording
+from mia_daemon.training.labels import LabelledRecording
 
 YEAR: Final = date(2026, 1, 1)
 """Settles the decade of a year written with one digit, the same on every day the script is run."""
@@ -52,21 +52,21 @@ def record(
     warmup_s: float,
     calendar: TradingCalendar,
     settings: SimulatorSettings | None = None,
-) -> Recording:
+) -> LabelledRecording:
     """The decisions of all episodes, one after the other; those before the warm-up's end are left out."""
     settings = settings or SimulatorSettings()
     rows = [
         row for episode in episodes for row in _decisions(episode, traded, interval_s, warmup_s, calendar, settings)
     ]
     columns = np.array([row.touch for row in rows], np.float64).reshape(len(rows), 6).T
-    return Recording(
+    return LabelledRecording(
         np.array([row.window.values for row in rows], np.float32),
         np.array([row.window.ts_ns for row in rows], np.int64),
         *columns,
     )
 
 
-class _Row(NamedTuple):
+class _SimulatedRow(NamedTuple):
     window: FeatureWindow
     touch: Sequence[float]  # bid, ask, bid_low, bid_high, ask_low, ask_high
 
@@ -78,7 +78,7 @@ def _decisions(
     warmup_s: float,
     calendar: TradingCalendar,
     settings: SimulatorSettings,
-) -> Iterator[_Row]:
+) -> Iterator[_SimulatedRow]:
     pipeline = FeaturePipeline(traded, interval_s, calendar, warmup_s)
     parts: list[EventArray] = []
     for events in _events(episode, traded, calendar, settings):
@@ -86,7 +86,7 @@ def _decisions(
             parts.append(window.events)
             if window.due:
                 if window.warm:
-                    yield _Row(window, _touch(parts))
+                    yield _SimulatedRow(window, _touch(parts))
                 parts = []
 
 
@@ -98,7 +98,7 @@ def _events(
     engine = MatchingEngine()
     start_ns = hours.start_ns(hours.start_date(traded.symbol, YEAR))
     price = settings.start_price / tick
-    market = Market(engine, TradingHours(calendar), episode.seed, start_ns, price, settings.events_per_s)
+    market = SimulatedMarket(engine, TradingHours(calendar), episode.seed, start_ns, price, settings.events_per_s)
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0})
     data = b"".join(map(encode, depth_snapshot(engine.book, 1, start_ns, tick, as_float=True)))
     end_ns = start_ns + round(episode.hours * 3600) * NS_PER_S

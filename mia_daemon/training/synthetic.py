@@ -6,7 +6,7 @@ import numpy as np
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.features import catalogue
-from mia_daemon.training.labels import Recording
+from mia_daemon.training.labels import LabelledRecording
 
 TELLING: Final = ("l1_imb", "ofi_score", "tfi_5s")
 """Features whose sum, and nothing else, moves the next interval's price."""
@@ -14,7 +14,7 @@ TELLING: Final = ("l1_imb", "ofi_score", "tfi_5s")
 _START_NS: Final = 1_700_000_000 * NS_PER_S
 
 
-def synthetic_recording(seed: int, rows: int, interval_s: float = 5.0, strength: float = 0.3) -> Recording:
+def synthetic_recording(seed: int, rows: int, interval_s: float = 5.0, strength: float = 0.3) -> LabelledRecording:
     """`rows` decisions of a price that walks by a quarter point and leans where the telling features say."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(rows, len(catalogue.FEATURES))).astype(np.float32)
@@ -29,7 +29,7 @@ def synthetic_recording(seed: int, rows: int, interval_s: float = 5.0, strength:
     mid = 6000.125 + 0.25 * np.round(np.cumsum(step) / 0.25)
     before = np.concatenate([mid[:1], mid[:-1]])
     low, high = np.minimum(mid, before), np.maximum(mid, before)
-    return Recording(
+    return LabelledRecording(
         values=values,
         ts_ns=_START_NS + np.arange(rows) * round(interval_s * NS_PER_S),
         bid=mid - 0.125,

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.config import BrokerSettings
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     Bracket,
     EventKind,
     Fill,
+    JournaledOrder,
     Order,
     OrderRole,
     OrderStatus,
@@ -25,8 +27,6 @@ from mia_daemon.records import (
     TimeInForce,
     empty_events,
 )
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.journal.reader import OpenOrder
 
 ES = instrument("ESZ26_FUT_CME")
 MS = 1_000_000
@@ -342,29 +342,29 @@ async def test_the_book_of_record_knows_what_is_on_its_way_and_what_was_not_told
     desk = Desk(LATE)
     desk.play(quotes((0, 100.0, 100.25)))
     desk.broker.submit(order(price=101.0))
-    book = await desk.broker.book_of_record(0)
+    book = await desk.broker.request_snapshot(0)
     assert [(o.client_order_id, o.status, o.unsolicited) for o in book.open_orders] == [
         ("E", OrderStatus.ACCEPTED, False)
     ]
     desk.play(quotes((6, 100.0, 100.25)))
-    book = await desk.broker.book_of_record(0)
+    book = await desk.broker.request_snapshot(0)
     assert (book.open_orders, [f.quantity for f in book.fills], book.positions[0].quantity) == ((), [1], 1)
     assert desk.fills == []
-    assert (await desk.broker.book_of_record(6 * MS)).fills == ()
+    assert (await desk.broker.request_snapshot(6 * MS)).fills == ()
 
 
 async def test_restored_orders_go_on_working_as_a_pair():
     desk = Desk()
     pair = bracket()
     entries = [
-        OpenOrder(one, 0, OrderStatus.WORKING, f"old{one.client_order_id}", 1, one.price, 0, 0, frozenset())
+        JournaledOrder(one, 0, OrderStatus.WORKING, f"old{one.client_order_id}", 1, one.price, 0, 0, frozenset())
         for one in (pair.stop, pair.target)
     ]
     desk.broker.restore(entries, 1, 100.25, 5000.0)
     desk.play(quotes((1, 97.0, 97.25)))
     assert desk.fills == [("S", 1, 97.0, 1)]
     assert desk.last("T").status is OrderStatus.CANCELED
-    book = await desk.broker.book_of_record(0)
+    book = await desk.broker.request_snapshot(0)
     assert book.balance.cash == 5000.0 - 3.25 * 50 - ES.cost_per_side
     assert book.fills[0].execution_id.startswith("r2-")
 

@@ -1,14 +1,16 @@
 """Orders over real TCP against the simulator's DTC server; and messages that no friendly server sends, one by one."""
 
 import pytest
-from sierra_desk import ES, TICK, Desk, Session, ask, bracket, connected, order
+from sierra_session import ES, TICK, Desk, Session, ask, bracket, connected, order
 
+from mia_daemon.brokers import sierra
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import ConnectionLost, RequestTimeout, StartError
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     BalanceReport,
     Fill,
+    JournaledOrder,
     LinkReport,
     LinkState,
     OrderRole,
@@ -18,8 +20,6 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.trading.brokers import sierra
-from mia_daemon.trading.journal.reader import OpenOrder
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -58,11 +58,11 @@ async def test_orders_are_counted_where_they_leave_whoever_sends_them(serving):
 
 async def test_the_book_of_record_is_one_answer(serving):
     async with serving() as server, connected(server) as desk:
-        empty = await desk.broker.book_of_record(0)
+        empty = await desk.broker.request_snapshot(0)
         assert (empty.open_orders, empty.fills, [p.quantity for p in empty.positions]) == ((), (), [])
         desk.broker.submit_bracket(bracket(ask(server)))
         await desk.sees("S", OrderStatus.WORKING)
-        book = await desk.broker.book_of_record(desk.of(Fill)[0].ts_ns - 10**9)
+        book = await desk.broker.request_snapshot(desk.of(Fill)[0].ts_ns - 10**9)
         assert {(o.client_order_id, o.status, o.unsolicited) for o in book.open_orders} == {
             ("S", OrderStatus.WORKING, False),
             ("T", OrderStatus.WORKING, False),
@@ -81,7 +81,7 @@ async def test_a_cancel_waits_for_the_servers_number(serving):
         desk.broker.cancel("E")
         await desk.sees("E", OrderStatus.CANCELED)
         await desk.sees("S", OrderStatus.CANCELED)
-        assert (await desk.broker.book_of_record(0)).open_orders == ()
+        assert (await desk.broker.request_snapshot(0)).open_orders == ()
 
 
 async def test_an_order_renamed_by_a_replace_can_still_be_cancelled(serving):
@@ -103,7 +103,7 @@ async def test_a_rejected_replace_leaves_the_order_alive(serving):
         await desk.sees("E", OrderStatus.WORKING)
         desk.broker.replace("E", 1.1, 1)
         await desk.sees("E", OrderStatus.REPLACE_REJECTED)
-        assert [o.status for o in (await desk.broker.book_of_record(0)).open_orders] == [OrderStatus.WORKING]
+        assert [o.status for o in (await desk.broker.request_snapshot(0)).open_orders] == [OrderStatus.WORKING]
 
 
 async def test_nonsense_is_rejected_by_the_server_with_its_reason(serving):
@@ -120,7 +120,7 @@ async def test_flatten_closes_the_position_under_its_own_name(serving):
         desk.broker.flatten(order("X", Side.SELL, 0.0, OrderType.MARKET, OrderRole.EXIT, 2))
         await desk.sees("X", OrderStatus.FILLED)
         assert sum(f.quantity for f in desk.of(Fill) if f.client_order_id == "X") == 2
-        assert (await desk.broker.book_of_record(0)).positions == ()
+        assert (await desk.broker.request_snapshot(0)).positions == ()
 
 
 async def test_a_lost_link_is_told_and_what_could_not_leave_is_refused(serving):
@@ -140,9 +140,9 @@ async def test_a_lost_link_is_told_and_what_could_not_leave_is_refused(serving):
         assert desk.last("unheard").status is OrderStatus.CANCEL_REJECTED
         assert desk.broker.orders_sent == sent
         with pytest.raises(ConnectionLost):
-            await desk.broker.book_of_record(0)
+            await desk.broker.request_snapshot(0)
         await desk.until(lambda: desk.of(LinkReport)[-1].state is LinkState.UP)
-        assert len((await desk.broker.book_of_record(0)).open_orders) == 3
+        assert len((await desk.broker.request_snapshot(0)).open_orders) == 3
         desk.broker.cancel("E")
         await desk.sees("E", OrderStatus.CANCELED)
 
@@ -155,7 +155,7 @@ async def test_orders_of_an_earlier_run_can_be_cancelled_once_known(serving):
             number = first.last("old").server_order_id
         async with connected(server) as second:
             old = order("old", Side.BUY, 1.0)
-            second.broker.restore([OpenOrder(old, 0, None, number, 1, 1.0, 0, 0, frozenset())], 0, 0.0, 0.0)
+            second.broker.restore([JournaledOrder(old, 0, None, number, 1, 1.0, 0, 0, frozenset())], 0, 0.0, 0.0)
             second.broker.cancel("old")
             await second.sees("old", OrderStatus.CANCELED)
 
@@ -303,7 +303,7 @@ async def test_queries_are_repeated_and_orders_never(alone):
 
     broker.link.request = request
     with pytest.raises(RequestTimeout):
-        await broker.book_of_record(0)
+        await broker.request_snapshot(0)
     assert len(tries) == 3
 
     def send(*messages):

@@ -122,8 +122,8 @@ def test_verify_of_what_breaks_its_promise_fails(run, scid, tmp_path, monkeypatc
     from mia_daemon.features.feature_pipeline import FeaturePipeline
 
     class Leaky(FeaturePipeline):
-        def push(self, events, born_ns):
-            windows = super().push(events, born_ns)
+        def push(self, events, ingress_ns):
+            windows = super().push(events, ingress_ns)
             for window in windows:
                 if window.due:
                     window.values[0] = events["price"][-1]

@@ -11,12 +11,12 @@ from round_trip import NOW, TRADE, values
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.features import catalogue
+from mia_daemon.journal.recovery import Background
+from mia_daemon.journal.writer import Journal
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import MacroEvents
 from mia_daemon.records import Action, Decision, Prediction
-from mia_daemon.trading.journal.reader import Background
-from mia_daemon.trading.journal.writer import Journal
 
 ES = instrument("ESZ26_FUT_CME")
 LATER = TRADE.exit_ns + NS_PER_S

@@ -10,6 +10,8 @@ import pytest
 
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.features import catalogue
+from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.writer import Journal
 from mia_daemon.model import bundle
 from mia_daemon.ops.console import Console
 from mia_daemon.records import (
@@ -25,8 +27,6 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.trade_log import TradeLog
 
 TS = 1_795_532_400_000_000_000  # 2026-11-24T15:00:00Z
 VALUES = np.arange(350, dtype=np.float32)
@@ -89,7 +89,7 @@ class Risk:
         return {"timestamp": str(facts.ts_ns), "drawdown": 0.0, "overtrade_risk_score": 0.25, "penalty_active": False}
 
 
-class Books:
+class TradingAccount:
     def __init__(self):
         self.risk = Risk()
         facts = type("Facts", (), {"ts_ns": TS})()
@@ -281,7 +281,7 @@ def test_a_journal_that_fails_leaves_the_snapshot_to_the_next_start(told):
 
 
 def test_risk_is_snapshot_as_it_is_and_changed_latches_are_noticed(told):
-    books = Books()
+    books = TradingAccount()
     told.reporter.risk_snapshot()  # nothing to tell of yet
     told.reporter.follow(books)
     assert not told.reporter.latches_changed()

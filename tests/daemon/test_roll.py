@@ -8,12 +8,12 @@ from mia_daemon import config
 from mia_daemon.clock import EventClock
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon.roll import choose_contract, contract_in_force
-from mia_daemon.daemon.run import Run
+from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import ConfigError, UsageError
+from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Fill, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.journal.writer import Journal
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
 
@@ -70,7 +70,7 @@ def test_a_position_keeps_its_contract(paths, hold):
     assert (kept.settings.instrument.symbol, kept.warning) == ("ESZ26_FUT_CME", True)
     assert "kept while the books hold -2" in kept.text
     assert "ESH27_FUT_CME is in force" in kept.text
-    # Books of another mode or account, and of another product, have no say.
+    # TradingAccount of another mode or account, and of another product, have no say.
     assert choose_contract(settings(), Mode.LIVE, paths, AFTER).settings.instrument.symbol == "ESH27_FUT_CME"
     other = settings(trade_account="Sim2")
     assert choose_contract(other, Mode.PAPER, paths, AFTER).settings.instrument.symbol == "ESH27_FUT_CME"
@@ -125,7 +125,7 @@ def test_contradictions_are_refused(paths):
 )
 def test_a_run_leaves_its_contract_in_time(paths, mode, root, ends):
     chosen = config.parse({"risk": LIMITS, "instrument": {} if root is None else {"root": root}}, "test", environ={})
-    with Run(chosen, instrument("ESZ26_FUT_CME"), mode, paths, EventClock()) as run:
+    with DaemonRun(chosen, instrument("ESZ26_FUT_CME"), mode, paths, EventClock()) as run:
         ends_ns = at(ends)
         assert run._windows.flat_rule(at("2026-12-09T15:00")).reason == ""
         assert run._windows.flat_rule(ends_ns - 300 * 10**9).reason == "contract_end"

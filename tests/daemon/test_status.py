@@ -4,12 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mia_daemon.daemon.status import Status, status_text
+from mia_daemon.daemon.status import DaemonStatus, status_text
+from mia_daemon.market import Touch
 from mia_daemon.records import RegimeProbs
 from mia_daemon.risk.codes import Latch, RiskCode
 from mia_daemon.stage import LatencyBuckets
 from mia_daemon.trading.live_trading import Tally
-from mia_daemon.trading.touch import Touch
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ class FakeWorking(list):
 
 @pytest.fixture
 def status(fake_daemon):
-    return Status(fake_daemon.run, fake_daemon.books, Tally(events=9, decisions=4), lambda: 12.34)
+    return DaemonStatus(fake_daemon.run, fake_daemon.books, Tally(events=9, decisions=4), lambda: 12.34)
 
 
 def test_the_latency_is_of_the_last_interval_that_had_an_entry(status, fake_daemon):

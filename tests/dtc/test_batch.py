@@ -1,6 +1,6 @@
 import pytest
 
-from mia_daemon.dtc.batch import QUERIES, Batch
+from mia_daemon.dtc.batch import QUERIES, MessageBatch
 from mia_daemon.dtc.messages import (
     AccountBalanceRequest,
     AccountBalanceUpdate,
@@ -29,7 +29,7 @@ NUMBERED = [
 
 @pytest.mark.parametrize(("request_", "answer", "total"), NUMBERED)
 def test_a_numbered_batch_ends_at_its_total(request_, answer, total):
-    batch = Batch(QUERIES[request_])
+    batch = MessageBatch(QUERIES[request_])
     name = {"TradeAccount": "Sim1"} if answer is TradeAccountResponse else {}
     parts = [answer(MessageNumber=i, **{total: 3}, **name) for i in (1, 2, 3)]
     for part in parts:
@@ -51,14 +51,14 @@ def test_a_numbered_batch_ends_at_its_total(request_, answer, total):
     ],
 )
 def test_an_empty_batch_is_complete_at_once(request_, nothing):
-    batch = Batch(QUERIES[request_])
+    batch = MessageBatch(QUERIES[request_])
     assert batch.take(nothing)
     assert (batch.complete, batch.messages, batch.refusal) == (True, [], "")
 
 
 @pytest.mark.parametrize("answer", [SecurityDefinitionResponse, SecurityDefinitionResponseV2])
 def test_security_definitions_end_with_a_flag(answer):
-    batch = Batch(QUERIES[SecurityDefinitionForSymbolRequest])
+    batch = MessageBatch(QUERIES[SecurityDefinitionForSymbolRequest])
     batch.take(answer(Symbol="A"))
     assert not batch.complete
     batch.take(answer(Symbol="B", IsFinalMessage=1))
@@ -75,24 +75,24 @@ def test_security_definitions_end_with_a_flag(answer):
     ],
 )
 def test_an_answer_that_names_nothing_is_none(request_, nothing):
-    batch = Batch(QUERIES[request_])
+    batch = MessageBatch(QUERIES[request_])
     assert batch.take(nothing)
     assert (batch.complete, batch.messages) == (True, [])
 
 
 def test_a_single_answer_without_numbers_is_the_whole():
-    batch = Batch(QUERIES[AccountBalanceRequest])
+    batch = MessageBatch(QUERIES[AccountBalanceRequest])
     batch.take(AccountBalanceUpdate(CashBalance=5.0))
     assert batch.complete
 
 
 def test_a_refusal_completes_and_says_why():
-    batch = Batch(QUERIES[CurrentPositionsRequest])
+    batch = MessageBatch(QUERIES[CurrentPositionsRequest])
     assert batch.take(CurrentPositionsReject(RejectText="no such account"))
     assert (batch.complete, batch.refusal) == (True, "no such account")
 
 
 def test_other_messages_are_not_taken():
-    batch = Batch(QUERIES[CurrentPositionsRequest])
+    batch = MessageBatch(QUERIES[CurrentPositionsRequest])
     assert not batch.take(OrderUpdate())
     assert not batch.complete

@@ -21,7 +21,7 @@ from mia_daemon.dtc.messages import (
     PositionUpdate,
     UserMessage,
 )
-from mia_daemon.dtc.session import TABLE, ClientSession, Ended, Event, LoggedOn, State
+from mia_daemon.dtc.session import TABLE, DtcSession, Ended, Event, LoggedOn, SessionState
 from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError, SentElsewhere
 
 S = 1_000_000_000
@@ -32,13 +32,13 @@ class Talk:
     """A session and the stopwatch it is told."""
 
     def __init__(self, **how):
-        self.session = ClientSession(LOGON, MarketDataDecoder({1: 0}), 15 * S, **how)
+        self.session = DtcSession(LOGON, MarketDataDecoder({1: 0}), 15 * S, **how)
         self.now = 100 * S
         self.session.start(self.now)
 
     def sent(self):
         raw = self.session.outgoing()
-        codec = BINARY if self.session.state is State.NEGOTIATING else self.session.codec
+        codec = BINARY if self.session.state is SessionState.NEGOTIATING else self.session.codec
         return list(codec.messages(codec.reader().feed(raw)))
 
     def hear(self, *messages):
@@ -57,7 +57,7 @@ def talk():
 @pytest.fixture
 def ready(talk):
     talk.hear(EncodingResponse(), LogonResponse())
-    assert talk.session.state is State.READY
+    assert talk.session.state is SessionState.READY
     talk.sent()
     return talk
 
@@ -69,7 +69,7 @@ def test_encoding_then_logon_then_ready(talk):
     assert talk.sent() == [LOGON]
     response = LogonResponse(ServerName="SC")
     assert talk.hear(response) == [LoggedOn(response)]
-    assert talk.session.state is State.READY
+    assert talk.session.state is SessionState.READY
 
 
 def test_text_for_people_may_come_first_and_other_messages_may_not(talk):
@@ -97,7 +97,7 @@ def test_every_result_but_success_ends_the_session(talk, response, reconnect, sa
     assert isinstance(ended.error, LogonRefused)
     assert ended.error.reconnect_allowed is reconnect
     assert says in str(ended.error)
-    assert talk.session.state is State.FAILED
+    assert talk.session.state is SessionState.FAILED
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_every_result_but_success_ends_the_session(talk, response, reconnect, sa
 )
 def test_what_a_server_says_of_a_logon_repeats_no_secrets(answer):
     logon = LogonRequest(Username="joe", Password="hunter2", HeartbeatIntervalInSeconds=10)
-    session = ClientSession(logon, MarketDataDecoder({}), 15 * S)
+    session = DtcSession(logon, MarketDataDecoder({}), 15 * S)
     session.start(0)
     [ended] = session.receive(encode(EncodingResponse()) + encode(answer), 0, 0)
     assert "no user *** with password ***" in str(ended.error)
@@ -177,7 +177,7 @@ def test_a_frame_that_holds_no_message_ends_the_session_after_what_came_before(c
     rows, update, ended = talk.session.receive(stream, talk.now, 0)
     assert (len(rows), update) == (before, PositionUpdate())
     assert isinstance(ended.error, ProtocolError)
-    assert talk.session.state is State.FAILED
+    assert talk.session.state is SessionState.FAILED
 
 
 def test_a_server_preset_to_json_is_told_apart(talk):
@@ -262,7 +262,7 @@ def test_stopping_before_the_logon_says_nothing(talk):
     talk.sent()
     talk.session.stop()
     assert talk.sent() == []
-    assert talk.session.state is State.LOGGED_OFF
+    assert talk.session.state is SessionState.LOGGED_OFF
 
 
 @pytest.mark.parametrize("stage", ["talk", "ready"])
@@ -291,29 +291,34 @@ def test_market_data_arrives_as_rows(ready):
 
 
 def test_every_event_is_defined_in_every_state():
-    for state, event in itertools.product(State, Event):
+    for state, event in itertools.product(SessionState, Event):
         rule = TABLE[state][event]
-        assert isinstance(rule.state, State)
-        assert callable(getattr(ClientSession, f"_{rule.action}"))
-    assert set(TABLE) == set(State)
+        assert isinstance(rule.state, SessionState)
+        assert callable(getattr(DtcSession, f"_{rule.action}"))
+    assert set(TABLE) == set(SessionState)
     assert all(set(rules) == set(Event) for rules in TABLE.values())
 
 
 def test_nothing_leads_out_of_the_final_states():
-    for final in (State.LOGGED_OFF, State.FAILED):
+    for final in (SessionState.LOGGED_OFF, SessionState.FAILED):
         assert {rule.state for rule in TABLE[final].values()} == {final}
         assert {rule.action for rule in TABLE[final].values()} == {"nothing"}
 
 
 def test_only_an_accepted_logon_makes_ready():
-    ways = [(s, e) for s in State for e in Event if TABLE[s][e].state is State.READY and s is not State.READY]
-    assert ways == [(State.LOGON_SENT, Event.LOGON_ACCEPTED)]
+    ways = [
+        (s, e)
+        for s in SessionState
+        for e in Event
+        if TABLE[s][e].state is SessionState.READY and s is not SessionState.READY
+    ]
+    assert ways == [(SessionState.LOGON_SENT, Event.LOGON_ACCEPTED)]
 
 
 def test_a_session_fails_by_saying_so():
-    for state, event in itertools.product(State, Event):
+    for state, event in itertools.product(SessionState, Event):
         rule = TABLE[state][event]
-        if rule.state is State.FAILED and state is not State.FAILED:
+        if rule.state is SessionState.FAILED and state is not SessionState.FAILED:
             assert rule.action == "end"
 
 

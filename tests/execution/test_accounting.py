@@ -5,10 +5,9 @@ import math
 import pytest
 
 from mia_daemon.errors import JournalError
-from mia_daemon.records import Fill, Order, OrderRole, OrderType, Side
+from mia_daemon.execution.accounting import KEPT_ORIGINS
+from mia_daemon.records import EXTERNAL, Fill, Order, OrderRole, OrderType, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.bookkeeper import KEPT_ORIGINS
-from mia_daemon.trading.ledger import FOREIGN
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -36,9 +35,9 @@ def test_where_there_is_neither_a_price_nor_a_touch_nothing_is_judged(make_rig):
 
 
 def test_what_asked_for_the_last_orders_is_kept(make_rig):
-    bookkeeper = make_rig().executor._bookkeeper
+    bookkeeper = make_rig().executor._accounting
     for n in range(KEPT_ORIGINS + 2):
-        bookkeeper.origins[f"d{n}"] = FOREIGN
+        bookkeeper.origins[f"d{n}"] = EXTERNAL
     bookkeeper.forget()
     assert list(bookkeeper.origins) == [f"d{n}" for n in range(2, KEPT_ORIGINS + 2)]
 
@@ -50,17 +49,17 @@ async def test_an_execution_that_cannot_be_looked_up_counts_as_news_and_halts(ri
     def fail(_execution_id):
         raise JournalError("the disk fails")
 
-    assert not rig.executor._bookkeeper.knows(fill)
+    assert not rig.executor._accounting.knows(fill)
     rig.journal.record_fill(fill)
-    assert rig.executor._bookkeeper.knows(fill)
+    assert rig.executor._accounting.knows(fill)
     monkeypatch.setattr(rig.journal, "has_fill", fail)
-    assert not rig.executor._bookkeeper.knows(fill)
+    assert not rig.executor._accounting.knows(fill)
     assert [latch.code for latch in rig.risk.latches] == [RiskCode.HALTED]
 
 
 def test_without_a_touch_the_account_is_worth_what_it_was(make_rig):
     rig = make_rig()
-    rig.executor._bookkeeper.book_foreign(Fill(1, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift")
+    rig.executor._accounting.book_foreign(Fill(1, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift")
     rig.executor.on_market(rig.quotes((1, math.nan, math.nan)))
     state = rig.executor.account_state(1, rig.ts_ns)
     assert (state.unrealized, state.position, state.average_price) == (0.0, 1, 100.0)

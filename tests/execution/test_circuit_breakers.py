@@ -1,4 +1,4 @@
-"""Breakers at work: what each cancels and closes, what it leaves alone, and that no state holds back an exit."""
+"""CircuitBreakers at work: what each cancels and closes, what it leaves alone, and that no state holds back an exit."""
 
 from itertools import count
 
@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import OrderRole, Side
 from mia_daemon.risk.codes import LATCHING, RiskCode
-from mia_daemon.trading.orders import OrderState
 
 SECOND = 1000  # ms
 NAMES = count()

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.journal.verify import verify
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Action, Fill, OrderRole, Priority, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.journal.verify import verify
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import Journal
 
 
 @contextmanager

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from mia_daemon.errors import ConnectionLost
-from mia_daemon.records import BookOfRecord, Fill, PositionReport, Priority, Side
-from mia_daemon.trading.reconciler import FILLS_SLACK_NS
+from mia_daemon.execution.reconciler import FILLS_SLACK_NS
+from mia_daemon.records import BrokerSnapshot, Fill, PositionReport, Priority, Side
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -16,12 +16,12 @@ def server(monkeypatch):
     """`server(rig, position, average, fills)`: its books from now on, without open orders."""
 
     def answer(rig, position, average=math.nan, fills=()):
-        async def book_of_record(since_ns):
+        async def request_snapshot(since_ns):
             rig.asked_since_ns = since_ns
             held = (PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, position, average, False),) if position else ()
-            return BookOfRecord(rig.ts_ns, (), tuple(fills), held, None)
+            return BrokerSnapshot(rig.ts_ns, (), tuple(fills), held, None)
 
-        monkeypatch.setattr(rig.broker, "book_of_record", book_of_record)
+        monkeypatch.setattr(rig.broker, "request_snapshot", request_snapshot)
 
     return answer
 
@@ -41,7 +41,7 @@ def booked(rig):
 
 def own(rig, side, quantity, price):
     """A position of ours, however it came about."""
-    rig.executor._bookkeeper.book_foreign(execution(rig, "own", side, quantity, price), "drift")
+    rig.executor._accounting.book_foreign(execution(rig, "own", side, quantity, price), "drift")
 
 
 @pytest.mark.parametrize("position", [2, -2])
@@ -147,7 +147,7 @@ async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkey
     async def fail(_since_ns):
         raise ConnectionLost("the line is dead")
 
-    monkeypatch.setattr(rig.broker, "book_of_record", fail)
+    monkeypatch.setattr(rig.broker, "request_snapshot", fail)
     rig.executor._server.question = "an order was not answered"
     assert not await rig.executor.reconcile()
     assert rig.executor.reconcile_due
@@ -165,9 +165,9 @@ async def test_fills_are_asked_for_from_a_little_before_the_oldest_that_can_be_m
     server(rig, 0)
     await rig.executor.reconcile()
     assert rig.asked_since_ns == rig.ts_ns - FILLS_SLACK_NS
-    rig.executor._bookkeeper.last_fill_ns = rig.ts_ns - 60 * 10**9
+    rig.executor._accounting.last_fill_ns = rig.ts_ns - 60 * 10**9
     await rig.executor.reconcile()
     assert rig.asked_since_ns == rig.ts_ns - 60 * 10**9 - FILLS_SLACK_NS
-    rig.executor._bookkeeper.last_fill_ns = 1
+    rig.executor._accounting.last_fill_ns = 1
     await rig.executor.reconcile()
     assert rig.asked_since_ns == 0

@@ -5,16 +5,16 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sierra_desk import Session
+from sierra_session import Session
 
 from mia_daemon import config
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.errors import ConfigError, JournalError
+from mia_daemon.execution.entries import EntryPolicy
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.market import Touch
 from mia_daemon.records import Fill, OrderRole, OrderStatus, OrderType, OrderUpdate, Priority, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.entry_worker import EntryPolicy
-from mia_daemon.trading.orders import OrderState
-from mia_daemon.trading.touch import Touch
 
 SECOND = 1000  # ms
 TICK = 0.25

@@ -2,10 +2,10 @@
 
 import pytest
 
+from mia_daemon.execution.exits import NEVER
+from mia_daemon.execution.flat_times import NO_WINDOWS, FlatTimes
 from mia_daemon.records import EventKind, OrderRole, empty_events
 from mia_daemon.risk.trade_window_filter import FlatRule
-from mia_daemon.trading.flat_times import NO_WINDOWS, FlatTimes
-from mia_daemon.trading.position_keeper import NEVER
 
 SECOND = 1000  # ms
 MS = 1_000_000

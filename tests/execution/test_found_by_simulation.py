@@ -3,8 +3,9 @@
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
-    BookOfRecord,
+    BrokerSnapshot,
     Fill,
     LinkReport,
     LinkState,
@@ -14,7 +15,6 @@ from mia_daemon.records import (
     PositionReport,
     Side,
 )
-from mia_daemon.trading.orders import OrderState
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 SECOND = 1000  # ms
@@ -54,11 +54,11 @@ class Server:
     def cancel(self, name):
         self.sent.append(("cancel", name))
 
-    async def book_of_record(self, since_ns):
+    async def request_snapshot(self, since_ns):
         self.asked.append(since_ns)
         held = [PositionReport(0, SYMBOL, ACCOUNT, self.position, 100.0, unsolicited=False)] if self.position else []
         fills = [fill for fill in self.fills if fill.ts_ns >= since_ns]
-        return BookOfRecord(0, tuple(self.open), tuple(fills), tuple(held), None)
+        return BrokerSnapshot(0, tuple(self.open), tuple(fills), tuple(held), None)
 
     # What it says.
 
@@ -256,7 +256,7 @@ async def test_fills_are_asked_for_as_early_until_all_is_explained(rig):
     assert not await rig.executor.reconcile()
     first = rig.broker.asked[-1]
     fills(rig, "x9", "", side=Side.BUY, number="99")  # somebody else's
-    rig.executor._bookkeeper.last_fill_ns = rig.ts_ns
+    rig.executor._accounting.last_fill_ns = rig.ts_ns
     assert not await rig.executor.reconcile()
     assert rig.broker.asked[-1] <= first
 

@@ -7,7 +7,7 @@ from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.errors import JournalError
 from mia_daemon.records import OrderRole
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.books import Books
+from mia_daemon.trading.assembly import TradingAccount
 
 SECOND = 1000  # ms
 
@@ -21,7 +21,9 @@ class Log:
 
 
 def switch_of(rig, path, *, flatten=False):
-    books = Books(run_id=rig.run_id, journal=rig.journal, ledger=rig.ledger, risk=rig.risk, executor=rig.executor)
+    books = TradingAccount(
+        run_id=rig.run_id, journal=rig.journal, ledger=rig.ledger, risk=rig.risk, executor=rig.executor
+    )
     rig.said, rig.log = [], Log()
     return KillSwitch(path, books, WallClock(), rig.log, rig.said.append, flatten=flatten)
 

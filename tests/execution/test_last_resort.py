@@ -20,7 +20,7 @@ async def bare(rig, monkeypatch):
 
 
 def take(rig):
-    rig.executor._bookkeeper.book_foreign(Fill(rig.ts_ns, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift")
+    rig.executor._accounting.book_foreign(Fill(rig.ts_ns, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift")
     rig.executor._server.position = 1
 
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mia_daemon.execution.ledger import Ledger
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import Fill, RegimeProbs, Side, Trade
-from mia_daemon.trading.ledger import FOREIGN, BookedFill, Ledger, Origin
+from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, JournaledFill, RegimeProbs, Side, Trade
 
 ES = instrument("ESZ26_FUT_CME")
 MNQ = instrument("MNQZ26_FUT_CME")
@@ -21,7 +21,7 @@ def fill(side, quantity, price, ts_ns=1, name=None):
 
 
 def origin(name="d1"):
-    return Origin(name, PROBS)
+    return EntryOrigin(name, PROBS)
 
 
 def test_a_round_trip_earns_the_difference_less_both_sides_costs():
@@ -109,7 +109,7 @@ def test_two_trips_of_one_decision_have_two_names():
         ledger.apply(fill(Side.BUY, 1, 6000.0, 2 * n), origin("d"))
         names += [trade.trade_id for trade in ledger.apply(fill(Side.SELL, 1, 6000.0, 2 * n + 1))]
     assert names == ["d", "d.2", "d.3"]
-    ledger.apply(fill(Side.BUY, 1, 6000.0, 99), FOREIGN)
+    ledger.apply(fill(Side.BUY, 1, 6000.0, 99), EXTERNAL)
     assert ledger.trade_id == "foreign-99"
 
 
@@ -130,7 +130,7 @@ fills = st.lists(
 @settings(max_examples=80)
 def test_restored_from_its_fills_a_ledger_goes_on_as_if_nothing_had_happened(rows):
     booked = [
-        BookedFill(fill(side, quantity, 6000 + ticks / 4, n), origin(f"d{n // 3}"), f"reason {n}")
+        JournaledFill(fill(side, quantity, 6000 + ticks / 4, n), origin(f"d{n // 3}"), f"reason {n}")
         for n, (side, quantity, ticks) in enumerate(rows)
     ]
     half = len(booked) // 2
@@ -148,7 +148,7 @@ def test_restored_from_its_fills_a_ledger_goes_on_as_if_nothing_had_happened(row
 
 def test_a_restored_day_counts_only_its_own_fills():
     rows = [(Side.BUY, 6000.0, 1), (Side.SELL, 6002.0, 2), (Side.BUY, 6000.0, 11), (Side.SELL, 6001.0, 12)]
-    booked = [BookedFill(fill(side, 1, price, ts), origin(f"d{ts}"), "signal") for side, price, ts in rows]
+    booked = [JournaledFill(fill(side, 1, price, ts), origin(f"d{ts}"), "signal") for side, price, ts in rows]
     ledger = Ledger(ES, 0.0)
     ledger.restore(booked, day_start_ns=10, peak_equity=0.0)
     assert (ledger.realized_today, ledger.realized) == (48.0, 146.0)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
     BalanceReport,
     Fill,
@@ -18,7 +19,6 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.orders import OrderState
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 
 import pytest
-from sierra_desk import Session, connected, order
+from sierra_session import Session, connected, order
 
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.records import Fill, LinkReport, OrderRole, OrderStatus, OrderType, OrderUpdate, Side

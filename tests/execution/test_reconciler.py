@@ -2,9 +2,9 @@
 
 import pytest
 
+from mia_daemon.execution.exits import NEVER
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Priority, Side
-from mia_daemon.trading.orders import OrderState
-from mia_daemon.trading.position_keeper import NEVER
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -115,6 +115,6 @@ async def test_what_did_not_agree_is_asked_again_under_its_first_reason(watching
     entry = sent(watching)
     watching.executor.working.lose(entry)
     watching.executor.working.cancel_sent(entry, watching.ts_ns)  # after which an answer may be older
-    watching.reconciler._take_over(await watching.broker.book_of_record(0), 0, undisturbed=True)
+    watching.reconciler._take_over(await watching.broker.request_snapshot(0), 0, undisturbed=True)
     assert watching.server.question == "the books did not agree yet"
     assert watching.server.position == 0

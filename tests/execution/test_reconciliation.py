@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import ConnectionLost
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.reconciliation import TIME_SLACK_NS, gone, reconcile
+from mia_daemon.execution.working_orders import WorkingOrders
+from mia_daemon.journal.writer import RequestKind
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
-    BookOfRecord,
+    BrokerSnapshot,
     Fill,
     LinkReport,
     LinkState,
@@ -23,11 +28,6 @@ from mia_daemon.records import (
     Priority,
     Side,
 )
-from mia_daemon.trading.brokers.paper import PaperBroker
-from mia_daemon.trading.journal.writer import RequestKind
-from mia_daemon.trading.ledger import Ledger
-from mia_daemon.trading.orders import WorkingOrders
-from mia_daemon.trading.reconcile import TIME_SLACK_NS, gone, reconcile
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 S = 1_000_000_000
@@ -48,7 +48,7 @@ def fill(execution="x1", server="S1", quantity=1, price=100.0, side=Side.BUY, ts
 
 def book(orders=(), fills=(), position=0, account=ACCOUNT):
     held = (PositionReport(50 * S, SYMBOL, account, position, 100.0, False),) if position else ()
-    return BookOfRecord(50 * S, tuple(orders), tuple(fills), held, None)
+    return BrokerSnapshot(50 * S, tuple(orders), tuple(fills), held, None)
 
 
 def compare(working, answer, position=0, as_of=None):
@@ -318,10 +318,10 @@ def test_other_symbols_and_accounts_do_not_count(working):
 def answering(monkeypatch, rig, fills, position):
     """The server's books from now on: no open orders."""
 
-    async def book_of_record(_since_ns):
+    async def request_snapshot(_since_ns):
         return book(fills=fills, position=position)
 
-    monkeypatch.setattr(rig.broker, "book_of_record", book_of_record)
+    monkeypatch.setattr(rig.broker, "request_snapshot", request_snapshot)
 
 
 async def test_executions_that_explain_the_drift_are_booked_as_they_are(rig, monkeypatch):
@@ -444,12 +444,12 @@ async def test_what_turns_out_to_be_one_orders_own_tells_which_made_the_other(ma
 async def test_while_the_server_is_asked_nobody_asks_again(rig, monkeypatch):
     asked, answered = asyncio.Event(), asyncio.Event()
 
-    async def book_of_record(_since_ns):
+    async def request_snapshot(_since_ns):
         asked.set()
         await answered.wait()
         return book()
 
-    monkeypatch.setattr(rig.broker, "book_of_record", book_of_record)
+    monkeypatch.setattr(rig.broker, "request_snapshot", request_snapshot)
     first = asyncio.create_task(rig.executor.reconcile())
     await asked.wait()
     asked.clear()
@@ -532,7 +532,7 @@ class Storm:
         due = self.now + self.rng.randrange(ms) * 1_000_000
         return max(due, self.requests[-1][0] if self.requests else 0)
 
-    async def book_of_record(self, since_ns):
+    async def request_snapshot(self, since_ns):
         if not self.up:
             raise ConnectionLost("down")
         waiting = asyncio.get_running_loop().create_future()
@@ -587,7 +587,7 @@ class Storm:
     async def answer(self):
         for item in [item for item in self.questions if item[0] <= self.now and not self.requests]:
             self.questions.remove(item)
-            answer = await self.server.book_of_record(item[1])
+            answer = await self.server.request_snapshot(item[1])
             if not item[2].done():
                 item[2].set_result(answer)
 

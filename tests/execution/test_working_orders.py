@@ -2,8 +2,9 @@
 
 import pytest
 
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
-from mia_daemon.trading.orders import OrderState, WorkingOrders
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 

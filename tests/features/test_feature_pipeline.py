@@ -131,7 +131,7 @@ def test_windows_hold_exactly_the_events():
     events = stream()
     windows = push(events, cuts=[100, 700, 701])
     assert np.concatenate([w.events for w in windows]).tobytes() == events.tobytes()
-    assert {w.born_ns for w in windows} == {7}
+    assert {w.ingress_ns for w in windows} == {7}
 
 
 def test_decision_numbers_are_consecutive_and_values_owned():

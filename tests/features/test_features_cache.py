@@ -7,11 +7,13 @@ import sys
 import numba
 import pytest
 
-from mia_daemon.features import cache
+from mia_daemon.features import cache, kernel_source
+from mia_daemon.features.kernel_source import source_hash
 
 LOAD = """
 import json, time
-from mia_daemon.features import cache
+from mia_daemon.features import cache, kernel_source
+from mia_daemon.features.kernel_source import source_hash
 said = []
 cache.prepare(said.append, time.perf_counter)
 from mia_daemon.features.kernels import engine
@@ -53,7 +55,7 @@ def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_pat
 @pytest.mark.parametrize("kept", [True, False])
 def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
     cache.use_cache(tmp_path)
-    compiled = tmp_path / cache.source_hash() / "kernels" / "engine.run-1.nbi"
+    compiled = tmp_path / source_hash() / "kernels" / "engine.run-1.nbi"
 
     def compile_kernels():
         if kept:
@@ -68,14 +70,14 @@ def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
 
 
 def test_another_source_has_another_directory(tmp_path, monkeypatch):
-    before = cache.source_hash()
+    before = source_hash()
     (tmp_path / "kernels").mkdir()
     kernel = tmp_path / "kernels" / "flow.py"
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    monkeypatch.setattr(kernel_source, "__file__", str(tmp_path / "kernel_source.py"))
     hashes = [before]
     for text in ("a = 1", "a = 2"):
         kernel.write_text(text, encoding="utf-8")
-        hashes.append(cache.source_hash())
+        hashes.append(source_hash())
     kernel.rename(tmp_path / "kernels" / "ofi.py")
-    hashes.append(cache.source_hash())
+    hashes.append(source_hash())
     assert len(set(hashes)) == 4

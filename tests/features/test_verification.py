@@ -71,8 +71,8 @@ def broken(monkeypatch, spoil):
     """Reports of a pipeline whose windows `spoil(pipeline, events, window)` had its hands on."""
 
     class Broken(FeaturePipeline):
-        def push(self, events, born_ns):
-            windows = super().push(events, born_ns)
+        def push(self, events, ingress_ns):
+            windows = super().push(events, ingress_ns)
             for window in windows:
                 if window.due:
                     spoil(self, events, window)

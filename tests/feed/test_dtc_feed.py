@@ -151,7 +151,7 @@ async def test_batches_know_when_they_arrived():
         run.server.send(trade(0))
         async with asyncio.timeout(10):
             batch = await run.queue.get()
-        assert before < batch.born_ns <= WallClock().monotonic_ns()
+        assert before < batch.ingress_ns <= WallClock().monotonic_ns()
 
 
 @on_both_loops

@@ -6,15 +6,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mia_daemon.feed.base import Batch
+from mia_daemon.feed.base import EventBatch
 from mia_daemon.feed.outlet import JOIN_EVENTS, Outlet
 from mia_daemon.records import empty_events
 
 
-def batch(first, size, born_ns=0):
+def batch(first, size, ingress_ns=0):
     events = empty_events(size)
     events["ts_ns"] = np.arange(first, first + size)
-    return Batch(events, born_ns)
+    return EventBatch(events, ingress_ns)
 
 
 def stamps(batches):
@@ -64,13 +64,13 @@ async def test_what_waits_leaves_joined_and_born_when_its_oldest_was():
     outlet = Outlet(queue, 10**9, ignore, ignore)
     mover = asyncio.create_task(outlet.run())
     for n in range(5):
-        outlet.offer(batch(10 * n, 10, born_ns=n))
+        outlet.offer(batch(10 * n, 10, ingress_ns=n))
     assert outlet.lag == type(outlet.lag)(backlog_events=40, most_events=40, joined_batches=0)
     queue.get_nowait()
     async with asyncio.timeout(5):
         joined = await queue.get()
     assert len(joined.events) == 40
-    assert joined.born_ns == 1
+    assert joined.ingress_ns == 1
     assert outlet.lag.joined_batches == 4
     mover.cancel()
 

@@ -79,7 +79,7 @@ async def test_run_puts_batches_then_end_and_waits_for_room(tmp_path):
         while (item := await queue.get()) is not END:
             got.append(item)
     assert [len(batch.events) for batch in got] == [4, 4, 2]
-    born = [batch.born_ns for batch in got]
+    born = [batch.ingress_ns for batch in got]
     assert born == sorted(born)
     assert born[0] > 0
 

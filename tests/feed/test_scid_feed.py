@@ -316,7 +316,7 @@ async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts, inotify):
         while len(got) < 200:
             batch = await queue.get()
             assert 0 < len(batch.events) <= 16
-            assert batch.born_ns > 0
+            assert batch.ingress_ns > 0
             got += offsets(batch.events)
         running.cancel()
     assert got == list(range(200))

@@ -13,11 +13,11 @@ from daemon_process import daemons_in, status_of, until
 from mia_daemon.daemon.reporter import SHOWN
 from mia_daemon.errors import StartError, UsageError
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
+from mia_daemon.journal.export import export
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import Journal
 from mia_daemon.model import bundle
 from mia_daemon.records import EventKind, empty_events
-from mia_daemon.trading.journal.export import export
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import Journal
 
 pytestmark = pytest.mark.timeout(300)
 

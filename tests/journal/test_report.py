@@ -10,11 +10,11 @@ from mia_daemon import cli
 from mia_daemon.cli.journal import since_ns
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
+from mia_daemon.journal import formatting, report
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import RequestKind
 from mia_daemon.records import Alert, Fill, Priority, Side
 from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.trading.journal import report, text
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import RequestKind
 
 SYMBOL = "ESZ26_FUT_CME"
 
@@ -76,7 +76,7 @@ def test_the_summary_says_how_it_stands(traded, view):
     assert [(latch["code"], latch["cleared_by"]) for latch in facts["latches"]] == [("halted", "uid 7")] * 2
     assert facts["profit"] == pytest.approx(sum(trade.profit for trade in traded.notices.trades))
     assert facts["equity"]["position"] == 1
-    lines = list(text.summary_lines(facts))
+    lines = list(formatting.summary_lines(facts))
     assert any("not ended: it runs, or was killed" in line for line in lines)
     assert f"position  +1 {SYMBOL} in Sim1" in lines
     assert "latches   none set (2 ever)" in lines
@@ -85,7 +85,7 @@ def test_the_summary_says_how_it_stands(traded, view):
 def test_a_set_latch_is_shown_with_its_facts(traded):
     traded.executor.halt("uid 9")
     with JournalView(traded.journal.path) as view:
-        lines = list(text.summary_lines(report.summary(view)))
+        lines = list(formatting.summary_lines(report.summary(view)))
     assert any(line.startswith("  halted since 2023-11-14T") and line.endswith("by=uid 9") for line in lines)
 
 
@@ -95,7 +95,7 @@ def test_a_latch_the_journal_lacks_is_shown_as_waiting_for_it(traded):
         facts = report.summary(view)
     (waiting,) = facts["latches_pending"]
     assert (waiting["code"], waiting["context"]) == ("daily_loss", {"result": -1000.0})
-    (line,) = [line for line in text.summary_lines(facts) if "daily_loss" in line]
+    (line,) = [line for line in formatting.summary_lines(facts) if "daily_loss" in line]
     assert line.startswith("  daily_loss since 2023-11-14T")
     assert line.endswith(
         " result=-1000.0: not in the journal, which could not be written; it will be with the next start"
@@ -106,7 +106,7 @@ def test_a_journal_of_a_run_that_did_nothing_says_so(make_rig):
     with JournalView(make_rig().journal.path) as view:
         facts = report.summary(view)
     assert (facts["equity"], facts["last_event"], facts["positions"]) == (None, None, [])
-    lines = list(text.summary_lines(facts))
+    lines = list(formatting.summary_lines(facts))
     assert lines[-3:] == [
         "profit    +0.00 after costs, by 0 round trips",
         "position  flat",
@@ -117,10 +117,10 @@ def test_a_journal_of_a_run_that_did_nothing_says_so(make_rig):
 def test_long_lists_are_cut_and_say_so(view):
     facts = report.summary(view)
     many = facts | {"runs": facts["runs"] * 30, "open_orders": facts["open_orders"] * 30}
-    lines = list(text.summary_lines(many))
+    lines = list(formatting.summary_lines(many))
     assert "runs      30, the last 10:" in lines
     assert "  and 40 more" in lines
-    found = list(text.finding_lines({"positions": ["wrong"] * 50, "orders": []}))
+    found = list(formatting.finding_lines({"positions": ["wrong"] * 50, "orders": []}))
     assert len(found) == 23
     assert found[21] == "  and 30 more: --json has all"
 
@@ -180,7 +180,7 @@ def test_the_features_people_look_at_are_shown_with_the_trip_they_led_to(traded)
     with JournalView(traded.journal.path) as view:
         facts = report.explanation(view, first.trade_id)
     assert facts["features"] == {"spread": 0.25, "vwap": pytest.approx(1234.56)}
-    assert "  features spread 0.25, vwap 1235" in list(text.explanation_lines(facts))
+    assert "  features spread 0.25, vwap 1235" in list(formatting.explanation_lines(facts))
 
 
 def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
@@ -199,7 +199,7 @@ def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
     assert after["equity"] - before["equity"] == pytest.approx(first.profit)
     assert [alert["code"] for alert in facts["alerts"]] == ["wide_spread"]
     assert [run["run"] for run in facts["runs"]] == [traded.run_id]
-    lines = "\n".join(text.explanation_lines(facts))
+    lines = "\n".join(formatting.explanation_lines(facts))
     for said in (first.trade_id, "closed by faded", "regime range", "risk ok", "execution", "decision to exit"):
         assert said in lines
     assert json.loads(json.dumps(facts)) == facts
@@ -209,14 +209,14 @@ def test_what_an_operator_closed_says_so(traded, view):
     facts = report.explanation(view, traded.notices.trades[1].trade_id)
     assert facts["exit_decision"] is None
     assert [command["command"] for command in facts["commands"]] == ["flatten"]
-    assert "flatten by uid 7 pid 8" in "\n".join(text.explanation_lines(facts))
+    assert "flatten by uid 7 pid 8" in "\n".join(formatting.explanation_lines(facts))
 
 
 def test_an_open_round_trip_is_explained_too(traded, view):
     facts = report.explanation(view, traded.ledger.trade_id)
     assert (facts["trade"]["exit_time"], facts["trade"]["quantity"]) == (None, 1)
     assert len(facts["fills"]) == 1
-    assert "still open" in next(iter(text.explanation_lines(facts)))
+    assert "still open" in next(iter(formatting.explanation_lines(facts)))
     with pytest.raises(UsageError, match="knows no round trip x: `mia-daemon journal trades` lists them"):
         report.explanation(view, "x")
 
@@ -224,13 +224,13 @@ def test_an_open_round_trip_is_explained_too(traded, view):
 def test_a_position_of_nobodys_is_explained_as_that(rig):
     for number, side in enumerate((Side.BUY, Side.SELL)):
         fill = Fill(rig.ts_ns + number * NS_PER_S, f"x{number}", "", "", SYMBOL, "Sim1", side, 1, 100.0)
-        rig.executor._bookkeeper.book_foreign(fill, "drift")
+        rig.executor._accounting.book_foreign(fill, "drift")
     (trade,) = rig.notices.trades
     with JournalView(rig.journal.path) as view:
         facts = report.explanation(view, trade.trade_id)
     assert (facts["decision"], facts["orders"], facts["runs"], facts["features"]) == (None, [], [], {})
     assert [fill["order"] for fill in facts["fills"]] == [None, None]
-    lines = "\n".join(text.explanation_lines(facts))
+    lines = "\n".join(formatting.explanation_lines(facts))
     assert "not on file" in lines
     assert "by nobody we know" in lines
 

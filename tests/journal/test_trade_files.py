@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.journal.recovery import Background
+from mia_daemon.journal.trade_files import TradeLog, regime_json
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
-from mia_daemon.trading.journal.reader import Background
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.trade_log import TradeLog, regime_json
 
 TS = 1_790_000_000_123_456_789
 PROBS = RegimeProbs(0.7, 0.2, 0.1)

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import pytest
 
+from mia_daemon.journal.trips import names, paired, trips
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Fill, Order, OrderRole, OrderType, RegimeProbs, Side, Trade
-from mia_daemon.trading.journal.trips import names, paired, trips
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import Journal
 
 SYMBOL = "ESZ26_FUT_CME"
 

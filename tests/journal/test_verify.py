@@ -11,14 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.execution.ledger import Ledger
 from mia_daemon.features import catalogue
+from mia_daemon.journal.trips import names, paired, trips
+from mia_daemon.journal.verify import verify
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import Action, Decision, Fill, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
-from mia_daemon.trading.journal.trips import names, paired, trips
-from mia_daemon.trading.journal.verify import verify
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import Journal
-from mia_daemon.trading.ledger import Ledger, Origin
+from mia_daemon.records import (
+    Action,
+    Decision,
+    EntryOrigin,
+    Fill,
+    Order,
+    OrderRole,
+    OrderType,
+    Prediction,
+    RegimeProbs,
+    Side,
+)
 
 ES = instrument("ESZ26_FUT_CME")
 PROBS = RegimeProbs(0.7, 0.2, 0.1)
@@ -377,7 +388,7 @@ def test_the_fold_and_the_ledger_agree_on_any_fills(tmp_path_factory, life):
     for n, (side, quantity, ticks, foreign) in enumerate(life):
         ts_ns = START + n * NS_PER_S
         decision, name = f"{run}-{n}", "" if foreign else f"{run}-{n}E"
-        origin = Origin("", RegimeProbs(0, 0, 0)) if foreign else Origin(decision, PROBS)
+        origin = EntryOrigin("", RegimeProbs(0, 0, 0)) if foreign else EntryOrigin(decision, PROBS)
         with journal.booking():
             if not foreign:
                 said = Prediction(PROBS, 0.5, 0.8, "p", 0.0, "ab")

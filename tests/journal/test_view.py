@@ -5,10 +5,10 @@ import sqlite3
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.journal import view as journal_view
+from mia_daemon.journal.view import JournalView
+from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Fill, Side
-from mia_daemon.trading.journal import view as journal_view
-from mia_daemon.trading.journal.view import JournalView
-from mia_daemon.trading.journal.writer import Journal
 
 
 def fill(number):

@@ -17,11 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.journal import file as journal_file
+from mia_daemon.journal import writer
+from mia_daemon.journal.file import PATIENCE_MS
+from mia_daemon.journal.pending_latches import pending_path, read_pending
+from mia_daemon.journal.recovery import LastRun
+from mia_daemon.journal.schema import NUMBERED, PER_RUN
+from mia_daemon.journal.writer import Journal, RequestKind
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
+    EXTERNAL,
     Action,
     Alert,
     Decision,
+    EntryOrigin,
     Fill,
     Order,
     OrderRole,
@@ -35,14 +45,6 @@ from mia_daemon.records import (
     Trade,
 )
 from mia_daemon.risk.codes import ALLOWED, Latch, RiskCode, Verdict
-from mia_daemon.trading.journal import file as journal_file
-from mia_daemon.trading.journal import writer
-from mia_daemon.trading.journal.file import PATIENCE_MS
-from mia_daemon.trading.journal.pending_latches import pending_path, read_pending
-from mia_daemon.trading.journal.reader import LastRun
-from mia_daemon.trading.journal.schema import NUMBERED, PER_RUN
-from mia_daemon.trading.journal.writer import Journal, RequestKind
-from mia_daemon.trading.ledger import FOREIGN, Ledger, Origin
 
 ES = instrument("ESZ26_FUT_CME")
 PROBS = RegimeProbs(0.7, 0.2, 0.1)
@@ -541,8 +543,8 @@ def test_what_a_restart_is_told_of_today_and_of_its_orders(journal):
     assert (found.last_fill_ns, found.realized_today, found.consecutive_losses) == (7, pytest.approx(-6.0), 2)
     orders = {one.order.client_order_id: (one.origin, one.asked_price, one.status) for one in found.orders}
     assert orders == {
-        "o1": (Origin("d1", PROBS), 6001.0, None),
-        "o2": (Origin("lost", RegimeProbs(0.0, 0.0, 0.0)), 0.0, None),
+        "o1": (EntryOrigin("d1", PROBS), 6001.0, None),
+        "o2": (EntryOrigin("lost", RegimeProbs(0.0, 0.0, 0.0)), 0.0, None),
     }
 
 
@@ -646,8 +648,8 @@ def test_fills_come_back_with_what_opened_them_and_why_they_closed(journal):
     journal = reopened(journal)
     booked = recover(journal).fills
     assert [b.exit_reason for b in booked] == ["entry", "reversal", "entry", "stop", "foreign"]
-    assert booked[0].origin == Origin("d1", PROBS)
-    assert booked[4].origin == FOREIGN
+    assert booked[0].origin == EntryOrigin("d1", PROBS)
+    assert booked[4].origin == EXTERNAL
     assert booked[1].fill == fill("x2", "t", Side.SELL)
     journal.close()
 
@@ -655,7 +657,7 @@ def test_fills_come_back_with_what_opened_them_and_why_they_closed(journal):
 def test_a_trade_keeps_its_decision_even_if_the_decisions_row_was_lost(journal):
     journal.record_intent([order("e")], 1)
     journal.record_fill(fill("x1", "e"))
-    assert recover(journal).fills[0].origin == Origin("d1", RegimeProbs(0, 0, 0))
+    assert recover(journal).fills[0].origin == EntryOrigin("d1", RegimeProbs(0, 0, 0))
 
 
 def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_of_back(journal):
@@ -754,7 +756,7 @@ class Account:
         if not self.journal.record_fill(one):
             return
         number = int(one.client_order_id[1:])
-        for closed in self.ledger.apply(one, Origin(f"d{number}", PROBS), "entry"):
+        for closed in self.ledger.apply(one, EntryOrigin(f"d{number}", PROBS), "entry"):
             if not killed_before_the_trade:
                 self.journal.record_trade(closed)
 
@@ -788,7 +790,7 @@ def test_however_often_it_is_killed_the_account_is_as_if_it_had_not_been(tmp_pat
         journal.record_decision(decision(f"d{n}", ts_ns))
         journal.record_intent([order(f"o{n}", side, quantity, decision=f"d{n}")], ts_ns)
         one = fill(f"x{n}", f"o{n}", side, quantity, 6000 + ticks / 4, ts_ns=ts_ns)
-        trades += steady.apply(one, Origin(f"d{n}", PROBS), "entry")
+        trades += steady.apply(one, EntryOrigin(f"d{n}", PROBS), "entry")
         account.book(one, killed_before_the_trade=kill)
         if kill:
             journal = reopened(journal)
@@ -990,8 +992,8 @@ CHILD = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from mia_daemon.records import *
-    from mia_daemon.trading.journal.writer import Journal
-    from mia_daemon.trading.trade_log import TradeLog
+    from mia_daemon.journal.writer import Journal
+    from mia_daemon.journal.trade_files import TradeLog
 
     var = Path(sys.argv[1])
     journal = Journal(var / "paper.db", durable=False)
@@ -1064,7 +1066,7 @@ def test_killed_at_any_moment_it_keeps_all_it_acknowledged_and_every_file_is_who
 
 
 def _reconciled(var, journal):
-    from mia_daemon.trading.trade_log import TradeLog
+    from mia_daemon.journal.trade_files import TradeLog
 
     log = TradeLog(var, simulated=True)
     log.reconcile(journal)

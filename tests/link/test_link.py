@@ -45,8 +45,8 @@ from mia_daemon.dtc.messages import (
 )
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
+from mia_daemon.link.client import MAX_HOPS, DtcClient, market_data_refused
 from mia_daemon.link.connection import Endpoint
-from mia_daemon.link.link import MAX_HOPS, Link, market_data_refused
 
 GIVEN_UP = "the connection is given up"
 
@@ -131,7 +131,7 @@ class Client:
         self.notices = []
         self.states = []
         self.changed = asyncio.Event()
-        self.link = Link(
+        self.link = DtcClient(
             settings,
             clock or WallClock(),
             random.Random(1),

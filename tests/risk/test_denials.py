@@ -21,8 +21,8 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.risk.codes import LATCHING, RiskCode, lifted_by
-from mia_daemon.risk.facts import Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import Delays, RiskSnapshot
 
 ES = instrument("ESZ26_FUT_CME")
 NOW = 1_790_000_000 * NS_PER_S
@@ -56,7 +56,7 @@ def controller(**more):
 
 
 def facts(**changes):
-    return replace(RiskFacts(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, 0.0, 0.0, 0.0), **changes)
+    return replace(RiskSnapshot(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, 0.0, 0.0, 0.0), **changes)
 
 
 def bracket(quantity=1, price=6000.25, name="r-1", stop=4.0):

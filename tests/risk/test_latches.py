@@ -7,8 +7,8 @@ from mia_daemon.config import RiskSettings
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Prediction, RegimeProbs, Side
 from mia_daemon.risk.codes import HALTING, LATCHING, RiskCode, TradingState, is_lifted_by_name, lifted_by
-from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import RiskSnapshot
 
 ES = instrument("ESZ26_FUT_CME")
 NOW = 1_790_000_000 * NS_PER_S
@@ -27,7 +27,7 @@ def controller(**more):
 
 
 def facts(result=0.0, **changes):
-    known = RiskFacts(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, result, 0.0, 0.0)
+    known = RiskSnapshot(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, result, 0.0, 0.0)
     for name, value in changes.items():
         setattr(known, name, value)
     return known

@@ -11,8 +11,8 @@ from mia_daemon.config import RiskSettings
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side, Trade
 from mia_daemon.risk.codes import RiskCode, TradingState, is_lifted_by_name
-from mia_daemon.risk.facts import Delays, RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import Delays, RiskSnapshot
 
 ES = instrument("ESZ26_FUT_CME")
 LIMITS = RiskSettings(
@@ -39,7 +39,7 @@ LIMITS = RiskSettings(
 )
 NOW = 1_790_000_000 * NS_PER_S
 GOOD = Prediction(RegimeProbs(0.5, 0.3, 0.2), 0.6, 0.7, "baseline", 0.1, "ab")
-FACTS = RiskFacts(
+FACTS = RiskSnapshot(
     ts_ns=NOW, position=0, working_buy=0, working_sell=0, bid=6000.0, ask=6000.25, touch_ns=NOW, realized_today=0.0,
     unrealized=0.0, drawdown=0.0,
 )  # fmt: skip
@@ -405,7 +405,7 @@ def test_a_snapshot_has_the_keys_of_the_schema():
 numbers = st.one_of(st.floats(5990, 6010), st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -1.0]))
 shares = st.one_of(st.floats(-0.2, 1.2), st.sampled_from([math.nan, math.inf]))
 any_facts = st.builds(
-    RiskFacts,
+    RiskSnapshot,
     ts_ns=st.just(NOW),
     position=st.integers(-6, 6),
     working_buy=st.integers(0, 6),

@@ -11,8 +11,8 @@ from mia_daemon.config import RiskSettings
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, Prediction, RegimeProbs, Side
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.risk.facts import RiskFacts
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import RiskSnapshot
 
 ES, MNQ = instrument("ESZ26_FUT_CME"), instrument("MNQZ26_FUT_CME")
 NOW = 1_790_000_000 * NS_PER_S
@@ -25,7 +25,7 @@ def controller(traded=ES, **limits):
 
 
 def facts(**changes):
-    known = RiskFacts(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, 0.0, 0.0, 0.0)
+    known = RiskSnapshot(NOW, 0, 0, 0, 6000.0, 6000.25, NOW, 0.0, 0.0, 0.0)
     for name, value in changes.items():
         setattr(known, name, value)
     return known

@@ -18,7 +18,7 @@ from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import LogonRefused
-from mia_daemon.link.link import Link
+from mia_daemon.link.client import DtcClient
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.simulator.client_session import Manners
 from mia_daemon.simulator.run import open_server
@@ -153,7 +153,7 @@ class Caller:
         unchecked = {"heartbeat_interval_s": values.pop("heartbeat_interval_s", 10)}  # may be shorter than is allowed
         self.received: list[Any] = []
         self.states: list[tuple[bool, str]] = []
-        self.link = Link(
+        self.link = DtcClient(
             config.DtcSettings(port=port, **values).model_copy(update=unchecked),
             WallClock(),
             random.Random(1),

@@ -14,7 +14,7 @@ from mia_daemon.records import OrderType, Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_order import NewOrder
 from mia_daemon.simulator.hours import TradingHours
-from mia_daemon.simulator.market import LEVELS, Market, intraday_shape
+from mia_daemon.simulator.market import LEVELS, SimulatedMarket, intraday_shape
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_book import BUY, SELL
 from mia_daemon.simulator.regimes import CHARACTERS, FairValue
@@ -24,14 +24,14 @@ START_NS = hours.start_ns(date(2026, 11, 3))
 
 
 @pytest.fixture
-def make_market(calendar) -> Callable[..., Market]:
-    def make(seed: int = 7, ts_ns: int = START_NS, price: float = 24_000.0, **options) -> Market:
-        return Market(MatchingEngine(), TradingHours(calendar), seed, ts_ns, price, **options)
+def make_market(calendar) -> Callable[..., SimulatedMarket]:
+    def make(seed: int = 7, ts_ns: int = START_NS, price: float = 24_000.0, **options) -> SimulatedMarket:
+        return SimulatedMarket(MatchingEngine(), TradingHours(calendar), seed, ts_ns, price, **options)
 
     return make
 
 
-def run(market: Market, seconds: float, step_s: float = 1.0) -> list[MarketEvent]:
+def run(market: SimulatedMarket, seconds: float, step_s: float = 1.0) -> list[MarketEvent]:
     out: list[MarketEvent] = []
     start = market.now_ns
     steps = round(seconds / step_s)
@@ -46,7 +46,7 @@ SECONDS = 2_000
 class Sample:
     """Half an hour of the market, looked at once a second."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: SimulatedMarket) -> None:
         self.events: list[MarketEvent] = []
         self.mids: list[float] = []
         self.spreads: list[int] = []
@@ -63,7 +63,7 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def sample(calendar) -> Sample:
-    return Sample(Market(MatchingEngine(), TradingHours(calendar), 7, START_NS, 24_000.0))
+    return Sample(SimulatedMarket(MatchingEngine(), TradingHours(calendar), 7, START_NS, 24_000.0))
 
 
 def trades(events: list[MarketEvent]) -> list[TradeEvent]:

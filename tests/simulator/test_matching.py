@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mia_daemon.records import OrderType, TimeInForce
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, Reason, Status, from_dict, to_dict
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, ServedStatus, UpdateReason, from_dict, to_dict
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_book import BUY, SELL
 
@@ -297,12 +297,12 @@ class Brackets(RuleBasedStateMachine):
     def exits_cover_the_position(self) -> None:
         for parent, target, stop in self.brackets:
             held = parent.filled - target.filled - stop.filled
-            if target.alive and stop.alive and target.status != Status.PENDING_CHILD:
+            if target.alive and stop.alive and target.status != ServedStatus.PENDING_CHILD:
                 assert target.open_quantity == stop.open_quantity == held, (parent.client_id, held)
                 assert held > 0
             elif target.alive or stop.alive:
                 lone = target if target.alive else stop
-                if lone.status != Status.PENDING_CHILD:  # its sibling was in the way of the bracket's own order
+                if lone.status != ServedStatus.PENDING_CHILD:  # its sibling was in the way of the bracket's own order
                     assert lone.open_quantity == held
             elif target.filled == target.quantity or stop.filled == stop.quantity:
                 assert held == 0
@@ -329,7 +329,7 @@ class Brackets(RuleBasedStateMachine):
         for order in engine.alive.values():
             if order.resting:
                 assert order.remaining == order.open_quantity
-            assert order.resting + order.armed + (order.status == Status.PENDING_CHILD) == 1
+            assert order.resting + order.armed + (order.status == ServedStatus.PENDING_CHILD) == 1
 
     @invariant()
     def events_add_up(self) -> None:
@@ -361,13 +361,13 @@ def test_a_sweep_fills_level_by_level_and_marks_first_and_last_print():
     order = engine.submit(NewOrder("a", BUY, MARKET, 25))
     assert fills(engine, "a") == [(101, 10), (102, 10), (103, 5)]
     assert [t.marker for t in engine.trades] == [1, 0, 2]
-    assert order.event(0, Reason.GENERAL).average_price == pytest.approx((101 * 10 + 102 * 10 + 103 * 5) / 25)
+    assert order.event(0, UpdateReason.GENERAL).average_price == pytest.approx((101 * 10 + 102 * 10 + 103 * 5) / 25)
 
 
 def test_a_market_order_that_finds_no_more_quantity_is_cancelled():
     engine = engine_with_book(levels=1)
     order = engine.submit(NewOrder("a", SELL, MARKET, 15))
-    assert (order.filled, order.status) == (10, Status.CANCELED)
+    assert (order.filled, order.status) == (10, ServedStatus.CANCELED)
 
 
 def test_time_priority_within_a_price():
@@ -398,7 +398,7 @@ def test_a_replaced_order_may_get_a_new_server_id():
     old = order.server_id
     engine.replace(order, 97)
     last = engine.events[-1]
-    assert (last.reason, last.status, last.previous_server_id) == (Reason.REPLACED, Status.OPEN, old)
+    assert (last.reason, last.status, last.previous_server_id) == (UpdateReason.REPLACED, ServedStatus.OPEN, old)
     assert last.server_id not in {old, ""}
     assert last.client_id == "a"
 
@@ -416,16 +416,16 @@ def test_a_replace_below_what_has_filled_is_refused_and_the_order_lives():
     order = engine.submit(limit("a", BUY, 99, 5))
     engine.hit(SELL, 3)
     engine.replace(order, quantity=3)
-    assert engine.events[-1].reason == Reason.REPLACE_REJECTED
-    assert engine.events[-1].status == Status.PARTIALLY_FILLED
+    assert engine.events[-1].reason == UpdateReason.REPLACE_REJECTED
+    assert engine.events[-1].status == ServedStatus.PARTIALLY_FILLED
     assert order.resting
 
 
 def test_fill_or_kill_takes_all_or_nothing():
     engine = engine_with_book(levels=2)
-    assert engine.submit(limit("no", BUY, 102, 21, FOK)).status == Status.CANCELED
+    assert engine.submit(limit("no", BUY, 102, 21, FOK)).status == ServedStatus.CANCELED
     assert not fills(engine, "no")
-    assert engine.submit(limit("yes", BUY, 102, 20, FOK)).status == Status.FILLED
+    assert engine.submit(limit("yes", BUY, 102, 20, FOK)).status == ServedStatus.FILLED
 
 
 def test_a_stop_waits_for_a_trade_at_its_trigger():
@@ -469,7 +469,7 @@ def test_a_partial_fill_of_an_oco_order_reduces_or_cancels_the_other(immediate):
     assert high.alive != immediate
     assert immediate or high.open_quantity == 3
     engine.hit(SELL, 3)
-    assert (low.status, high.status) == (Status.FILLED, Status.CANCELED)
+    assert (low.status, high.status) == (ServedStatus.FILLED, ServedStatus.CANCELED)
 
 
 def test_two_resting_oco_orders_in_one_sweep_fill_only_once():
@@ -477,7 +477,7 @@ def test_two_resting_oco_orders_in_one_sweep_fill_only_once():
     upper, lower = engine.submit_oco(limit("upper", BUY, 99, 5), limit("lower", BUY, 98, 5))
     engine.hit(SELL, 20)
     assert (upper.filled, lower.filled) == (5, 0)
-    assert lower.status == Status.CANCELED
+    assert lower.status == ServedStatus.CANCELED
 
 
 def test_an_order_never_trades_with_its_own_sibling():
@@ -485,7 +485,7 @@ def test_an_order_never_trades_with_its_own_sibling():
     buy, sell = engine.submit_oco(limit("buy", BUY, 99, 5), limit("sell", SELL, 101, 5))
     engine.replace(buy, 101)
     assert not buy.filled
-    assert sell.status == Status.CANCELED
+    assert sell.status == ServedStatus.CANCELED
 
 
 def bracket(engine: MatchingEngine, quantity: int = 10) -> tuple[ClientOrder, ClientOrder, ClientOrder]:
@@ -510,7 +510,7 @@ def test_children_die_with_an_unfilled_parent_and_outlive_a_partly_filled_one():
     engine = engine_with_book()
     parent, target, stop = bracket(engine)
     engine.cancel(parent)
-    assert (target.status, stop.status) == (Status.CANCELED, Status.CANCELED)
+    assert (target.status, stop.status) == (ServedStatus.CANCELED, ServedStatus.CANCELED)
     engine = engine_with_book()
     parent, target, stop = bracket(engine)
     engine.hit(SELL, 4)
@@ -523,8 +523,8 @@ def test_a_finished_bracket_cancels_what_is_left_of_its_parent():
     parent, target, stop = bracket(engine)
     engine.hit(SELL, 4)
     engine.replace(target, 99)  # a marketable exit: what the daemon does to get out
-    assert (target.filled, target.status) == (4, Status.FILLED)
-    assert (stop.status, parent.status) == (Status.CANCELED, Status.CANCELED)
+    assert (target.filled, target.status) == (4, ServedStatus.FILLED)
+    assert (stop.status, parent.status) == (ServedStatus.CANCELED, ServedStatus.CANCELED)
 
 
 def test_children_sent_after_the_parent_has_filled_work_at_once():
@@ -565,7 +565,10 @@ def test_live_orders_come_back_as_they_were():
     assert again.book.touch() == (None, 0, 105, 4)
     again.rest(BUY, 94, 50)
     again.hit(SELL, 1)
-    assert [(e.client_id, e.status) for e in again.events] == [("stop", Status.FILLED), ("target", Status.CANCELED)]
+    assert [(e.client_id, e.status) for e in again.events] == [
+        ("stop", ServedStatus.FILLED),
+        ("target", ServedStatus.CANCELED),
+    ]
 
 
 def test_the_engine_is_fast_enough_for_the_market():

@@ -18,13 +18,13 @@ from mia_daemon.feed.sierra_files import read_scid, scid_to_events
 from mia_daemon.feed.sierra_writer import SierraWriter
 from mia_daemon.records import EventFlag, EventKind, OrderType, empty_events
 from mia_daemon.simulator import hours
-from mia_daemon.simulator.client_order import NewOrder, Status
+from mia_daemon.simulator.client_order import NewOrder, ServedStatus
 from mia_daemon.simulator.hours import TradingHours
-from mia_daemon.simulator.market import Market
+from mia_daemon.simulator.market import SimulatedMarket
 from mia_daemon.simulator.market_recorder import MarketRecorder
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_book import BUY, SELL
-from mia_daemon.simulator.played_market import LONGEST_PAUSE_NS, PlayedMarket, Recording
+from mia_daemon.simulator.played_market import LONGEST_PAUSE_NS, PlayedMarket, PlayedRecording
 from mia_daemon.simulator.run import Extras, open_server
 from mia_daemon.simulator.tape import DepthEvent, QuoteEvent, SessionEvent, TradeEvent
 
@@ -67,7 +67,7 @@ class Rows:
     def play(self, calendar, *, depth, start_ns=None, batch=3, engine=None):
         rows = np.concatenate(self.rows)
         batches = (rows[i : i + batch] for i in range(0, len(rows), batch))
-        recording = Recording("record", int(rows["ts_ns"][0]), batches, depth)
+        recording = PlayedRecording("record", int(rows["ts_ns"][0]), batches, depth)
         return PlayedMarket(engine or MatchingEngine(), TradingHours(calendar), recording, TICK, start_ns)
 
 
@@ -117,7 +117,7 @@ class Taken:
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000), step_s=st.sampled_from([0.05, 1.0, 7.0]))
 def test_a_market_that_was_recorded_plays_as_it_was(calendar, seed, step_s):
-    market = Market(MatchingEngine(), TradingHours(calendar), seed, START_NS, 24_000.0)
+    market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), seed, START_NS, 24_000.0)
     files = Taken()
     recorder = MarketRecorder(market, TICK, files)
     before = [(side, market.depth(side)) for side in (BUY, SELL)]
@@ -125,7 +125,11 @@ def test_a_market_that_was_recorded_plays_as_it_was(calendar, seed, step_s):
     recorder.take(happened)
     rows = np.concatenate(files.rows)
     played = PlayedMarket(
-        MatchingEngine(), TradingHours(calendar), Recording("r", START_NS, iter([rows]), has_depth=True), TICK, None
+        MatchingEngine(),
+        TradingHours(calendar),
+        PlayedRecording("r", START_NS, iter([rows]), has_depth=True),
+        TICK,
+        None,
     )
     shown = played.advance(START_NS)
     assert [(side, played.depth(side)) for side in (BUY, SELL)] == before
@@ -138,7 +142,7 @@ def test_a_market_that_was_recorded_plays_as_it_was(calendar, seed, step_s):
 
 def test_a_file_of_trades_alone_shows_its_trades_and_touches(calendar, mnq_scid):
     events = scid_to_events(read_scid(mnq_scid))[-3000:]
-    recording = Recording("m", int(events["ts_ns"][0]), iter([events]), has_depth=False)
+    recording = PlayedRecording("m", int(events["ts_ns"][0]), iter([events]), has_depth=False)
     market = PlayedMarket(MatchingEngine(), TradingHours(calendar), recording, TICK, None)
     shown = market.advance(int(events["ts_ns"][-1]))
     trades = [(e.ts_ns, e.price * TICK, e.quantity, e.side) for e in shown if isinstance(e, TradeEvent)]
@@ -185,7 +189,7 @@ def test_a_new_session_is_told_and_day_orders_die(calendar):
     placed = order(market, BUY, 90)
     shown = to_second(market, 24 * 3600)
     assert isinstance(shown[0], SessionEvent)
-    assert placed.status == Status.CANCELED
+    assert placed.status == ServedStatus.CANCELED
 
 
 def test_a_long_silence_of_the_record_counts_as_no_time(calendar):
@@ -379,7 +383,7 @@ def test_a_restart_goes_on_where_it_was_with_the_book_of_that_moment(calendar):
 def test_the_state_of_another_market_is_refused(calendar, tmp_path, make_settings):
     open_server(make_settings(), tmp_path, calendar=calendar).exchange.close()
     rows = np.concatenate(Rows().trade(0, 24_000, bid=23_999, ask=24_000).rows)
-    recording = Recording("a.scid", START_NS, iter([rows]), has_depth=False)
+    recording = PlayedRecording("a.scid", START_NS, iter([rows]), has_depth=False)
     with pytest.raises(StartError, match=r"the state is that of a seeded market, not of a\.scid: .*--state"):
         open_server(make_settings(), tmp_path, calendar=calendar, extras=Extras(recording=recording))
 
@@ -396,7 +400,7 @@ async def test_clients_see_the_record_and_the_end_of_it(tmp_path, calendar, make
         make_settings(speed=20.0),
         tmp_path,
         calendar=calendar,
-        extras=Extras(recording=Recording("r", START_NS, iter([rows]), has_depth=True)),
+        extras=Extras(recording=PlayedRecording("r", START_NS, iter([rows]), has_depth=True)),
     )
     listening = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))

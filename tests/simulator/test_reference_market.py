@@ -12,7 +12,7 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.products.instruments import companion, instrument
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
-from mia_daemon.simulator.market import Market
+from mia_daemon.simulator.market import SimulatedMarket
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.reference_market import ReferenceMarket
 from mia_daemon.simulator.tape import QuoteEvent, Reference, TradeEvent
@@ -25,7 +25,7 @@ S = 1_000_000_000
 @pytest.fixture(scope="module")
 def tape(calendar):
     """Half an hour of the traded market."""
-    market = Market(MatchingEngine(), TradingHours(calendar), 7, hours.start_ns(date(2026, 11, 3)), 24_000.0)
+    market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), 7, hours.start_ns(date(2026, 11, 3)), 24_000.0)
     return market.advance(market.now_ns + 1800 * S)
 
 

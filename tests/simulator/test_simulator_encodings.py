@@ -11,7 +11,7 @@ from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON
 from mia_daemon.dtc.enums import EncodingEnum
-from mia_daemon.link.link import Link
+from mia_daemon.link.client import DtcClient
 from mia_daemon.records import EventKind
 from mia_daemon.simulator.client_session import Manners
 
@@ -24,7 +24,7 @@ class Trader:
 
     def __init__(self, port, **settings):
         self.rows, self.messages, self.said = [], [], []
-        self.link = Link(
+        self.link = DtcClient(
             DtcSettings(port=port, **settings),
             WallClock(),
             random.Random(1),

@@ -15,7 +15,7 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import OrderType
 from mia_daemon.simulator.account_reports import FillRecord
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, Status, to_dict
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, ServedStatus, to_dict
 from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.state import StateStore
 
@@ -75,7 +75,7 @@ def test_orders_come_back_linked_to_each_other(store, tmp_path):
     parent.children = (target, stop)
     target.parent = stop.parent = parent
     target.sibling, stop.sibling = stop, target
-    stop.armed, target.resting, target.status = True, True, Status.OPEN
+    stop.armed, target.resting, target.status = True, True, ServedStatus.OPEN
     fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2)
     store.save(FACTS, [parent, target, stop], fills=[fill])
     again = reopened(store, tmp_path)

@@ -2,15 +2,15 @@
 
 import pytest
 
+from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import EventClock
 from mia_daemon.config import Mode
 from mia_daemon.records import OrderRole
-from mia_daemon.trading.books import open_books
-from mia_daemon.trading.brokers.paper import PaperBroker
+from mia_daemon.trading.assembly import open_account
 
 
 def opened(rig, broker, calendar, mode):
-    return open_books(
+    return open_account(
         rig.journal, broker, "again", settings=rig.settings, mode=mode, instrument=rig.instrument, calendar=calendar,
         cash=100_000.0, alert=rig.alerts.append, notices=rig.notices, clock=EventClock(),
     )  # fmt: skip
@@ -62,5 +62,5 @@ async def test_a_trade_that_a_kill_kept_from_being_recorded_is_recorded_at_the_n
 
 async def test_the_account_goes_on_from_what_it_was_worth(carried_on):
     _, broker = await carried_on()
-    balance = (await broker.book_of_record(0)).balance
+    balance = (await broker.request_snapshot(0)).balance
     assert balance.cash == 100_000.0 - 1.0  # commission and fees of one side

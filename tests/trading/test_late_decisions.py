@@ -9,7 +9,7 @@ import pytest
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.records import empty_events
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.risk.facts import Delays
+from mia_daemon.risk.snapshot import Delays
 from mia_daemon.stage import LoopWatch
 from mia_daemon.trading.live_trading import TradingSession
 
@@ -50,10 +50,10 @@ def test_the_age_is_what_the_stopwatch_says_and_nothing_in_a_replay(measured):
     session._inference_ns = 3_000_000
     session._loop_watch = LoopWatch(clock)
     session._loop_watch.held_up_ns = 40_000_000
-    window = type("Window", (), {"born_ns": 1_000_000_000})
+    window = type("Window", (), {"ingress_ns": 1_000_000_000})
     clock.ns = 1_250_000_000
     assert session._delays(window) == (Delays(3.0, 290.0) if measured else Delays(0.0, 0.0))
-    window.born_ns = 0  # not known
+    window.ingress_ns = 0  # not known
     assert session._delays(window).decision_ms == (40.0 if measured else 0.0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, WallClock
 from mia_daemon.errors import ConnectionLost, JournalError, StageDied
-from mia_daemon.feed.base import Batch
+from mia_daemon.feed.base import EventBatch
 from mia_daemon.ops.metrics import PERFORMANCE_FILES, Metrics
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
@@ -22,9 +22,9 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.facts import NO_DELAYS
+from mia_daemon.risk.snapshot import NO_DELAYS
 from mia_daemon.stage import END
-from mia_daemon.trading.live_trading import Rooms, Tally, TradingSession
+from mia_daemon.trading.live_trading import Components, Tally, TradingSession
 
 ES = instrument("ESZ26_FUT_CME")
 VALUES = np.zeros(350, np.float32)
@@ -66,17 +66,17 @@ class Told:
     # the feed
     async def run(self, queue):
         for batch in self.batches:
-            await queue.put(Batch(batch, born_ns=1))
+            await queue.put(EventBatch(batch, ingress_ns=1))
             self.taken += 1
         await queue.put(END)
 
     # features
-    def push(self, batch, born_ns):
+    def push(self, batch, ingress_ns):
         seq, self.windows = self.windows, self.windows + 1
         self.note("features", seq)
         if not self.due(seq):
             return [FeatureWindow(batch)]
-        return [FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, born_ns=born_ns)]
+        return [FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, ingress_ns=ingress_ns)]
 
     # inference
     def predict(self, window, account, _instrument, max_position):
@@ -106,8 +106,8 @@ class Told:
         action = Action.BUY if account.position == prediction.action else Action.HOLD
         return Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
 
-    def execute(self, decision, born_ns, delays, asked):
-        assert born_ns == 1
+    def execute(self, decision, ingress_ns, delays, asked):
+        assert ingress_ns == 1
         self.asked.append(asked)
         self.note("execute", decision.seq)
         self.delays.append(delays)
@@ -133,7 +133,7 @@ def make_session(tmp_path):
     metrics = Metrics(tmp_path, WallClock())
 
     def make(told, **more):
-        rooms = Rooms(feed=told, pipeline=told, inference=told, window_filter=told, loop=told, executor=told)
+        rooms = Components(feed=told, pipeline=told, inference=told, window_filter=told, loop=told, executor=told)
         sink = Sink()
         session = TradingSession(
             rooms,

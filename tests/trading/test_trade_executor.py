@@ -5,6 +5,7 @@ import math
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
     Fill,
     LinkReport,
@@ -17,7 +18,6 @@ from mia_daemon.records import (
     Side,
 )
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.orders import OrderState
 
 SECOND = 1000  # ms
 
@@ -75,9 +75,9 @@ class Mute:
 @pytest.fixture
 async def muted(make_rig):
     """A rig whose broker can be made to lose messages."""
+    from mia_daemon.brokers.paper import PaperBroker
     from mia_daemon.config import BrokerSettings
     from mia_daemon.products.instruments import instrument
-    from mia_daemon.trading.brokers.paper import PaperBroker
 
     settings = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
     rig = make_rig(Mute(PaperBroker(instrument("ESZ26_FUT_CME"), "Sim1", settings, "m")))
@@ -591,6 +591,6 @@ async def test_a_fill_that_was_told_of_but_not_shown_is_waited_for(muted):
 async def test_flatten_at_the_server_goes_by_the_servers_position(rig):
     enter(rig)
     rig.broker._exchange.position = -2
-    rig.executor._keeper._flatten(rig.ts_ns, rig.executor._bookkeeper.held())
+    rig.executor._keeper._flatten(rig.ts_ns, rig.executor._accounting.held())
     rig.play((10, 100.0), (10, 100.0))
     assert rig.broker._exchange.position == 0

@@ -10,11 +10,11 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
 from mia_daemon.records import AccountState, Action, FeatureWindow, Prediction, RegimeProbs, empty_events
 from mia_daemon.risk.codes import RiskCode, Verdict
-from mia_daemon.trading.trading_loop import Reason, Situation, TradingLoop, decide, wanted_contracts
+from mia_daemon.trading.trading_loop import DecisionContext, DecisionReason, TradingLoop, decide, wanted_contracts
 
 SETTINGS = DecisionSettings(max_position=3)
 NOW = 1_790_000_000 * NS_PER_S
-OPEN = Situation(bid=6000.0, ask=6000.25)
+OPEN = DecisionContext(bid=6000.0, ask=6000.25)
 
 
 def window(*, warm=True, ts_ns=NOW):
@@ -41,14 +41,14 @@ def outcome(action, position=0, *, held_s=60.0, warm=True, situation=OPEN, proba
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        (0.35, (Action.HOLD, 0, Reason.WEAK_SIGNAL)),
-        (0.3501, (Action.BUY, 1, Reason.SIGNAL)),
-        (0.6, (Action.BUY, 2, Reason.SIGNAL)),
-        (1.0, (Action.BUY, 3, Reason.SIGNAL)),
-        (-0.35, (Action.HOLD, 0, Reason.WEAK_SIGNAL)),
-        (-0.36, (Action.SELL, -1, Reason.SIGNAL)),
-        (-1.0, (Action.SELL, -3, Reason.SIGNAL)),
-        (0.0, (Action.HOLD, 0, Reason.WEAK_SIGNAL)),
+        (0.35, (Action.HOLD, 0, DecisionReason.WEAK_SIGNAL)),
+        (0.3501, (Action.BUY, 1, DecisionReason.SIGNAL)),
+        (0.6, (Action.BUY, 2, DecisionReason.SIGNAL)),
+        (1.0, (Action.BUY, 3, DecisionReason.SIGNAL)),
+        (-0.35, (Action.HOLD, 0, DecisionReason.WEAK_SIGNAL)),
+        (-0.36, (Action.SELL, -1, DecisionReason.SIGNAL)),
+        (-1.0, (Action.SELL, -3, DecisionReason.SIGNAL)),
+        (0.0, (Action.HOLD, 0, DecisionReason.WEAK_SIGNAL)),
     ],
 )
 def test_flat_a_signal_must_leave_the_dead_band(action, expected):
@@ -58,12 +58,12 @@ def test_flat_a_signal_must_leave_the_dead_band(action, expected):
 @pytest.mark.parametrize(
     ("action", "expected"),
     [
-        (1.0, (Action.HOLD, 2, Reason.KEEP)),
-        (0.10, (Action.HOLD, 2, Reason.KEEP)),
-        (0.0999, (Action.EXIT, 0, Reason.FADED)),
-        (-0.0999, (Action.EXIT, 0, Reason.FADED)),
-        (-0.1, (Action.EXIT, 0, Reason.REVERSAL)),
-        (-1.0, (Action.EXIT, 0, Reason.REVERSAL)),
+        (1.0, (Action.HOLD, 2, DecisionReason.KEEP)),
+        (0.10, (Action.HOLD, 2, DecisionReason.KEEP)),
+        (0.0999, (Action.EXIT, 0, DecisionReason.FADED)),
+        (-0.0999, (Action.EXIT, 0, DecisionReason.FADED)),
+        (-0.1, (Action.EXIT, 0, DecisionReason.REVERSAL)),
+        (-1.0, (Action.EXIT, 0, DecisionReason.REVERSAL)),
     ],
 )
 def test_in_a_position_a_signal_must_fade_or_turn(action, expected):
@@ -75,15 +75,15 @@ def test_in_a_position_a_signal_must_fade_or_turn(action, expected):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"warm": False}, Reason.WARMING_UP),
-        ({"probability": 0.4999}, Reason.LOW_PROBABILITY),
-        ({"defensive": 0.61}, Reason.DEFENSIVE),
-        ({"probability": math.nan}, Reason.NOT_FINITE),
-        ({"action": math.nan}, Reason.NOT_FINITE),
-        ({"action": math.inf}, Reason.NOT_FINITE),
-        ({"situation": Situation(pending=True)}, Reason.ORDER_PENDING),
-        ({"situation": Situation(must_exit="halted")}, "halted"),
-        ({"situation": Situation(entries=Verdict(RiskCode.NEAR_CLOSE))}, "near_close"),
+        ({"warm": False}, DecisionReason.WARMING_UP),
+        ({"probability": 0.4999}, DecisionReason.LOW_PROBABILITY),
+        ({"defensive": 0.61}, DecisionReason.DEFENSIVE),
+        ({"probability": math.nan}, DecisionReason.NOT_FINITE),
+        ({"action": math.nan}, DecisionReason.NOT_FINITE),
+        ({"action": math.inf}, DecisionReason.NOT_FINITE),
+        ({"situation": DecisionContext(pending=True)}, DecisionReason.ORDER_PENDING),
+        ({"situation": DecisionContext(must_exit="halted")}, "halted"),
+        ({"situation": DecisionContext(entries=Verdict(RiskCode.NEAR_CLOSE))}, "near_close"),
     ],
 )
 def test_what_holds_an_entry_back_is_named(changes, reason):
@@ -98,18 +98,21 @@ def test_the_boundaries_of_probability_and_defence_let_pass():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"held_s": 19.9}, (Action.HOLD, 1, Reason.MIN_HOLD)),
-        ({"held_s": 20.0}, (Action.EXIT, 0, Reason.REVERSAL)),
-        ({"held_s": 1800.0}, (Action.EXIT, 0, Reason.MAX_HOLD)),
-        ({"held_s": 1800.0, "warm": False}, (Action.EXIT, 0, Reason.MAX_HOLD)),
-        ({"warm": False}, (Action.HOLD, 1, Reason.WARMING_UP)),
-        ({"probability": math.nan}, (Action.HOLD, 1, Reason.NOT_FINITE)),
-        ({"situation": Situation(pending=True)}, (Action.HOLD, 1, Reason.ORDER_PENDING)),
-        ({"situation": Situation(pending=True, must_exit="operator")}, (Action.EXIT, 0, "operator")),
-        ({"held_s": 1.0, "situation": Situation(must_exit="daily_loss")}, (Action.EXIT, 0, "daily_loss")),
+        ({"held_s": 19.9}, (Action.HOLD, 1, DecisionReason.MIN_HOLD)),
+        ({"held_s": 20.0}, (Action.EXIT, 0, DecisionReason.REVERSAL)),
+        ({"held_s": 1800.0}, (Action.EXIT, 0, DecisionReason.MAX_HOLD)),
+        ({"held_s": 1800.0, "warm": False}, (Action.EXIT, 0, DecisionReason.MAX_HOLD)),
+        ({"warm": False}, (Action.HOLD, 1, DecisionReason.WARMING_UP)),
+        ({"probability": math.nan}, (Action.HOLD, 1, DecisionReason.NOT_FINITE)),
+        ({"situation": DecisionContext(pending=True)}, (Action.HOLD, 1, DecisionReason.ORDER_PENDING)),
+        ({"situation": DecisionContext(pending=True, must_exit="operator")}, (Action.EXIT, 0, "operator")),
+        ({"held_s": 1.0, "situation": DecisionContext(must_exit="daily_loss")}, (Action.EXIT, 0, "daily_loss")),
         # neither risk nor the trade window nor the models' doubts keep anyone in a position
-        ({"situation": Situation(entries=Verdict(RiskCode.MARKET_CLOSED))}, (Action.EXIT, 0, Reason.REVERSAL)),
-        ({"probability": 0.1, "defensive": 0.9}, (Action.EXIT, 0, Reason.REVERSAL)),
+        (
+            {"situation": DecisionContext(entries=Verdict(RiskCode.MARKET_CLOSED))},
+            (Action.EXIT, 0, DecisionReason.REVERSAL),
+        ),
+        ({"probability": 0.1, "defensive": 0.9}, (Action.EXIT, 0, DecisionReason.REVERSAL)),
     ],
 )
 def test_when_a_position_is_closed(changes, expected):
@@ -117,7 +120,7 @@ def test_when_a_position_is_closed(changes, expected):
 
 
 def test_more_than_the_policy_may_hold_is_closed():
-    assert outcome(1.0, 4) == (Action.EXIT, 0, Reason.OVERSIZED)
+    assert outcome(1.0, 4) == (Action.EXIT, 0, DecisionReason.OVERSIZED)
 
 
 def test_a_decision_says_all_it_went_by():
@@ -141,7 +144,7 @@ some_settings = st.builds(
     st.sampled_from([0.0, 20.0]),
 )
 situations = st.builds(
-    Situation,
+    DecisionContext,
     bid=st.just(6000.0),
     ask=st.just(6000.25),
     pending=st.booleans(),
@@ -171,7 +174,9 @@ def test_along_any_path_of_signals_the_rules_hold(rules, path):
             assert position
             assert decision.target == 0
             faded = not action * (1 if position > 0 else -1) >= rules.exit_below
-            assert faded or situation.must_exit or decision.reason in {Reason.MAX_HOLD, Reason.OVERSIZED}
+            assert (
+                faded or situation.must_exit or decision.reason in {DecisionReason.MAX_HOLD, DecisionReason.OVERSIZED}
+            )
         else:
             assert position == 0  # never from one side straight to the other, never more
             assert decision.target * action > 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.training.labels import Recording, bracket_profit, forward_change
+from mia_daemon.training.labels import LabelledRecording, bracket_profit, forward_change
 
 STEP = 5 * NS_PER_S
 
@@ -14,7 +14,7 @@ def recording(bid, low=None, high=None, ts_ns=None):
     high = bid if high is None else np.array(high, float)
     ts_ns = np.arange(len(bid), dtype=np.int64) * STEP if ts_ns is None else np.array(ts_ns, np.int64) * STEP
     values = np.zeros((len(bid), 350), np.float32)
-    return Recording(values, ts_ns, bid, bid + 0.25, low, high, low + 0.25, high + 0.25)
+    return LabelledRecording(values, ts_ns, bid, bid + 0.25, low, high, low + 0.25, high + 0.25)
 
 
 def bracket(made, side, steps=3):

@@ -4,7 +4,7 @@ import pytest
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
 from mia_daemon.products.instruments import instrument
-from mia_daemon.training.labels import Recording
+from mia_daemon.training.labels import LabelledRecording
 from mia_daemon.training.paper_run import round_trips
 
 ES = instrument("ESZ26_FUT_CME")
@@ -17,7 +17,7 @@ def trips(bid, action, probability=0.6, defensive=0.0, low=None, high=None, ts_s
     low = bid if low is None else np.array(low, float)
     high = bid if high is None else np.array(high, float)
     ts_ns = (np.arange(n) * 5 if ts_s is None else np.array(ts_s)) * NS_PER_S + NS_PER_S
-    made = Recording(np.zeros((n, 350), np.float32), ts_ns, bid, bid + 0.25, low, high, low + 0.25, high + 0.25)
+    made = LabelledRecording(np.zeros((n, 350), np.float32), ts_ns, bid, bid + 0.25, low, high, low + 0.25, high + 0.25)
     action, chance = np.array(action, float)[rows], np.full(n, probability)[rows]
     regime = np.tile([1 - defensive, 0.0, defensive], (n, 1))[rows]
     return round_trips(made, rows, action, chance, regime, SETTINGS, ES)

@@ -4,11 +4,11 @@ import pytest
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.training.labels import Recording
+from mia_daemon.training.labels import LabelledRecording
 from mia_daemon.training.simulated_market import Episode, record
 
 ES = instrument("ESZ26_FUT_CME")
-COLUMNS = list(Recording.__dataclass_fields__)
+COLUMNS = list(LabelledRecording.__dataclass_fields__)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,116 @@
+"""The states of an order and what moves it between them: one table.
+
+An order's state is what is known of it, never what is hoped. Intent comes first (journaled, not yet on the wire). Once
+sent, only the server's word moves an order, and an order of which nothing certain is known is UNKNOWN until evidence
+resolves it: a fill, an order update, or a complete list of open orders with or without it.
+"""
+
+from enum import StrEnum
+
+from mia_daemon.records import OrderStatus, OrderUpdate
+
+
+class OrderState(StrEnum):
+    """What is known of an order."""
+
+    INTENT = "intent"  # journaled; not known to have left
+    SENT = "sent"  # on the wire, not yet answered
+    ACKED = "acked"  # the server has it, it is not yet working (pending open, pending child)
+    WORKING = "working"
+    PARTIAL = "partial"  # working, some of it filled
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"  # may be working, filled or dead: blocks new risk until evidence resolves it
+
+
+DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED})
+"""Nothing more is expected of an order in these states; evidence to the contrary is still believed."""
+
+OPEN_AT_SERVER = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+
+
+class Cause(StrEnum):
+    """What moves an order from state to state: the server's statuses, fills, and what we did or lost ourselves."""
+
+    SEND = "send"
+    LOSE = "lose"  # the link went down or no answer came in time
+    PART_FILL = "part_fill"
+    FULL_FILL = "full_fill"
+    LISTED = "listed"  # working, said in answer to a query for all open orders: fresher than anything before it
+    LISTED_PARTIAL = "listed_partial"  # the same, some of it filled
+    LISTED_HELD = "listed_held"  # the same of an order not yet working
+    ACCEPTED = OrderStatus.ACCEPTED.value
+    WORKING = OrderStatus.WORKING.value
+    PARTIAL = OrderStatus.PARTIAL.value
+    FILLED = OrderStatus.FILLED.value
+    CANCELED = OrderStatus.CANCELED.value
+    REJECTED = OrderStatus.REJECTED.value
+    CANCEL_REJECTED = OrderStatus.CANCEL_REJECTED.value
+    REPLACE_REJECTED = OrderStatus.REPLACE_REJECTED.value
+    REPLACED = OrderStatus.REPLACED.value
+    UNKNOWN_TO_SERVER = OrderStatus.UNKNOWN_TO_SERVER.value
+
+
+def _table() -> dict[tuple[OrderState, Cause], OrderState]:
+    """Every state and cause. A row names the states after, in the order of `columns`."""
+    _, sent, acked, working, partial, filled, canceled, rejected, unknown = OrderState
+    columns = tuple(OrderState)
+    rows: dict[Cause, tuple[OrderState, ...]] = {
+        # from:            intent    sent      acked     working   partial   filled  canceled  rejected  unknown
+        Cause.SEND: (sent, sent, acked, working, partial, filled, canceled, rejected, unknown),
+        Cause.LOSE: (unknown, unknown, unknown, unknown, unknown, filled, canceled, rejected, unknown),
+        # A fill proves that it was working, not that what is left of an unknown order still is.
+        Cause.PART_FILL: (partial, partial, partial, partial, partial, filled, canceled, unknown, unknown),
+        Cause.FULL_FILL: (filled,) * 9,
+        # What the server lists as open is open, even if a cancel was believed before; but filled stays filled.
+        Cause.LISTED: (working, working, working, working, partial, filled, working, working, working),
+        Cause.LISTED_PARTIAL: (partial, partial, partial, partial, partial, filled, partial, partial, partial),
+        Cause.LISTED_HELD: (acked, acked, acked, acked, partial, filled, acked, acked, acked),
+        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress.
+        Cause.ACCEPTED: (acked, acked, acked, working, partial, filled, canceled, rejected, acked),
+        Cause.WORKING: (working, working, working, working, partial, filled, canceled, rejected, working),
+        Cause.PARTIAL: (partial, partial, partial, partial, partial, filled, canceled, unknown, partial),
+        # A fill overtaken by a cancel's confirmation is a fill all the same.
+        Cause.FILLED: (filled,) * 9,
+        Cause.CANCELED: (canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+        # "Rejected" of an order that has worked contradicts itself (some servers say so of its rejected replace): ask.
+        Cause.REJECTED: (rejected, rejected, rejected, unknown, unknown, filled, canceled, rejected, rejected),
+        # A refused request says nothing of the order itself: it lives on as before.
+        Cause.CANCEL_REJECTED: columns,
+        Cause.REPLACE_REJECTED: columns,
+        Cause.REPLACED: (working, working, working, working, partial, filled, canceled, rejected, working),
+        # A complete answer without it, fills already booked: what is left of it is gone.
+        Cause.UNKNOWN_TO_SERVER: (
+            *(canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+        ),
+    }
+    return {(state, cause): after for cause, row in rows.items() for state, after in zip(columns, row, strict=True)}
+
+
+TRANSITIONS = _table()
+"""The state after, for every state and cause."""
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram: one arrow per pair of states, labelled with all its causes."""
+    arrows: dict[tuple[OrderState, OrderState], list[str]] = {}
+    for (before, cause), after in TRANSITIONS.items():
+        if before != after:
+            arrows.setdefault((before, after), []).append(cause)
+    lines = ["stateDiagram-v2", f"    [*] --> {OrderState.INTENT}"]
+    lines += [f"    {before} --> {after}: {', '.join(causes)}" for (before, after), causes in arrows.items()]
+    lines += [f"    {state} --> [*]" for state in OrderState if state in DONE]
+    return "\n".join(lines)
+
+
+def cause_of(update: OrderUpdate) -> Cause:
+    """What an update says of its order; one that answers a query is fresher than anything before it."""
+    if not update.unsolicited:
+        if update.status is OrderStatus.PARTIAL:
+            return Cause.LISTED_PARTIAL
+        if update.status in {OrderStatus.WORKING, OrderStatus.REPLACED}:
+            return Cause.LISTED
+        if update.status is OrderStatus.ACCEPTED:
+            return Cause.LISTED_HELD
+    return Cause(update.status.value)
