@@ -73,7 +73,7 @@ class Bench:
             bundle_sha256="", catalogue_sha256="", point_value=traded.point_value, cost_per_side=traded.cost_per_side,
         )  # fmt: skip
         self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
-        self.books: TradingAccount = open_account(
+        self.account: TradingAccount = open_account(
             self.journal, self.broker, run_id, settings=settings, mode=Mode.PAPER, instrument=traded,
             calendar=TradingCalendar.load(cache_dir=directory), cash=1e5, alert=self.alert, notices=Nobody(),
             clock=self.clock,
@@ -98,7 +98,7 @@ class Bench:
         while True:
             events["ts_ns"] = self.clock.now_ns()
             events["bid"], events["ask"] = self.price, self.price + 0.25
-            self.books.executor.on_market(events)
+            self.account.executor.on_market(events)
             until = time.perf_counter() + BUSY_S
             while time.perf_counter() < until:
                 pass
@@ -106,7 +106,7 @@ class Bench:
 
     async def rest(self) -> None:
         """Entries work, each with its bracket held by the server."""
-        desk, executor = self.books.executor._desk, self.books.executor  # noqa: SLF001  # no risk: it would refuse these
+        desk, executor = self.account.actors.order_manager, self.account.executor  # noqa: SLF001  # no risk: it would refuse these
         for _ in range(ENTRIES):
             price = self.price - FAR
             bracket = desk.make_bracket(Side.BUY, 1, price, price - 20, price + 20, "bench")
@@ -121,7 +121,7 @@ class Bench:
         await pull()
         await until(lambda: len(self.left) >= ENTRIES)
         taken = self.left[ENTRIES - 1] - started
-        executor = self.books.executor
+        executor = self.account.executor
         await until(lambda: not executor.working.with_role(OrderRole.ENTRY))
         executor.resume("bench", RiskCode.KILLED)
         await self.agree()
@@ -129,7 +129,7 @@ class Bench:
 
     async def agree(self) -> None:
         """The books are compared until they agree."""
-        while not await self.books.executor.reconcile():  # noqa: ASYNC110
+        while not await reconcile(self.account):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

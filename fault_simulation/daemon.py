@@ -18,9 +18,12 @@ from fault_simulation.loop import Process, SettableClock
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
+from mia_daemon.daemon.broker_tasks import drain, reconcile
 from mia_daemon.errors import JournalError, MiaError
+from mia_daemon.execution.ports import TradeScope
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.journal.writer import Journal
+from mia_daemon.latency import LatencyBuckets
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
@@ -33,8 +36,9 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.stage import END, LatencyBuckets
-from mia_daemon.trading.assembly import TradingAccount, open_account
+from mia_daemon.stage import END
+from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 
@@ -176,7 +180,7 @@ class Life:
         self.alerts: list[str] = []
         self.failure: BaseException | None = None
         self.disk: Disk | None = None
-        self.books: TradingAccount | None = None
+        self.account: TradingAccount | None = None
         self.clean = False
         self._fixed = fixed
         self._rng = rng
@@ -209,8 +213,8 @@ class Life:
                 Random(self._rng.random()),
             )
             self._listen_in(broker)
-            self.books = self._open_books(journal, broker, run_id)
-            await self._trade(self.books, broker)
+            self.account = self._open_account(journal, broker, run_id)
+            await self._trade(self.account, broker)
             journal.end_run(run_id, fixed.clock.now_ns(), "stop")
             self.clean = True
         except (MiaError, BaseExceptionGroup) as error:
@@ -248,7 +252,7 @@ class Life:
 
         broker.link.send = spied  # type: ignore[method-assign]
 
-    def _open_books(self, journal: Journal, broker: SierraBroker, run_id: str) -> TradingAccount:
+    def _open_account(self, journal: Journal, broker: SierraBroker, run_id: str) -> TradingAccount:
         fixed = self._fixed
 
         def alert(alert: Alert) -> None:
@@ -258,59 +262,50 @@ class Life:
             except JournalError:
                 self.alerts.append("not on file")
 
-        return open_account(
-            journal,
-            broker,
-            run_id,
+        setup = AccountSetup(
             settings=fixed.settings,
-            mode=Mode.PAPER,
-            instrument=fixed.instrument,
+            scope=TradeScope(run_id, fixed.instrument, fixed.settings.instrument.trade_account),
+            journal=journal,
+            broker=broker,
             calendar=fixed.calendar,
-            cash=fixed.settings.simulator.starting_cash,
-            alert=alert,
-            notices=_Nobody(),
             clock=fixed.clock,
-            time_scale=1.0,
+            listener=_Nobody(),
+            alert=alert,
         )
+        gate = EntryGate(TradeWindowFilter(fixed.settings.windows, fixed.calendar))
+        loop = TradingLoop(fixed.settings.decision, run_id, gate)
+        return open_account(setup, loop, cash=fixed.settings.simulator.starting_cash, mode=Mode.PAPER)
 
-    async def _trade(self, books: TradingAccount, broker: SierraBroker) -> None:
-        fixed, executor = self._fixed, books.executor
+    async def _trade(self, account: TradingAccount, broker: SierraBroker) -> None:
+        fixed, executor = self._fixed, account.executor
         settings = fixed.settings
         nobody: Any = _Nobody()
         pipeline: Any = _Pipeline(settings.features.decision_interval_s)
         inference: Any = _Inference(self.mood)
         feed = _Feed(fixed.touch, self._rng)
-        rooms = Components(
-            feed=feed,
-            pipeline=pipeline,
-            inference=inference,
-            window_filter=TradeWindowFilter(settings.windows, fixed.calendar),
-            loop=TradingLoop(settings.decision, books.run_id),
-            executor=executor,
-        )
         session = TradingSession(
-            rooms,
+            Components(
+                feed=feed, pipeline=pipeline, inference=inference, executor=executor, metrics=nobody, sink=nobody
+            ),
             instrument=fixed.instrument,
             max_position=settings.decision.max_position,
             queue_batches=8,
             clock=fixed.clock,
-            metrics=nobody,
-            sink=nobody,
             measured=False,
         )
         try:
             await broker.connect()
-            await executor.reconcile()
+            await reconcile(account)
             tasks = [
                 asyncio.create_task(session.run()),
-                asyncio.create_task(_reconcile_when_due(books)),
-                asyncio.create_task(_checkpoint(books)),
+                asyncio.create_task(_reconcile_when_due(account)),
+                asyncio.create_task(_checkpoint(account)),
             ]
             asked = asyncio.create_task(self._stop.wait())
             await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
             failed = next((task for task in tasks if task.done()), None)
-            executor.stop(flatten=self._flatten)
-            await executor.drain(settings.stop.drain_s)
+            account.operator.stop(flatten=self._flatten)
+            await drain(executor, settings.stop.drain_s)
             executor.checkpoint()
             feed.close()
             await asyncio.wait(tasks[:1], timeout=0.5)
@@ -324,14 +319,14 @@ class Life:
                 await broker.close()
 
 
-async def _reconcile_when_due(books: TradingAccount) -> None:
+async def _reconcile_when_due(account: TradingAccount) -> None:
     while True:
         await asyncio.sleep(0.2)
-        if books.executor.reconcile_due and not await books.executor.reconcile():
+        if account.executor.reconcile_due and not await reconcile(account):
             await asyncio.sleep(1.0)
 
 
-async def _checkpoint(books: TradingAccount) -> None:
+async def _checkpoint(account: TradingAccount) -> None:
     while True:
         await asyncio.sleep(1.0)
-        books.executor.checkpoint()
+        account.executor.checkpoint()

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from mia_daemon.brokers.sierra import SierraBroker
-from mia_daemon.execution.exits import PositionKeeper
+from mia_daemon.clock import NEVER_NS
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.protection import Protection
 from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.records import OrderRole
 
@@ -21,27 +22,29 @@ Change = tuple[type, str, Callable[..., Any]]
 
 def _resend() -> list[Change]:
     """An order that is not answered in time is sent again."""
-    watch_answers = Reconciler.watch_answers
+    watch = Reconciler.watch
 
-    def watch(self: Any, *, closing: bool) -> int:
-        late = self._working.unanswered(self._market.now_ns - self._answer_ns) if self._server.link_up else []
-        due_ns = watch_answers(self, closing=closing)
+    def resend(self: Any) -> int:
+        late_ns = self._market.now_ns - self._policy.answer_ns
+        late = self._orders.unanswered(late_ns) if self._sync.link_up else []
+        due_ns = watch(self)
         for entry in late:
             if not entry.server_order_id:
-                self._broker.submit(entry.order)
+                self._events._order_manager._broker.submit(entry.order)
         return due_ns
 
-    return [(Reconciler, "watch_answers", watch)]
+    return [(Reconciler, "watch", resend)]
 
 
 def _journal_after_send() -> list[Change]:
     """An entry is written down once it has left."""
 
-    def send_bracket(self: Any, bracket: Any, ts_ns: int) -> None:
+    def send_bracket(self: Any, bracket: Any) -> bool:
         orders = (bracket.entry, bracket.stop, bracket.target)
-        self._add(orders, ts_ns)
+        self._add(orders)
         self._broker.submit_bracket(bracket)
-        self._journal.record_intent(orders, ts_ns)
+        self._journal.record_intent(orders, self._market.now_ns)
+        return True
 
     return [(OrderManager, "send_bracket", send_bracket)]
 
@@ -58,35 +61,34 @@ def _fills_twice() -> list[Change]:
         self._is_new(fill)
         self._sink(fill)
 
-    hear = OrderEventHandler.fill
+    on_fill = OrderEventHandler.on_fill
 
-    def fill(self: Any, told: Any) -> None:
-        entry = self._working.find(told.client_order_id, told.server_order_id)
-        if entry is not None and told.execution_id in entry.executions:
-            self._ledger.apply(told)
+    def apply_again(self: Any, fill: Any) -> None:
+        entry = self._orders.find(fill.client_order_id, fill.server_order_id)
+        if entry is not None and fill.execution_id in entry.executions:
+            self._ledger.apply(fill)
         else:
-            hear(self, told)
+            on_fill(self, fill)
 
-    return [(SierraBroker, "_tell_fill", tell), (OrderEventHandler, "fill", fill)]
+    return [(SierraBroker, "_tell_fill", tell), (OrderEventHandler, "on_fill", apply_again)]
 
 
 def _drop_stop() -> list[Change]:
     """A partial fill of an entry takes its stop away, and whether there is one is looked at once the entry is done."""
-    guard = PositionKeeper._guard
+    work = Protection.work
 
-    def careless(self: Any, ts_ns: int, *more: Any) -> None:
+    def careless(self: Any, held: Any) -> int:
         partial = {
             entry.client_order_id
-            for entry in self._working.with_role(OrderRole.ENTRY)
+            for entry in self._orders.with_role(OrderRole.ENTRY)
             if entry.state is OrderState.PARTIAL
         }
-        for stop in self._working.with_role(OrderRole.STOP):
+        for stop in self._orders.with_role(OrderRole.STOP):
             if stop.order.parent_id in partial:
-                self._desk.cancel(stop, ts_ns)
-        if not partial:
-            guard(self, ts_ns, *more)
+                self._order_manager.cancel(stop)
+        return NEVER_NS if partial else work(self, held)
 
-    return [(PositionKeeper, "_guard", careless)]
+    return [(Protection, "work", careless)]
 
 
 BUGS: dict[str, Callable[[], list[Change]]] = {

@@ -24,6 +24,7 @@ from fault_simulation.venue import Venue, calendar, speaks
 from fault_simulation.watch import ServerWatch, WireWatch
 from mia_daemon.errors import JournalError, PeerError, StartError
 from mia_daemon.risk.codes import RiskCode
+from mia_daemon.trading.assembly import TradingAccount
 
 PATIENCE_S = 90.0  # of loop time, for all to be well once nothing goes wrong any more
 UNDISTURBED_S = 10.0  # after which what went wrong is over
@@ -263,22 +264,21 @@ class World:
     # The operator.
 
     @property
-    def _executor(self) -> Any:
+    def _account(self) -> TradingAccount | None:
         """Of the daemon that trades now; None while none does."""
         life = self.life
-        return life.books.executor if life is not None and life.process.alive and life.books is not None else None
+        return life.account if life is not None and life.process.alive else None
 
     def command(self, name: str, *args: Any, **more: Any) -> bool:
         """Say it as an operator would, in the daemon's own context; False when it could not be carried out."""
-        life, executor = self.life, self._executor
-        if executor is None or life is None or life.process.frozen_until > self.loop.time():
+        life, account = self.life, self._account
+        if account is None or life is None or life.process.frozen_until > self.loop.time():
             return False
         carried_out: list[bool] = []
 
         def act() -> None:
-            getattr(executor, name)(*args, **more)
-            assert life.books is not None
-            life.books.journal.record_command(executor._market.now_ns, name, "operator", "")
+            getattr(account.operator, name)(*args, **more)
+            account.journal.record_command(account.state.market.now_ns, name, "operator", "")
             carried_out.append(True)
 
         try:
@@ -296,7 +296,7 @@ class World:
         while True:
             await asyncio.sleep(self.rng.uniform(1.0, 8.0))
             life = self.life
-            if self.halted or life is None or life.books is None or not life.books.risk.latches:
+            if self.halted or life is None or life.account is None or not life.account.risk.latches:
                 continue
             if self.sick and self.rng.random() < 0.7:
                 self.note("restart after a failure of the disk")
@@ -304,7 +304,7 @@ class World:
             else:
                 self.note("resume")
                 self.command("resume", "operator")
-                if RiskCode.KILLED in {latch.code for latch in life.books.risk.latches}:
+                if RiskCode.KILLED in {latch.code for latch in life.account.risk.latches}:
                     self.command("resume", "operator", RiskCode.KILLED)
 
     # Quiet points.
@@ -331,19 +331,20 @@ class World:
 
     def _disagreement(self) -> str:
         """How the daemon's idea of things differs from the truth; "" when it does not."""
-        executor, life = self._executor, self.life
-        if executor is None or life is None:
+        account, life = self._account, self.life
+        if account is None or life is None:
             return "no daemon"
         if self.sick:
             return "not restarted after the disk failed"
-        if not executor.ready:
+        if not account.state.sync.reconciled:
             return "the books were not compared"
         position, on_file = self.venue.position, history.position_in_journal(life.path)
-        if not executor.position == on_file == position:
-            return f"position {executor.position:+d}, on file {on_file:+d}, at the server {position:+d}"
+        ours_held = account.state.ledger.position
+        if not ours_held == on_file == position:
+            return f"position {ours_held:+d}, on file {on_file:+d}, at the server {position:+d}"
         if abs(position) > self._watch.limit:
             return f"position {position:+d} is beyond the limit"
-        ours = sorted(entry.client_order_id for entry in executor.working)
+        ours = sorted(entry.client_order_id for entry in account.state.orders)
         theirs = sorted(order.client_id for order in self.venue.exchange.engine.alive.values())
         return "" if ours == theirs else f"orders {ours}, at the server {theirs}"
 

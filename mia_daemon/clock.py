@@ -13,6 +13,9 @@ NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
+NEVER_NS = 2**63 - 1
+"""A time that does not come."""
+
 
 class Clock(Protocol):
     """What the shell may ask: the date (may jump) and a stopwatch (never goes back)."""

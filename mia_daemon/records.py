@@ -10,6 +10,7 @@ contracts, money in account currency, times in nanoseconds since the Unix epoch 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, NamedTuple
@@ -454,6 +455,9 @@ class Alert:
     priority: Priority
     text: str
     context: dict[str, Any] = field(default_factory=dict)
+
+
+AlertSink = Callable[[Alert], None]
 
 
 @dataclass(frozen=True, slots=True)

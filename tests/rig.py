@@ -1,8 +1,8 @@
-"""A desk to trade at: executor, journal, ledger and risk, real all of them, around a broker of the test's choice."""
+"""A trading account for tests: executor, journal, ledger and risk, all real, around a broker of the test's choice."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
@@ -14,15 +14,19 @@ from mia_daemon.brokers import sierra
 from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import EventClock, WallClock
 from mia_daemon.config import BrokerSettings
+from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.ports import TradeScope
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.records import Action, Decision, EventKind, Prediction, RegimeProbs, empty_events
+from mia_daemon.records import Action, Decision, EventKind, FeatureWindow, Prediction, RegimeProbs, Signal, empty_events
+from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.risk.snapshot import NO_DELAYS
 from mia_daemon.simulator.run import open_server
-from mia_daemon.trading.trade_executor import TradeExecutor
+from mia_daemon.trading.assembly import AccountSetup, assemble, restore
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000  # a Tuesday, 22:13 UTC: 16:13 in Chicago, the exchange's pause between two days
@@ -59,8 +63,28 @@ class NoDays:
         return None
 
 
+class OpenGate:
+    """Lets every entry pass: windows and the age of events have tests of their own."""
+
+    def check(self, _window):
+        return ALLOWED
+
+
+class PreparedDecisions:
+    """A trading loop whose decision was made before."""
+
+    gate = OpenGate()
+    decision = None
+
+    def wants_entry(self, _prediction, account):
+        return not account.position and self.decision.action in {Action.BUY, Action.SELL}
+
+    def decide(self, *_):
+        return self.decision
+
+
 @dataclass
-class Book:
+class Listener:
     """What it was told, as it came."""
 
     orders: list = field(default_factory=list)
@@ -80,7 +104,7 @@ class Book:
 class Rig:
     """One run of the executor on a journal."""
 
-    def __init__(self, path, broker=None, *, settings=None, calendar=None, **more):
+    def __init__(self, path, broker=None, *, settings=None, calendar=None, adopt_drift=True, **more):
         document = {"risk": {**RISK, **(settings or {}).pop("risk", {})}, **(settings or {})}
         document.setdefault("broker", {"paper_entry_latency_ms": 0, "paper_response_latency_ms": 0})
         self.settings = config.parse(document, "test", environ={})
@@ -88,6 +112,8 @@ class Rig:
         self.journal = Journal(path, durable=False)
         try:
             self._open(broker, calendar, more)
+            reconciler = self.actors.reconciler
+            reconciler._policy = replace(reconciler._policy, adopt_drift=adopt_drift)
         except BaseException:
             with suppress(JournalError):
                 self.journal.close()
@@ -122,24 +148,32 @@ class Rig:
         )
         self.broker = broker or PaperBroker(self.instrument, "Sim1", self.settings.broker, run_id)
         self.alerts = []
-        self.notices = Book()
+        self.notices = Listener()
         self.seq = 0
         self.ts_ns = START
-        self.executor = TradeExecutor(
+        setup = AccountSetup(
             settings=self.settings,
-            instrument=self.instrument,
-            run_id=run_id,
-            broker=self.broker,
+            scope=TradeScope(run_id, self.instrument, "Sim1"),
             journal=self.journal,
-            ledger=self.ledger,
-            risk=self.risk,
+            broker=self.broker,
             calendar=calendar or NoDays(),
-            alert=self.alerts.append,
-            notices=self.notices,
             clock=EventClock(),
-            **more,
+            listener=self.notices,
+            alert=self.alerts.append,
         )
-        self.executor.restore(recovered.orders, recovered.last_fill_ns, ended=recovered.ended)
+        self.decides = PreparedDecisions()
+        self.account = assemble(setup, self.ledger, self.risk, self.decides, **more)
+        self.executor, self.operator, self.actors = self.account.executor, self.account.operator, self.account.actors
+        self.state = self.account.state
+        self.orders, self.sync, self.market = self.state.orders, self.state.sync, self.state.market
+        restore(self.account, recovered)
+
+    @property
+    def position(self):
+        return self.ledger.position
+
+    async def reconcile(self):
+        return await reconcile(self.account)
 
     @property
     def alert_codes(self):
@@ -158,7 +192,7 @@ class Rig:
     def play(self, *rows):
         self.executor.on_market(self.quotes(*rows))
 
-    def decide(self, action, target=0, reason="signal"):
+    def decide(self, action, target=0, reason="signal", delays=NO_DELAYS):
         self.seq += 1
         decision = Decision(
             f"{self.run_id}-{self.seq}",
@@ -171,8 +205,10 @@ class Rig:
             np.nan,
             np.nan,
         )
-        self.executor.account_state(self.seq, self.ts_ns)
-        return self.executor.execute(decision)
+        account = self.actors.accounting.account_state(self.seq, self.ts_ns)
+        self.decides.decision = decision
+        window = FeatureWindow(empty_events(1), self.seq, self.ts_ns, np.zeros(1, np.float32), warm=True)
+        return self.executor.on_signal(Signal(window, account, PREDICTION), delays).verdict
 
     def close(self):
         self.journal.close()
@@ -199,7 +235,7 @@ async def rig(make_rig):
     """A rig with a paper broker that answers at once, whose books agree, at 100.00 / 100.25."""
     one = make_rig()
     one.play((1, 100.0))
-    assert await one.executor.reconcile()
+    assert await one.reconcile()
     return one
 
 

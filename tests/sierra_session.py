@@ -95,7 +95,7 @@ class Session:
             while not condition():
                 self.show()
                 if self.rig.executor.reconcile_due:
-                    await self.rig.executor.reconcile()
+                    await self.rig.reconcile()
                 await asyncio.sleep(0.002)
 
     def show(self):
@@ -108,4 +108,4 @@ class Session:
     async def ready(self):
         await self.desk.broker.connect()
         self.show()
-        await self.until(lambda: self.rig.executor.ready)
+        await self.until(lambda: self.rig.sync.reconciled)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import WallClock
 from mia_daemon.errors import ProtocolError, StageDied
-from mia_daemon.stage import END, LatencyBuckets, Stage
+from mia_daemon.latency import LatencyBuckets
+from mia_daemon.stage import END, Stage
 
 
 async def twice(item):

@@ -260,7 +260,7 @@ class PaperExchange:
         """Contracts the touch offers now."""
         if not self.touch.known or not self._crosses(paper):
             return 0
-        size = self.touch.take_size(paper.order.side)
+        size = self.touch.far_size(paper.order.side)
         return min(paper.open_quantity, max(math.floor(size), 1)) if size > 0 else paper.open_quantity
 
     def _take(self, paper: PaperOrder, ts_ns: int) -> None:
@@ -268,7 +268,7 @@ class PaperExchange:
         if not self.touch.known:
             return
         if quantity := self._takeable(paper):
-            self._fill(paper, quantity, self.touch.take(paper.order.side), ts_ns)
+            self._fill(paper, quantity, self.touch.far(paper.order.side), ts_ns)
         elif paper.type is not OrderType.MARKET:
             paper.taking = False
             paper.queue_ahead = math.inf

@@ -32,7 +32,7 @@ class Commands:
 
     def __init__(
         self,
-        books: TradingAccount,
+        account: TradingAccount,
         alerts: AlertManager,
         switch: KillSwitch,
         clock: Clock,
@@ -42,8 +42,8 @@ class Commands:
         stop: Callable[[str], None],
         say: Callable[[str], None],
     ) -> None:
-        self._books = books
-        self._executor = books.executor
+        self._account = account
+        self._operator = account.operator
         self._alerts = alerts
         self._switch = switch
         self._clock = clock
@@ -71,8 +71,8 @@ class Commands:
             by = _who(peer)
             result = act(request, by)
             try:
-                event_ns = self._executor.facts().ts_ns
-                self._books.journal.record_command(self._clock.now_ns(), name, by, result, event_ns=event_ns)
+                event_ns = self._account.state.market.now_ns
+                self._account.journal.record_command(self._clock.now_ns(), name, by, result, event_ns=event_ns)
             except JournalError as error:  # done is done: whoever asked must know
                 self._log.warning("command_not_journaled", command=name, by=by, reason=str(error))
                 result = f"{result}; but this is not on file: {error}"
@@ -90,12 +90,12 @@ class Commands:
         return "stopping"
 
     def _halt(self, _request: Request, by: str) -> str:
-        self._executor.halt(by)
+        self._operator.halt(by)
         return "halted: no new positions until resume; the position keeps its stop"
 
     def _close(self, _request: Request, by: str) -> str:
-        self._executor.halt(by)
-        self._executor.flatten("operator")
+        self._operator.halt(by)
+        self._operator.flatten("operator")
         return "closing the position; halted until resume"
 
     def _acknowledge(self, _request: Request, by: str) -> str:
@@ -107,7 +107,7 @@ class Commands:
         code = self._latch_named(request.get("code"))
         if self._switch.file_is_there:
             raise UsageError(f"the kill file {self._switch.path} is there: remove it first, then resume")
-        if code is not None and self._executor.still_exceeded(code):
+        if code is not None and self._operator.still_exceeded(code):
             now_ns = self._clock.monotonic_ns()
             if not self._override.confirm(code, request.get("confirm"), now_ns):
                 token = self._override.ask(code, by, now_ns)
@@ -115,7 +115,7 @@ class Commands:
                     f"{code} is still exceeded: to override it, for the rest of the trading day at most, say "
                     f"`mia-daemon resume {code} --confirm {token}` within {VALID_S} s"
                 )
-        lifted = self._executor.resume(by, code)
+        lifted = self._operator.resume(by, code)
         said = f"lifted {', '.join(lifted)}" if lifted else "nothing was lifted"
         return f"{said}; {self._left()}"
 
@@ -123,7 +123,7 @@ class Commands:
         """The latch to lift; None for all that need no name. Raises UsageError when none of that name is set."""
         if name is None:
             return None
-        codes = [latch.code for latch in self._books.risk.latches]
+        codes = [latch.code for latch in self._account.risk.latches]
         if name not in codes:
             known = ", ".join(codes) or "none"
             what = "is not set" if name in LATCHING else "is no latch"
@@ -134,13 +134,13 @@ class Commands:
         return code
 
     def _left(self) -> str:
-        left = self._books.risk.latches
+        left = self._account.risk.latches
         if not left:
             return "entries are allowed again once the books were compared"
         return f"still set: {', '.join(map(_how, left))}"
 
     def _rearm(self, _request: Request, by: str) -> str:
-        executed = self._executor.rearm(by)
+        executed = self._operator.rearm(by)
         return f"rearmed after {executed} entries; {self._left()}"
 
 

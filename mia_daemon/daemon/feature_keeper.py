@@ -22,8 +22,7 @@ from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.features.state_file import FeatureState
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.logs import Logger
-from mia_daemon.records import Alert, Priority
-from mia_daemon.stage import AlertSink
+from mia_daemon.records import Alert, AlertSink, Priority
 
 
 @dataclass(slots=True)

@@ -30,10 +30,17 @@ class KillSwitch:
     """
 
     def __init__(
-        self, path: Path, books: TradingAccount, clock: Clock, log: Logger, say: Callable[[str], None], *, flatten: bool
+        self,
+        path: Path,
+        account: TradingAccount,
+        clock: Clock,
+        log: Logger,
+        say: Callable[[str], None],
+        *,
+        flatten: bool,
     ) -> None:
         self._path = path
-        self._books = books
+        self._account = account
         self._clock = clock
         self._log = log
         self._say = say
@@ -50,14 +57,14 @@ class KillSwitch:
     def pull(self, by: str, *, flatten: bool | None = None) -> str:
         """Kill; returns what was done, in a sentence."""
         closing = self._flatten if flatten is None else flatten
-        self._books.executor.kill(by, flatten=closing)
+        self._account.operator.kill(by, flatten=closing)
         text = (
             f"killed by {by}: entries are cancelled, "
             f"{'the position is being closed' if closing else 'a position keeps its stop'}; "
             f"nothing is traded until `{lifted_by(RiskCode.KILLED)}`"
         )
         try:
-            self._books.journal.record_command(self._clock.now_ns(), "kill", by, text)
+            self._account.journal.record_command(self._clock.now_ns(), "kill", by, text)
         except JournalError as error:
             self._log.warning("kill_not_journaled", reason=str(error))
         self._log.warning("killed", by=by, flatten=closing)
@@ -67,6 +74,6 @@ class KillSwitch:
     async def watch_file(self) -> None:
         """Kill when the file is there and trading is not killed yet: resuming has to wait until it is gone."""
         while True:
-            if self.file_is_there and RiskCode.KILLED not in {latch.code for latch in self._books.risk.latches}:
+            if self.file_is_there and RiskCode.KILLED not in {latch.code for latch in self._account.risk.latches}:
                 self.pull(f"file {self._path}")
             await asyncio.sleep(LOOK_S)

@@ -19,6 +19,7 @@ from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon import assembly
 from mia_daemon.daemon.arming import check_armed, check_bundle
+from mia_daemon.daemon.broker_tasks import drain, reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import preflight, unfit
@@ -124,9 +125,9 @@ class Daemon:
                 feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, says)
                 broker = assembly.broker(run, settings, self._rng, says)
                 cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
-                books = run.open_account(broker, cash, settings.speed)
+                account = run.open_account(broker, cash, settings.speed)
                 try:
-                    return await self._connect_and_trade(run, books, feed, broker)
+                    return await self._connect_and_trade(run, account, feed, broker)
                 except MiaError as error:
                     run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
                     raise
@@ -169,17 +170,17 @@ class Daemon:
 
     # Trading.
 
-    async def _connect_and_trade(self, run: DaemonRun, books: TradingAccount, feed: Feed, broker: Broker) -> int:
+    async def _connect_and_trade(self, run: DaemonRun, account: TradingAccount, feed: Feed, broker: Broker) -> int:
         recorder = Recorder(
-            self._paths.recordings / books.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
+            self._paths.recordings / account.scope.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
         self._keeper.copy_to(recorder.path.parent)
         run.memory.copy_to(recorder.path.parent)
-        session = run.session(feed, books, recorder.append)
-        self._switch = switch = self._kill_switch(run, books)
+        session = run.session(feed, account, recorder.append)
+        self._switch = switch = self._kill_switch(run, account)
         control = ControlServer(
             self._settings.ops.control_socket or self._paths.control_socket,
-            self._commands(run, books, switch).handlers(),
+            self._commands(run, account, switch).handlers(),
             run.log,
         )
         async with contextlib.AsyncExitStack() as stack:
@@ -188,13 +189,13 @@ class Daemon:
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
             stack.callback(asyncio.create_task(switch.watch_file(), name="kill file").cancel)
-            if await self._reach(run, books, broker):
-                return await self._trade(run, books, session, feed)
-            return await self._end(run, books, None)
+            if await self._reach(run, account, broker):
+                return await self._trade(run, account, session, feed)
+            return await self._end(run, account, None)
 
-    async def _reach(self, run: DaemonRun, books: TradingAccount, broker: Broker) -> bool:
+    async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> bool:
         """Connect for orders and compare books; False when asked to stop before that was done."""
-        reached = asyncio.create_task(self._connect(run, books, broker), name="connect")
+        reached = asyncio.create_task(self._connect(run, account, broker), name="connect")
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait([reached, asked], return_when=asyncio.FIRST_COMPLETED)
@@ -206,29 +207,29 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(reached, asked, return_exceptions=True)
 
-    async def _connect(self, run: DaemonRun, books: TradingAccount, broker: Broker) -> None:
+    async def _connect(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> None:
         """A failed reconciliation does not keep the daemon from starting: it stays up and does not trade."""
         await broker.connect()
-        if await books.executor.reconcile():
-            run.log.info("reconciled", position=books.executor.position, working=len(books.executor.working))
+        if await reconcile(account):
+            run.log.info("reconciled", position=account.state.ledger.position, working=len(account.state.orders))
 
-    async def _trade(self, run: DaemonRun, books: TradingAccount, session: TradingSession, feed: Feed) -> int:
+    async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
-            asyncio.create_task(self._reconcile_when_due(run, books), name="reconcile"),
-            asyncio.create_task(self._sample(run, books, session), name="sample"),
+            asyncio.create_task(self._reconcile_when_due(run, account), name="reconcile"),
+            asyncio.create_task(self._sample(run, account, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
         if self._duration_s is not None:
             asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
-        self._ready(run, books)
+        self._ready(run, account)
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
         failure = next((task for task in (tasks, *helpers) if task.done() and not task.cancelled()), None)
         try:
-            return await self._end(run, books, failure)
+            return await self._end(run, account, failure)
         finally:
             feed.close()
             await asyncio.wait([tasks], timeout=FEED_END_S)
@@ -238,33 +239,35 @@ class Daemon:
             if _cause(failure) is None:
                 self._keeper.save()
 
-    def _ready(self, run: DaemonRun, books: TradingAccount) -> None:
+    def _ready(self, run: DaemonRun, account: TradingAccount) -> None:
         # What is loaded stays: the collector needn't walk it again, which would take 40 to 130 ms each time.
         gc.collect()
         gc.freeze()
         seconds = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
-        run.log.info("ready", seconds=round(seconds, 3), position=books.executor.position)
+        run.log.info("ready", seconds=round(seconds, 3), position=account.state.ledger.position)
         who = f"uid {os.getuid()} pid {os.getpid()}"  # every order of the run is this operator's
-        run.journal.record_command(self._clock.now_ns(), "start", who, f"{self._mode.value}, run {books.run_id}")
-        for latch in books.risk.latches:
+        run.journal.record_command(
+            self._clock.now_ns(), "start", who, f"{self._mode.value}, run {account.scope.run_id}"
+        )
+        for latch in account.risk.latches:
             run.log.warning("latched", code=latch.code.value, text=latch.text)
             self._console.say(f"still latched: {latch.text}", always=True)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(assembly.absent_inputs(self._settings))
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
 
-    async def _reconcile_when_due(self, run: DaemonRun, books: TradingAccount) -> None:
+    async def _reconcile_when_due(self, run: DaemonRun, account: TradingAccount) -> None:
         while True:
             await asyncio.sleep(RECONCILE_PAUSE_S)
-            if books.executor.reconcile_due and not await books.executor.reconcile():
+            if account.executor.reconcile_due and not await reconcile(account):
                 run.log.info("not_reconciled")
                 await asyncio.sleep(1.0)
 
     # Once a second.
 
-    async def _sample(self, run: DaemonRun, books: TradingAccount, session: TradingSession) -> None:
+    async def _sample(self, run: DaemonRun, account: TradingAccount, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = DaemonStatus(run, books, session.tally, self._elapsed_s)
+        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -316,38 +319,38 @@ class Daemon:
 
     # Operators.
 
-    def _commands(self, run: DaemonRun, books: TradingAccount, switch: KillSwitch) -> Commands:
+    def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
         return Commands(
-            books, run.alerts, switch, self._clock, run.log,
+            account, run.alerts, switch, self._clock, run.log,
             status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
 
-    def _kill_switch(self, run: DaemonRun, books: TradingAccount) -> KillSwitch:
+    def _kill_switch(self, run: DaemonRun, account: TradingAccount) -> KillSwitch:
         return KillSwitch(
-            self._settings.ops.kill_file or self._paths.kill_file, books, self._clock, run.log, self._console.say,
+            self._settings.ops.kill_file or self._paths.kill_file, account, self._clock, run.log, self._console.say,
             flatten=self._settings.incidents.on_kill == "flatten",
         )  # fmt: skip
 
     # Stopping.
 
-    async def _end(self, run: DaemonRun, books: TradingAccount, failure: "asyncio.Task[Any] | None") -> int:
+    async def _end(self, run: DaemonRun, account: TradingAccount, failure: "asyncio.Task[Any] | None") -> int:
         """Cancel entries, close or keep the position, and say how it ended; the exit status."""
         error = _cause(failure)
         how = f"failed: {error}" if error else (self._stop_reason or "feed ended")
         self._notifier.stopping(how)
-        run.log.info("stopping", how=how, position=books.executor.position)
+        run.log.info("stopping", how=how, position=account.state.ledger.position)
         if error is not None:
             run.alert(Alert(self._clock.now_ns(), "daemon_failed", Priority.URGENT, f"{error}: trading stops"))
         flatten = self._settings.stop.on_stop == "flatten"
-        books.executor.stop(flatten=flatten)
-        if not await books.executor.drain(self._settings.stop.drain_s):
+        account.operator.stop(flatten=flatten)
+        if not await drain(account.executor, self._settings.stop.drain_s):
             run.alert(
                 Alert(
                     self._clock.now_ns(),
                     "stop_incomplete",
                     Priority.CRITICAL,
-                    f"position {books.executor.position:+d} and {len(books.executor.working)} working orders are left "
+                    f"position {account.state.ledger.position:+d} and {len(account.state.orders)} working orders are left "
                     f"after {self._settings.stop.drain_s:g} s: look at Sierra Chart",
                 )
             )
@@ -355,15 +358,15 @@ class Daemon:
         for _ in run.remember():
             pass
         run.reporter.risk_snapshot()
-        run.journal.end_run(books.run_id, self._clock.now_ns(), how)
+        run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
             print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  the last word of a failed daemon
         return 1 if error else 0
 
     def _say_summary(self, run: DaemonRun) -> None:
         self._console.close()
-        reporter, books = run.reporter, run.books
-        position = books.executor.position if books else 0
+        reporter, account = run.reporter, run.account
+        position = account.state.ledger.position if account else 0
         self._console.say(
             f"{self._stop_reason or 'ended'} after {self._elapsed_s():.0f} s: {reporter.orders} orders, "
             f"{reporter.fills} fills, {reporter.round_trips} round trips, profit {reporter.profit:+.2f} after costs, "

@@ -12,6 +12,7 @@ import uvloop
 from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import NS_PER_S, EventClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
@@ -156,15 +157,15 @@ async def _replay(
 ) -> Summary:
     with DaemonRun(settings, traded, Mode.REPLAY, paths, clock) as run:
         broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
-        books = run.open_account(broker, settings.broker.paper_starting_cash)
+        account = run.open_account(broker, settings.broker.paper_starting_cash)
 
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
         if recorded is not None:
             _begin_as_recorded(run, recorded, on_progress)
-        session = run.session(feed, books, advance)
-        await books.executor.reconcile()
+        session = run.session(feed, account, advance)
+        await reconcile(account)
         sampler = asyncio.create_task(_sample(run, session))
         started = clock.monotonic_ns()
         how = "feed ended"
@@ -180,7 +181,7 @@ async def _replay(
                 pass
             run.reporter.risk_snapshot()
             run.metrics.sample(session.counters, {})
-            run.journal.end_run(books.run_id, session.tally.last_ts_ns, how)
+            run.journal.end_run(account.scope.run_id, session.tally.last_ts_ns, how)
         if late := run.pipeline.late_events:
             on_progress(f"{late:,} events were older than the one before them: they were taken as of its time")
         return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)
@@ -211,6 +212,6 @@ def _summary(run: DaemonRun, session: TradingSession, seconds: float) -> Summary
         last_ts=iso_utc(tally.last_ts_ns),
         latches=tuple(
             {"code": latch.code.value, "ts": iso_utc(latch.ts_ns), "text": latch.code.meaning}
-            for latch in (run.books.risk.latches if run.books else ())
+            for latch in (run.account.risk.latches if run.account else ())
         ),
     )

@@ -57,14 +57,14 @@ class Reporter:
         self._memory = memory
         self._console = console
         self._watch = watch
-        self._books: TradingAccount | None = None
+        self._account: TradingAccount | None = None
         self._to_remember: deque[Trade] = deque()
         self._latches: tuple[Latch, ...] = ()
         self._held: deque[Callable[[], None]] = deque()  # lines that follow from a decision not shown yet
 
-    def follow(self, books: TradingAccount) -> None:
-        """Take the risk figures from these books."""
-        self._books = books
+    def follow(self, account: TradingAccount) -> None:
+        """Take the risk figures from these account."""
+        self._account = account
 
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
         """A decision that was carried out, what risk said to it, and the 350 values it was made on."""
@@ -170,11 +170,11 @@ class Reporter:
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""
-        before, self._latches = self._latches, self._books.risk.latches if self._books else ()
+        before, self._latches = self._latches, self._account.risk.latches if self._account else ()
         return before != self._latches
 
     def risk_snapshot(self) -> None:
         """The account's risk as it is now, as a file."""
-        if self._books is not None:
-            facts = self._books.executor.facts()
-            self._trade_log.risk_snapshot(facts.ts_ns, self._books.risk.snapshot(facts))
+        if self._account is not None:
+            snapshot = self._account.state.risk_snapshot()
+            self._trade_log.risk_snapshot(snapshot.ts_ns, self._account.risk.describe(snapshot))

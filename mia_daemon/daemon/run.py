@@ -14,6 +14,7 @@ from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.execution.ports import TradeScope
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
@@ -33,7 +34,8 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 from mia_daemon.records import Alert, EventArray, Priority
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.assembly import TradingAccount, open_account
+from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 
@@ -66,7 +68,7 @@ class DaemonRun:
         self.instrument = traded
         self.mode = mode
         self.clock = clock
-        self.books: TradingAccount | None = None
+        self.account: TradingAccount | None = None
         self._stack = ExitStack()
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
@@ -172,8 +174,8 @@ class DaemonRun:
 
     def checkpoint(self) -> None:
         """Put on file what the journal has buffered, then the rows that tell of it; to be called once a second."""
-        if self.books is not None:
-            self.books.executor.checkpoint()
+        if self.account is not None:
+            self.account.executor.checkpoint()
             self.reporter.flush()
 
     def remember(self) -> Iterator[None]:
@@ -184,23 +186,26 @@ class DaemonRun:
             yield
 
     def open_account(self, broker: Broker, cash: float, time_scale: float = 1.0) -> TradingAccount:
-        """Open the account; `cash` is what the account began with, before anything in it."""
-        self.books = open_account(
-            self.journal,
-            broker,
-            self.run_id,
-            settings=self.settings,
-            mode=self.mode,
-            instrument=self.instrument,
+        """Open the account; `cash` is what it began with, before anything in it."""
+        settings = self.settings
+        setup = AccountSetup(
+            settings=settings,
+            scope=TradeScope(self.run_id, self.instrument, settings.instrument.trade_account),
+            journal=self.journal,
+            broker=broker,
             calendar=self.calendar,
-            cash=cash,
-            alert=self.alert,
-            notices=self.reporter,
             clock=self.clock,
-            time_scale=time_scale,
-            windows=self._windows,
+            listener=self.reporter,
+            alert=self.alert,
         )
-        return self.books
+        max_skew_ns = (settings.risk.max_clock_skew_s or math.inf) * NS_PER_S
+        gate = EntryGate(self._windows, self._max_age_ns, max_skew_ns)
+        loop = TradingLoop(settings.decision, self.run_id, gate)
+        self.account = account = open_account(
+            setup, loop, cash=cash, mode=self.mode, time_scale=time_scale, windows=self._windows
+        )
+        self.reporter.follow(account)
+        return account
 
     def _last_trading(self, ts_ns: int) -> LastTrading:
         """A replay trades the contract that was recorded until it expires, whichever is in force."""
@@ -227,30 +232,25 @@ class DaemonRun:
         return round(max_age_s * NS_PER_S)
 
     def session(
-        self, feed: Feed, books: TradingAccount, on_events: Callable[[EventArray], None] = lambda _events: None
+        self, feed: Feed, account: TradingAccount, on_events: Callable[[EventArray], None] = lambda _events: None
     ) -> TradingSession:
         """The four tasks over `feed` and the account."""
         settings = self.settings
-        self.reporter.follow(books)
-        rooms = Components(
+        components = Components(
             feed=feed,
             pipeline=self.pipeline,
             inference=self.inference,
-            window_filter=self._windows,
-            loop=TradingLoop(settings.decision, books.run_id),
-            executor=books.executor,
+            executor=account.executor,
+            metrics=self.metrics,
+            sink=self.reporter,
+            on_events=on_events,
         )
         return TradingSession(
-            rooms,
+            components,
             instrument=self.instrument,
             max_position=settings.decision.max_position,
             queue_batches=settings.feed.queue_batches,
             clock=self.clock,
-            metrics=self.metrics,
-            sink=self.reporter,
-            on_events=on_events,
-            max_age_ns=self._max_age_ns,
-            max_skew_ns=(settings.risk.max_clock_skew_s or math.inf) * NS_PER_S,
             measured=self.mode is not Mode.REPLAY,
         )
 

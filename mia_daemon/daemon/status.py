@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.console import StatusLine
-from mia_daemon.stage import LatencyBuckets
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally
 
@@ -20,28 +20,28 @@ class DaemonStatus:
     """
 
     run: DaemonRun
-    books: TradingAccount
+    account: TradingAccount
     tally: Tally
     elapsed_s: Callable[[], float]
     _tick_to_order: LatencyBuckets = field(default_factory=LatencyBuckets)
 
     def facts(self, decisions_per_s: float) -> dict[str, Any]:
         """Beside the tasks' figures; the latency is of the last interval that had an entry."""
-        run, books = self.run, self.books
-        executor, ledger, tally = books.executor, books.ledger, self.tally
-        touch = executor.touch
+        run, account = self.run, self.account
+        executor, state, tally = account.executor, account.state, self.tally
+        ledger, touch = state.ledger, state.market.touch
         if executor.tick_to_order.count:
             self._tick_to_order, executor.tick_to_order = executor.tick_to_order, LatencyBuckets()
         latency = self._tick_to_order
         regime = run.reporter.regime_probs
         return {
-            "run": books.run_id,
+            "run": account.scope.run_id,
             "mode": run.mode.value,
             "symbol": run.instrument.symbol,
             "account": run.settings.instrument.trade_account,
-            "state": books.risk.state.value,
-            "reconciled": executor.ready,
-            "latches": [latch.code.value for latch in books.risk.latches],
+            "state": account.risk.state.value,
+            "reconciled": state.sync.reconciled,
+            "latches": [latch.code.value for latch in account.risk.latches],
             "exchange_ns": tally.last_ts_ns,
             "bid": touch.bid if touch.known else None,
             "ask": touch.ask if touch.known else None,
@@ -50,8 +50,8 @@ class DaemonStatus:
             "unrealized": round(ledger.unrealized, 2),
             "equity": round(ledger.equity, 2),
             "drawdown": round(ledger.drawdown, 6),
-            "working_orders": len(executor.working),
-            "unknown_orders": len(executor.working.unknown()),
+            "working_orders": len(state.orders),
+            "unknown_orders": len(state.orders.unknown()),
             "regime_probs": regime._asdict() if regime else None,
             "decisions": tally.decisions,
             "decisions_per_s": round(decisions_per_s, 2),
@@ -66,7 +66,7 @@ class DaemonStatus:
 
     def line(self, facts: Mapping[str, Any]) -> StatusLine:
         """The last line of the terminal."""
-        touch, ledger = self.books.executor.touch, self.books.ledger
+        touch, ledger = self.account.state.market.touch, self.account.state.ledger
         return StatusLine(
             ts_ns=self.tally.last_ts_ns,
             symbol=self.run.instrument.symbol,
@@ -81,9 +81,9 @@ class DaemonStatus:
 
     def _note(self) -> str:
         """Why nothing is entered, if so."""
-        if latches := self.books.risk.latches:
+        if latches := self.account.risk.latches:
             return ", ".join(latch.code.value for latch in latches)
-        if not self.books.executor.ready:
+        if not self.account.state.sync.reconciled:
             return "books not compared yet"
         last_reason = self.run.reporter.last_reason
         return last_reason if last_reason == "warming_up" else ""

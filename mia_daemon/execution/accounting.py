@@ -1,120 +1,118 @@
-"""The account's side of trading: fills into ledger and journal, round trips out, its value along the way."""
+"""The account: fills into ledger and journal, round trips out, its value along the way."""
 
-from typing import Final, Protocol
+from typing import Final
 
+from mia_daemon.clock import NEVER_NS
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
-from mia_daemon.execution.exits import NEVER, Held
-from mia_daemon.execution.ledger import Ledger
-from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
-from mia_daemon.journal.writer import Journal
-from mia_daemon.market import MarketState
+from mia_daemon.execution.ports import Ports
+from mia_daemon.execution.state import ExecutionState
+from mia_daemon.execution.working_orders import WorkingOrder
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, Order, Trade
-from mia_daemon.risk.risk_controller import RiskController
+from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, Side, Trade
 
 KEPT_ORIGINS: Final = 64
 
 
-class ExecutionListener(Protocol):
-    """Who is shown what happens; called after the order was sent, never before."""
-
-    def order(self, ts_ns: int, order: Order, what: str) -> None: ...
-
-    def fill(self, fill: Fill) -> None: ...
-
-    def trade(self, trade: Trade) -> None: ...
-
-
 class Accounting:
-    """Books each execution once, and knows what the account is worth.
-
-    Attributes:
-        origins: what asked for the entries on their way, by decision.
-        last_fill_ns: exchange time of the newest fill; 0 when there is none.
-    """
+    """Applies each execution once, and knows what the account is worth."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        journal: Journal,
-        working: WorkingOrders,
-        risk: RiskController,
-        breakers: CircuitBreakers,
-        *,
-        market: MarketState,
-        calendar: TradingCalendar,
-        notices: ExecutionListener,
+        self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers, calendar: TradingCalendar
     ) -> None:
-        self.origins: dict[str, EntryOrigin] = {}
-        self.last_fill_ns = 0
-        self._ledger = ledger
-        self._journal = journal
-        self._working = working
-        self._risk = risk
+        self._state = state
+        self._ledger = state.ledger
+        self._orders = state.orders
+        self._market = state.market
+        self._journal = ports.journal
+        self._risk = ports.risk
+        self._listener = ports.listener
+        self._scope = ports.scope
         self._breakers = breakers
-        self._market = market
         self._calendar = calendar
-        self._notices = notices
         self._day_ends_ns = 0
-        self._owed: list[tuple[Fill, list[Trade]]] = []  # booked, but the journal could not be told
+        self._unrecorded: list[tuple[Fill, list[Trade]]] = []  # applied, but the journal could not be written
 
-    def forget(self) -> None:
-        """What asked for orders long done; that of the last ones stays, since a fill of theirs may come late."""
-        for decision_id in tuple(self.origins)[:-KEPT_ORIGINS]:
-            del self.origins[decision_id]
+    def forget_origins(self) -> None:
+        """Of orders long done; those of the last ones stay, since a fill of theirs may come late."""
+        origins = self._state.origins
+        for decision_id in tuple(origins)[:-KEPT_ORIGINS]:
+            del origins[decision_id]
 
     # Fills.
 
-    def book(self, fill: Fill, entry: WorkingOrder, reason: str) -> bool:
+    def apply_fill(self, fill: Fill, entry: WorkingOrder) -> bool:
         """Position, order, journal and round trip move together: all on file in one commit.
 
         Args:
             fill: an execution.
             entry: its order.
-            reason: what the round trip will say, if this fill closes one.
 
         Returns:
-            False when the journal knows the execution already: nothing was booked.
+            False when the journal knows the execution already: nothing was applied.
         """
-        self.to_day(fill.ts_ns)
-        origin = self.origins.get(entry.order.decision_id) or EXTERNAL
-        trades = self._on_file(fill, origin, reason)
+        self.roll_day(fill.ts_ns)
+        origin = self._state.origins.get(entry.order.decision_id) or EXTERNAL
+        trades = self._record(fill, origin, entry.exit_reason or entry.order.role.value)
         if trades is None:
             return False
-        self._working.fill(fill)
-        self.last_fill_ns = max(self.last_fill_ns, fill.ts_ns)
-        self._notices.fill(fill)
-        self._judge(fill, entry)
-        self._closed(trades)
+        self._orders.apply_fill(fill)
+        self._state.last_fill_ns = max(self._state.last_fill_ns, fill.ts_ns)
+        self._listener.fill(fill)
+        self._check_slippage(fill, entry)
+        self._on_trades(trades)
         return True
 
-    def _judge(self, fill: Fill, entry: WorkingOrder) -> None:
+    def _check_slippage(self, fill: Fill, entry: WorkingOrder) -> None:
         """Compare with the price the order stood for: a stop's trigger, a limit; of a flatten the touch."""
         side, touch = fill.side, self._market.touch
         asked = [price * side for price in (entry.order.price, entry.price, entry.asked_price) if price]
         if asked or touch.known:
-            expected = max(asked) * side if asked else touch.take(side)
+            expected = max(asked) * side if asked else touch.far(side)
             self._breakers.trip(self._risk.on_fill(fill.ts_ns, side, fill.price, expected))
 
-    def knows(self, fill: Fill) -> bool:
-        """Whether the execution is booked, also by an earlier run; False when the journal can't say."""
+    def is_recorded(self, fill: Fill) -> bool:
+        """Whether the journal has the execution, also of an earlier run; False when it can't be read."""
         try:
             return self._journal.has_fill(fill.execution_id)
         except JournalError as error:
             self._breakers.journal_failed(error)
             return False
 
-    def book_foreign(self, fill: Fill, reason: str) -> None:
+    def apply_external_fill(self, fill: Fill, reason: str) -> None:
         """A change of the position that no order of ours explains."""
-        self._closed(self._on_file(fill, EXTERNAL, reason) or [])
+        self._on_trades(self._record(fill, EXTERNAL, reason) or [])
 
-    def _on_file(self, fill: Fill, origin: EntryOrigin, reason: str) -> list[Trade] | None:
-        """None when the journal knows the execution already. A dead journal doesn't keep a fill out of the position."""
+    def apply_drift(self, drift: int, price: float) -> None:
+        """Take over a difference to the server's position that no execution explains, as an external fill.
+
+        Args:
+            drift: contracts, signed.
+            price: of the fill; not above 0 where it is not known: then the touch.
+        """
+        now_ns, touch, scope = self._market.now_ns, self._market.touch, self._scope
+        side = Side.BUY if drift > 0 else Side.SELL
+        if not price > 0:
+            price = touch.far(side) if touch.known else self._ledger.average_price
+        fill = Fill(
+            ts_ns=now_ns,
+            execution_id=f"drift-{scope.run_id}-{now_ns}",
+            client_order_id="",
+            server_order_id="",
+            symbol=scope.instrument.symbol,
+            account=scope.account,
+            side=side,
+            quantity=abs(drift),
+            price=scope.instrument.round_to_tick(price),
+        )
+        self.apply_external_fill(fill, "drift")
+
+    def _record(self, fill: Fill, origin: EntryOrigin, reason: str) -> list[Trade] | None:
+        """None when the journal knows the execution already. A dead journal keeps no fill out of the position."""
         trades = None
         try:
             with self._journal.booking():
-                self._pay()
+                self._write_unrecorded()
                 if not self._journal.record_fill(fill):
                     return None
                 trades = self._ledger.apply(fill, origin, reason)
@@ -122,33 +120,33 @@ class Accounting:
                     self._journal.record_trade(trade)
         except JournalError as error:
             trades = self._ledger.apply(fill, origin, reason) if trades is None else trades
-            self._owed.append((fill, trades))
+            self._unrecorded.append((fill, trades))
             self._breakers.journal_failed(error)
         else:
-            self._owed.clear()
+            self._unrecorded.clear()
         return trades
 
-    def _pay(self) -> None:
-        """Tell the journal what it could not be told before, first of all: a later fill on file would hide it."""
-        for fill, trades in self._owed:
+    def _write_unrecorded(self) -> None:
+        """What the journal could not take before, first of all: a later fill on file would hide it."""
+        for fill, trades in self._unrecorded:
             self._journal.record_fill(fill)
             for trade in trades:
                 self._journal.record_trade(trade)
 
-    def _closed(self, trades: list[Trade]) -> None:
+    def _on_trades(self, trades: list[Trade]) -> None:
         for trade in trades:
-            self._notices.trade(trade)
+            self._listener.trade(trade)
             self._breakers.trip(self._risk.on_trade(trade))
 
     # Value.
 
-    def to_day(self, ts_ns: int) -> None:
+    def roll_day(self, ts_ns: int) -> None:
         """The result of the day counts from the exchange's opening."""
         if ts_ns >= self._day_ends_ns:
             if self._day_ends_ns:
                 self._ledger.start_day()
                 self._risk.start_day()
-            self._day_ends_ns = self._calendar.next_open_ns(ts_ns) or NEVER
+            self._day_ends_ns = self._calendar.next_open_ns(ts_ns) or NEVER_NS
 
     def mark(self) -> None:
         """Value the position at the touch."""
@@ -156,7 +154,7 @@ class Accounting:
         if touch.known:
             self._ledger.mark(touch.bid, touch.ask)
 
-    def state(self, seq: int, ts_ns: int) -> AccountState:
+    def account_state(self, seq: int, ts_ns: int) -> AccountState:
         """The account as of the events seen so far, marked at the touch."""
         ledger = self._ledger
         self.mark()
@@ -172,32 +170,28 @@ class Accounting:
             drawdown=ledger.drawdown,
         )
 
-    def held(self) -> Held:
-        """The position as it is now."""
-        origin = self._ledger.origin
-        return Held(self._ledger.position, self._ledger.average_price, origin.decision_id if origin else "")
+    # On file.
 
     def checkpoint(self) -> None:
-        """Put on file what the journal has buffered, and a point of the equity curve."""
+        """Commit what the journal has buffered, and a point of the equity curve."""
+        self._breakers.write(self.record_unrecorded)
+        self._breakers.write(self._record_equity)
+
+    def _record_equity(self) -> None:
         ledger = self._ledger
+        self._journal.record_equity(
+            self._market.now_ns,
+            ledger.equity,
+            ledger.peak_equity,
+            ledger.position,
+            ledger.unrealized,
+            ledger.realized_today,
+        )
+        self._journal.commit()
 
-        def write() -> None:
-            self._journal.record_equity(
-                self._market.now_ns,
-                ledger.equity,
-                ledger.peak_equity,
-                ledger.position,
-                ledger.unrealized,
-                ledger.realized_today,
-            )
-            self._journal.commit()
-
-        self._breakers.write(self.settle)
-        self._breakers.write(write)
-
-    def settle(self) -> None:
-        """Tell the journal what it could not be told before. Raises JournalError while it still can't be."""
-        if self._owed:
+    def record_unrecorded(self) -> None:
+        """Put on file what the journal could not take before. Raises JournalError while it still can't."""
+        if self._unrecorded:
             with self._journal.booking():
-                self._pay()
-            self._owed.clear()
+                self._write_unrecorded()
+            self._unrecorded.clear()

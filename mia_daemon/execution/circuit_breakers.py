@@ -1,71 +1,89 @@
-"""What stops trading: latches, made known, lasting and effective, and a journal that can't be written."""
+"""What stops trading: latches, made effective, known and lasting; and a journal that can't be written.
+
+A latch acts by level: as long as it is set, the control loop carries out what it demands, in the turn in which it was
+set first. Cancels leave before anything about the latch is written.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
-from mia_daemon.execution.order_manager import Warn
-from mia_daemon.journal.writer import Journal
-from mia_daemon.market import MarketState
+from mia_daemon.execution.ports import Ports
+from mia_daemon.execution.state import ExecutionState
 from mia_daemon.records import Priority
 from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.risk.snapshot import RiskSnapshot
 
 _LOSSES: Final = frozenset({RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN})
 """Limits that also close the position: what is lost on it counts against them."""
 
 
+class _Failure(NamedTuple):
+    """The journal could not be written; the latches this has set."""
+
+    error: JournalError
+    latches: list[Latch]
+
+
 class CircuitBreakers:
-    """Carries out what the risk controller latches.
+    """Says what the latches demand, and puts them on file.
 
     Args:
         incidents: what is done about a position beyond its limit.
-        facts: what risk goes by, now.
-        close: begin to close the position, for this reason.
-        cancel_entries: ask for the cancellation of every entry.
-        settle: tell the journal what it could not be told before; raises JournalError.
     """
 
-    def __init__(
-        self,
-        risk: RiskController,
-        journal: Journal,
-        market: MarketState,
-        warn: Warn,
-        incidents: IncidentSettings,
-        *,
-        facts: Callable[[], RiskSnapshot],
-        close: Callable[[str], None],
-        cancel_entries: Callable[[], None],
-        settle: Callable[[], None],
-    ) -> None:
-        self._risk = risk
-        self._journal = journal
-        self._market = market
-        self._warn = warn
+    def __init__(self, state: ExecutionState, ports: Ports, incidents: IncidentSettings) -> None:
+        self._state = state
+        self._market = state.market
+        self._sync = state.sync
+        self._risk = ports.risk
+        self._journal = ports.journal
+        self._alert = ports.alert
         breach = {RiskCode.POSITION_BREACH} if incidents.on_position_breach == "flatten" else set()
-        self._closing = _LOSSES | breach
-        self._facts = facts
-        self._close = close
-        self._cancel_entries = cancel_entries
-        self._settle = settle
+        self._flattening = _LOSSES | breach
+        self._tripped: list[Latch] = []
+        self._failures: list[_Failure] = []
 
     def trip(self, latches: Iterable[Latch]) -> None:
-        """Make new latches effective, known and lasting, in this order.
+        """New latches: the control loop makes them effective in this turn, then `announce` makes them known."""
+        self._tripped += latches
 
-        Entries still working are cancelled, but for those that were within the count when they left.
+    # What latches demand.
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything was tripped that is not announced yet."""
+        return bool(self._tripped or self._failures)
+
+    @property
+    def cancels_entries(self) -> bool:
+        """Whether entries are to be cancelled now, but for those that were within the count when they left.
+
+        What was sent to a server that is not reconciled is asked about first; a latch just set does not wait for that.
         """
-        for latch in latches:
-            if latch.code is not RiskCode.REPEATED_EXECUTION:
-                self._cancel_entries()
-            if latch.code in self._closing:
-                self._close(latch.code.value)
-            self._warn(latch.code.value, Priority.CRITICAL, latch.text, latch.context)
-            self.write(partial(self._journal.set_latch, latch))
+        new = [*self._tripped, *(latch for failure in self._failures for latch in failure.latches)]
+        standing = self._risk.latches if self._sync.reconciled else ()
+        return any(latch.code is not RiskCode.REPEATED_EXECUTION for latch in (*new, *standing))
+
+    @property
+    def flatten_reason(self) -> str:
+        """Why the position is to be closed; "" when no latch demands that."""
+        return next((latch.code.value for latch in self._risk.latches if latch.code in self._flattening), "")
+
+    def announce(self) -> None:
+        """Make known and lasting what was tripped."""
+        while self._tripped or self._failures:
+            failures, self._failures = self._failures, []
+            for failure in failures:
+                self._announce_failure(failure)
+            tripped, self._tripped = self._tripped, []
+            for latch in tripped:
+                self._alert(latch.code.value, Priority.CRITICAL, latch.text, latch.context)
+                self.write(partial(self._journal.set_latch, latch))
+
+    # Lifting them.
 
     def lift(self, by: str, code: RiskCode | None) -> tuple[RiskCode, ...]:
         """Lift one latch, or all that need no name; returns which were set.
@@ -73,11 +91,11 @@ class CircuitBreakers:
         Raises:
             JournalError: what can't be lifted on file stays set.
         """
-        facts = self._facts()
-        with self._on_file():
-            for each in self._risk.liftable(facts, code):
+        snapshot = self._state.risk_snapshot()
+        with self.required(), self._journal.booking():
+            for each in self._risk.liftable(snapshot, code):
                 self._journal.clear_latch(each, self._market.now_ns, by)
-        return self._risk.resume(facts, code)
+        return self._risk.resume(snapshot, code)
 
     def rearm(self, by: str) -> int:
         """A person has looked: on file as a latch that was set and lifted, whether or not it had tripped yet.
@@ -86,28 +104,25 @@ class CircuitBreakers:
             JournalError: this can't be put on file, and the count goes on.
         """
         now_ns = self._market.now_ns
-        with self._on_file():
+        with self.required(), self._journal.booking():
             ending = self._risk.executions_latch(now_ns)
             self._journal.set_latch(ending)
             self._journal.clear_latch(ending.code, now_ns, by)
         return int(self._risk.rearm(now_ns).context["executions"])
 
-    @contextmanager
-    def _on_file(self) -> Iterator[None]:
-        """What is written inside is on file behind it, and all that was before. A failure halts, and is raised again.
+    # The journal.
 
-        Nothing is entered while a fill is not on file: after a kill the position on file would be another.
-        """
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """What is written inside has to be on file: a failure halts, and is raised again."""
         try:
-            self._settle()
-            with self._journal.booking():
-                yield
+            yield
         except JournalError as error:
             self.journal_failed(error)
             raise
 
     def write(self, write: Callable[[], object]) -> bool:
-        """Write to the journal what nothing waits for; a failure halts, and is told by False."""
+        """Write to the journal what nothing waits for; False when that failed, which halts."""
         try:
             write()
         except JournalError as error:
@@ -117,9 +132,13 @@ class CircuitBreakers:
 
     def journal_failed(self, error: JournalError) -> None:
         """Trading stops, cancels and exits still go out; the halt is kept beside the journal."""
-        latches = self._risk.halt(self._market.now_ns, "journal")
-        if latches:
-            self._cancel_entries()
-        for latch in latches:
+        failure = _Failure(error, self._risk.halt(self._market.now_ns, "journal"))
+        if failure.latches:
+            self._failures.append(failure)  # cancels leave first
+        else:
+            self._announce_failure(failure)
+
+    def _announce_failure(self, failure: _Failure) -> None:
+        for latch in failure.latches:
             self._journal.keep_latch(latch)
-        self._warn("journal", Priority.URGENT, f"{error}; no new positions, exits still go out", {})
+        self._alert("journal", Priority.URGENT, f"{failure.error}; no new positions, exits still go out", {})

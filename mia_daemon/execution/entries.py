@@ -1,82 +1,44 @@
-"""How entries are worked: the order policy, which prices them when they are sent and follows them while they rest.
+"""Enters positions as brackets, and follows each entry until it has filled or is cancelled.
 
-- `marketable_limit` takes the other side, at most the slippage beyond it; what does not fill rests there.
-- `market_with_protection` is the same with the wider limit of the protection points: what an exchange does with a
-  market order. A bare market order is never sent.
-- `limit_at_touch` joins the near side of the touch. Every so often, when the touch has moved away from it, it is moved
-  after it, a limited number of times and ticks; when it may not follow, or has rested too long, it is cancelled, or
-  made to take the other side within the same ticks.
-
-Whatever the policy, what works longer than the time-out is cancelled.
+A target on the other side closes first and leaves the entry to a later decision; a smaller target on the same side
+waits for flat too, since a bracket is closed as a whole. While a position is being closed nothing is entered.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Final, NamedTuple
 
-from mia_daemon.clock import NS_PER_S
-from mia_daemon.config import Settings
-from mia_daemon.execution.exits import NEVER
+from mia_daemon.clock import NEVER_NS
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.entry_policy import EntryPolicy
 from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.ports import Ports
+from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_orders import WorkingOrder
-from mia_daemon.market import Touch
-from mia_daemon.records import Order, OrderRole, Prediction, Side
+from mia_daemon.records import Action, Bracket, Decision, EntryOrigin, Order, OrderRole, Prediction, Priority, Side
+from mia_daemon.risk.codes import ALLOWED, Verdict
+from mia_daemon.risk.snapshot import RiskSnapshot
 
 CHASE = "chase"
 CROSS = "cross"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryPolicy:
-    """Where entries are priced and how they are followed; distances in points, times in nanoseconds of event time."""
+class EntryPlan(NamedTuple):
+    """What a decision asks for now. It is written down with the decision before any of it happens.
 
-    kind: Literal["marketable_limit", "limit_at_touch", "market_with_protection"]
-    tick: float
-    slippage: float
-    protection: float
-    chase_ns: int
-    max_chases: int
-    max_chase: float
-    unfilled_ns: int
-    cross: bool
-    timeout_ns: int
+    Attributes:
+        verdict: on the entry that it asks for; None when it asks for none.
+        bracket: to be sent; None when nothing is.
+        stale: entries on the other side, to be cancelled.
+        close: why the position is to be closed; "" when it is not.
+    """
 
-    @classmethod
-    def of(cls, settings: Settings, tick: float) -> Self:
-        """As configured."""
-        execution = settings.execution
-        return cls(
-            kind=execution.policy,
-            tick=tick,
-            slippage=settings.decision.max_slippage_ticks * tick,
-            protection=execution.protection_ticks * tick,
-            chase_ns=round(execution.chase_after_s * NS_PER_S),
-            max_chases=execution.max_chases,
-            max_chase=execution.max_chase_ticks * tick,
-            unfilled_ns=round(execution.unfilled_after_s * NS_PER_S),
-            cross=execution.unfilled == "cross",
-            timeout_ns=round(settings.broker.entry_timeout_s * NS_PER_S),
-        )
+    verdict: Verdict | None = None
+    bracket: Bracket | None = None
+    stale: tuple[WorkingOrder, ...] = ()
+    close: str = ""
 
-    @property
-    def follows(self) -> bool:
-        """Whether an entry rests where it may be left behind."""
-        return self.kind == "limit_at_touch"
 
-    def expected(self, side: Side, touch: Touch) -> float:
-        """Where an entry is expected to fill: stop and target are measured from there."""
-        return touch.take(side.opposite) if self.follows else touch.take(side)
-
-    def price(self, side: Side, touch: Touch) -> float:
-        """The limit of a new entry."""
-        beyond = {"limit_at_touch": 0.0, "marketable_limit": self.slippage, "market_with_protection": self.protection}
-        return self.expected(side, touch) + side * beyond[self.kind]
-
-    def crossing(self, first: float, side: Side, touch: Touch) -> float | None:
-        """A limit that takes the other side, within what an entry that began at `first` may pay; None beyond that."""
-        other = touch.take(side)
-        reach = min(side * other + self.slippage, side * first + self.max_chase)
-        return side * reach if reach >= side * other - self.tick / 2 else None
+NOTHING: Final = EntryPlan()
 
 
 @dataclass(slots=True)
@@ -89,76 +51,173 @@ class _Followed:
     crossed: bool = False
 
 
-class EntryWorker:
-    """Follows the entries it is told of, and ends every entry in time.
+class Entries:
+    """Carries out decisions, and ends every entry in time.
 
-    Level-triggered as the keeper is: it looks at orders and touch as they are. An order is moved only while a new one
-    like it would be allowed; otherwise it is cancelled.
-
-    Args:
-        allowed: whether risk would allow an entry for this prediction now.
+    An entry is moved only while a new one like it would be allowed; otherwise it is cancelled.
     """
 
-    def __init__(self, desk: OrderManager, policy: EntryPolicy, allowed: Callable[[Prediction], bool]) -> None:
-        self._desk = desk
-        self._working = desk.working
+    def __init__(
+        self,
+        state: ExecutionState,
+        ports: Ports,
+        order_manager: OrderManager,
+        breakers: CircuitBreakers,
+        policy: EntryPolicy,
+    ) -> None:
+        self._state = state
+        self._orders = state.orders
+        self._market = state.market
+        self._journal = ports.journal
+        self._risk = ports.risk
+        self._alert = ports.alert
+        self._order_manager = order_manager
+        self._breakers = breakers
         self._policy = policy
-        self._allowed = allowed
         self._followed: dict[str, _Followed] = {}
 
-    def follow(self, entry: Order, prediction: Prediction, ts_ns: int) -> None:
-        """An entry was sent at `ts_ns` for this prediction."""
-        if self._policy.follows:
-            self._followed[entry.client_order_id] = _Followed(prediction, ts_ns + self._policy.chase_ns)
+    # Decisions.
 
-    def work(self, ts_ns: int, touch: Touch) -> int:
-        """Do what is due; returns the event time at which to look again, NEVER when no entry works."""
-        entries = self._working.with_role(OrderRole.ENTRY)
+    def carry_out(
+        self, decision: Decision, asked: Verdict | None, snapshot: RiskSnapshot
+    ) -> tuple[Bracket | None, Verdict]:
+        """Bring the position toward the decision's target, as far as risk allows it.
+
+        Args:
+            decision: what is wanted.
+            asked: the verdict on a new position at this moment; None when nobody asked for it.
+            snapshot: what that verdict went by; of now.
+
+        Returns:
+            The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was.
+        """
+        plan = NOTHING if self._state.flatten.stopping else self._plan(decision, asked, snapshot)
+        last = plan.verdict or asked
+        on_file = self._breakers.write(lambda: self._journal.record_decision(decision, last))
+        if plan.close:
+            self._state.request_flatten(plan.close)
+        if plan.stale:
+            self._order_manager.cancel_all(plan.stale)
+        if plan.verdict is None:
+            return None, ALLOWED
+        if on_file and plan.bracket is None:
+            return None, plan.verdict
+        if on_file and plan.bracket is not None and self._enter(plan.bracket, decision):
+            return plan.bracket, plan.verdict
+        return None, self._risk.check_new_risk(decision.prediction, self._state.risk_snapshot(snapshot.delays))
+
+    def _plan(self, decision: Decision, asked: Verdict | None, snapshot: RiskSnapshot) -> EntryPlan:
+        """What brings the position toward the decision's target now."""
+        if decision.action is Action.HOLD or self._state.flatten.reason:
+            return NOTHING
+        if self._orders.missing_fills():  # the position is about to change by what has filled already
+            return EntryPlan(asked or self._risk.check_new_risk(decision.prediction, snapshot))
+        position, target = self._state.ledger.position, decision.target
+        if position and target * position <= 0:
+            return EntryPlan(close=decision.reason)
+        entries = [entry for entry in self._orders.with_role(OrderRole.ENTRY) if entry.live]
+        stale = tuple(entry for entry in entries if entry.order.side * target <= 0)
+        coming = sum(entry.order.side * entry.open_quantity for entry in entries)
+        missing = target - position - coming
+        if stale or missing * target <= 0:
+            return EntryPlan(stale=stale)
+        moment = asked or self._risk.check_new_risk(decision.prediction, snapshot)
+        return self._plan_entry(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), moment, snapshot)
+
+    def _plan_entry(
+        self, decision: Decision, side: Side, quantity: int, moment: Verdict, snapshot: RiskSnapshot
+    ) -> EntryPlan:
+        if not self._market.touch.known:
+            return EntryPlan(moment)
+        bracket = self._bracket(side, quantity, decision.decision_id)
+        verdict = self._risk.check_entry(bracket, moment, snapshot)
+        if not verdict.allowed:
+            self._alert(f"denied_{verdict.code.value}", Priority.INFO, f"an entry was refused: {verdict}", {})
+            return EntryPlan(verdict)
+        return EntryPlan(verdict, bracket)
+
+    def _bracket(self, side: Side, quantity: int, decision_id: str) -> Bracket:
+        """An entry as the policy prices it, its stop and target measured from where it is expected to fill."""
+        touch, policy = self._market.touch, self._policy
+        expected = policy.expected(side, touch)
+        return self._order_manager.factory.make_bracket(
+            side,
+            quantity,
+            policy.price(side, touch),
+            stop=expected - side * policy.stop,
+            target=expected + side * policy.target,
+            decision_id=decision_id,
+        )
+
+    def _enter(self, bracket: Bracket, decision: Decision) -> bool:
+        """Send it; False when the journal could not take it."""
+        now_ns = self._market.now_ns
+        self._state.origins[decision.decision_id] = EntryOrigin(decision.decision_id, decision.prediction.regime_probs)
+        if not self._order_manager.send_bracket(bracket):
+            return False
+        self._follow(bracket.entry, decision.prediction)
+        self._breakers.trip(self._risk.on_entry_sent(now_ns))
+        return True
+
+    # Entries that work.
+
+    def _follow(self, entry: Order, prediction: Prediction) -> None:
+        if self._policy.follows:
+            look_ns = self._market.now_ns + self._policy.chase.every_ns
+            self._followed[entry.client_order_id] = _Followed(prediction, look_ns)
+
+    def work(self) -> int:
+        """Do what is due; returns the event time at which to look again, NEVER_NS when no entry works."""
+        entries = self._orders.with_role(OrderRole.ENTRY)
         if not entries:
             self._followed.clear()
-            return NEVER
-        return min(self._work(entry, ts_ns, touch) for entry in entries)
+            return NEVER_NS
+        return min(map(self._work, entries))
 
-    def _work(self, entry: WorkingOrder, ts_ns: int, touch: Touch) -> int:
+    def _work(self, entry: WorkingOrder) -> int:
+        now_ns, chase = self._market.now_ns, self._policy.chase
         if not entry.live or entry.cancel_pending:
-            return NEVER
-        due = entry.sent_ns + self._policy.timeout_ns
-        if ts_ns >= due:
-            self._desk.cancel(entry, ts_ns)
-            return NEVER
+            return NEVER_NS
+        due_ns = entry.sent_ns + self._policy.timeout_ns
+        if now_ns >= due_ns:
+            self._order_manager.cancel(entry)
+            return NEVER_NS
         followed = self._followed.get(entry.client_order_id)
         if followed is None or followed.crossed:
-            return due
-        unfilled_ns = entry.sent_ns + self._policy.unfilled_ns
+            return due_ns
+        unfilled_ns = entry.sent_ns + chase.unfilled_ns
         if entry.at_server and not entry.replace_pending:
-            if ts_ns >= unfilled_ns:
-                self._finish(entry, followed, ts_ns, touch)
-            elif ts_ns >= followed.look_ns:
-                followed.look_ns = ts_ns + self._policy.chase_ns
-                self._chase(entry, followed, ts_ns, touch)
-        return min((ns for ns in (followed.look_ns, unfilled_ns) if ns > ts_ns), default=due)
+            if now_ns >= unfilled_ns:
+                self._give_up(entry, followed)
+            elif now_ns >= followed.look_ns:
+                followed.look_ns = now_ns + chase.every_ns
+                self._chase(entry, followed)
+        return min((ns for ns in (followed.look_ns, unfilled_ns) if ns > now_ns), default=due_ns)
 
-    def _chase(self, entry: WorkingOrder, followed: _Followed, ts_ns: int, touch: Touch) -> None:
-        side, half_tick = entry.order.side, self._policy.tick / 2
-        near = touch.take(side.opposite)
+    def _chase(self, entry: WorkingOrder, followed: _Followed) -> None:
+        """Move it after the touch, as often and as far as it may."""
+        side, half_tick, touch, chase = entry.order.side, self._policy.tick / 2, self._market.touch, self._policy.chase
+        near = touch.near(side)
         if not touch.known or (near - entry.price) * side < half_tick:
             return  # still at the touch, or better
-        within = (near - entry.order.price) * side <= self._policy.max_chase + half_tick
-        if not (within and followed.moves < self._policy.max_chases):
-            self._finish(entry, followed, ts_ns, touch)
+        within = (near - entry.order.price) * side <= chase.max_distance + half_tick
+        if not (within and followed.moves < chase.max_moves):
+            self._give_up(entry, followed)
         else:
             followed.moves += 1
-            self._move(entry, near, followed, CHASE, ts_ns)
+            self._move(entry, near, followed, CHASE)
 
-    def _finish(self, entry: WorkingOrder, followed: _Followed, ts_ns: int, touch: Touch) -> None:
-        """It has not filled where it was: cross, where that is wanted, or give up."""
+    def _give_up(self, entry: WorkingOrder, followed: _Followed) -> None:
+        """It has not filled where it was: cross, where that is wanted, or cancel it."""
+        touch = self._market.touch
         crossing = self._policy.crossing(entry.order.price, entry.order.side, touch) if touch.known else None
-        if self._policy.cross and crossing is not None:
+        if self._policy.chase.cross and crossing is not None:
             followed.crossed = True
-            self._move(entry, crossing, followed, CROSS, ts_ns)
+            self._move(entry, crossing, followed, CROSS)
         else:
-            self._desk.cancel(entry, ts_ns)
+            self._order_manager.cancel(entry)
 
-    def _move(self, entry: WorkingOrder, price: float, followed: _Followed, reason: str, ts_ns: int) -> None:
-        if not (self._allowed(followed.prediction) and self._desk.replace(entry, price, reason, ts_ns)):
-            self._desk.cancel(entry, ts_ns)
+    def _move(self, entry: WorkingOrder, price: float, followed: _Followed, reason: str) -> None:
+        allowed = self._risk.check_new_risk(followed.prediction, self._state.risk_snapshot()).allowed
+        if not (allowed and self._order_manager.replace(entry, price, reason)):
+            self._order_manager.cancel(entry)

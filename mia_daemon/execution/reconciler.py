@@ -1,199 +1,226 @@
-"""Comparing books with the server: when to ask, what its answer changes, and what is done about a difference.
+"""Reconciling with the server: when to ask for a snapshot, what it changes, and what is done about a difference.
 
-`reconcile.py` finds what differs; here it is asked for and acted upon.
+`reconciliation.py` finds what differs; here it is acted upon. Whoever owns the connection asks: `begin`, then `apply`
+with the answer or `fail` without one.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
-from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NEVER_NS, NS_PER_S
+from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import PeerError
 from mia_daemon.execution.accounting import Accounting
-from mia_daemon.execution.exits import NEVER
-from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_events import OrderEventHandler
-from mia_daemon.execution.order_manager import OrderManager, Warn
+from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.reconciliation import Reconciliation, gone, reconcile
-from mia_daemon.execution.state import BrokerSync
-from mia_daemon.market import MarketState
-from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import BrokerSnapshot, Fill, Priority, Side
+from mia_daemon.execution.state import ExecutionState
+from mia_daemon.records import BrokerSnapshot, Fill, Priority
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
-"""Fills are asked for from a little before the oldest order: servers tell their time in whole seconds."""
+"""Fills are asked for from a little before the oldest order: servers state their time in whole seconds."""
 
 _ALL_WELL: Final[tuple[int, tuple[str, ...]]] = (0, ())
 """No drift, and no order that may or may not have filled."""
 
 
-class Reconciler:
-    """Notices what is in doubt, asks the server for its books and brings ours into agreement.
+@dataclass(frozen=True, slots=True)
+class ReconcilePolicy:
+    """When a snapshot is requested, and what is done about a drift; times in nanoseconds of event time.
 
-    Args:
-        answer_ns: event time in which an answer is due.
-        every_ns: event time between two comparisons when nothing is in doubt.
+    Attributes:
+        answer_ns: in which an answer is due.
+        every_ns: between two snapshots when nothing is in doubt.
         adopt_drift: what to do when the server's position, looked at twice, is not ours: take it over (True) or halt.
-        halt: stop trading; told by whom.
     """
+
+    answer_ns: int
+    every_ns: int
+    adopt_drift: bool = True
+
+    @classmethod
+    def of(cls, settings: BrokerSettings, stretch: float) -> Self:
+        """As configured; what waits for an answer waits `stretch` times longer than in real time."""
+        return cls(
+            answer_ns=round(settings.ack_timeout_s * NS_PER_S * stretch),
+            every_ns=round(settings.reconcile_every_s * NS_PER_S * stretch),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotQuery:
+    """A snapshot that is being requested, and what was known when that began.
+
+    Attributes:
+        since_ns: exchange time since which fills are asked for.
+        why: what made it necessary; "" when it was merely time.
+        version: of our orders then: the answer may be older than what happened since.
+        position: ours then, contracts, signed.
+        was_reconciled: the connection was not lost before it.
+    """
+
+    since_ns: int
+    why: str
+    version: int
+    position: int
+    was_reconciled: bool
+
+
+class Reconciler:
+    """Notices what is in doubt, and brings our state into agreement with the server's snapshot."""
 
     def __init__(
         self,
-        broker: Broker,
-        desk: OrderManager,
-        news: OrderEventHandler,
-        bookkeeper: Accounting,
-        ledger: Ledger,
-        server: BrokerSync,
-        market: MarketState,
-        instrument: Instrument,
-        *,
-        answer_ns: int,
-        every_ns: int,
-        adopt_drift: bool,
-        warn: Warn,
-        halt: Callable[[str], None],
+        state: ExecutionState,
+        ports: Ports,
+        events: OrderEventHandler,
+        accounting: Accounting,
+        breakers: CircuitBreakers,
+        policy: ReconcilePolicy,
     ) -> None:
-        self._broker = broker
-        self._desk = desk
-        self._working = desk.working
-        self._news = news
-        self._accounting = bookkeeper
-        self._ledger = ledger
-        self._server = server
-        self._market = market
-        self._instrument = instrument
-        self._answer_ns = answer_ns
-        self._every_ns = every_ns
-        self._adopt_drift = adopt_drift
-        self._warn = warn
-        self._halt = halt
+        self._state = state
+        self._orders = state.orders
+        self._ledger = state.ledger
+        self._sync = state.sync
+        self._market = state.market
+        self._risk = ports.risk
+        self._alert = ports.alert
+        self._scope = ports.scope
+        self._events = events
+        self._accounting = accounting
+        self._breakers = breakers
+        self._policy = policy
         self._asking = False
         self._asked_at_ns = 0
         self._seen = _ALL_WELL
-        self._unexplained_ns = NEVER  # as early as the last question went that left something unexplained
+        self._unexplained_ns = NEVER_NS  # as early as the last query went that left something unexplained
         self._differs_since_ns = 0
 
-    # What is in doubt. Both return the event time at which to look again, NEVER when nothing is awaited.
+    # What is in doubt.
 
-    def watch_answers(self, *, closing: bool) -> int:
-        """A request without an answer leaves its order's fate unknown; a fill told of but not shown is asked for.
+    def watch(self) -> int:
+        """Look for what is in doubt; returns the event time at which to look again, NEVER_NS when nothing is awaited.
 
-        The latter in time, or at once while the position is being closed.
+        A request without an answer leaves its order's fate unknown; a fill reported but not received is asked for, in
+        time, or at once while the position is being closed; the position that the server last reported must become
+        true of ours, or is asked about.
         """
-        late_ns = self._market.now_ns - self._answer_ns
-        if self._server.link_up:
-            for entry in self._working.unanswered(late_ns):
+        late_ns = self._market.now_ns - self._policy.answer_ns
+        if self._sync.link_up:
+            for entry in self._orders.unanswered(late_ns):
                 state = entry.state.value
-                self._working.lose(entry)
-                self._warn(
+                self._orders.lose(entry)
+                self._alert(
                     "order_unknown",
                     Priority.ERROR,
                     f"no answer about order {entry.client_order_id} in time: its fate is unknown and is asked about",
                     {"order": entry.client_order_id, "state": state},
                 )
-                self._server.ask("an order was not answered")
-        missing = self._working.missing_fills()
-        if missing and (closing or any(entry.updated_ns <= late_ns for entry in missing)):
-            self._server.ask("a fill was reported but not shown")
-        return min((entry.asked_ns + self._answer_ns for entry in self._working if entry.asked_ns), default=NEVER)
+                self._sync.request_reconcile("an order was not answered")
+        missing = self._orders.missing_fills()
+        if missing and (self._state.flatten.reason or any(entry.updated_ns <= late_ns for entry in missing)):
+            self._sync.request_reconcile("a fill was reported but not shown")
+        answers = (entry.asked_ns + self._policy.answer_ns for entry in self._orders if entry.asked_ns)
+        return min(min(answers, default=NEVER_NS), self._watch_position())
 
-    def watch_position(self) -> int:
-        """What the server last said of the position must become true of ours, or is asked about."""
+    def _watch_position(self) -> int:
         now_ns = self._market.now_ns
-        if self._server.position in {None, self._ledger.position}:
+        if self._sync.position in {None, self._ledger.position}:
             self._differs_since_ns = 0
-            return NEVER
+            return NEVER_NS
         if not self._differs_since_ns:
             self._differs_since_ns = now_ns
-        due_ns = self._differs_since_ns + self._answer_ns
+        due_ns = self._differs_since_ns + self._policy.answer_ns
         if now_ns >= due_ns:
             self._differs_since_ns = now_ns
-            self._server.ask("the server's position is not ours")
+            self._sync.request_reconcile("the server's position is not ours")
         return due_ns
 
     # Asking.
 
     @property
     def due(self) -> bool:
-        """Whether `compare` should be called now: something is unknown, or it is time."""
-        if self._asking or not self._server.link_up:
+        """Whether a snapshot should be requested now: something is in doubt, or it is time."""
+        if self._asking or not self._sync.link_up:
             return False
-        return bool(self._server.question) or self._market.now_ns >= self._asked_at_ns + self._every_ns
+        return bool(self._sync.query_reason) or self._market.now_ns >= self._asked_at_ns + self._policy.every_ns
 
-    async def compare(self) -> bool | None:
-        """Ask for the server's books and take them over; whether they agree, None when there was no answer.
-
-        Without an answer nothing changes, and it stays due.
-        """
+    def begin(self) -> SnapshotQuery | None:
+        """What to request; None while a request is under way. `apply`, `fail` or `abandon` has to follow."""
         if self._asking:
             return None
         self._asking = True
-        why, self._server.question = self._server.question, ""
-        mark, position = self._working.mark, self._ledger.position
-        try:
-            since_ns = self._fills_since()
-            book = await self._broker.request_snapshot(since_ns)
-        except PeerError as error:
-            self._server.question = why or "the last question had no answer"
-            self._warn(
-                "reconcile_failed",
-                Priority.ERROR,
-                f"the server's books could not be read ({error}): it is asked again",
-                {"why": why},
-            )
-            return None
-        finally:
-            self._asking = False
-            self._asked_at_ns = self._market.now_ns
-        undisturbed = mark == self._working.mark and position == self._ledger.position
-        agree = self._take_over(book, mark, undisturbed=undisturbed)
-        self._unexplained_ns = NEVER if agree else since_ns
-        return agree
+        sync = self._sync
+        why, sync.query_reason = sync.query_reason, ""
+        return SnapshotQuery(self._fills_since(), why, self._orders.version, self._ledger.position, sync.reconciled)
 
     def _fills_since(self) -> int:
         """Early enough that no fill of an order not done can be missing, nor one that explains a difference."""
-        oldest = min((entry.sent_ns for entry in self._working), default=self._market.now_ns)
-        since_ns = max(min(oldest, self._accounting.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
+        oldest = min((entry.sent_ns for entry in self._orders), default=self._market.now_ns)
+        since_ns = max(min(oldest, self._state.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         return min(since_ns, self._unexplained_ns)
+
+    def fail(self, query: SnapshotQuery, error: PeerError) -> None:
+        """There was no complete answer: nothing changes, and a snapshot stays due."""
+        self._sync.query_reason = query.why or "the last question had no answer"
+        self._alert(
+            "reconcile_failed",
+            Priority.ERROR,
+            f"the server's books could not be read ({error}): it is asked again",
+            {"why": query.why},
+        )
+        self.abandon()
+
+    def abandon(self) -> None:
+        """The request is over."""
+        self._asking = False
+        self._asked_at_ns = self._market.now_ns
 
     # The answer.
 
-    def _take_over(self, book: BrokerSnapshot, mark: int, *, undisturbed: bool) -> bool:
-        # What is booked is no news, and of an order that was done before this run it would be given to another.
-        news = tuple(fill for fill in book.fills if not self._accounting.knows(fill))
-        found = reconcile(
-            self._working,
-            replace(book, fills=news),
-            position=self._ledger.position,
-            symbol=self._instrument.symbol,
-            account=self._desk.account,
-            as_of=mark,
-        )
-        for fill in found.fills:
-            self._missed(fill, guessed=fill in found.guessed)
-        for update in (*found.updates, *found.foreign_orders):
-            self._news.update(update)
-        if undisturbed:
-            self._server.position = found.server_position
-            self._on_drift(found)
-        agree = undisturbed and not (found.drift or self._working.unknown() or self._working.missing_fills())
-        if agree:
-            self._server.agreed = True
-        else:
-            self._server.ask("the books did not agree yet")
+    def apply(self, query: SnapshotQuery, snapshot: BrokerSnapshot) -> bool:
+        """Take over what the server says; whether both agree now."""
+        self.abandon()
+        undisturbed = query.version == self._orders.version and query.position == self._ledger.position
+        agree = self._take_over(snapshot, query.version, undisturbed=undisturbed)
+        self._unexplained_ns = NEVER_NS if agree else query.since_ns
         return agree
 
-    def _missed(self, fill: Fill, *, guessed: bool) -> None:
-        self._warn(
+    def _take_over(self, snapshot: BrokerSnapshot, version: int, *, undisturbed: bool) -> bool:
+        # What is applied already is left out: of an order that was done before this run it would go to another order.
+        fills = tuple(fill for fill in snapshot.fills if not self._accounting.is_recorded(fill))
+        found = reconcile(
+            self._orders,
+            replace(snapshot, fills=fills),
+            position=self._ledger.position,
+            symbol=self._scope.instrument.symbol,
+            account=self._scope.account,
+            as_of=version,
+        )
+        for fill in found.fills:
+            self._on_missed_fill(fill, guessed=fill in found.guessed)
+        for update in (*found.updates, *found.external_orders):
+            self._events.on_update(update)
+        if undisturbed:
+            self._sync.position = found.server_position
+            self._on_drift(found)
+        agree = undisturbed and not (found.drift or self._orders.unknown() or self._orders.missing_fills())
+        if agree:
+            self._sync.reconciled = True
+        else:
+            self._sync.request_reconcile("the books did not agree yet")
+        return agree
+
+    def _on_missed_fill(self, fill: Fill, *, guessed: bool) -> None:
+        self._alert(
             "fill_missed",
             Priority.WARNING,
             f"execution {fill.execution_id} of order {fill.client_order_id} was found by asking"
             + (": its order was found by side, price and time" if guessed else ""),
             {"order": fill.client_order_id, "quantity": fill.quantity, "price": fill.price},
         )
-        self._news.fill(fill)
+        self._events.on_fill(fill)
 
     def _on_drift(self, found: Reconciliation) -> None:
         """A difference seen twice in a row is real: take over the server's position, or halt.
@@ -205,58 +232,42 @@ class Reconciler:
             self._seen = seen
             return
         self._seen = _ALL_WELL
+        adopts = self._policy.adopt_drift
         if found.drift:
-            self._warn(
+            self._alert(
                 "position_drift",
                 Priority.URGENT,
                 f"the server's position is {found.server_position:+d}, ours was {self._ledger.position:+d}: "
-                + ("the server's was taken over" if self._adopt_drift else "trading is halted; compare, then resume"),
+                + ("the server's was taken over" if adopts else "trading is halted; compare, then resume"),
                 {"server": found.server_position, "ours": self._ledger.position},
             )
-        if found.drift and not self._adopt_drift:
-            self._halt("position_drift")
+        if found.drift and not adopts:
+            self._breakers.trip(self._risk.halt(self._market.now_ns, "position_drift"))
             return
         self._adopt(found)
         self._give_up(found)
 
     def _adopt(self, found: Reconciliation) -> None:
-        """Book the server's executions that explain the difference, or else one of nobody's order.
+        """Apply the server's executions that explain the difference, or else an external fill.
 
         The latter is at the server's average price, where that is of the difference alone, else at the touch.
         """
-        if found.drift and sum(fill.side * fill.quantity for fill in found.foreign_fills) == found.drift:
-            for fill in found.foreign_fills:
-                self._accounting.book_foreign(fill, "drift")
-        drift = found.server_position - self._ledger.position
-        if not drift:
-            return
-        now_ns, touch = self._market.now_ns, self._market.touch
-        side = Side.BUY if drift > 0 else Side.SELL
-        price = 0.0 if self._ledger.position else found.server_average_price  # else it is of our own contracts too
-        if not price > 0:
-            price = touch.take(side) if touch.known else self._ledger.average_price
-        fill = Fill(
-            ts_ns=now_ns,
-            execution_id=f"drift-{self._desk.run_id}-{now_ns}",
-            client_order_id="",
-            server_order_id="",
-            symbol=self._instrument.symbol,
-            account=self._desk.account,
-            side=side,
-            quantity=abs(drift),
-            price=self._instrument.round_to_tick(price),
-        )
-        self._accounting.book_foreign(fill, "drift")
+        if found.drift and sum(fill.side * fill.quantity for fill in found.external_fills) == found.drift:
+            for fill in found.external_fills:
+                self._accounting.apply_external_fill(fill, "drift")
+        if drift := found.server_position - self._ledger.position:
+            # with a position of ours the server's average is of our own contracts too
+            self._accounting.apply_drift(drift, 0.0 if self._ledger.position else found.server_average_price)
 
     def _give_up(self, found: Reconciliation) -> None:
         """The position has what these orders did, whichever it was, and none of them is open any more."""
-        for entry in self._working:
+        for entry in self._orders:
             name = entry.client_order_id
             if name in found.ambiguous:
-                self._warn(
+                self._alert(
                     "order_given_up",
                     Priority.WARNING,
                     f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
                     {"order": name},
                 )
-                self._news.update(gone(entry, self._market.now_ns))
+                self._events.on_update(gone(entry, self._market.now_ns))

@@ -1,4 +1,4 @@
-"""What our books say against what the server says: findings as values, nothing done.
+"""Our orders and position against the server's snapshot: findings as values, nothing done.
 
 The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
 is dead. Three limits to that. The answer says nothing of an order to which something happened after it was asked for.
@@ -25,14 +25,14 @@ clock."""
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What to do so that our books agree with the server's. Fills are to be booked before updates are applied.
+    """What to do so that our state agrees with the server's. Fills are to be booked before updates are applied.
 
     Attributes:
         fills: of our orders, not booked yet, oldest first; each names its order.
         updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are gone.
         guessed: fills (also among `fills`) whose order was found by what it could belong to, not by its number.
-        foreign_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
-        foreign_fills: executions in our account and symbol that belong to no order of ours, as far as can be told.
+        external_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
+        external_fills: executions in our account and symbol that belong to no order of ours, as far as can be told.
         ambiguous: client order ids of those that are not open and may or may not have filled.
         unresolved: client order ids that this answer says nothing certain about.
         server_position: contracts, signed.
@@ -42,8 +42,8 @@ class Reconciliation:
     fills: tuple[Fill, ...]
     updates: tuple[OrderUpdate, ...]
     guessed: tuple[Fill, ...]
-    foreign_orders: tuple[OrderUpdate, ...]
-    foreign_fills: tuple[Fill, ...]
+    external_orders: tuple[OrderUpdate, ...]
+    external_fills: tuple[Fill, ...]
     ambiguous: tuple[str, ...]
     unresolved: tuple[str, ...]
     server_position: int
@@ -57,27 +57,27 @@ class Reconciliation:
 
 
 def reconcile(
-    orders: WorkingOrders, book: BrokerSnapshot, *, position: int, symbol: str, account: str, as_of: int
+    orders: WorkingOrders, snapshot: BrokerSnapshot, *, position: int, symbol: str, account: str, as_of: int
 ) -> Reconciliation:
     """Compare our orders and position with the server's answer.
 
     Args:
         orders: ours; not changed.
-        book: the server's answer.
+        snapshot: the server's answer.
         position: ours, contracts, signed.
         symbol: whose orders, fills and positions count.
         account: the same.
-        as_of: `orders.mark` at the moment the answer was asked for.
+        as_of: `orders.version` at the moment the answer was asked for.
     """
-    listed = [update for update in book.open_orders if (update.symbol, update.account) == (symbol, account)]
+    listed = [update for update in snapshot.open_orders if (update.symbol, update.account) == (symbol, account)]
     known = [(orders.find(update.client_order_id, update.server_order_id), update) for update in listed]
     open_names = {entry.client_order_id for entry, _ in known if entry is not None}
-    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.news <= as_of]
+    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.version <= as_of]
 
-    told = [fill for fill in book.fills if (fill.symbol, fill.account) == (symbol, account)]
+    told = [fill for fill in snapshot.fills if (fill.symbol, fill.account) == (symbol, account)]
     named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
     short = [(entry, update.filled - entry.booked) for entry, update in known if entry is not None]
-    guessed, foreign, ambiguous = _attribute(nameless, absent, short, named)
+    guessed, external, ambiguous = _attribute(nameless, absent, short, named)
     rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
     fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
 
@@ -85,23 +85,23 @@ def reconcile(
     updates = [
         replace(update, client_order_id=entry.client_order_id)
         for entry, update in known
-        if entry is not None and entry.news <= as_of
+        if entry is not None and entry.version <= as_of
     ]
-    updates += [gone(entry, book.ts_ns) for entry in lost]
-    held = [one for one in book.positions if (one.symbol, one.account) == (symbol, account)]
+    updates += [gone(entry, snapshot.ts_ns) for entry in lost]
+    held = [one for one in snapshot.positions if (one.symbol, one.account) == (symbol, account)]
     server_position = sum(one.quantity for one in held)
     explained = position + sum(fill.side * fill.quantity for fill in fills)
     return Reconciliation(
         fills=tuple(fills),
         updates=tuple(updates),
         guessed=tuple(guessed),
-        foreign_orders=tuple(update for entry, update in known if entry is None),
-        foreign_fills=tuple(foreign),
+        external_orders=tuple(update for entry, update in known if entry is None),
+        external_fills=tuple(external),
         ambiguous=tuple(sorted(ambiguous)),
         unresolved=tuple(
             entry.client_order_id
             for entry in orders
-            if entry.client_order_id in ambiguous or (entry.news > as_of and entry.state is OrderState.UNKNOWN)
+            if entry.client_order_id in ambiguous or (entry.version > as_of and entry.state is OrderState.UNKNOWN)
         ),
         server_position=server_position,
         server_average_price=held[0].average_price if len(held) == 1 else 0.0,
@@ -153,7 +153,7 @@ def _attribute(
     for fill in nameless:
         by_number.setdefault(fill.server_order_id, []).append(fill)
     given: list[Fill] = []
-    foreign: list[Fill] = []
+    external: list[Fill] = []
     ambiguous: set[str] = set()
     alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # fills of several numbers that could be the same orders'
     for _, fills in sorted(by_number.items(), key=lambda item: (len(item[0]), item[0])):
@@ -164,16 +164,16 @@ def _attribute(
         elif possible:
             alike.setdefault(tuple(entry.client_order_id for entry in possible), []).append(fills)
         else:
-            foreign += fills
+            external += fills
     for names, groups in alike.items():
         left = [entry for entry in candidates if entry.client_order_id in names]
         if [room[entry.client_order_id] for entry in left] == [_quantity(fills) for fills in groups]:
             # All have filled, and entirely; which by which can't be told: numbers rise in the order of sending.
             given += chain.from_iterable(map(_named, groups, left))
         else:
-            foreign += chain.from_iterable(groups)
+            external += chain.from_iterable(groups)
             ambiguous.update(entry.client_order_id for entry in left if entry in absent)
-    return given, foreign, ambiguous
+    return given, external, ambiguous
 
 
 def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder], room: Mapping[str, int]) -> list[WorkingOrder]:

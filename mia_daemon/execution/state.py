@@ -1,24 +1,146 @@
-"""How we stand with the server: whether it can be reached, what it last said, and what it is to be asked."""
+"""What is known and what is wanted: the one state that the actors of execution share.
 
-from dataclasses import dataclass
+An actor looks at the state as it is now and does what is missing. So a lost, late or repeated message changes when
+something is done, and never what.
+"""
+
+from dataclasses import dataclass, field
+
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.working_orders import WorkingOrders
+from mia_daemon.market import MarketState
+from mia_daemon.records import EntryOrigin, OrderRole, Side
+from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
 
 
 @dataclass(slots=True)
 class BrokerSync:
-    """Told by what the broker says, looked at before anything is sent.
+    """How we stand with the server: whether it can be reached, what it last reported, what it is to be asked.
 
     Attributes:
         link_up: the order connection stands.
-        agreed: the books were compared with the server's and agree; no new risk before.
-        question: why its books are to be asked for; "" when there is no reason to.
-        position: contracts, signed, as it last said; None before it has said so.
+        reconciled: orders and position were reconciled with the server; no new risk before.
+        query_reason: why a snapshot is to be requested; "" when there is no reason to.
+        position: contracts, signed, as the server last reported; None before it has.
     """
 
     link_up: bool = True
-    agreed: bool = False
-    question: str = "the start"
+    reconciled: bool = False
+    query_reason: str = "the start"
     position: int | None = None
 
-    def ask(self, why: str) -> None:
-        """The books are to be compared; a reason already given stays."""
-        self.question = self.question or why
+    def request_reconcile(self, why: str) -> None:
+        """A snapshot is to be requested; a reason already given stays."""
+        self.query_reason = self.query_reason or why
+
+
+@dataclass(slots=True)
+class FlattenState:
+    """Why there must be no position: every reason, in one place.
+
+    Attributes:
+        reason: why the position is being closed now; "" while it is not.
+        since_ns: event time at which that began.
+        requests: how many times closing has begun.
+        window: why the trade windows allow no position now; "" while they do.
+        shutdown: why the end of the daemon allows none; "" while it goes on, or leaves the position to its stop.
+        stopping: the daemon is about to end: nothing is entered any more.
+    """
+
+    reason: str = ""
+    since_ns: int = 0
+    requests: int = 0
+    window: str = ""
+    shutdown: str = ""
+    stopping: bool = False
+
+    @property
+    def standing(self) -> str:
+        """Why any position is to be closed for as long as this holds, also one that a late fill brings."""
+        return self.shutdown or self.window
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPosition:
+    """The position as it is now."""
+
+    quantity: int  # signed
+    average_price: float
+    decision_id: str  # of the decision that opened it
+
+    @property
+    def close_side(self) -> Side:
+        return Side.SELL if self.quantity > 0 else Side.BUY
+
+
+@dataclass(slots=True)
+class ExecutionState:
+    """All that execution knows.
+
+    Attributes:
+        ledger: position and money, by the fills applied.
+        orders: ours, and what is known of each.
+        market: the touch, and how far event time has come.
+        sync: how we stand with the server.
+        flatten: why there must be no position.
+        origins: what asked for the entries on their way, by decision id.
+        last_fill_ns: exchange time of the newest fill; 0 when there is none.
+    """
+
+    ledger: Ledger
+    orders: WorkingOrders = field(default_factory=WorkingOrders)
+    market: MarketState = field(default_factory=MarketState)
+    sync: BrokerSync = field(default_factory=BrokerSync)
+    flatten: FlattenState = field(default_factory=FlattenState)
+    origins: dict[str, EntryOrigin] = field(default_factory=dict)
+    last_fill_ns: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Flat where that is wanted, and no entry can fill any more."""
+        return not (self.flatten.reason or self.orders.with_role(OrderRole.ENTRY))
+
+    @property
+    def held(self) -> HeldPosition:
+        """The position as it is now."""
+        ledger = self.ledger
+        return HeldPosition(ledger.position, ledger.average_price, ledger.origin.decision_id if ledger.origin else "")
+
+    def request_flatten(self, reason: str) -> None:
+        """Close the position and cancel entries, until flat. While that is under way its first reason stays."""
+        flatten = self.flatten
+        if not flatten.reason:
+            flatten.reason = reason
+            flatten.since_ns = self.market.now_ns
+            flatten.requests += 1
+
+    # What risk goes by.
+
+    def risk_snapshot(self, delays: Delays = NO_DELAYS) -> RiskSnapshot:
+        """All that an order is judged by, now; no `delays` where they must not matter."""
+        snapshot, orders = self.account_snapshot(), self.orders
+        snapshot.delays = delays
+        if len(orders):
+            snapshot.working_buy, snapshot.working_sell = orders.exposure(Side.BUY), orders.exposure(Side.SELL)
+            snapshot.own_bid, snapshot.own_ask = orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)
+            snapshot.unknown_orders = len(orders.unknown()) + len(orders.missing_fills())
+        return snapshot
+
+    def account_snapshot(self) -> RiskSnapshot:
+        """Position and money alone, without a look at the orders: for what is watched once a second."""
+        ledger, market = self.ledger, self.market
+        touch = market.touch
+        return RiskSnapshot(
+            ts_ns=market.now_ns,
+            position=ledger.position,
+            working_buy=0,
+            working_sell=0,
+            bid=touch.bid,
+            ask=touch.ask,
+            touch_ns=touch.ts_ns,
+            realized_today=ledger.realized_today,
+            unrealized=ledger.unrealized,
+            drawdown=ledger.drawdown,
+            link_up=self.sync.link_up,
+            reconciled=self.sync.reconciled,
+        )

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
 from mia_daemon.execution.order_states import DONE, OPEN_AT_SERVER, TRANSITIONS, Cause, OrderState, cause_of
-from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Fill, JournaledOrder, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
 
 
 @dataclass(slots=True)
@@ -19,12 +20,13 @@ class WorkingOrder:
         price: limit or trigger as the server last said it.
         asked_price: of the last replace asked for, confirmed or not; 0 when none was. A server may give an order
             another number with each replace.
-        news: number of the last thing that happened to it, by us or by the server: the answer to a query asked before
+        version: number of the last thing that happened to it, by us or by the server: the answer to a query asked before
             that may be older than what is known already.
         sent_ns: when it was sent first; 0 before.
         asked_ns: when the request still unanswered was sent; 0 when none is.
         cancel_pending, replace_pending: which requests are unanswered.
         released: its stop or target works or has filled, so it has filled itself, whatever was told of that.
+        exit_reason: why what it closes is closed, where its role does not say it; "" then.
         cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
             refused again.
     """
@@ -36,7 +38,7 @@ class WorkingOrder:
     server_order_id: str = ""
     booked: int = 0
     reported: int = 0
-    news: int = 0
+    version: int = 0
     sent_ns: int = 0
     asked_ns: int = 0
     cancel_pending: bool = False
@@ -47,6 +49,23 @@ class WorkingOrder:
     executions: set[str] = field(default_factory=set)
     asked_price: float = 0.0
     released: bool = False
+    exit_reason: str = ""
+
+    @classmethod
+    def restored(cls, journaled: JournaledOrder, state: OrderState) -> Self:
+        """An order of an earlier run, as the journal has it."""
+        return cls(
+            order=journaled.order,
+            state=state,
+            quantity=journaled.quantity,
+            price=journaled.price,
+            server_order_id=journaled.server_order_id,
+            booked=journaled.booked,
+            reported=journaled.reported,
+            sent_ns=journaled.intended_ns,
+            executions=set(journaled.executions),
+            asked_price=journaled.asked_price,
+        )
 
     @property
     def client_order_id(self) -> str:
@@ -76,7 +95,7 @@ class WorkingOrder:
 class WorkingOrders:
     """Our orders that are not done, and the last of those that are (`keep_done`), for late updates.
 
-    Knows nothing of positions, prices or time but what it is told. An update or a fill of an order it has never seen
+    Knows nothing of positions, prices or time beyond its arguments. An update or a fill of an order it has never seen
     is not ours: it gets None back and changes nothing.
     """
 
@@ -85,7 +104,7 @@ class WorkingOrders:
         self._done: dict[str, WorkingOrder] = {}
         self._by_server: dict[str, str] = {}
         self._keep_done = keep_done
-        self._news = 0
+        self._version = 0
 
     def __iter__(self) -> Iterator[WorkingOrder]:
         """Those not done, oldest first; the caller may send orders while it goes through them."""
@@ -102,9 +121,9 @@ class WorkingOrders:
         return self.get(client_order_id or self._by_server.get(server_order_id, ""))
 
     @property
-    def mark(self) -> int:
+    def version(self) -> int:
         """Number of the newest thing that happened to any order: kept beside a query, it dates the answer."""
-        return self._news
+        return self._version
 
     # What we do ourselves.
 
@@ -147,12 +166,12 @@ class WorkingOrders:
         entry.asked_ns = ts_ns
 
     def _happened(self, entry: WorkingOrder) -> None:
-        self._news += 1
-        entry.news = self._news
+        self._version += 1
+        entry.version = self._version
 
     # What the server says.
 
-    def update(self, update: OrderUpdate) -> WorkingOrder | None:
+    def apply_update(self, update: OrderUpdate) -> WorkingOrder | None:
         """Move the order an update speaks of; None when it is not ours."""
         entry = self.find(update.client_order_id, update.server_order_id)
         if entry is None:
@@ -172,7 +191,7 @@ class WorkingOrders:
         self._move(entry, cause_of(update))
         return entry
 
-    def fill(self, fill: Fill) -> WorkingOrder | None:
+    def apply_fill(self, fill: Fill) -> WorkingOrder | None:
         """Book a fill on its order, once; None when the order is not ours."""
         entry = self.find(fill.client_order_id, fill.server_order_id)
         if entry is None or fill.execution_id in entry.executions:

@@ -25,8 +25,8 @@ from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
 from mia_daemon.link.client import DtcClient, NoticeHandler, market_data_refused
-from mia_daemon.records import Alert, EventArray, EventKind, Priority
-from mia_daemon.stage import END, AlertSink
+from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority
+from mia_daemon.stage import END
 
 MAX_BACKLOG_EVENTS: Final = 1 << 18
 """Rows (16 MB) that may wait for the daemon before the server is held back by not reading from it."""

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from mia_daemon.errors import FileFormatError, StartError
-from mia_daemon.records import MARKET_EVENT, Alert, EventArray, Priority
-from mia_daemon.stage import AlertSink
+from mia_daemon.records import MARKET_EVENT, Alert, AlertSink, EventArray, Priority
 
 MAGIC = b"MIAEVENT"
 HEADER_SIZE = 4096

@@ -26,8 +26,8 @@ from mia_daemon.feed.tailing.depth_tail import DepthTail
 from mia_daemon.feed.tailing.file_watch import FileWatch
 from mia_daemon.feed.tailing.tail import Tail
 from mia_daemon.feed.tailing.time_merge import TimeMerge
-from mia_daemon.records import Alert, EventArray, EventKind, Priority, empty_events
-from mia_daemon.stage import END, AlertSink
+from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority, empty_events
+from mia_daemon.stage import END
 
 _NOTHING = empty_events(0)
 

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import BundleError
 from mia_daemon.features.catalogue import FEATURES, Inputs
-from mia_daemon.records import Alert, Priority
-from mia_daemon.stage import AlertSink
+from mia_daemon.records import Alert, AlertSink, Priority
 
 BINS: Final = 10
 EVERY_S: Final = 60.0

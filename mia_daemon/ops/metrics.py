@@ -15,10 +15,11 @@ import psutil
 
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.config import VarPaths
+from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.logs import json_line
 from mia_daemon.records import StageStats
 from mia_daemon.row_file import RowFile
-from mia_daemon.stage import LatencyBuckets, StageCounters
+from mia_daemon.stage import StageCounters
 
 COLUMNS: Final = ("timestamp", "operation", "latency", "success", "memory_usage_mb", "cpu_percent")
 

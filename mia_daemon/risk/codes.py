@@ -104,7 +104,7 @@ class RiskCode(StrEnum):
     CLOCK_SKEW = (
         "clock_skew",
         "an event lies further in our future than max_clock_skew_s: a clock is wrong (P13)",
-        "trading/test_late_decisions.py::test_nothing_is_opened_on_an_event_from_the_future",
+        "trading/test_entry_gate.py::test_nothing_is_opened_on_an_event_from_the_future",
     )
     NOT_TRADING = (
         "not_trading",

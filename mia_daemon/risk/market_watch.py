@@ -33,7 +33,7 @@ class MarketWatch:
         self._gap_ns = _LONG_AGO
         self._status = _UNTOLD
 
-    def see(self, events: EventArray) -> None:
+    def on_market(self, events: EventArray) -> None:
         """Take in the next events, at least one."""
         if len(events) <= _FEW:
             self._see_one_by_one(events)

@@ -29,15 +29,15 @@ class OrderRules:
         self._used_ids: set[str] = set()
         self._last_entry: tuple[int, Side, int, float] | None = None
 
-    def check_entry(self, bracket: Bracket, facts: RiskSnapshot) -> Verdict | None:
+    def check_entry(self, bracket: Bracket, snapshot: RiskSnapshot) -> Verdict | None:
         """An entry's limits; that it makes sense and is protected is asked of `check_bracket`."""
         entry = bracket.entry
         return (
             self._check_size(entry)
-            or self._check_price(entry, facts)
-            or self._check_worst_case(entry, facts)
-            or self._check_self_match(entry, facts)
-            or self._check_repetition(entry, facts)
+            or self._check_price(entry, snapshot)
+            or self._check_worst_case(entry, snapshot)
+            or self._check_self_match(entry, snapshot)
+            or self._check_repetition(entry, snapshot)
         )
 
     def check_bracket(self, bracket: Bracket) -> Verdict | None:
@@ -63,13 +63,15 @@ class OrderRules:
             return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id)
         return None
 
-    def check_moved(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
+    def check_moved(self, entry: Order, snapshot: RiskSnapshot) -> Verdict | None:
         """An entry that works already, as it is to be from now on."""
-        return self._check_size(entry) or self._check_price(entry, facts) or self._check_self_match(entry, facts)
+        return self._check_size(entry) or self._check_price(entry, snapshot) or self._check_self_match(entry, snapshot)
 
-    def check_reducing(self, order: Order, facts: RiskSnapshot) -> Verdict | None:
+    def check_reducing(self, order: Order, snapshot: RiskSnapshot) -> Verdict | None:
         """An order that is to close makes sense, closes something, and can't turn the position beyond the limit."""
-        return self._check_sense(order) or self._check_closes(order, facts) or self._check_worst_case(order, facts)
+        return (
+            self._check_sense(order) or self._check_closes(order, snapshot) or self._check_worst_case(order, snapshot)
+        )
 
     def use(self, bracket: Bracket, ts_ns: int) -> None:
         """This entry was approved."""
@@ -114,8 +116,8 @@ class OrderRules:
             return deny(RiskCode.ORDER_NOTIONAL, notional=round(notional, 2), limit=self._max_notional)
         return None
 
-    def _check_price(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
-        touch = facts.ask if entry.side is Side.BUY else facts.bid
+    def _check_price(self, entry: Order, snapshot: RiskSnapshot) -> Verdict | None:
+        touch = snapshot.ask if entry.side is Side.BUY else snapshot.bid
         away = abs(entry.price - touch)
         if entry.type is OrderType.STOP_LIMIT:
             away = max(away, abs(entry.limit_price - touch))
@@ -126,37 +128,43 @@ class OrderRules:
             )
         return None
 
-    def _check_worst_case(self, order: Order, facts: RiskSnapshot) -> Verdict | None:
+    def _check_worst_case(self, order: Order, snapshot: RiskSnapshot) -> Verdict | None:
         """Position, all working orders of the order's side and the order itself, if all of them fill."""
-        working = facts.working_buy if order.side is Side.BUY else facts.working_sell
-        worst = facts.position + order.side * (max(working, 0) + order.quantity)
+        working = snapshot.working_buy if order.side is Side.BUY else snapshot.working_sell
+        worst = snapshot.position + order.side * (max(working, 0) + order.quantity)
         if worst * order.side > self._max_position:
             return deny(
-                RiskCode.POSITION_LIMIT, position=facts.position, working=working, worst=worst, limit=self._max_position
+                RiskCode.POSITION_LIMIT,
+                position=snapshot.position,
+                working=working,
+                worst=worst,
+                limit=self._max_position,
             )
         return None
 
     @staticmethod
-    def _check_self_match(entry: Order, facts: RiskSnapshot) -> Verdict | None:
-        own = facts.own_ask if entry.side is Side.BUY else facts.own_bid
+    def _check_self_match(entry: Order, snapshot: RiskSnapshot) -> Verdict | None:
+        own = snapshot.own_ask if entry.side is Side.BUY else snapshot.own_bid
         price = entry.limit_price if entry.type is OrderType.STOP_LIMIT else entry.price
         if not (price - own) * entry.side < 0:
             return deny(RiskCode.SELF_MATCH, price=price, own=own)
         return None
 
-    def _check_repetition(self, entry: Order, facts: RiskSnapshot) -> Verdict | None:
+    def _check_repetition(self, entry: Order, snapshot: RiskSnapshot) -> Verdict | None:
         if self._last_entry is None:
             return None
         ts_ns, side, quantity, price = self._last_entry
         same = side is entry.side and quantity == entry.quantity and price == entry.price
-        if same and abs(facts.ts_ns - ts_ns) < DUPLICATE_WINDOW_NS:
+        if same and abs(snapshot.ts_ns - ts_ns) < DUPLICATE_WINDOW_NS:
             return deny(RiskCode.DUPLICATE_ORDER, id=entry.client_order_id, price=entry.price)
         return None
 
     @staticmethod
-    def _check_closes(order: Order, facts: RiskSnapshot) -> Verdict | None:
+    def _check_closes(order: Order, snapshot: RiskSnapshot) -> Verdict | None:
         if order.role is OrderRole.ENTRY:
             return deny(RiskCode.UNPROTECTED, id=order.client_order_id, role=order.role)
-        if order.quantity > -order.side * facts.position:
-            return deny(RiskCode.NOT_REDUCING, side=order.side.name, quantity=order.quantity, position=facts.position)
+        if order.quantity > -order.side * snapshot.position:
+            return deny(
+                RiskCode.NOT_REDUCING, side=order.side.name, quantity=order.quantity, position=snapshot.position
+            )
         return None

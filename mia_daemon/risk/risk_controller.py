@@ -1,7 +1,7 @@
 """The last word before an order: limits, price checks, throttle, breakers and kill.
 
 Everything fails closed: a fact that is missing, NaN or out of date allows no new risk. What reduces the position passes
-in every state, and cancels are never asked about. The controller is told the time and the facts; it asks nobody.
+in every state, and cancels are never asked about. The controller is told the time and the snapshot; it asks nobody.
 """
 
 import math
@@ -108,68 +108,71 @@ class RiskController:
         """Whether overtrading is to be penalised: the score is above `PENALTY_ABOVE`."""
         return self.overtrade_risk_score(ts_ns) > PENALTY_ABOVE
 
-    def snapshot(self, facts: RiskSnapshot) -> dict[str, Any]:
+    def describe(self, snapshot: RiskSnapshot) -> dict[str, Any]:
         """What risk_snapshots/risk_*.json shows."""
         return {
-            "timestamp": iso_utc(facts.ts_ns),
-            "drawdown": facts.drawdown,
-            "overtrade_risk_score": self.overtrade_risk_score(facts.ts_ns),
-            "penalty_active": self.penalty_active(facts.ts_ns),
+            "timestamp": iso_utc(snapshot.ts_ns),
+            "drawdown": snapshot.drawdown,
+            "overtrade_risk_score": self.overtrade_risk_score(snapshot.ts_ns),
+            "penalty_active": self.penalty_active(snapshot.ts_ns),
             "state": self.state.value,
             "latches": [latch.code.value for latch in self._latches.values()],
-            "position": facts.position,
-            "realized_today": facts.realized_today,
-            "unrealized": facts.unrealized,
-            "unknown_orders": facts.unknown_orders,
+            "position": snapshot.position,
+            "realized_today": snapshot.realized_today,
+            "unrealized": snapshot.unrealized,
+            "unknown_orders": snapshot.unknown_orders,
             "messages_today": self._throttle.sent_today,
             "executions": self._executions,
         }
 
     # --------------------------------------------------------------------------------------------------- verdicts
 
-    def check_entry(self, bracket: Bracket, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict:
-        """May this entry be sent, with its stop and target? Counted as sent when allowed: ask once per order."""
+    def check_entry(self, bracket: Bracket, moment: Verdict, snapshot: RiskSnapshot) -> Verdict:
+        """May this entry be sent, with its stop and target? Counted as sent when allowed: ask once per order.
+
+        `moment` is what `check_new_risk` said of the same snapshot.
+        """
         denied = (
             self._rules.check_bracket(bracket)
-            or self._check_moment(prediction, facts)
-            or self._rules.check_entry(bracket, facts)
+            or (None if moment.allowed else moment)
+            or self._rules.check_entry(bracket, snapshot)
         )
         if denied is not None:
             return denied
-        self._rules.use(bracket, facts.ts_ns)
-        self._throttle.order(facts.ts_ns, BRACKET_MESSAGES)
+        self._rules.use(bracket, snapshot.ts_ns)
+        self._throttle.order(snapshot.ts_ns, BRACKET_MESSAGES)
         return ALLOWED
 
-    def check_order(self, order: Order, facts: RiskSnapshot) -> Verdict:
+    def check_order(self, order: Order, snapshot: RiskSnapshot) -> Verdict:
         """May this order be sent, which is to reduce the position? In every state, as long as it makes sense.
 
         Refused are nonsense, a reused identifier, an order that reduces nothing, and one that together with the orders
         already working could turn the position into one beyond the limit on the other side. Counted when allowed.
         """
-        denied = self._rules.check_reducing(order, facts)
+        denied = self._rules.check_reducing(order, snapshot)
         if denied is not None:
             return denied
         self._rules.use_id(order.client_order_id)
-        self._throttle.order(facts.ts_ns)
+        self._throttle.order(snapshot.ts_ns)
         return ALLOWED
 
-    def check_moved(self, entry: Order, price: float, facts: RiskSnapshot) -> Verdict:
+    def check_moved(self, entry: Order, price: float, snapshot: RiskSnapshot) -> Verdict:
         """May this working entry be moved to `price`? What the moment says is asked of `check_new_risk`."""
-        return self._rules.check_moved(replace(entry, price=price), facts) or ALLOWED
+        return self._rules.check_moved(replace(entry, price=price), snapshot) or ALLOWED
 
-    def check_new_risk(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict:
+    def check_new_risk(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict:
         """May any new position be opened at this moment, whatever its order? Changes nothing."""
-        return self._check_moment(prediction, facts) or ALLOWED
+        return self._check_moment(prediction, snapshot) or ALLOWED
 
-    def _check_moment(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict | None:
+    def _check_moment(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict | None:
         return (
             self._check_latches()
-            or self._check_account(facts)
-            or self._check_server(facts)
-            or self._check_touch(facts)
-            or self._watch.check(facts.ts_ns)
-            or self._check_prediction(prediction, facts)
-            or self._throttle.check(facts.ts_ns)
+            or self._check_account(snapshot)
+            or self._check_server(snapshot)
+            or self._check_touch(snapshot)
+            or self._watch.check(snapshot.ts_ns)
+            or self._check_prediction(prediction, snapshot)
+            or self._throttle.check(snapshot.ts_ns)
         )
 
     def _check_latches(self) -> Verdict | None:
@@ -179,31 +182,31 @@ class RiskController:
             return deny(RiskCode.REPEATED_EXECUTION, executions=self._executions, limit=self._max_executions)
         return None
 
-    def _check_account(self, facts: RiskSnapshot) -> Verdict | None:
-        if not math.isfinite(facts.realized_today + facts.unrealized + facts.drawdown):
+    def _check_account(self, snapshot: RiskSnapshot) -> Verdict | None:
+        if not math.isfinite(snapshot.realized_today + snapshot.unrealized + snapshot.drawdown):
             return deny(
-                RiskCode.NOT_FINITE, realized_today=facts.realized_today, unrealized=facts.unrealized,
-                drawdown=facts.drawdown,
+                RiskCode.NOT_FINITE, realized_today=snapshot.realized_today, unrealized=snapshot.unrealized,
+                drawdown=snapshot.drawdown,
             )  # fmt: skip
-        if (loss := self._daily_loss(facts)) is not None:
+        if (loss := self._daily_loss(snapshot)) is not None:
             return Verdict(RiskCode.DAILY_LOSS, loss)
-        if (drawdown := self._drawdown(facts)) is not None:
+        if (drawdown := self._drawdown(snapshot)) is not None:
             return Verdict(RiskCode.DRAWDOWN, drawdown)
         return None
 
     @staticmethod
-    def _check_server(facts: RiskSnapshot) -> Verdict | None:
-        if not facts.link_up:
+    def _check_server(snapshot: RiskSnapshot) -> Verdict | None:
+        if not snapshot.link_up:
             return deny(RiskCode.LINK_DOWN)
-        if facts.unknown_orders or not facts.reconciled:
-            return deny(RiskCode.UNKNOWN_ORDERS, orders=facts.unknown_orders, reconciled=facts.reconciled)
+        if snapshot.unknown_orders or not snapshot.reconciled:
+            return deny(RiskCode.UNKNOWN_ORDERS, orders=snapshot.unknown_orders, reconciled=snapshot.reconciled)
         return None
 
-    def _check_touch(self, facts: RiskSnapshot) -> Verdict | None:
-        bid, ask = facts.bid, facts.ask
+    def _check_touch(self, snapshot: RiskSnapshot) -> Verdict | None:
+        bid, ask = snapshot.bid, snapshot.ask
         if not (math.isfinite(bid) and math.isfinite(ask) and bid > 0.0):
             return deny(RiskCode.NO_PRICE, bid=bid, ask=ask)
-        age_s = (facts.ts_ns - facts.touch_ns) / NS_PER_S
+        age_s = (snapshot.ts_ns - snapshot.touch_ns) / NS_PER_S
         if abs(age_s) > self._max_price_age_s:  # a touch from the future is as wrong as an old one
             return deny(RiskCode.STALE_PRICE, age_s=round(age_s, 3), limit_s=self._max_price_age_s)
         if bid >= ask:
@@ -213,17 +216,17 @@ class RiskController:
             return deny(RiskCode.WIDE_SPREAD, ticks=round(spread, 3), limit=round(self._max_spread))
         return None
 
-    def _check_prediction(self, prediction: Prediction | None, facts: RiskSnapshot) -> Verdict | None:
+    def _check_prediction(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict | None:
         if prediction is None:
             return deny(RiskCode.NO_PREDICTION)
         action, probability, out = prediction.action, prediction.probability, prediction.out_of_range_share
-        if not math.isfinite(action + probability + out + sum(prediction.regime_probs) + sum(facts.delays)):
+        if not math.isfinite(action + probability + out + sum(prediction.regime_probs) + sum(snapshot.delays)):
             return deny(RiskCode.NOT_FINITE, action=action, probability=probability, out_of_range_share=out)
         if not (-1.0 <= action <= 1.0 and 0.0 <= probability <= 1.0):
             return deny(RiskCode.ACTION_RANGE, action=action, probability=probability)
         if out > self._max_out_of_range_share:
             return deny(RiskCode.OUT_OF_TRAINING_RANGE, share=round(out, 4), limit=self._max_out_of_range_share)
-        return self._check_delays(*facts.delays)
+        return self._check_delays(*snapshot.delays)
 
     def _check_delays(self, inference_ms: float, decision_ms: float) -> Verdict | None:
         if inference_ms > self._max_inference_ms:
@@ -234,9 +237,9 @@ class RiskController:
 
     # ------------------------------------------------------------------------------------------- what has happened
 
-    def see(self, events: EventArray) -> None:
+    def on_market(self, events: EventArray) -> None:
         """Market events pass; at least one."""
-        self._watch.see(events)
+        self._watch.on_market(events)
 
     def start_day(self) -> None:
         """A trading day begins: what counts by the day starts anew, and overrides end. Latches stay."""
@@ -251,16 +254,16 @@ class RiskController:
         """A cancel was sent: it uses up the exchange's patience, and is never held back itself."""
         self._throttle.message(ts_ns)
 
-    def watch(self, facts: RiskSnapshot) -> list[Latch]:
+    def watch(self, snapshot: RiskSnapshot) -> list[Latch]:
         """Look at the account; returns the latches this sets, which the caller journals and makes known."""
         found = []
-        if (loss := self._daily_loss(facts)) is not None:
-            found += self._set(RiskCode.DAILY_LOSS, facts.ts_ns, loss)
-        if (drawdown := self._drawdown(facts)) is not None:
-            found += self._set(RiskCode.DRAWDOWN, facts.ts_ns, drawdown)
-        if abs(facts.position) > self._max_position:
-            breach = {"position": facts.position, "limit": self._max_position}
-            found += self._set(RiskCode.POSITION_BREACH, facts.ts_ns, breach)
+        if (loss := self._daily_loss(snapshot)) is not None:
+            found += self._set(RiskCode.DAILY_LOSS, snapshot.ts_ns, loss)
+        if (drawdown := self._drawdown(snapshot)) is not None:
+            found += self._set(RiskCode.DRAWDOWN, snapshot.ts_ns, drawdown)
+        if abs(snapshot.position) > self._max_position:
+            breach = {"position": snapshot.position, "limit": self._max_position}
+            found += self._set(RiskCode.POSITION_BREACH, snapshot.ts_ns, breach)
         return found
 
     def on_entry_sent(self, ts_ns: int) -> list[Latch]:
@@ -303,29 +306,29 @@ class RiskController:
         """Stop on purpose, as one of `HALTING`; returns the latch this sets. Working orders are the caller's."""
         return self._set(code, ts_ns, {"by": by})
 
-    def still_exceeded(self, code: RiskCode, facts: RiskSnapshot) -> bool:
+    def still_exceeded(self, code: RiskCode, snapshot: RiskSnapshot) -> bool:
         """Whether lifting this latch would override a limit that is still exceeded."""
         if code is RiskCode.DAILY_LOSS:
-            return self._daily_loss(facts) is not None
-        return code is RiskCode.DRAWDOWN and self._drawdown(facts) is not None
+            return self._daily_loss(snapshot) is not None
+        return code is RiskCode.DRAWDOWN and self._drawdown(snapshot) is not None
 
-    def liftable(self, facts: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+    def liftable(self, snapshot: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """Which latches an operator's `resume` lifts: the one named, or all that need no name."""
         if code is not None:
             return (code,) if code in self._latches else ()
-        return tuple(each for each in self._latches if self._needs_no_name(each, facts))
+        return tuple(each for each in self._latches if self._needs_no_name(each, snapshot))
 
-    def resume(self, facts: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
+    def resume(self, snapshot: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """An operator lifts what is `liftable`; returns which were set. The journal has it already.
 
         A daily loss needs its name until the next trading day. Lifted by name, as much again may be lost until the day
         or the run ends. For a drawdown the ledger's peak is rebased by the caller. `rearm` is a word of its own.
         """
-        lifted = self.liftable(facts, code)
+        lifted = self.liftable(snapshot, code)
         for each in lifted:
             del self._latches[each]
-        if RiskCode.DAILY_LOSS in lifted and self.still_exceeded(RiskCode.DAILY_LOSS, facts):
-            self._loss_allowed = -facts.result
+        if RiskCode.DAILY_LOSS in lifted and self.still_exceeded(RiskCode.DAILY_LOSS, snapshot):
+            self._loss_allowed = -snapshot.result
         if code in {None, RiskCode.CONSECUTIVE_LOSSES}:
             self._losses = 0
         if code in {None, RiskCode.CONSECUTIVE_REJECTS}:
@@ -344,9 +347,9 @@ class RiskController:
         self._latches.pop(RiskCode.REPEATED_EXECUTION, None)
         return ended
 
-    def _needs_no_name(self, code: RiskCode, facts: RiskSnapshot) -> bool:
+    def _needs_no_name(self, code: RiskCode, snapshot: RiskSnapshot) -> bool:
         if code is RiskCode.DAILY_LOSS:
-            return self._daily_loss(facts) is None
+            return self._daily_loss(snapshot) is None
         return not is_lifted_by_name(code)
 
     def _set(self, code: RiskCode, ts_ns: int, context: dict[str, Any]) -> list[Latch]:
@@ -355,11 +358,11 @@ class RiskController:
         latch = self._latches[code] = Latch(code, ts_ns, context)
         return [latch]
 
-    def _daily_loss(self, facts: RiskSnapshot) -> dict[str, Any] | None:
-        result, limit = facts.result, self._max_daily_loss + self._loss_allowed
+    def _daily_loss(self, snapshot: RiskSnapshot) -> dict[str, Any] | None:
+        result, limit = snapshot.result, self._max_daily_loss + self._loss_allowed
         return {"result": round(result, 2), "limit": limit} if -result >= limit else None
 
-    def _drawdown(self, facts: RiskSnapshot) -> dict[str, Any] | None:
+    def _drawdown(self, snapshot: RiskSnapshot) -> dict[str, Any] | None:
         limit = self._max_drawdown
-        exceeded = facts.drawdown >= limit and facts.drawdown > 0.0
-        return {"drawdown": round(facts.drawdown, 5), "limit": limit} if exceeded else None
+        exceeded = snapshot.drawdown >= limit and snapshot.drawdown > 0.0
+        return {"drawdown": round(snapshot.drawdown, 5), "limit": limit} if exceeded else None

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_S, iso_utc
+from mia_daemon.clock import NEVER_NS, NS_PER_S, iso_utc
 from mia_daemon.config import WindowSettings
 from mia_daemon.products.contracts import LastTrading
 from mia_daemon.products.trading_calendar import (
@@ -20,8 +19,6 @@ from mia_daemon.products.trading_calendar import (
     TradingCalendar,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-
-NEVER: Final = 2**63 - 1
 
 
 class FlatReason(StrEnum):
@@ -50,7 +47,7 @@ class _Span:
 
 
 def _unlimited(_ts_ns: int) -> LastTrading:
-    return LastTrading(NEVER, NEVER)
+    return LastTrading(NEVER_NS, NEVER_NS)
 
 
 class TradeWindowFilter:
@@ -140,7 +137,7 @@ class TradeWindowFilter:
         for span in spans:
             if span.start_ns <= ts_ns:
                 return FlatRule(span.reason.value, span.end_ns)
-        return FlatRule("", min((span.start_ns for span in spans), default=NEVER))
+        return FlatRule("", min((span.start_ns for span in spans), default=NEVER_NS))
 
     def _session_end(self, ts_ns: int) -> _Span | None:
         """From before the close until the next open."""
@@ -150,15 +147,15 @@ class TradeWindowFilter:
         rows = self._calendar.rows
         opens, closes = (RTH_OPEN_NS, RTH_CLOSE_NS) if regular else (OPEN_NS, CLOSE_NS)
         following = int(np.searchsorted(rows[:, opens], ts_ns, side="right"))
-        end_ns = int(rows[following, opens]) if following < len(rows) else NEVER
+        end_ns = int(rows[following, opens]) if following < len(rows) else NEVER_NS
         start_ns = int(rows[following - 1, closes]) - self._flat_close_ns if following else ts_ns
         return _Span(start_ns, end_ns, FlatReason.SESSION_END)
 
     def _contract_end(self, ts_ns: int) -> _Span | None:
         ends_ns = self._contract(ts_ns).positions_ns
-        if self._flat_roll_ns is None or ends_ns == NEVER:
+        if self._flat_roll_ns is None or ends_ns == NEVER_NS:
             return None
-        return _Span(ends_ns - self._flat_roll_ns, NEVER, FlatReason.CONTRACT_END)
+        return _Span(ends_ns - self._flat_roll_ns, NEVER_NS, FlatReason.CONTRACT_END)
 
     def _next_event(self, ts_ns: int) -> _Span | None:
         """The announcement that is near, or the next one; the time after it included."""

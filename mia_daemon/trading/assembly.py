@@ -1,64 +1,99 @@
-"""Opening the books: the journal, what earlier runs left in it, and the executor that carries on from there."""
+"""The wiring of one run's trading account: what earlier runs left in the journal, the state, and who acts on it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import Clock
 from mia_daemon.config import Mode, Settings
-from mia_daemon.execution.accounting import ExecutionListener
-from mia_daemon.execution.flat_times import NO_WINDOWS, Windows
+from mia_daemon.execution.accounting import Accounting
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.entries import Entries
+from mia_daemon.execution.entry_policy import EntryPolicy
+from mia_daemon.execution.exits import ExitPolicy, Exits
+from mia_daemon.execution.flat_schedule import NO_WINDOWS, FlatSchedule, Windows
 from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.ports import ExecutionListener, Ports, TradeScope
+from mia_daemon.execution.protection import Protection, ProtectionPolicy
+from mia_daemon.execution.reconciler import ReconcilePolicy, Reconciler
+from mia_daemon.execution.state import ExecutionState
+from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.writer import Journal
-from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
+from mia_daemon.records import Alert, AlertSink, Priority
 from mia_daemon.risk.risk_controller import RiskController
-from mia_daemon.stage import AlertSink
-from mia_daemon.trading.trade_executor import TradeExecutor
+from mia_daemon.trading.operator_actions import OperatorActions
+from mia_daemon.trading.trade_executor import Actors, TradeExecutor
+from mia_daemon.trading.trading_loop import TradingLoop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSetup:
+    """What an account is opened with.
+
+    Attributes:
+        scope: the run, the instrument and the account at the broker.
+        listener: notified of orders, fills and round trips.
+        alert: takes alerts.
+    """
+
+    settings: Settings
+    scope: TradeScope
+    journal: Journal
+    broker: Broker
+    calendar: TradingCalendar
+    clock: Clock
+    listener: ExecutionListener
+    alert: AlertSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradingAccount:
-    """The account of one run."""
+    """The account of one run, and what acts on it."""
 
-    run_id: str
+    scope: TradeScope
     journal: Journal
-    ledger: Ledger
+    broker: Broker
     risk: RiskController
+    state: ExecutionState
+    actors: Actors
     executor: TradeExecutor
+    operator: OperatorActions
 
 
 def open_account(
-    journal: Journal,
-    broker: Broker,
-    run_id: str,
+    setup: AccountSetup,
+    loop: TradingLoop,
     *,
-    settings: Settings,
-    mode: Mode,
-    instrument: Instrument,
-    calendar: TradingCalendar,
     cash: float,
-    alert: AlertSink,
-    notices: ExecutionListener,
-    clock: Clock,
+    mode: Mode,
     time_scale: float = 1.0,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
-    """The account of run `run_id`, with the position, orders and latches that earlier runs left in `journal`.
+    """The account with the position, orders and latches that earlier runs left in the journal.
 
     A replay begins flat whatever stands in its journal: it must repeat itself.
 
-    `cash` is what the account began with, before anything in the journal; `windows` say when there is no position.
+    Args:
+        setup: what it is opened with.
+        loop: decides.
+        cash: what the account began with, before anything in the journal.
+        mode: paper, live or replay.
+        time_scale: event seconds per real second, see `assemble`.
+        windows: when there must be no position.
     """
-    account = settings.instrument.trade_account
+    settings, scope, journal, calendar = setup.settings, setup.scope, setup.journal, setup.calendar
     last_ns = 0 if mode is Mode.REPLAY else journal.last_event_ns()
     day = calendar.row_of(last_ns)
     day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
-    left = None if mode is Mode.REPLAY else journal.recover(instrument.symbol, account, day_start_ns)
-    ledger = Ledger(instrument, cash + (left.realized_before if left else 0.0))
+    left = None if mode is Mode.REPLAY else journal.recover(scope.instrument.symbol, scope.account, day_start_ns)
+    ledger = Ledger(scope.instrument, cash + (left.realized_before if left else 0.0))
     risk = RiskController(
         settings.risk,
-        instrument,
-        account,
+        scope.instrument,
+        scope.account,
         max_out_of_range_share=settings.model.max_out_of_range_share,
         max_inference_ms=settings.model.max_inference_ms,
         latches=left.latches if left else (),
@@ -67,25 +102,82 @@ def open_account(
         executions=journal.executions_since_rearm() if left else 0,
         messages_today=journal.messages_since(day_start_ns) if left else 0,
     )
-    executor = TradeExecutor(
-        settings=settings,
-        instrument=instrument,
-        run_id=run_id,
-        broker=broker,
-        journal=journal,
-        ledger=ledger,
-        risk=risk,
-        calendar=calendar,
-        alert=alert,
-        notices=notices,
-        clock=clock,
-        time_scale=time_scale,
-        windows=windows,
-    )
+    account = assemble(setup, ledger, risk, loop, time_scale=time_scale, windows=windows)
     if left is not None:
         for trade in ledger.restore(
             left.fills, day_start_ns=day_start_ns, peak_equity=left.peak_equity, trade_ids=left.trade_ids
         ):
             journal.record_trade(trade)
-        executor.restore(left.orders, left.last_fill_ns, last_ns, left.ended)
-    return TradingAccount(run_id=run_id, journal=journal, ledger=ledger, risk=risk, executor=executor)
+        restore(account, left, last_ns)
+    return account
+
+
+def assemble(
+    setup: AccountSetup,
+    ledger: Ledger,
+    risk: RiskController,
+    loop: TradingLoop,
+    *,
+    time_scale: float = 1.0,
+    windows: Windows = NO_WINDOWS,
+) -> TradingAccount:
+    """Who acts on the state, and what each of them uses.
+
+    `time_scale` is event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
+    takes real time, so deadlines on answers are stretched by it.
+    """
+    settings, scope = setup.settings, setup.scope
+    stretch = max(time_scale, 1.0)
+    state = ExecutionState(ledger)
+
+    def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
+        setup.alert(Alert(state.market.now_ns, code, priority, text, context))
+
+    ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
+    breakers = CircuitBreakers(state, ports, settings.incidents)
+    accounting = Accounting(state, ports, breakers, setup.calendar)
+    order_manager = OrderManager(state, ports, breakers)
+    order_events = OrderEventHandler(state, ports, order_manager, accounting, breakers)
+    actors = Actors(
+        order_manager=order_manager,
+        order_events=order_events,
+        accounting=accounting,
+        breakers=breakers,
+        entries=Entries(state, ports, order_manager, breakers, EntryPolicy.of(settings, scope.instrument.tick_size)),
+        exits=Exits(state, ports, order_manager, ExitPolicy.of(settings, stretch)),
+        protection=Protection(state, ports, order_manager, ProtectionPolicy.of(settings, stretch)),
+        reconciler=Reconciler(
+            state, ports, order_events, accounting, breakers, ReconcilePolicy.of(settings.broker, stretch)
+        ),
+    )
+    schedule = FlatSchedule(state.flatten, windows)
+    executor = TradeExecutor(state, ports, actors, loop, schedule, setup.clock)
+    setup.broker.start(executor.on_broker_event)
+    return TradingAccount(
+        scope=scope,
+        journal=setup.journal,
+        broker=setup.broker,
+        risk=risk,
+        state=state,
+        actors=actors,
+        executor=executor,
+        operator=OperatorActions(state, ports, actors, executor),
+    )
+
+
+def restore(account: TradingAccount, left: Recovered, last_event_ns: int = 0) -> None:
+    """Orders of earlier runs that are not known to be done: all unknown until reconciled with the server.
+
+    To be called once, before the broker connects; ledger and risk come restored, as of the trading day of
+    `last_event_ns`. Of those orders that ended last a fill may yet be reported.
+    """
+    state, ledger = account.state, account.state.ledger
+    if last_event_ns:
+        account.actors.accounting.roll_day(last_event_ns)
+    state.last_fill_ns = left.last_fill_ns
+    state.origins |= {
+        order.order.decision_id: order.origin for order in (*left.ended, *left.orders) if order.order.decision_id
+    }
+    account.broker.restore(left.orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
+    account.actors.order_manager.restore(left.orders, left.ended)
+    account.executor.look_at_once()

@@ -11,7 +11,6 @@ that very event. That makes a replay's decisions independent of how the tasks ha
 
 import asyncio
 import hashlib
-import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,19 +19,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
+from mia_daemon.clock import NS_PER_MS, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import EventBatch, Feed
 from mia_daemon.model.inference import Inference
 from mia_daemon.ops.metrics import Metrics
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
-from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
+from mia_daemon.risk.codes import Verdict
 from mia_daemon.risk.snapshot import NO_DELAYS, Delays
-from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import EndOfData, LoopWatch, Stage, StageCounters
-from mia_daemon.trading.trade_executor import TradeExecutor
-from mia_daemon.trading.trading_loop import TradingLoop
+from mia_daemon.trading.trade_executor import StepTimes, TradeExecutor
 
 
 class DecisionSink(Protocol):
@@ -83,65 +80,53 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """What the tasks are made of, each for one run."""
+    """What the tasks are made of, each for one run.
+
+    Attributes:
+        sink: notified of each decision.
+        on_events: called with each batch before anything else sees it (the recorder).
+    """
 
     feed: Feed
     pipeline: FeaturePipeline
     inference: Inference
-    window_filter: TradeWindowFilter
-    loop: TradingLoop
     executor: TradeExecutor
+    metrics: Metrics
+    sink: DecisionSink
+    on_events: Callable[[EventArray], None] = lambda _events: None
 
 
 class TradingSession:
     """The four tasks. `run` returns when the feed has ended and everything was worked off.
 
     Args:
-        rooms: the tasks' insides.
+        components: the tasks' insides.
+        instrument: what is traded.
         max_position: contracts that the policy's ±1 means.
         queue_batches: length of each queue; a full one holds the task before it back.
-        metrics: takes how long each operation took.
-        sink: told of each decision.
-        on_events: told of each batch before anything else sees it (the recorder).
-        max_age_ns: how old an event may be when it arrives for a position to be opened on it; None where the feed has a
-            time of its own (simulator, replay).
-        max_skew_ns: by how much it may lie in our future then.
         measured: whether the time an inference took may decide anything; not in replay, which must repeat itself.
     """
 
     def __init__(
         self,
-        rooms: Components,
+        components: Components,
         *,
         instrument: Instrument,
         max_position: int,
         queue_batches: int,
         clock: Clock,
-        metrics: Metrics,
-        sink: DecisionSink,
-        on_events: Callable[[EventArray], None] = lambda _events: None,
-        max_age_ns: int | None = None,
-        max_skew_ns: float = math.inf,
         measured: bool = True,
     ) -> None:
         self.tally = Tally()
-        self._rooms = rooms
+        self._components = components
+        self._executor = components.executor
         self._instrument = instrument
         self._max_position = max_position
         self._clock = clock
-        self._sink = sink
-        self._on_events = on_events
-        self._max_age_ns = max_age_ns
         self._measured = measured
-        self._max_skew_ns = max_skew_ns
         self._inference_ns = 0
         self._loop_watch = LoopWatch(clock)
-        self._inference = metrics.operation("inference")
-        self._probability = metrics.operation("trade_probability")
-        self._window = metrics.operation("trade_window_filter")
-        self._risk = metrics.operation("risk")
-        self._loop = metrics.operation("trading_loop")
-        self._executor = metrics.operation("trade_executor")
+        self._times = OperationTimes(components.metrics)
 
         self._batches: asyncio.Queue[EventBatch | EndOfData] = asyncio.Queue(queue_batches)
         windows: asyncio.Queue[FeatureWindow | EndOfData] = asyncio.Queue(queue_batches)
@@ -164,7 +149,7 @@ class TradingSession:
             self._loop_watch.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._rooms.feed.run(self._batches), name="feed")
+                tasks.create_task(self._components.feed.run(self._batches), name="feed")
                 for stage in self._stages:
                     tasks.create_task(stage.run(), name=stage.name)
         finally:
@@ -173,44 +158,35 @@ class TradingSession:
     # The tasks' work, in the order of the data.
 
     async def _features(self, batch: EventBatch) -> Sequence[FeatureWindow]:
-        self._on_events(batch.events)
+        self._components.on_events(batch.events)
         self._feed_counters.start()
         for counters in self.counters[:2]:
             counters.events_in += len(batch.events)
-        return self._rooms.pipeline.push(batch.events, batch.ingress_ns)
+        return self._components.pipeline.push(batch.events, batch.ingress_ns)
 
     async def _infer(self, window: FeatureWindow) -> Sequence[Signal]:
-        executor, now = self._rooms.executor, self._clock.monotonic_ns
+        inference, now = self._components.inference, self._clock.monotonic_ns
         await self._signals.join()
-        executor.on_market(window.events)
-        if not window.due:
+        account = self._executor.on_window(window)
+        if account is None:
             self.tally.count_events(window.events)
             return ()
-        account = executor.account_state(window.seq, window.ts_ns)
         started = now()
-        prediction = self._rooms.inference.predict(window, account, self._instrument, self._max_position)
+        prediction = inference.predict(window, account, self._instrument, self._max_position)
         self._inference_ns = now() - started
-        self._inference.add(self._inference_ns)
-        self._probability.add(self._rooms.inference.probability_ns)
+        self._times.inference.add(self._inference_ns)
+        self._times.probability.add(inference.probability_ns)
         return (Signal(window, account, prediction),)
 
     async def _execute(self, signal: Signal) -> Sequence[None]:
-        """From prediction to orders. The stopwatch is read between the steps; what it says changes nothing here."""
-        rooms, now, window = self._rooms, self._clock.monotonic_ns, signal.window
-        delays = self._delays(window)
-        asked = self._entries(signal, delays)
-        situation = rooms.executor.situation(asked or ALLOWED)
-        started = now()
-        decision = rooms.loop.decide(window, signal.prediction, signal.account, situation)
-        decided = now()
-        verdict = rooms.executor.execute(decision, window.ingress_ns, delays, asked)
-        self._executor.add(now() - decided)
-        self._loop.add(decided - started)
-        # What nobody waits for comes after the orders have left.
+        """From prediction to orders; what nobody waits for comes after the orders have left."""
+        window = signal.window
+        decision, verdict, times = self._executor.on_signal(signal, self._delays(window))
+        self._times.add(times)
         self.tally.count_events(window.events)
         self.tally.count_decision(decision)
         assert window.values is not None
-        self._sink.decision(decision, verdict, window.values)
+        self._components.sink.decision(decision, verdict, window.values)
         return ()
 
     def _delays(self, window: FeatureWindow) -> Delays:
@@ -220,26 +196,23 @@ class TradingSession:
         waited_ns = self._clock.monotonic_ns() - window.ingress_ns if window.ingress_ns else 0
         return Delays(self._inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
 
-    def _entries(self, signal: Signal, delays: Delays) -> Verdict | None:
-        """What risk and the trade window say of a new position now; None when the signal would open none."""
-        rooms, now = self._rooms, self._clock.monotonic_ns
-        if not rooms.loop.wants_entry(signal.prediction, signal.account):
-            return None
-        started = now()
-        window = self._age_verdict(signal.window) or rooms.window_filter.check(signal.window.ts_ns)
-        filtered = now()
-        risk = rooms.executor.new_risk(signal.prediction, delays)
-        self._risk.add(now() - filtered)
-        self._window.add(filtered - started)
-        return window if risk.allowed else risk
 
-    def _age_verdict(self, window: FeatureWindow) -> Verdict | None:
-        """No position is opened on the past: a feed that catches up, or lags, delivers events long after their time."""
-        if self._max_age_ns is None:
-            return None
-        age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns
-        if age_ns > self._max_age_ns:
-            return Verdict(RiskCode.STALE_PRICE, {"age_s": age_ns / NS_PER_S})
-        if -age_ns > self._max_skew_ns:
-            return Verdict(RiskCode.CLOCK_SKEW, {"ahead_s": -age_ns / NS_PER_S})
-        return None
+class OperationTimes:
+    """How long the operations that the specification names took."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.inference = metrics.operation("inference")
+        self.probability = metrics.operation("trade_probability")
+        self._window = metrics.operation("trade_window_filter")
+        self._risk = metrics.operation("risk")
+        self._loop = metrics.operation("trading_loop")
+        self._executor = metrics.operation("trade_executor")
+
+    def add(self, times: StepTimes) -> None:
+        """Of one decision."""
+        if times.window_ns is not None:
+            self._window.add(times.window_ns)
+        if times.risk_ns is not None:
+            self._risk.add(times.risk_ns)
+        self._loop.add(times.loop_ns)
+        self._executor.add(times.executor_ns)

@@ -1,370 +1,374 @@
-"""Task 4's core: from target positions to orders, from fills to trades, and the account in between.
+"""Task 4's core, the control loop: looks at the one state whenever something has happened, and has done what is missing.
 
-Synchronous: market events, broker events and commands come in; orders, journal entries, alerts and notices go out. All
-that is decided here depends on event time and on what the broker said, never on the clock, so a replay repeats it.
+Synchronous: market events, broker events and signals come in; orders, journal entries, alerts and notifications go
+out. All that is decided here depends on event time and on what the broker reported, never on the clock, so a replay
+repeats it.
 """
 
-import asyncio
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S, Clock
-from mia_daemon.config import Settings
-from mia_daemon.execution.account_view import AccountView
-from mia_daemon.execution.accounting import Accounting, ExecutionListener
+from mia_daemon.clock import NEVER_NS, NS_PER_S, Clock
+from mia_daemon.errors import PeerError
+from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
-from mia_daemon.execution.entries import EntryPolicy, EntryWorker
-from mia_daemon.execution.exits import KeeperPolicy, PositionKeeper
-from mia_daemon.execution.flat_times import NO_WINDOWS, Windows
-from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.entries import Entries
+from mia_daemon.execution.exits import Exits
+from mia_daemon.execution.flat_schedule import FlatSchedule
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
-from mia_daemon.execution.position_opener import NOTHING, PositionOpener
-from mia_daemon.execution.reconciler import Reconciler
-from mia_daemon.execution.state import BrokerSync
-from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.journal.writer import Journal
-from mia_daemon.market import MarketState, Touch
-from mia_daemon.products.instruments import Instrument
-from mia_daemon.products.trading_calendar import TradingCalendar
+from mia_daemon.execution.ports import Ports
+from mia_daemon.execution.protection import Protection
+from mia_daemon.execution.reconciler import Reconciler, SnapshotQuery
+from mia_daemon.execution.state import ExecutionState
+from mia_daemon.latency import LatencyBuckets
 from mia_daemon.records import (
     AccountState,
-    Alert,
     BrokerEvent,
+    BrokerSnapshot,
     Decision,
     EventArray,
-    JournaledOrder,
-    Prediction,
+    FeatureWindow,
     Priority,
+    Signal,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
-from mia_daemon.stage import AlertSink, LatencyBuckets
-from mia_daemon.trading.reactor import Reactor
-from mia_daemon.trading.trading_loop import DecisionContext
+from mia_daemon.risk.trade_window_filter import FlatReason
+from mia_daemon.trading.trading_loop import DecisionContext, TradingLoop
 
 SHUTDOWN: Final = "shutdown"
 """Why a position is closed when the daemon ends; a round trip's "stop" is always its protective stop."""
 
+_ROUNDS: Final = 4  # of reactions to reactions; what is left then is looked at with the next event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actors:
+    """Those who act on the state, each for one run."""
+
+    order_manager: OrderManager
+    order_events: OrderEventHandler
+    accounting: Accounting
+    breakers: CircuitBreakers
+    entries: Entries
+    exits: Exits
+    protection: Protection
+    reconciler: Reconciler
+
+
+class StepTimes(NamedTuple):
+    """How long the steps of one decision took, on the monotonic clock, ns; None for a step that was not taken."""
+
+    window_ns: int | None
+    risk_ns: int | None
+    loop_ns: int
+    executor_ns: int
+
+
+class Outcome(NamedTuple):
+    """What a signal came to.
+
+    Attributes:
+        verdict: on the entry that the decision asked for; ALLOWED when it asked for none.
+    """
+
+    decision: Decision
+    verdict: Verdict
+    times: StepTimes
+
 
 class TradeExecutor:
-    """Joins those who trade, and takes decisions and commands to them.
-
-    `OrderManager` sends orders, `PositionOpener` enters, `EntryWorker` follows entries, `PositionKeeper` protects and
-    closes, `OrderEventHandler` takes in what the broker says, `Accounting` books it, `Reconciler` compares with the
-    server, `CircuitBreakers` stop it all, and `Reactor` says when each of them acts.
-
-    Args:
-        time_scale: event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
-            takes real time, so deadlines on answers are stretched by it.
-        windows: when there must be no position.
-        adopt_drift: what to do when the server's position, looked at twice, is not ours: take it over (True) or halt.
+    """The control loop over the state of one run.
 
     Attributes:
         tick_to_order: from the bytes of the deciding event to the return from the broker.
+        on_settled: called whenever nothing is left to do: flat where that is wanted, and no entry that can fill.
     """
 
     def __init__(
         self,
-        *,
-        settings: Settings,
-        instrument: Instrument,
-        run_id: str,
-        broker: Broker,
-        journal: Journal,
-        ledger: Ledger,
-        risk: RiskController,
-        calendar: TradingCalendar,
-        alert: AlertSink,
-        notices: ExecutionListener,
+        state: ExecutionState,
+        ports: Ports,
+        actors: Actors,
+        loop: TradingLoop,
+        schedule: FlatSchedule,
         clock: Clock,
-        time_scale: float = 1.0,
-        adopt_drift: bool = True,
-        windows: Windows = NO_WINDOWS,
     ) -> None:
         self.tick_to_order = LatencyBuckets()
-        self._broker = broker
-        self._journal = journal
-        self._ledger = ledger
-        self._risk = risk
-        self._alert = alert
-        self._notices = notices
+        self.on_settled: Callable[[], None] = _do_nothing
+        self._state = state
+        self._market = state.market
+        self._sync = state.sync
+        self._broker = ports.broker
+        self._risk = ports.risk
+        self._listener = ports.listener
+        self._alert = ports.alert
+        self._order_manager = actors.order_manager
+        self._order_events = actors.order_events
+        self._accounting = actors.accounting
+        self._breakers = actors.breakers
+        self._entries = actors.entries
+        self._exits = actors.exits
+        self._protection = actors.protection
+        self._reconciler = actors.reconciler
+        self._loop = loop
+        self._schedule = schedule
         self._clock = clock
-        self._market = market = MarketState()
-        self._server = server = BrokerSync()
-        self._stopping = self._miscounted = False
+        self._equity_due_ns = NEVER_NS  # when an open position is valued next
+        self._deadline_ns = NEVER_NS  # when something else falls due
+        self._dirty = self._acting = self._in_market = self._miscounted = False
 
-        warn = self._warn
-        self._breakers = breakers = CircuitBreakers(
-            risk, journal, market, warn, settings.incidents,
-            facts=self.facts, close=self._must_close, cancel_entries=self._cancel_entries,
-            settle=self._settle,
-        )  # fmt: skip
-        self._desk = desk = OrderManager(
-            broker=broker,
-            journal=journal,
-            instrument=instrument,
-            account=settings.instrument.trade_account,
-            run_id=run_id,
-            risk=risk,
-            facts=self.facts,
-            warn=warn,
-            on_journal_failure=breakers.journal_failed,
-        )
-        self._working = desk.working
-        self._view = AccountView(ledger, desk.working, market, server)
-        stretch = max(time_scale, 1.0)
-        policy = KeeperPolicy.of(settings, stretch)
-        self._keeper = keeper = PositionKeeper(desk, instrument, policy, warn)
-        self._accounting = bookkeeper = Accounting(
-            ledger, journal, desk.working, risk, breakers, market=market, calendar=calendar, notices=notices
-        )
-        entry_policy = EntryPolicy.of(settings, instrument.tick_size)
-        entries = EntryWorker(desk, entry_policy, lambda prediction: self.new_risk(prediction).allowed)
-        self._opener = PositionOpener(
-            desk, keeper, entries, bookkeeper, ledger, risk, breakers, market, instrument,
-            settings=settings.decision, policy=entry_policy, facts=self.facts, warn=warn,
-        )  # fmt: skip
-        news = OrderEventHandler(desk, bookkeeper, ledger, journal, risk, breakers, server, notices=notices, warn=warn)
-        self._reconciler = Reconciler(
-            broker, desk, news, bookkeeper, ledger, server, market, instrument,
-            answer_ns=round(settings.broker.ack_timeout_s * NS_PER_S * stretch),
-            every_ns=round(settings.broker.reconcile_every_s * NS_PER_S * stretch),
-            adopt_drift=adopt_drift, warn=warn, halt=self.halt,
-        )  # fmt: skip
-        self._reactor = Reactor(
-            broker, risk, desk, keeper, entries, news, bookkeeper, breakers, self._reconciler, self._view,
-            server, market, windows, warn=warn, check_count=self._check_count,
-        )  # fmt: skip
-        broker.start(self.on_broker_event)
+    # Market events.
 
-    def restore(
-        self,
-        orders: Iterable[JournaledOrder],
-        last_fill_ns: int,
-        last_event_ns: int = 0,
-        ended: Iterable[JournaledOrder] = (),
-    ) -> None:
-        """Orders of earlier runs that are not known to be done: all unknown until `reconcile` has looked.
-
-        To be called once, before the broker connects; the ledger and the risk controller come restored, as of the
-        trading day of `last_event_ns`. Of those that `ended` last a fill may yet be told.
-        """
-        ledger, orders, ended = self._ledger, tuple(orders), tuple(ended)
-        if last_event_ns:
-            self._accounting.to_day(last_event_ns)
-        self._accounting.last_fill_ns = last_fill_ns
-        self._accounting.origins |= {
-            order.order.decision_id: order.origin for order in (*ended, *orders) if order.order.decision_id
-        }
-        self._broker.restore(orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
-        self._desk.restore(orders, ended)
-        self._reactor.look_at_once()
-
-    # What others ask.
-
-    @property
-    def ready(self) -> bool:
-        """The books were compared with the server's and agree; no new risk before."""
-        return self._server.agreed
-
-    @property
-    def position(self) -> int:
-        return self._ledger.position
-
-    @property
-    def working(self) -> WorkingOrders:
-        """Our orders; to look at."""
-        return self._working
-
-    @property
-    def touch(self) -> Touch:
-        """The last known."""
-        return self._market.touch
-
-    def facts(self, delays: Delays = NO_DELAYS) -> RiskSnapshot:
-        """What risk goes by, now."""
-        return self._view.facts(delays)
-
-    def account_state(self, seq: int, ts_ns: int) -> AccountState:
-        """The account as of the events seen so far, marked at the touch."""
-        return self._accounting.state(seq, ts_ns)
-
-    def new_risk(self, prediction: Prediction, delays: Delays = NO_DELAYS) -> Verdict:
-        """What risk says of any new position at this moment."""
-        return self._risk.check_new_risk(prediction, self.facts(delays))
-
-    def situation(self, entries: Verdict = ALLOWED) -> DecisionContext:
-        """What a decision has to know beside the account; `entries` is the verdict on a new position now."""
-        touch = self._market.touch
-        return DecisionContext(
-            bid=touch.bid,
-            ask=touch.ask,
-            pending=not self.settled,
-            must_exit=SHUTDOWN if self._stopping else self._reactor.flat_reason,
-            entries=entries,
-            trade_id=self._ledger.trade_id,
-            overtrade_risk_score=self._risk.overtrade_risk_score(self._market.now_ns),
-        )
-
-    # The market and the server.
+    def on_window(self, window: FeatureWindow) -> AccountState | None:
+        """The window's events pass; the account as of the last of them where a decision is due, else None."""
+        self.on_market(window.events)
+        return self._accounting.account_state(window.seq, window.ts_ns) if window.due else None
 
     def on_market(self, events: EventArray) -> None:
         """Market events pass: paper orders fill, deadlines come due, each at its very event."""
-        self._reactor.on_market(events)
+        done, n = 0, len(events)
+        while done < n:
+            end = self._until_deadline(events, done)
+            self._in_market = True
+            try:
+                taken = self._broker.on_market(events[done:end])
+            finally:
+                self._in_market = False
+            seen = events[done : done + taken]
+            self._market.on_events(seen)
+            self._risk.on_market(seen)
+            self._accounting.roll_day(self._market.now_ns)
+            done += taken
+            self._watch_windows()
+            if self._dirty or self._market.now_ns >= self._deadline_ns:
+                self.act()
+            elif self._market.now_ns >= self._equity_due_ns:
+                self._watch_equity()
+        self._check_order_count()
 
-    def on_broker_event(self, event: BrokerEvent) -> None:
-        """Journal it, move the order it speaks of, book it; reactions follow at once, or after the market event."""
-        self._reactor.on_broker_event(event)
+    def _until_deadline(self, events: EventArray, start: int) -> int:
+        """Where to stop: after the first event at which something falls due."""
+        due_ns = min(self._deadline_ns, self._equity_due_ns, self._schedule.due_ns)
+        if due_ns == NEVER_NS:
+            return len(events)
+        due = events["ts_ns"][start:] >= due_ns
+        first = int(due.argmax())
+        return start + first + 1 if due[first] else len(events)
 
-    def checkpoint(self) -> None:
-        """Put on file what the journal has buffered, and a point of the equity curve; to be called once a second."""
-        self._accounting.checkpoint()
+    # Signals.
 
-    # Decisions.
-
-    def execute(
-        self, decision: Decision, ingress_ns: int = 0, delays: Delays = NO_DELAYS, asked: Verdict | None = None
-    ) -> Verdict:
-        """Bring the position toward the decision's target.
+    def on_signal(self, signal: Signal, delays: Delays = NO_DELAYS) -> Outcome:
+        """Decide, and bring the position toward the decision's target: one snapshot, one evaluation, then the order.
 
         Args:
-            decision: what is wanted, made on the account as of the last `on_market`.
-            ingress_ns: stopwatch reading when the deciding event's bytes arrived; 0 when not known.
-            delays: on the way to it; none where they must not matter.
-            asked: what risk said of a new position before the decision was made; None when it was not asked.
-
-        Returns:
-            The verdict on the entry that it asked for; ALLOWED when it asked for none.
+            signal: made on the account as of the last window.
+            delays: on the way here; none where they must not matter.
         """
-        with self._reactor.held_back():
-            plan = NOTHING if self._stopping else self._opener.plan(decision, delays)
-            last = plan.verdict or asked
-            on_file = self._breakers.write(lambda: self._journal.record_decision(decision, last))
-            bracket, verdict = self._opener.carry_out(plan, decision, delays, on_file=on_file)
+        now, window = self._clock.monotonic_ns, signal.window
+        self._acting = True  # what happens inside is reacted to afterwards
+        try:
+            snapshot = self._state.risk_snapshot(delays)
+            asked, window_ns, risk_ns = self._ask(signal, snapshot)
+            context = self._context(asked or ALLOWED)
+            started = now()
+            decision = self._loop.decide(window, signal.prediction, signal.account, context)
+            decided = now()
+            bracket, verdict = self._entries.carry_out(decision, asked, snapshot)
+        finally:
+            self._acting = False
+        sent = now()
         if bracket is not None:
-            if ingress_ns:
-                self.tick_to_order.add(self._clock.monotonic_ns() - ingress_ns)
+            if window.ingress_ns:
+                self.tick_to_order.add(sent - window.ingress_ns)
             for order in (bracket.entry, bracket.stop, bracket.target):
-                self._notices.order(self._market.now_ns, order, "sent")
-        self._reactor.act()
-        return verdict
+                self._listener.order(self._market.now_ns, order, "sent")
+        self.act()
+        return Outcome(decision, verdict, StepTimes(window_ns, risk_ns, decided - started, sent - decided))
 
-    # Reconciliation.
+    def _ask(self, signal: Signal, snapshot: RiskSnapshot) -> tuple[Verdict | None, int | None, int | None]:
+        """What risk and the trade windows say of a new position now, and how long each took.
+
+        None when the signal would open none. Risk is told first where both refuse.
+        """
+        if not self._loop.wants_entry(signal.prediction, signal.account):
+            return None, None, None
+        now = self._clock.monotonic_ns
+        started = now()
+        window = self._loop.gate.check(signal.window)
+        filtered = now()
+        risk = self._risk.check_new_risk(signal.prediction, snapshot)
+        return window if risk.allowed else risk, filtered - started, now() - filtered
+
+    def _context(self, entries: Verdict) -> DecisionContext:
+        """What a decision has to know beside the account."""
+        touch, flatten = self._market.touch, self._state.flatten
+        return DecisionContext(
+            bid=touch.bid,
+            ask=touch.ask,
+            pending=not self._state.settled,
+            must_exit=SHUTDOWN if flatten.stopping else flatten.window,
+            entries=entries,
+            trade_id=self._state.ledger.trade_id,
+            overtrade_risk_score=self._risk.overtrade_risk_score(self._market.now_ns),
+        )
+
+    # Broker events.
+
+    def on_broker_event(self, event: BrokerEvent) -> None:
+        """Apply it; reactions follow at once, or after the market event that is being worked on."""
+        if not self._order_events.on_event(event):
+            return
+        self._dirty = True
+        if not self._in_market:
+            self.act()
 
     @property
     def reconcile_due(self) -> bool:
-        """Whether `reconcile` should be called now: something is unknown, or it is time."""
+        """Whether a snapshot should be requested now: something is in doubt, or it is time."""
         return self._reconciler.due
 
-    async def reconcile(self) -> bool:
-        """Ask the server for its books and bring ours into agreement; True when they agree.
+    def begin_reconcile(self) -> SnapshotQuery | None:
+        """What to request of the broker; None while a request is under way."""
+        return self._reconciler.begin()
 
-        On a failure (no answer) nothing changes, and it stays due.
-        """
-        lost = not self._server.agreed
-        agree = await self._reconciler.compare()
-        if agree is None:
-            return False
-        if lost:  # an entry sent before the connection was lost, or by an earlier run, was meant for another market
-            self._cancel_entries()
-        self._reactor.act()
+    def reconcile_failed(self, query: SnapshotQuery, error: PeerError | None = None) -> None:
+        """There was no complete answer, or nobody waits for it any more (no `error`)."""
+        if error is None:
+            self._reconciler.abandon()
+        else:
+            self._reconciler.fail(query, error)
+
+    def on_snapshot(self, query: SnapshotQuery, snapshot: BrokerSnapshot) -> bool:
+        """Take over the server's snapshot; whether both agree now."""
+        agree = self._reconciler.apply(query, snapshot)
+        if not query.was_reconciled:
+            # an entry sent before the connection was lost, or by an earlier run, was meant for another market
+            self._order_manager.cancel_entries()
+        self.act()
         return agree
 
-    # Commands.
+    def checkpoint(self) -> None:
+        """Commit what the journal has buffered, and a point of the equity curve; to be called once a second."""
+        self._accounting.checkpoint()
+        if self._breakers.pending:
+            self.act()
+
+    # What follows.
 
     @property
     def settled(self) -> bool:
         """Flat where that is wanted, and no entry can fill any more."""
-        return self._reactor.settled
+        return self._state.settled
 
-    def halt(self, by: str) -> None:
-        """No new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
-        self._breakers.trip(self._risk.halt(self._market.now_ns, by))
-        self.cancel_all()
+    def look_at_once(self) -> None:
+        """Everything falls due with the next event."""
+        self._deadline_ns = 0
 
-    def still_exceeded(self, code: RiskCode) -> bool:
-        """Whether lifting this latch would override a limit that is still exceeded."""
-        return self._risk.still_exceeded(code, self._view.value())
-
-    def resume(self, by: str, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
-        """Lift the latch `code`, or all that need no name; returns which were set.
-
-        The books must agree again before anything is entered.
-        """
-        lifted = self._breakers.lift(by, code)
-        if RiskCode.DRAWDOWN in lifted:
-            self._ledger.rebase_peak()
-        self._server.ask("trading was resumed")
-        self._reactor.act()
-        return lifted
-
-    def _settle(self) -> None:
-        self._accounting.settle()
-
-    def rearm(self, by: str) -> int:
-        """A person has looked at what was executed; returns how many entries that were."""
-        return self._breakers.rearm(by)
-
-    def flatten(self, reason: str) -> None:
-        """Close the position and cancel entries; trading goes on afterwards unless halted."""
-        self._keeper.want_flat(reason, self._market.now_ns)
-        self._reactor.act()
-
-    def cancel_all(self) -> None:
-        """Cancel every entry. Stop and target stay as long as there is a position for them to close."""
-        self._cancel_entries()
-        self._reactor.act()
-
-    def kill(self, by: str, *, flatten: bool, code: RiskCode = RiskCode.KILLED) -> None:
-        """Cancel first of all, then latch, then, if wanted, close the position.
-
-        Cancelled is whatever could add to the position. Stop and target go with their entry, by the server; those of a
-        position that is held stay until it is closed, or else the kill would leave it bare.
-        """
-        self._cancel_entries()
-        self._breakers.trip(self._risk.halt(self._market.now_ns, by, code))
-        if flatten:
-            self._keeper.want_flat("kill", self._market.now_ns)
-        self._reactor.act()
-
-    def stop(self, *, flatten: bool) -> None:
-        """The daemon is about to end: enter nothing more; close the position or leave it to its stop at the server."""
-        self._stopping = True
-        self._reactor.ending = SHUTDOWN if flatten else ""
-        self.cancel_all()
-
-    async def drain(self, timeout_s: float) -> bool:
-        """Wait until what `stop` asked for is done; False when time ran out."""
+    def act(self) -> None:
+        """Look at everything that may need doing, now; what a reaction sets off is looked at again, boundedly."""
+        if self._acting:
+            self._dirty = True
+            return
+        self._acting = True
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._reactor.settle()
-        except TimeoutError:
-            return False
-        return True
+            for _ in range(_ROUNDS):
+                self._dirty = False
+                self._react()
+                again = self._dirty or self._breakers.pending
+                if not again and self._deadline_ns > self._market.now_ns:
+                    break
+            self._carry_out_latches()
+        finally:
+            self._acting = False
+        self._check_order_count()
 
-    # Trouble.
+    def _react(self) -> None:
+        """One look at the state, by everybody who may have something to do."""
+        self._carry_out_latches()
+        state, held = self._state, self._state.held
+        flatten = state.flatten
+        if held.quantity and flatten.standing:  # also what an entry brought in while its cancel was on its way
+            state.request_flatten(flatten.standing)
+        self._deadline_ns = self._equity_due_ns = NEVER_NS
+        agreed = self._sync.position in {None, held.quantity}
+        if agreed and not (held.quantity or len(state.orders) or flatten.reason):
+            self._watch_account()  # what was closed may have cost too much
+            self._rest()
+            return
+        self._due(self._reconciler.watch())
+        if self._sync.link_up:
+            self._due(self._exits.work(held, sure=agreed and self._sync.reconciled))
+            self._due(self._protection.work(held))
+            self._due(self._entries.work())
+        if held.quantity:
+            self._watch_equity()
+        self._rest()
 
-    def _check_count(self) -> None:
+    def _carry_out_latches(self) -> None:
+        """What the latches demand: cancels first, then the position, then they are made known and put on file."""
+        breakers = self._breakers
+        if not (breakers.pending or self._risk.latches):
+            return
+        if breakers.cancels_entries:
+            self._order_manager.cancel_entries()
+        if self._state.ledger.position and (reason := breakers.flatten_reason):
+            self._state.request_flatten(reason)
+        breakers.announce()
+
+    def _due(self, ts_ns: int) -> None:
+        self._deadline_ns = min(self._deadline_ns, ts_ns)
+
+    def _rest(self) -> None:
+        """Where nothing is left to do, whoever waits for that may go on, and old orders' origins are forgotten."""
+        if self._state.settled:
+            self.on_settled()
+            if not len(self._state.orders):
+                self._accounting.forget_origins()
+
+    def _watch_windows(self) -> None:
+        """At the very event at which a position may be held no longer, it begins to be closed, and entries go."""
+        if self._market.now_ns < self._schedule.due_ns:
+            return
+        if reason := self._schedule.advance(self._market.now_ns):
+            self._state.request_flatten(reason)
+            self._dirty = True
+        if self._state.flatten.window == FlatReason.CONTRACT_END:
+            self._alert(
+                "contract_end",
+                Priority.WARNING,
+                "the contract rolls or expires: nothing is opened in it any more; "
+                "restart to trade the next one, or name it as instrument.symbol",
+                {"position": self._state.ledger.position},
+            )
+
+    def _watch_equity(self) -> None:
+        """Value an open position once a second of event time, on a grid, so that batches don't matter."""
+        self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
+        self._accounting.mark()
+        self._watch_account()
+
+    def _watch_account(self) -> None:
+        if latches := self._risk.watch(self._state.account_snapshot()):
+            self._breakers.trip(latches)
+            self.act()
+
+    def _check_order_count(self) -> None:
         """More orders on the wire than were approved: something else sends them. Nothing may go on."""
-        if self._desk.sent_too_many > 0 and not self._miscounted:
+        unapproved = self._order_manager.unapproved
+        if unapproved > 0 and not self._miscounted:
             self._miscounted = True
-            self._warn(
+            self._alert(
                 "order_count",
                 Priority.URGENT,
-                f"{self._desk.sent_too_many} more orders left than were approved: trading is halted",
-                {"approved": self._desk.approved},
+                f"{unapproved} more orders left than were approved: trading is halted",
+                {"approved": self._order_manager.approved},
             )
-            self.kill("order_count", flatten=False, code=RiskCode.ORDER_COUNT)
+            self._breakers.trip(self._risk.halt(self._market.now_ns, "order_count", RiskCode.ORDER_COUNT))
+            self.act()
 
-    def _must_close(self, reason: str) -> None:
-        self._keeper.want_flat(reason, self._market.now_ns)
-        self._reactor.look_again()
 
-    def _cancel_entries(self) -> None:
-        self._keeper.cancel_entries(self._market.now_ns)
-
-    def _warn(self, code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
-        self._alert(Alert(self._market.now_ns, code, priority, text, context))
+def _do_nothing() -> None:
+    """Nobody waits."""

@@ -15,6 +15,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
 from mia_daemon.records import AccountState, Action, Decision, FeatureWindow, Prediction
 from mia_daemon.risk.codes import ALLOWED, Verdict
+from mia_daemon.trading.entry_gate import EntryGate
 
 
 class DecisionReason(StrEnum):
@@ -69,9 +70,11 @@ class TradingLoop:
     Args:
         settings: thresholds and times.
         run_id: makes decision ids unique for ever.
+        gate: says when a position may be opened at all.
     """
 
-    def __init__(self, settings: DecisionSettings, run_id: str) -> None:
+    def __init__(self, settings: DecisionSettings, run_id: str, gate: EntryGate) -> None:
+        self.gate = gate
         self._settings = settings
         self._run_id = run_id
 
@@ -84,10 +87,10 @@ class TradingLoop:
         window: FeatureWindow,
         prediction: Prediction,
         account: AccountState,
-        situation: DecisionContext = EMPTY_CONTEXT,
+        context: DecisionContext = EMPTY_CONTEXT,
     ) -> Decision:
         """`decide` with this run's settings and name."""
-        return decide(window, prediction, account, self._settings, situation, run_id=self._run_id)
+        return decide(window, prediction, account, self._settings, context, run_id=self._run_id)
 
 
 def decide(
@@ -95,7 +98,7 @@ def decide(
     prediction: Prediction,
     account: AccountState,
     settings: DecisionSettings,
-    situation: DecisionContext,
+    context: DecisionContext,
     *,
     run_id: str,
 ) -> Decision:
@@ -106,19 +109,19 @@ def decide(
         prediction: of the models.
         account: as of the window's last event.
         settings: thresholds and times.
-        situation: what else is known at this moment.
+        context: what else is known at this moment.
         run_id: prefix of the decision's identifier.
     """
     held_s = (window.ts_ns - account.opened_ns) / NS_PER_S if account.position else 0.0
     if account.position:
-        action, target, reason = _in_position(window, prediction, account, settings, situation, held_s)
+        action, target, reason = _in_position(window, prediction, account, settings, context, held_s)
     else:
-        action, target, reason = _flat(window, prediction, settings, situation)
-    context: dict[str, Any] = {"position": account.position}
+        action, target, reason = _flat(window, prediction, settings, context)
+    facts: dict[str, Any] = {"position": account.position}
     if account.position:
-        context["held_s"] = round(held_s, 3)
-    if reason == situation.entries.code.value:
-        context |= situation.entries.context
+        facts["held_s"] = round(held_s, 3)
+    if reason == context.entries.code.value:
+        facts |= context.entries.context
     return Decision(
         decision_id=f"{run_id}-{window.seq}",
         seq=window.seq,
@@ -127,11 +130,11 @@ def decide(
         target=target,
         reason=reason,
         prediction=prediction,
-        bid=situation.bid,
-        ask=situation.ask,
-        context=context,
-        trade_id=situation.trade_id,
-        overtrade_risk_score=situation.overtrade_risk_score,
+        bid=context.bid,
+        ask=context.ask,
+        context=facts,
+        trade_id=context.trade_id,
+        overtrade_risk_score=context.overtrade_risk_score,
     )
 
 
@@ -144,26 +147,26 @@ def wanted_contracts(action: float, settings: DecisionSettings) -> int:
 
 
 def _flat(
-    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: DecisionContext
+    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, context: DecisionContext
 ) -> _Outcome:
     target = wanted_contracts(prediction.action, settings)
-    reason = _held_back(window, prediction, settings, situation, target)
+    reason = _held_back(window, prediction, settings, context, target)
     if reason:
         return Action.HOLD, 0, reason
     return (Action.BUY if target > 0 else Action.SELL), target, DecisionReason.SIGNAL.value
 
 
 def _held_back(
-    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, situation: DecisionContext, target: int
+    window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, context: DecisionContext, target: int
 ) -> str:
     """Why nothing is entered; "" when nothing stands against it. The first reason that applies is the one told."""
     reasons = (
-        (bool(situation.must_exit), situation.must_exit),
-        (situation.pending, DecisionReason.ORDER_PENDING),
+        (bool(context.must_exit), context.must_exit),
+        (context.pending, DecisionReason.ORDER_PENDING),
         (not window.warm, DecisionReason.WARMING_UP),
         (not _finite(prediction), DecisionReason.NOT_FINITE),
         (not target, DecisionReason.WEAK_SIGNAL),
-        (not situation.entries.allowed, situation.entries.code),
+        (not context.entries.allowed, context.entries.code),
         (prediction.regime_probs.defensive > settings.defensive_blocks_above, DecisionReason.DEFENSIVE),
         (prediction.probability < settings.min_probability, DecisionReason.LOW_PROBABILITY),
     )
@@ -175,19 +178,19 @@ def _in_position(
     prediction: Prediction,
     account: AccountState,
     settings: DecisionSettings,
-    situation: DecisionContext,
+    context: DecisionContext,
     held_s: float,
 ) -> _Outcome:
     position = account.position
-    if situation.must_exit:
-        return Action.EXIT, 0, situation.must_exit
+    if context.must_exit:
+        return Action.EXIT, 0, context.must_exit
     if abs(position) > settings.max_position:
         return Action.EXIT, 0, DecisionReason.OVERSIZED.value
     if held_s >= settings.max_hold_s:
         return Action.EXIT, 0, DecisionReason.MAX_HOLD.value
     # Without a signal worth believing the position stays as it is, under its stop at the server.
     blind = (
-        (situation.pending, DecisionReason.ORDER_PENDING),
+        (context.pending, DecisionReason.ORDER_PENDING),
         (not window.warm, DecisionReason.WARMING_UP),
         (not _finite(prediction), DecisionReason.NOT_FINITE),
     )

@@ -332,9 +332,9 @@ async def test_a_round_trip_of_the_executor_at_the_simulator(make_rig, serving):
         await session.ready()
         rig = session.rig
         assert rig.decide("buy", 1).allowed
-        await session.until(lambda: rig.executor.working.protection(Side.SELL) == 1)
+        await session.until(lambda: rig.orders.protection(Side.SELL) == 1)
         rig.decide("exit", 0, "faded")
-        await session.until(lambda: rig.notices.trades and rig.executor.settled and not len(rig.executor.working))
+        await session.until(lambda: rig.notices.trades and rig.executor.settled and not len(rig.orders))
         assert [trade.exit_reason for trade in rig.notices.trades] == ["faded"]
         assert server.exchange.account.position == 0
         assert [alert.code for alert in rig.alerts] == []
@@ -350,10 +350,10 @@ async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving
         for connection in list(server._connections):
             connection.transport.abort()
         await session.until(lambda: "link_down" in rig.alert_codes)
-        await session.until(lambda: rig.executor.ready)
-        assert rig.executor.position == server.exchange.account.position
-        assert rig.executor.working.unknown() == []
-        rig.executor.stop(flatten=True)
+        await session.until(lambda: rig.sync.reconciled)
+        assert rig.position == server.exchange.account.position
+        assert rig.orders.unknown() == []
+        rig.operator.stop(flatten=True)
         await session.until(lambda: rig.executor.settled)
         assert server.exchange.account.position == 0
         received = [one.client_id for one in server.exchange.desk.orders.values()]
@@ -366,17 +366,17 @@ async def test_a_restart_carries_on_with_position_and_protection(make_rig, servi
         first = Session(make_rig, server)
         await first.ready()
         first.rig.decide("buy", 1)
-        await first.until(lambda: first.rig.executor.working.protection(Side.SELL) == 1)
+        await first.until(lambda: first.rig.orders.protection(Side.SELL) == 1)
         await first.desk.broker.close()
 
         second = Session(make_rig, server)
         rig = second.rig
-        assert rig.executor.position == 1
-        assert len(rig.executor.working.unknown()) == 2
+        assert rig.position == 1
+        assert len(rig.orders.unknown()) == 2
         await second.ready()
-        assert rig.executor.working.protection(Side.SELL) == 1
-        rig.executor.flatten("operator")
-        await second.until(lambda: rig.executor.settled and not len(rig.executor.working))
+        assert rig.orders.protection(Side.SELL) == 1
+        rig.operator.flatten("operator")
+        await second.until(lambda: rig.executor.settled and not len(rig.orders))
         assert server.exchange.account.position == 0
         assert [trade.exit_reason for trade in rig.notices.trades] == ["operator"]
         await second.desk.broker.close()

@@ -281,11 +281,11 @@ def test_a_journal_that_fails_leaves_the_snapshot_to_the_next_start(told):
 
 
 def test_risk_is_snapshot_as_it_is_and_changed_latches_are_noticed(told):
-    books = TradingAccount()
+    account = TradingAccount()
     told.reporter.risk_snapshot()  # nothing to tell of yet
-    told.reporter.follow(books)
+    told.reporter.follow(account)
     assert not told.reporter.latches_changed()
-    books.risk.latches = (Latch(RiskCode.HALTED, TS, {}),)
+    account.risk.latches = (Latch(RiskCode.HALTED, TS, {}),)
     assert told.reporter.latches_changed()
     assert not told.reporter.latches_changed()
     told.reporter.risk_snapshot()

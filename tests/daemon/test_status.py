@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from mia_daemon.daemon.status import DaemonStatus, status_text
+from mia_daemon.latency import LatencyBuckets
 from mia_daemon.market import Touch
 from mia_daemon.records import RegimeProbs
 from mia_daemon.risk.codes import Latch, RiskCode
-from mia_daemon.stage import LatencyBuckets
 from mia_daemon.trading.live_trading import Tally
 
 
@@ -21,10 +21,10 @@ def fake_daemon():
     ledger = SimpleNamespace(
         position=1, realized_today=-20.0, unrealized=250.0, equity=100_230.0, drawdown=0.0, cash=100_000.0
     )
-    books = SimpleNamespace(
+    account = SimpleNamespace(
         run_id="1AB", executor=executor, ledger=ledger, risk=SimpleNamespace(state=SimpleNamespace(value="active"))
     )
-    books.risk.latches = ()
+    account.risk.latches = ()
     reporter = SimpleNamespace(
         regime_probs=RegimeProbs(0.7, 0.2, 0.1), orders=3, fills=1, round_trips=0, last_reason="warming_up"
     )
@@ -49,11 +49,11 @@ def status(fake_daemon):
 
 def test_the_latency_is_of_the_last_interval_that_had_an_entry(status, fake_daemon):
     assert status.facts(1.0)["tick_to_order_p50_s"] is None
-    fake_daemon.books.executor.tick_to_order.add(400_000)
+    fake_daemon.account.executor.tick_to_order.add(400_000)
     said = status.facts(1.0)["tick_to_order_p50_s"]
     assert said == pytest.approx(400e-6, rel=0.5)
     assert status.facts(1.0)["tick_to_order_p50_s"] == said  # no entry since
-    fake_daemon.books.executor.tick_to_order.add(40_000_000)
+    fake_daemon.account.executor.tick_to_order.add(40_000_000)
     assert status.facts(1.0)["tick_to_order_p50_s"] == pytest.approx(40e-3, rel=0.5)
 
 
@@ -63,14 +63,14 @@ def test_the_line_has_price_profit_and_why_nothing_is_entered(status, fake_daemo
     assert line.note == "warming_up"
     fake_daemon.run.reporter.last_reason = "no_signal"
     assert status.line(status.facts(0.0)).note == ""
-    fake_daemon.books.executor.ready = False
+    fake_daemon.account.state.sync.reconciled = False
     assert status.line(status.facts(0.0)).note == "books not compared yet"
-    fake_daemon.books.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
+    fake_daemon.account.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
     assert status.line(status.facts(0.0)).note == "killed, daily_loss"
 
 
 def test_without_prices_none_are_said(status, fake_daemon):
-    fake_daemon.books.executor.touch = Touch()
+    fake_daemon.account.state.market.touch = Touch()
     facts = status.facts(0.0)
     assert (facts["bid"], facts["ask"], status.line(facts).price) == (None, None, None)
     assert "no price" in status_text(facts)

@@ -20,7 +20,7 @@ def dies(*_):
 
 
 def of_role(rig, role):
-    return [entry for entry in rig.executor.working if entry.order.role is role]
+    return [entry for entry in rig.orders if entry.order.role is role]
 
 
 def enter(rig, target=1):
@@ -36,7 +36,7 @@ def open_rig(make_rig):
     async def make(incidents=None, **risk):
         rig = make_rig(settings={"risk": risk, "incidents": incidents or {}})
         rig.play((1, 100.0))
-        assert await rig.executor.reconcile()
+        assert await rig.reconcile()
         return rig
 
     return make
@@ -53,25 +53,25 @@ async def test_after_so_many_entries_a_person_has_to_look(open_rig):
     rig = await open_rig(max_executions=2)
     for _ in range(2):
         assert enter(rig).allowed
-        assert rig.executor.position == 1  # the last one within the count is not taken back
+        assert rig.position == 1  # the last one within the count is not taken back
         rig.decide("exit")
         rig.play((10, 100.0), (10, 100.0), (2 * SECOND, 100.0))
-    assert rig.executor.position == 0
+    assert rig.position == 0
     assert set_codes(rig) == [RiskCode.REPEATED_EXECUTION]
 
     again = await open_rig(max_executions=2)
     assert enter(again).code is RiskCode.REPEATED_EXECUTION
-    assert again.executor.resume("uid 7") == ()
+    assert again.operator.resume("uid 7") == ()
     assert enter(again).code is RiskCode.REPEATED_EXECUTION
-    assert again.executor.rearm("uid 7") == 2
+    assert again.operator.rearm("uid 7") == 2
     assert set_codes(again) == []
     assert again.journal._db.execute("SELECT cleared_by FROM latches").fetchall() == [("uid 7",)]
-    await again.executor.reconcile()
+    await again.reconcile()
     assert enter(again).allowed
 
     last = await open_rig(max_executions=2)
     assert last.risk.executions == 1
-    last.executor.rearm("uid 7")  # a look before the limit
+    last.operator.rearm("uid 7")  # a look before the limit
     assert (await open_rig(max_executions=2)).risk.executions == 0
 
 
@@ -83,13 +83,13 @@ async def test_a_bad_fill_pauses_entries(open_rig):
     enter(rig)
     assert set_codes(rig) == []
     rig.play((SECOND, 93.75), (10, 93.75))  # the stop at 96.25 fills 10 ticks further down
-    assert rig.executor.position == 0
+    assert rig.position == 0
     (latch,) = rig.journal.latches()
     assert (latch.code, latch.context["ticks"]) == (RiskCode.SLIPPAGE, 10.0)
     rig.play((10 * SECOND, 100.0))
     assert enter(rig).code is RiskCode.SLIPPAGE
-    assert rig.executor.resume("uid 7") == (RiskCode.SLIPPAGE,)
-    await rig.executor.reconcile()
+    assert rig.operator.resume("uid 7") == (RiskCode.SLIPPAGE,)
+    await rig.reconcile()
     assert enter(rig).allowed
 
 
@@ -101,13 +101,13 @@ async def test_a_loss_that_leaves_the_account_flat_is_latched_too(open_rig):
     rig = await open_rig(max_daily_loss=150.0)
     enter(rig)
     rig.play((1, 90.0), (1, 90.0))
-    assert (rig.executor.position, set_codes(rig)) == (0, [RiskCode.DAILY_LOSS])
-    assert rig.executor.resume("uid 7") == ()
+    assert (rig.position, set_codes(rig)) == (0, [RiskCode.DAILY_LOSS])
+    assert rig.operator.resume("uid 7") == ()
     again = await open_rig(max_daily_loss=150.0)
     assert enter(again).code is RiskCode.DAILY_LOSS
-    assert again.executor.still_exceeded(RiskCode.DAILY_LOSS)
-    assert again.executor.resume("uid 7", RiskCode.DAILY_LOSS) == (RiskCode.DAILY_LOSS,)
-    await again.executor.reconcile()
+    assert again.operator.still_exceeded(RiskCode.DAILY_LOSS)
+    assert again.operator.resume("uid 7", RiskCode.DAILY_LOSS) == (RiskCode.DAILY_LOSS,)
+    await again.reconcile()
     again.play((2 * SECOND, 100.0))
     assert enter(again).allowed
 
@@ -117,20 +117,20 @@ async def test_a_drawdown_is_latched_over_restarts_and_measured_anew_when_lifted
     rig = await open_rig(max_drawdown_share=0.002)
     enter(rig)
     rig.play((10, 106.25), (10, 106.25))  # the target
-    won = rig.executor.facts()
+    won = rig.state.risk_snapshot()
     assert (won.realized_today, won.drawdown) == (pytest.approx(298.0), pytest.approx(0.0, abs=1e-4))
     rig.play((10 * SECOND, 100.0))
     enter(rig)
     rig.play((1, 96.25), (1, 96.25))  # the stop
-    assert rig.executor.facts().realized_today > 0.0
+    assert rig.state.risk_snapshot().realized_today > 0.0
     assert set_codes(rig) == [RiskCode.DRAWDOWN]
     assert enter(rig).code is RiskCode.DRAWDOWN
-    assert rig.executor.still_exceeded(RiskCode.DRAWDOWN)
-    assert rig.executor.resume("uid 7") == ()
-    assert rig.executor.resume("uid 7", RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
-    assert rig.executor.facts().drawdown == 0.0
+    assert rig.operator.still_exceeded(RiskCode.DRAWDOWN)
+    assert rig.operator.resume("uid 7") == ()
+    assert rig.operator.resume("uid 7", RiskCode.DRAWDOWN) == (RiskCode.DRAWDOWN,)
+    assert rig.state.risk_snapshot().drawdown == 0.0
     rig.play((2 * SECOND, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     assert enter(rig).allowed
     rig.play((1, 96.25), (1, 96.25))
     assert set_codes(rig) == [RiskCode.DRAWDOWN]
@@ -148,15 +148,15 @@ async def test_a_position_beyond_the_limit_without_an_order_is_withdrawn(open_ri
     rig = await open_rig({"on_position_breach": "keep"} if adopted else None, max_position_contracts=2)
     rig.broker._exchange.position, rig.broker._exchange.average_price = 4, 100.0
     for _ in range(2):
-        await rig.executor.reconcile()
+        await rig.reconcile()
     assert set_codes(rig) == [RiskCode.POSITION_BREACH]
     assert "position_breach" in rig.alert_codes
     rig.play(*[(SECOND, 100.0)] * 15)
     if adopted:
-        assert rig.executor.position == 4
+        assert rig.position == 4
         assert sum(stop.open_quantity for stop in of_role(rig, OrderRole.STOP) if stop.at_server) == 4
     else:
-        assert rig.executor.position == 0
+        assert rig.position == 0
         assert rig.notices.trades[-1].exit_reason == "position_breach"
     assert rig.decide("buy", 5).code is RiskCode.POSITION_BREACH
 
@@ -181,9 +181,9 @@ async def test_a_position_without_a_stop_is_an_incident_after_a_second(open_rig,
     assert rig.alert_codes.count("position_unprotected") == 1
     rig.play((10, 100.0), (10, 100.0), (10, 100.0))
     if how == "protect":
-        assert rig.executor.working.protection(Side.SELL) == rig.executor.position == 1
+        assert rig.orders.protection(Side.SELL) == rig.position == 1
     else:
-        assert rig.executor.position == 0
+        assert rig.position == 0
         assert rig.notices.trades[0].exit_reason == "unprotected"
 
 
@@ -206,11 +206,12 @@ async def test_that_no_stop_works_is_told_in_time_also_while_its_answer_is_await
 async def test_a_latch_cancels_what_could_add_to_the_position(make_rig, code):
     rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.decide("buy", 1)
     rig.play((10, 110.0), (20, 110.0))  # it works, below the market
     assert [entry.state for entry in of_role(rig, OrderRole.ENTRY)] == [OrderState.WORKING]
-    rig.executor._breakers.trip(rig.risk.halt(rig.ts_ns, "test", code))
+    rig.actors.breakers.trip(rig.risk.halt(rig.ts_ns, "test", code))
+    rig.executor.act()
     rig.play((20, 110.0), (20, 110.0))
     left = len(of_role(rig, OrderRole.ENTRY))
     assert left == (code is RiskCode.REPEATED_EXECUTION)  # that one was within the count
@@ -228,7 +229,7 @@ def test_in_every_state_cancels_and_exits_leave(make_rig, codes, target, what, j
     """Whatever is latched, with the messages of the second used up, and with a dead journal."""
     rig = make_rig(name=f"{next(NAMES)}.db", settings={"risk": {"max_messages_per_second": 4}})
     rig.play((1, 100.0))
-    rig.executor._server.agreed = True
+    rig.sync.reconciled = True
     assert enter(rig, target).allowed
     for code in codes:
         rig.risk.halt(rig.ts_ns, "test", code)
@@ -239,10 +240,10 @@ def test_in_every_state_cancels_and_exits_leave(make_rig, codes, target, what, j
     assert not rig.decide("buy" if target > 0 else "sell", 2 * target).allowed
     if what == "cancel":
         (stop,) = of_role(rig, OrderRole.STOP)
-        rig.executor._desk.cancel(stop, rig.ts_ns)
+        rig.actors.order_manager.cancel(stop)
         rig.play((10, 100.0))
         assert not stop.live
     else:
-        rig.executor.flatten("operator") if what == "exit" else rig.executor.stop(flatten=True)
+        rig.operator.flatten("operator") if what == "exit" else rig.operator.stop(flatten=True)
         rig.play((10, 100.0), (10, 100.0), (10, 100.0))
-        assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+        assert (rig.position, len(rig.orders)) == (0, 0)

@@ -105,10 +105,10 @@ async def resting(make_rig):
     """A rig whose entry rests below the market, acknowledged."""
     rig = make_rig(settings={"decision": {"max_slippage_ticks": 0}, "broker": SLOW})
     rig.play((1, 100.0))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     assert rig.decide("buy", 1).allowed
     rig.play((1, 101.0), (10, 101.0), (10, 101.0))
-    assert [entry.at_server for entry in rig.executor.working.with_role(OrderRole.ENTRY)] == [True]
+    assert [entry.at_server for entry in rig.orders.with_role(OrderRole.ENTRY)] == [True]
     rig.executor.checkpoint()
     return rig
 
@@ -119,7 +119,7 @@ async def holding(rig):
     rig.decide("buy", 1)
     rig.play((10, 100.0), (10, 100.0))
     rig.executor.checkpoint()
-    assert rig.executor.position == 1
+    assert rig.position == 1
     return rig
 
 
@@ -152,12 +152,12 @@ async def test_a_resting_entry_is_cancelled_and_no_other_sent(resting, fault):
         resting.executor.checkpoint()
         assert advice in told(resting)
         resting.play((10, 101.0), (10, 101.0), (10, 101.0))
-        assert len(resting.executor.working) == 0
+        assert len(resting.orders) == 0
         assert resting.decide("buy", 1).code is RiskCode.HALTED
         resting.play((1000, 101.0))
         resting.executor.checkpoint()
         assert resting.broker.orders_sent == sent
-        assert resting.executor.position == 0
+        assert resting.position == 0
 
 
 @faults
@@ -170,7 +170,7 @@ async def test_an_entry_that_cannot_be_written_down_does_not_leave(rig, fault):
         rig.play((10, 100.0), (10, 100.0))
         assert rig.broker.orders_sent == 0
         assert advice in told(rig)
-        assert rig.executor.working.with_role(OrderRole.ENTRY) == []
+        assert rig.orders.with_role(OrderRole.ENTRY) == []
 
 
 @faults
@@ -181,12 +181,12 @@ async def test_a_position_stays_protected_and_can_be_closed(holding, fault):
         holding.executor.checkpoint()
         assert advice in told(holding)
         holding.play((1000, 100.0), (1000, 100.0))
-        assert holding.executor.position == 1
-        assert {entry.order.role for entry in holding.executor.working} == {OrderRole.STOP, OrderRole.TARGET}
-        holding.executor.flatten("operator")
+        assert holding.position == 1
+        assert {entry.order.role for entry in holding.orders} == {OrderRole.STOP, OrderRole.TARGET}
+        holding.operator.flatten("operator")
         holding.play((10, 100.0), (10, 100.0))
-        assert holding.executor.position == 0
-        assert len(holding.executor.working) == 0
+        assert holding.position == 0
+        assert len(holding.orders) == 0
         (trade,) = holding.notices.trades
         assert trade.exit_reason == "operator"
 
@@ -198,7 +198,7 @@ async def test_a_stop_that_fills_meanwhile_is_booked_once(holding, fault):
     with break_it(holding.journal):
         holding.executor.checkpoint()
         holding.play((10, 90.0), (10, 90.0))
-        assert holding.executor.position == 0
+        assert holding.position == 0
         assert len(holding.notices.fills) == 2
         assert [trade.exit_reason for trade in holding.notices.trades] == ["stop"]
 
@@ -208,9 +208,9 @@ async def test_a_kill_cancels_and_closes(resting, fault):
     """The operator's last word needs no disk."""
     break_it, _ = FAULTS[fault]
     with break_it(resting.journal):
-        resting.executor.kill("uid 0", flatten=True)
+        resting.operator.kill("uid 0", flatten=True)
         resting.play((10, 101.0), (10, 101.0), (10, 101.0))
-        assert len(resting.executor.working) == 0
+        assert len(resting.orders) == 0
         assert resting.executor.settled
 
 
@@ -221,7 +221,7 @@ async def test_a_cancel_waits_for_no_file(resting):
     resting.journal.booking = lambda: (done.append("written"), write())[1]
     resting.broker.cancel = lambda name: (done.append("sent"), cancel(name))
     with written_by_another(resting.journal):
-        resting.executor.kill("uid 0", flatten=True)
+        resting.operator.kill("uid 0", flatten=True)
     assert done == ["sent", "written"]
 
 
@@ -247,24 +247,24 @@ async def test_once_there_is_room_again_an_operator_may_resume(rig, fault):
         assert not rig.decide("buy", 1).allowed
     rig.play((2000, 100.0))
     assert rig.decide("buy", 1).code is RiskCode.HALTED
-    rig.executor.resume("uid 0")
-    assert await rig.executor.reconcile()
+    rig.operator.resume("uid 0")
+    assert await rig.reconcile()
     assert rig.decide("buy", 1).allowed
     rig.play((10, 100.0), (10, 100.0))
     rig.executor.checkpoint()
-    assert rig.executor.position == 1
+    assert rig.position == 1
     with JournalView(rig.journal.path) as view:
         assert verify(view).sound
 
 
 async def test_what_cannot_be_lifted_on_file_stays_set(rig):
     """Or a restart would find a latch that trading had gone on without."""
-    rig.executor.halt("uid 0")
+    rig.operator.halt("uid 0")
     with broken(rig.journal):
         with pytest.raises(JournalError, match="disk"):
-            rig.executor.resume("uid 0")
+            rig.operator.resume("uid 0")
         assert rig.decide("buy", 1).code is RiskCode.HALTED
-    assert rig.executor.resume("uid 0") == (RiskCode.HALTED,)
+    assert rig.operator.resume("uid 0") == (RiskCode.HALTED,)
     assert not rig.journal.latches()
 
 
@@ -273,24 +273,24 @@ async def test_trading_is_resumed_only_with_every_fill_on_file(holding, fault):
     """Or a kill right after the next entry would leave the position on file short of one."""
     break_it, _ = FAULTS[fault]
     with break_it(holding.journal):
-        holding.executor.flatten("operator")
+        holding.operator.flatten("operator")
         holding.play((10, 100.0), (10, 100.0))
-        assert holding.executor.position == 0
-    holding.executor.resume("uid 0")
+        assert holding.position == 0
+    holding.operator.resume("uid 0")
     assert holding.journal.recover("ESZ26_FUT_CME", "Sim1", 0).positions == {}
 
 
 async def test_a_look_at_the_entries_that_is_not_on_file_does_not_count(make_rig):
     rig = make_rig(settings={"risk": {"max_executions": 1}})
     rig.play((1, 100.0))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     assert rig.decide("buy", 1).allowed
     rig.play((10, 100.0), (10, 100.0))
-    assert rig.executor.position == 1
+    assert rig.position == 1
     with broken(rig.journal), pytest.raises(JournalError, match="disk"):
-        rig.executor.rearm("uid 0")
+        rig.operator.rearm("uid 0")
     assert rig.risk.executions == 1
-    assert rig.executor.rearm("uid 0") == 1
+    assert rig.operator.rearm("uid 0") == 1
     assert rig.risk.executions == 0
 
 
@@ -325,15 +325,15 @@ async def test_a_page_found_damaged_while_trading_stops_it(holding, make_rig):
     rig = make_rig()
     rig.ts_ns = holding.ts_ns
     rig.play((1, 100.0))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     with pytest.raises(JournalError, match="the file is damaged"):
         rig.journal.record_command(rig.ts_ns, "halt", "uid 0", "halted")
     rig.executor.checkpoint()
     assert "the file is damaged" in told(rig)
     assert rig.decide("buy", 2).code is RiskCode.HALTED
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((10, 100.0), (10, 100.0), (10, 100.0))
-    assert rig.executor.position == 0
+    assert rig.position == 0
     with pytest.raises(JournalError, match="the file is damaged"):
         rig.close()
     rig.journal._db.close()

@@ -32,7 +32,7 @@ def execution(rig, name, side, quantity, price):
 
 async def seen_twice(rig):
     for _ in range(2):
-        await rig.executor.reconcile()
+        await rig.reconcile()
 
 
 def booked(rig):
@@ -41,7 +41,7 @@ def booked(rig):
 
 def own(rig, side, quantity, price):
     """A position of ours, however it came about."""
-    rig.executor._accounting.book_foreign(execution(rig, "own", side, quantity, price), "drift")
+    rig.actors.accounting.apply_external_fill(execution(rig, "own", side, quantity, price), "drift")
 
 
 @pytest.mark.parametrize("position", [2, -2])
@@ -61,7 +61,7 @@ async def test_a_position_out_of_nothing_is_booked_at_the_servers_average_price(
         quantity=2,
         price=99.5,  # on the grid
     )
-    assert rig.executor.position == position
+    assert rig.position == position
 
 
 @pytest.mark.parametrize(("position", "price"), [(1, 100.25), (-1, 100.0)])
@@ -82,7 +82,7 @@ async def test_beside_a_position_of_ours_the_difference_is_booked_at_the_touch(r
     await seen_twice(rig)
     last = booked(rig)[-1]
     assert (last.side * last.quantity, last.price) == (theirs - ours, price)
-    assert rig.executor.position == theirs
+    assert rig.position == theirs
 
 
 async def test_what_was_closed_while_there_is_no_price_is_booked_without_a_result(make_rig, server):
@@ -124,9 +124,9 @@ async def test_a_difference_is_told_with_both_positions(make_rig, server, adopt,
     rig.play((1, 100.0))
     own(rig, Side.BUY, 1, 100.0)
     server(rig, -2)
-    await rig.executor.reconcile()
+    await rig.reconcile()
     assert "position_drift" not in rig.alert_codes
-    await rig.executor.reconcile()
+    await rig.reconcile()
     (alert,) = [alert for alert in rig.alerts if alert.code == "position_drift"]
     assert (alert.priority, alert.context) == (Priority.URGENT, {"server": -2, "ours": 1})
     assert alert.text == f"the server's position is -2, ours was +1: {says}"
@@ -137,10 +137,10 @@ async def test_a_difference_is_told_with_both_positions(make_rig, server, adopt,
 async def test_a_difference_that_changes_between_two_looks_is_looked_at_again(rig, server):
     for position in (1, 2, 1):
         server(rig, position)
-        await rig.executor.reconcile()
-    assert (rig.executor.position, booked(rig)) == (0, [])
-    await rig.executor.reconcile()
-    assert rig.executor.position == 1
+        await rig.reconcile()
+    assert (rig.position, booked(rig)) == (0, [])
+    await rig.reconcile()
+    assert rig.position == 1
 
 
 async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkeypatch):
@@ -148,26 +148,26 @@ async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkey
         raise ConnectionLost("the line is dead")
 
     monkeypatch.setattr(rig.broker, "request_snapshot", fail)
-    rig.executor._server.question = "an order was not answered"
-    assert not await rig.executor.reconcile()
+    rig.sync.query_reason = "an order was not answered"
+    assert not await rig.reconcile()
     assert rig.executor.reconcile_due
     (alert,) = rig.alerts
     assert (alert.code, alert.priority) == ("reconcile_failed", Priority.ERROR)
     assert alert.text == "the server's books could not be read (the line is dead): it is asked again"
     assert alert.context == {"why": "an order was not answered"}
-    assert rig.executor._server.question == "an order was not answered"
-    rig.executor._server.question = ""
-    await rig.executor.reconcile()
-    assert rig.executor._server.question == "the last question had no answer"
+    assert rig.sync.query_reason == "an order was not answered"
+    rig.sync.query_reason = ""
+    await rig.reconcile()
+    assert rig.sync.query_reason == "the last question had no answer"
 
 
 async def test_fills_are_asked_for_from_a_little_before_the_oldest_that_can_be_missing(rig, server):
     server(rig, 0)
-    await rig.executor.reconcile()
+    await rig.reconcile()
     assert rig.asked_since_ns == rig.ts_ns - FILLS_SLACK_NS
-    rig.executor._accounting.last_fill_ns = rig.ts_ns - 60 * 10**9
-    await rig.executor.reconcile()
+    rig.state.last_fill_ns = rig.ts_ns - 60 * 10**9
+    await rig.reconcile()
     assert rig.asked_since_ns == rig.ts_ns - 60 * 10**9 - FILLS_SLACK_NS
-    rig.executor._accounting.last_fill_ns = 1
-    await rig.executor.reconcile()
+    rig.state.last_fill_ns = 1
+    await rig.reconcile()
     assert rig.asked_since_ns == 0

@@ -10,7 +10,7 @@ from sierra_session import Session
 from mia_daemon import config
 from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.errors import ConfigError, JournalError
-from mia_daemon.execution.entries import EntryPolicy
+from mia_daemon.execution.entry_policy import ChasePolicy, EntryPolicy
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.market import Touch
 from mia_daemon.records import Fill, OrderRole, OrderStatus, OrderType, OrderUpdate, Priority, Side
@@ -55,24 +55,24 @@ def trading(make_rig):
             settings={"execution": execution, "broker": latencies, "risk": risk or {}},
         )
         rig.play((1, 100.0))
-        assert await rig.executor.reconcile()
+        assert await rig.reconcile()
         return rig
 
     return make
 
 
 def entry_of(rig):
-    entries = rig.executor.working.with_role(OrderRole.ENTRY)
+    entries = rig.orders.with_role(OrderRole.ENTRY)
     return entries[0] if entries else None
 
 
 def last_bracket(rig):
-    stop, target = (rig.executor.working.get(f"{rig.run_id}-{rig.executor._desk._number}{role}") for role in "ST")
+    stop, target = (rig.orders.get(f"{rig.run_id}-{rig.actors.order_manager.factory._number}{role}") for role in "ST")
     return stop.order, target.order
 
 
 def stops(rig):
-    return sum(stop.open_quantity for stop in rig.executor.working.with_role(OrderRole.STOP) if stop.at_server)
+    return sum(stop.open_quantity for stop in rig.orders.with_role(OrderRole.STOP) if stop.at_server)
 
 
 # --------------------------------------------------------------------------------------------------- where it is priced
@@ -105,15 +105,15 @@ async def test_what_a_protected_market_order_leaves_rests_at_the_protection(trad
     rig = await trading(policy="market_with_protection", protection_ticks=2)
     rig.decide("buy", 1)
     rig.play((5, 101.0))  # it arrived at 100.00 / 100.25
-    assert (rig.executor.position, rig.notices.fills[0].price) == (1, 100.25)
-    rig.executor.flatten("test")
+    assert (rig.position, rig.notices.fills[0].price) == (1, 100.25)
+    rig.operator.flatten("test")
     rig.play((5, 101.0), (5, 101.0))
     rig.decide("buy", 1)
     rig.broker.inner._exchange.touch = Touch(102.0, 102.25)  # the market has run beyond the protection on the way
     rig.play((5, 102.0), (5, 102.0))
     assert (entry_of(rig).state, entry_of(rig).price) == (OrderState.WORKING, 101.75)
     rig.play((16 * SECOND, 102.0), (5, 102.0))
-    assert (entry_of(rig), rig.executor.position) == (None, 0)
+    assert (entry_of(rig), rig.position) == (None, 0)
 
 
 @given(
@@ -126,16 +126,16 @@ async def test_what_a_protected_market_order_leaves_rests_at_the_protection(trad
 )
 def test_a_crossing_takes_the_other_side_within_its_bounds_or_is_none(side, first, bid, spread, slippage, chase):
     policy = EntryPolicy(
-        kind="limit_at_touch", tick=TICK, slippage=slippage * TICK, protection=0.0, chase_ns=1, max_chases=1,
-        max_chase=chase * TICK, unfilled_ns=1, cross=True, timeout_ns=1,
+        kind="limit_at_touch", tick=TICK, slippage=slippage * TICK, protection=0.0, stop=1.0, target=1.0, timeout_ns=1,
+        chase=ChasePolicy(every_ns=1, max_moves=1, max_distance=chase * TICK, unfilled_ns=1, cross=True),
     )  # fmt: skip
     touch = Touch(bid * TICK, (bid + spread) * TICK)
     price = policy.crossing(first * TICK, side, touch)
-    reachable = (touch.take(side) - first * TICK) * side <= chase * TICK
+    reachable = (touch.far(side) - first * TICK) * side <= chase * TICK
     assert (price is not None) == reachable
     if price is not None:
-        assert (price - touch.take(side)) * side >= 0
-        assert (price - touch.take(side)) * side <= slippage * TICK
+        assert (price - touch.far(side)) * side >= 0
+        assert (price - touch.far(side)) * side <= slippage * TICK
         assert (price - first * TICK) * side <= chase * TICK
 
 
@@ -163,7 +163,7 @@ async def test_an_entry_at_the_touch_fills_at_its_own_price_when_the_market_come
     rig.decide("buy", 1)
     rig.play((500, 100.0), (500, 99.75, 100.0))
     assert [(fill.price, fill.quantity) for fill in rig.notices.fills] == [(100.0, 1)]
-    assert (rig.executor.position, stops(rig), rig.broker.moves) == (1, 1, [])
+    assert (rig.position, stops(rig), rig.broker.moves) == (1, 1, [])
 
 
 async def test_it_follows_a_touch_that_moves_away_and_then_gives_up(trading):
@@ -176,7 +176,7 @@ async def test_it_follows_a_touch_that_moves_away_and_then_gives_up(trading):
     rig.play((2 * SECOND, 100.5), (5, 100.5), (2 * SECOND, 100.75), (5, 100.75))
     assert rig.broker.moves == [100.25, 100.5, 100.75]
     rig.play((2 * SECOND, 101.0), (5, 101.0), (5, 101.0))  # a fourth time it may not
-    assert (rig.broker.cancels, entry_of(rig), rig.executor.position) == (["E"], None, 0)
+    assert (rig.broker.cancels, entry_of(rig), rig.position) == (["E"], None, 0)
 
 
 async def test_it_does_not_follow_too_far(trading):
@@ -200,7 +200,7 @@ async def test_unfilled_it_may_cross_within_its_ticks(trading):
     rig.decide("buy", 1)
     rig.play((5, 100.0), (5 * SECOND, 100.0), (5, 100.0), (5, 100.0))
     assert rig.broker.moves == [101.0]  # 100.25 and the slippage would be 101.25: the chase ends at 101
-    assert (rig.notices.fills[0].price, rig.executor.position, stops(rig)) == (100.25, 1, 1)
+    assert (rig.notices.fills[0].price, rig.position, stops(rig)) == (100.25, 1, 1)
 
 
 async def test_a_market_out_of_reach_is_not_crossed_to(trading):
@@ -253,9 +253,9 @@ async def test_part_of_it_fills_and_the_rest_is_given_up_under_exact_protection(
     trade["kind"], trade["price"], trade["size"], trade["side"] = 1, 100.0, 3, -1
     rig.executor.on_market(trade)  # two are ahead: one contract is ours
     rig.play((1, 100.0))
-    assert (rig.executor.position, stops(rig), entry_of(rig).state) == (1, 1, OrderState.PARTIAL)
+    assert (rig.position, stops(rig), entry_of(rig).state) == (1, 1, OrderState.PARTIAL)
     rig.play((7 * SECOND, 100.0), (5, 100.0))
-    assert (rig.executor.position, stops(rig), entry_of(rig)) == (1, 1, None)
+    assert (rig.position, stops(rig), entry_of(rig)) == (1, 1, None)
     assert rig.executor.settled
 
 
@@ -274,7 +274,7 @@ async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading)
     refused = [alert for alert in rig.alerts if alert.code == "request_refused"]
     assert [alert.priority for alert in refused] == [Priority.WARNING]
     assert rig.executor.reconcile_due
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     rig.broker.keep = set()
     rig.play((2 * SECOND, 100.25), (5, 100.25))
     assert (rig.broker.moves, entry.price) == ([100.25, 100.25], 100.25)
@@ -287,7 +287,7 @@ async def test_a_fill_that_overtakes_the_cancel_is_held_protected(trading):
     rig.play((5, 100.0), (30, 100.0), (6 * SECOND, 100.0))
     assert rig.broker.cancels == ["E"]
     rig.play((5, 99.75, 100.0), (30, 99.75, 100.0), (30, 99.75, 100.0))
-    assert (rig.executor.position, stops(rig), entry_of(rig)) == (1, 1, None)
+    assert (rig.position, stops(rig), entry_of(rig)) == (1, 1, None)
     refused = [alert for alert in rig.alerts if alert.code == "request_refused"]
     assert [alert.priority for alert in refused] == [Priority.INFO]  # the cancel came too late, which is no trouble
 
@@ -301,9 +301,9 @@ async def test_a_fill_told_after_the_cancel_was_confirmed_is_protected_anew(trad
     exchange = rig.broker.inner._exchange
     exchange.position, exchange.average_price = 1, 100.0  # and so the server has it
     rig.executor.on_broker_event(Fill(rig.ts_ns, "late", name, "", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 100.0))
-    assert rig.executor.position == 1
+    assert rig.position == 1
     rig.play((5, 100.0), (1100, 100.0), (5, 100.0))
-    assert (rig.executor.position, stops(rig)) == (1, 1)
+    assert (rig.position, stops(rig)) == (1, 1)
     assert rig.broker.moves == []
 
 
@@ -311,7 +311,7 @@ async def test_an_order_of_unknown_fate_is_not_moved(trading):
     rig = await trading(**AT_TOUCH)
     rig.decide("buy", 1)
     rig.play((5, 100.0))
-    rig.executor.working.lose(entry_of(rig))
+    rig.orders.lose(entry_of(rig))
     rig.play((2 * SECOND, 100.25), (2 * SECOND, 100.5))
     assert rig.broker.moves == []
 
@@ -332,15 +332,15 @@ async def test_no_entry_goes_beyond_its_bounds_whatever_the_market_does(trading,
             assert all((price - first) * side <= 4 * TICK + 1e-9 for price in rig.broker.moves[moves_before:])
             assert len(rig.broker.moves) - moves_before <= 4
             assert rig.ts_ns - begun <= 16 * SECOND * 10**6
-        elif rig.executor.settled and not rig.executor.position and rng.random() < 0.2:
+        elif rig.executor.settled and not rig.position and rng.random() < 0.2:
             target = rng.choice((-3, -1, 2))
             if rig.decide("buy" if target > 0 else "sell", target).allowed:
                 first, begun, moves_before = entry_of(rig).order.price, rig.ts_ns, len(rig.broker.moves)
-        elif rig.executor.position and rng.random() < 0.02:
+        elif rig.position and rng.random() < 0.02:
             rig.decide("exit", 0)
             moves_before = len(rig.broker.moves)
-        position = rig.executor.position
-        if position and not rig.executor._keeper.goal and not rig.executor.working.missing_fills():
+        position = rig.position
+        if position and not rig.state.flatten.reason and not rig.orders.missing_fills():
             assert stops(rig) == abs(position)
     assert rig.notices.fills
     assert not {"position_unprotected", "order_rejected", "position_drift"} & set(rig.alert_codes)
@@ -361,21 +361,21 @@ async def test_an_entry_at_the_touch_ends_well_at_the_server(make_rig, serving, 
     async with serving(speed=5.0, faults=faults) as server:
         it = Session(make_rig, server, settings={"broker": QUICK, "execution": at_touch})
         await it.ready()
-        executor, account = it.rig.executor, server.exchange.account
+        rig, account = it.rig, server.exchange.account
         for target in (2, -3):
-            await it.until(lambda: executor.settled and not executor.position)
+            await it.until(lambda: rig.executor.settled and not rig.position)
             it.show()
-            assert it.rig.decide("buy" if target > 0 else "sell", target).allowed
-            await it.until(lambda: executor.settled)
-            await it.until(lambda: executor.position == account.position)
-            held, side = executor.position, Side.SELL if executor.position > 0 else Side.BUY
+            assert rig.decide("buy" if target > 0 else "sell", target).allowed
+            await it.until(lambda: rig.executor.settled)
+            await it.until(lambda: rig.position == account.position)
+            held, side = rig.position, Side.SELL if rig.position > 0 else Side.BUY
             assert abs(held) <= abs(target)
-            await it.until(lambda side=side: executor.working.protection(side) == abs(executor.position))
-            executor.flatten("test")
-            await it.until(lambda: executor.settled and not len(executor.working) and not account.position)
-        assert executor.position == 0
-        booked = [fill.execution_id for fill in it.rig.notices.fills]
+            await it.until(lambda side=side: rig.orders.protection(side) == abs(rig.position))
+            rig.operator.flatten("test")
+            await it.until(lambda: rig.executor.settled and not len(rig.orders) and not account.position)
+        assert rig.position == 0
+        booked = [fill.execution_id for fill in rig.notices.fills]
         assert booked
         assert sorted(booked) == sorted(fill.execution_id for fill in server.exchange.desk.fills)
-        assert "position_drift" not in it.rig.alert_codes
+        assert "position_drift" not in rig.alert_codes
         await it.desk.broker.close()

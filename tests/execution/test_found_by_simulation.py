@@ -74,7 +74,7 @@ class Server:
 async def rig(make_rig):
     rig = make_rig(Server())
     rig.play((1, 100.0))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     return rig
 
 
@@ -101,7 +101,7 @@ def hold(rig, execution="x1"):
     says(rig, stop, "working", number="2", side=Side.SELL)
     says(rig, target, "working", number="3", side=Side.SELL)
     rig.broker.tell(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 1, 100.0))
-    assert rig.executor.position == 1
+    assert rig.position == 1
     return names
 
 
@@ -114,9 +114,9 @@ async def test_a_fill_of_an_order_whose_first_answer_is_still_awaited_is_that_or
     entry, *_ = enter(rig)
     rig.broker.fills.append(rig.broker.fill(rig.ts_ns, "x1", "", number="77"))
     rig.broker.position = 1
-    await rig.executor.reconcile()
+    await rig.reconcile()
     assert on_file(rig) == [("x1", entry)]
-    assert rig.executor.working.get(entry).state is OrderState.FILLED
+    assert rig.orders.get(entry).state is OrderState.FILLED
 
 
 async def test_what_filled_while_the_journal_failed_is_on_file_before_what_fills_later(rig, monkeypatch):
@@ -130,9 +130,9 @@ async def test_what_filled_while_the_journal_failed_is_on_file_before_what_fills
         failing.setattr(rig.journal, "record_fill", fail)
         fills(rig, "x2", target, side=Side.SELL, number="3", price=101.0)
         says(rig, stop, "canceled", number="2", side=Side.SELL)
-    assert (rig.executor.position, [name for name, _ in on_file(rig)]) == (0, ["x1"])
-    rig.executor.resume("operator")
-    await rig.executor.reconcile()
+    assert (rig.position, [name for name, _ in on_file(rig)]) == (0, ["x1"])
+    rig.operator.resume("operator")
+    await rig.reconcile()
     rig.play((SECOND, 100.0))
     hold(rig, "x3")
     assert [name for name, _ in on_file(rig)] == ["x1", "x2", "x3"]
@@ -162,10 +162,10 @@ async def test_a_restart_knows_the_orders_that_ended_last(rig, make_rig):
     server.fills.append(server.fill(rig.ts_ns, "x1", "", number="1"))
     server.position = 1
     again.play((SECOND, 100.0))
-    await again.executor.reconcile()
-    assert again.executor.position == 1
+    await again.reconcile()
+    assert again.position == 1
     assert on_file(again) == [("x1", entry)]
-    assert again.ledger.origin.decision_id == rig.executor.working.get(entry).order.decision_id
+    assert again.ledger.origin.decision_id == rig.orders.get(entry).order.decision_id
 
 
 async def test_a_late_fill_opens_the_trip_that_a_restart_makes_of_it(rig, make_rig):
@@ -187,7 +187,7 @@ async def test_a_stop_that_left_while_the_journal_failed_is_taken_over_by_the_ne
     server.open += [server.update(rig.ts_ns, name, "working", "77", **stop), stranger]
     again = make_rig(server)
     again.play((SECOND, 100.0))
-    await again.executor.reconcile()
+    await again.reconcile()
     assert ("cancel", name) in server.sent  # nothing is held that it could protect
     assert ("cancel", "1ZZZZZ01-9S") not in server.sent
     assert on_file(again, "SELECT client_order_id, role, price, status FROM intents") == [
@@ -205,12 +205,12 @@ async def test_no_exit_of_ours_closes_a_position_that_the_server_does_not_have(r
     says(rig, target, "canceled", number="3", side=Side.SELL)
     server.tell(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 0, 0.0))
     del server.sent[:]
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((SECOND, 100.0), (SECOND, 100.0))
     assert server.sent == []
-    await rig.executor.reconcile()
-    await rig.executor.reconcile()
-    assert rig.executor.position == 0
+    await rig.reconcile()
+    await rig.reconcile()
+    assert rig.position == 0
     assert server.sent == []
 
 
@@ -221,7 +221,7 @@ async def test_what_stays_unsure_is_flattened_by_the_server_in_the_end(rig):
     says(rig, target, "canceled", number="3", side=Side.SELL)
     rig.broker.tell(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 0, 0.0))
     del rig.broker.sent[:]
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((11 * SECOND, 100.0))
     assert [what for what, _ in rig.broker.sent] == ["flatten"]
 
@@ -230,10 +230,10 @@ async def test_a_refused_cancel_is_asked_for_again_only_when_the_order_was_seen_
     """Or refusal and cancel would follow each other as fast as the line allows, and the books never be compared."""
     entry, stop, target = enter(rig)
     says(rig, entry, "working", number="1")
-    rig.executor.cancel_all()
+    rig.operator.cancel_all()
     refused = {"number": "1", "text": "the order is not open"}
     says(rig, entry, "cancel_rejected", **refused)
-    rig.executor.cancel_all()
+    rig.operator.cancel_all()
     rig.play((SECOND, 100.0))
     assert rig.broker.sent.count(("cancel", entry)) == 1
     assert rig.executor.reconcile_due
@@ -242,8 +242,8 @@ async def test_a_refused_cancel_is_asked_for_again_only_when_the_order_was_seen_
         rig.broker.update(rig.ts_ns, name, "accepted", number, side=side, unsolicited=False)
         for name, number, side in children
     ]
-    await rig.executor.reconcile()
-    rig.executor.cancel_all()
+    await rig.reconcile()
+    rig.operator.cancel_all()
     assert rig.broker.sent.count(("cancel", entry)) == 2
 
 
@@ -253,18 +253,18 @@ async def test_fills_are_asked_for_as_early_until_all_is_explained(rig):
     rig.play((9 * SECOND, 100.0))
     rig.broker.position = 3
     rig.broker.tell(LinkReport(rig.ts_ns, LinkState.UP, "back"))
-    assert not await rig.executor.reconcile()
+    assert not await rig.reconcile()
     first = rig.broker.asked[-1]
     fills(rig, "x9", "", side=Side.BUY, number="99")  # somebody else's
-    rig.executor._accounting.last_fill_ns = rig.ts_ns
-    assert not await rig.executor.reconcile()
+    rig.state.last_fill_ns = rig.ts_ns
+    assert not await rig.reconcile()
     assert rig.broker.asked[-1] <= first
 
 
 async def test_a_flatten_that_the_server_refused_is_asked_for_again_within_a_second(rig):
     """Both exits are gone, cancelled by hand: until it is flat the position has no stop."""
     _, stop, target = hold(rig)
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((11 * SECOND, 100.0))
     del rig.broker.sent[:]
     for name, number in ((stop, "2"), (target, "3")):
@@ -282,4 +282,4 @@ async def test_a_fill_told_by_the_servers_number_alone_is_on_file_under_our_name
     entry, _, _ = enter(rig)
     says(rig, entry, "working", number="1")
     fills(rig, "x1", "", number="1")
-    assert (rig.executor.position, on_file(rig)) == (1, [("x1", entry)])
+    assert (rig.position, on_file(rig)) == (1, [("x1", entry)])

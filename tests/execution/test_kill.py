@@ -1,4 +1,4 @@
-"""The kill at the desk: cancels leave first, whatever else is dead, and nothing starts again by itself."""
+"""The kill: cancels leave first, whatever else is dead, and nothing starts again by itself."""
 
 import pytest
 
@@ -7,7 +7,6 @@ from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.errors import JournalError
 from mia_daemon.records import OrderRole
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.assembly import TradingAccount
 
 SECOND = 1000  # ms
 
@@ -21,11 +20,8 @@ class Log:
 
 
 def switch_of(rig, path, *, flatten=False):
-    books = TradingAccount(
-        run_id=rig.run_id, journal=rig.journal, ledger=rig.ledger, risk=rig.risk, executor=rig.executor
-    )
     rig.said, rig.log = [], Log()
-    return KillSwitch(path, books, WallClock(), rig.log, rig.said.append, flatten=flatten)
+    return KillSwitch(path, rig.account, WallClock(), rig.log, rig.said.append, flatten=flatten)
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ async def resting(make_rig):
     """A rig whose entry rests below the market, and the switch of its daemon; the broker tells of each cancel."""
     rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.decide("buy", 1)
     rig.play((10, 110.0), (20, 110.0))
     rig.happened = []
@@ -44,7 +40,7 @@ async def resting(make_rig):
 
 
 def entries(rig):
-    return [entry for entry in rig.executor.working if entry.order.role is OrderRole.ENTRY]
+    return [entry for entry in rig.orders if entry.order.role is OrderRole.ENTRY]
 
 
 @pytest.fixture
@@ -79,10 +75,10 @@ async def test_a_kill_needs_no_journal_and_is_remembered_all_the_same(make_rig, 
 
 async def test_a_kill_needs_neither_features_nor_model_nor_prices(resting, kill_file):
     """No event has come for an hour of real time, and none will: what is cancelled does not wait for one."""
-    resting.executor.account_state = resting.executor.on_market = None
+    resting.executor.on_window = resting.executor.on_market = None
     switch_of(resting, kill_file, flatten=True).pull("watchdog: inference stuck")
     assert resting.happened[0] == "cancel"
-    assert resting.executor.working.with_role(OrderRole.ENTRY)[0].cancel_pending
+    assert resting.orders.with_role(OrderRole.ENTRY)[0].cancel_pending
 
 
 @pytest.mark.parametrize(("configured", "said", "closed"), [
@@ -93,15 +89,15 @@ async def test_who_kills_says_whether_the_position_is_closed_else_the_configurat
 ):
     rig.decide("buy", 1)
     rig.play((10, 100.0), (10, 100.0))
-    assert rig.executor.position == 1
+    assert rig.position == 1
     switch_of(rig, kill_file, flatten=configured).pull("uid 0", flatten=said)
     rig.play((10, 100.0), (10, 100.0), (2 * SECOND, 100.0), (10, 100.0))
     if closed:
-        assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+        assert (rig.position, len(rig.orders)) == (0, 0)
         assert rig.notices.trades[0].exit_reason == "kill"
     else:  # bare of its stop it would be an incident of its own
-        assert rig.executor.position == 1
-        assert {entry.order.role for entry in rig.executor.working} == {OrderRole.STOP, OrderRole.TARGET}
+        assert rig.position == 1
+        assert {entry.order.role for entry in rig.orders} == {OrderRole.STOP, OrderRole.TARGET}
 
 
 async def test_a_kill_outlives_a_restart_and_a_bare_resume(make_rig, kill_file):
@@ -110,12 +106,12 @@ async def test_a_kill_outlives_a_restart_and_a_bare_resume(make_rig, kill_file):
     assert rig.journal._db.execute("SELECT command, by FROM commands").fetchall() == [("kill", "uid 0")]
     again = make_rig()
     again.play((1, 100.0))
-    assert await again.executor.reconcile()
+    assert await again.reconcile()
     assert again.decide("buy", 1).code is RiskCode.KILLED
-    assert again.executor.resume("uid 7") == ()
+    assert again.operator.resume("uid 7") == ()
     assert again.decide("buy", 1).code is RiskCode.KILLED
-    assert again.executor.resume("uid 7", RiskCode.KILLED) == (RiskCode.KILLED,)
-    await again.executor.reconcile()
+    assert again.operator.resume("uid 7", RiskCode.KILLED) == (RiskCode.KILLED,)
+    await again.reconcile()
     assert again.decide("buy", 1).allowed
     assert again.journal._db.execute("SELECT code, cleared_by FROM latches").fetchall() == [("killed", "uid 7")]
 
@@ -128,7 +124,7 @@ async def test_an_order_that_nobody_approved_kills(rig):
     rig.play((SECOND, 100.0))
     assert [latch.code for latch in rig.journal.latches()] == [RiskCode.ORDER_COUNT]
     assert rig.decide("buy", 2).code is RiskCode.ORDER_COUNT
-    assert rig.executor.resume("uid 7") == ()
+    assert rig.operator.resume("uid 7") == ()
 
 
 async def test_what_had_been_sent_before_the_connection_was_lost_is_cancelled_when_it_is_back(resting):
@@ -138,7 +134,7 @@ async def test_what_had_been_sent_before_the_connection_was_lost_is_cancelled_wh
     for state in (LinkState.DOWN, LinkState.UP):
         resting.executor.on_broker_event(LinkReport(resting.ts_ns, state, ""))
     assert resting.happened.count("cancel") == 0  # the server's books come first
-    await resting.executor.reconcile()
+    await resting.reconcile()
     assert resting.happened.count("cancel") == 1
     resting.play((20, 110.0), (20, 110.0))
     assert entries(resting) == []

@@ -15,13 +15,15 @@ async def bare(rig, monkeypatch):
     for name in ("submit", "flatten"):
         monkeypatch.setattr(rig.broker, name, lambda order, name=name: rig.sent.append((name, order)))
     take(rig)
-    assert rig.executor.position == 1
+    assert rig.position == 1
     return rig
 
 
 def take(rig):
-    rig.executor._accounting.book_foreign(Fill(rig.ts_ns, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift")
-    rig.executor._server.position = 1
+    rig.actors.accounting.apply_external_fill(
+        Fill(rig.ts_ns, "x1", "", "", SYMBOL, ACCOUNT, Side.BUY, 1, 100.0), "drift"
+    )
+    rig.sync.position = 1
 
 
 def refuse(rig, monkeypatch):
@@ -30,7 +32,7 @@ def refuse(rig, monkeypatch):
 
 async def test_where_risk_refuses_the_exit_the_server_is_asked_to_flatten(bare, monkeypatch):
     refuse(bare, monkeypatch)
-    bare.executor.flatten("operator")
+    bare.operator.flatten("operator")
     assert [(name, order.role) for name, order in bare.sent] == [("flatten", OrderRole.EXIT)]
     (alert,) = [alert for alert in bare.alerts if alert.code == "exit_denied"]
     name = f"{bare.run_id}-1X"
@@ -40,7 +42,7 @@ async def test_where_risk_refuses_the_exit_the_server_is_asked_to_flatten(bare, 
 
 async def test_where_risk_refuses_the_stop_the_position_is_closed_at_once(bare, monkeypatch):
     refuse(bare, monkeypatch)
-    bare.executor._reactor.act()
+    bare.executor.act()
     bare.play((10, 100.0), (1500, 100.0), (10, 100.0))
     refused = [alert.context["order"] for alert in bare.alerts if alert.code == "exit_denied"]
     assert refused == [f"{bare.run_id}-1S", f"{bare.run_id}-2X"]
@@ -49,16 +51,16 @@ async def test_where_risk_refuses_the_stop_the_position_is_closed_at_once(bare, 
 
 async def test_without_a_price_the_server_is_asked_to_flatten(make_rig, monkeypatch):
     rig = make_rig()
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     sent = []
     monkeypatch.setattr(rig.broker, "flatten", sent.append)
     take(rig)
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     assert [(order.side, order.quantity) for order in sent] == [(Side.SELL, 1)]
 
 
 async def test_an_exit_the_server_refuses_is_not_sent_again_at_once(bare):
-    bare.executor.flatten("operator")
+    bare.operator.flatten("operator")
     for n in range(1, 4):
         assert len(bare.sent) == n
         _, order = bare.sent[-1]

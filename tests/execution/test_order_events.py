@@ -25,8 +25,8 @@ SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
 def working(rig, name="K1"):
     order = Order(name, SYMBOL, ACCOUNT, Side.BUY, 2, OrderType.LIMIT, OrderRole.ENTRY, "d", price=100.0)
-    entry = rig.executor.working.add(order)
-    rig.executor.working.sent(entry, rig.ts_ns)
+    entry = rig.orders.add(order)
+    rig.orders.sent(entry, rig.ts_ns)
     rig.executor.on_broker_event(said(rig, name))
     return entry
 
@@ -46,8 +46,8 @@ async def test_what_is_about_another_symbol_or_account_is_not_about_us(rig, else
     rig.executor.on_broker_event(replace(said(rig, "K1", OrderStatus.CANCELED), **elsewhere))
     rig.executor.on_broker_event(replace(fill(rig), **elsewhere))
     rig.executor.on_broker_event(replace(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 5, 100.0), **elsewhere))
-    assert (entry.state, entry.booked, rig.executor.position) == (OrderState.WORKING, 0, 0)
-    assert rig.executor._server.position == 0
+    assert (entry.state, entry.booked, rig.position) == (OrderState.WORKING, 0, 0)
+    assert rig.sync.position == 0
     assert rig.alerts == []
 
 
@@ -55,7 +55,7 @@ async def test_an_execution_told_twice_is_booked_once(rig):
     entry = working(rig)
     for _ in range(2):
         rig.executor.on_broker_event(fill(rig))
-    assert (entry.booked, rig.executor.position, rig.alerts) == (1, 1, [])
+    assert (entry.booked, rig.position, rig.alerts) == (1, 1, [])
 
 
 async def test_an_execution_that_is_on_file_for_another_order_is_not_booked_again(rig):
@@ -63,17 +63,17 @@ async def test_an_execution_that_is_on_file_for_another_order_is_not_booked_agai
     entry = working(rig)
     rig.journal.record_fill(fill(rig, "earlier-1E"))
     rig.executor.on_broker_event(fill(rig))
-    assert (entry.booked, rig.executor.position) == (0, 0)
+    assert (entry.booked, rig.position) == (0, 0)
     (alert,) = rig.alerts
     assert (alert.code, alert.priority, alert.context) == ("execution_known", Priority.ERROR, {"order": "K1"})
     assert alert.text.startswith("execution x1 is in the journal already and was not booked again")
-    assert rig.executor._server.question == "an execution was told again"
+    assert rig.sync.query_reason == "an execution was told again"
 
 
 async def test_a_balance_changes_no_order_and_no_position(rig):
     entry = working(rig)
     rig.executor.on_broker_event(BalanceReport(rig.ts_ns, ACCOUNT, 1.0))
-    assert (entry.state, rig.executor.position) == (OrderState.WORKING, 0)
+    assert (entry.state, rig.position) == (OrderState.WORKING, 0)
 
 
 async def test_a_run_whose_name_cannot_be_looked_up_has_its_order_left_alone(rig, monkeypatch):
@@ -87,7 +87,7 @@ async def test_a_run_whose_name_cannot_be_looked_up_has_its_order_left_alone(rig
     rig.executor.on_broker_event(told)
     assert [alert.code for alert in rig.alerts if alert.code.startswith("foreign")] == ["foreign_order"]
     assert [latch.code for latch in rig.risk.latches] == [RiskCode.HALTED]
-    assert len(rig.executor.working) == 0
+    assert len(rig.orders) == 0
 
 
 async def test_an_order_that_is_on_file_and_works_unknown_to_us_is_taken_over_without_another_intent(rig):
@@ -96,6 +96,6 @@ async def test_an_order_that_is_on_file_and_works_unknown_to_us_is_taken_over_wi
     rig.journal.record_intent((order,), rig.ts_ns)
     told = replace(said(rig, name, type=OrderType.STOP, price=99.0), side=Side.SELL)
     rig.executor.on_broker_event(told)
-    assert rig.executor.working.get(name).state is OrderState.WORKING
+    assert rig.orders.get(name).state is OrderState.WORKING
     assert rig.journal._db.execute("SELECT COUNT(*) FROM intents WHERE client_order_id = ?", (name,)).fetchone() == (1,)
     assert "order_adopted" in rig.alert_codes

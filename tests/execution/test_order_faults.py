@@ -51,7 +51,7 @@ class Trading(Session):
         return self.server.exchange.account.position
 
     def protected(self):
-        return self.executor.position and self.executor.working.protection(Side.SELL) == self.executor.position
+        return self.rig.position and self.rig.orders.protection(Side.SELL) == self.rig.position
 
     async def enter_far_away(self):
         """An entry that rests in the book below the market, which is not where it seemed."""
@@ -62,13 +62,13 @@ class Trading(Session):
         self.shift = 0
 
     def states(self):
-        return [entry.state.value for entry in self.executor.working.with_role(OrderRole.ENTRY)]
+        return [entry.state.value for entry in self.rig.orders.with_role(OrderRole.ENTRY)]
 
     async def agrees(self):
         """Flat on both sides, nothing unknown, no order sent twice, each execution booked once."""
-        self.executor.stop(flatten=True)
-        await self.until(lambda: self.executor.settled and not len(self.executor.working) and not self.true_position)
-        assert self.executor.position == 0
+        self.rig.operator.stop(flatten=True)
+        await self.until(lambda: self.executor.settled and not len(self.rig.orders) and not self.true_position)
+        assert self.rig.position == 0
         sent = Counter(
             facts[name]
             for facts in map(json.loads, (self.server.path / "orders.jsonl").read_text().splitlines())
@@ -84,8 +84,8 @@ async def test_a_refused_entry_leaves_us_flat_and_is_told(make_rig, serving):
     async with serving(speed=SPEED, faults={"reject_share": 1.0}) as server, Trading(make_rig, server) as it:
         it.rig.decide("buy", 1)
         await it.until(lambda: OrderStatus.REJECTED in [u.status for u in it.desk.of(OrderUpdate)])
-        assert it.executor.position == 0
-        assert len(it.executor.working) == 0
+        assert it.rig.position == 0
+        assert len(it.rig.orders) == 0
         assert "order_rejected" in it.rig.alert_codes
 
 
@@ -94,7 +94,7 @@ async def test_updates_that_come_twice_are_booked_once(make_rig, serving):
         it.rig.decide("buy", 2)
         await it.until(it.protected)
         assert sum(fill.quantity for fill in it.desk.of(Fill)) == 2
-        assert it.executor.position == it.true_position == 2
+        assert it.rig.position == it.true_position == 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,7 +103,7 @@ async def test_updates_in_the_wrong_order_end_in_the_right_state(make_rig, servi
     async with serving(speed=SPEED, faults=faults) as server, Trading(make_rig, server) as it:
         it.rig.decide("buy", 1)
         await it.until(it.protected)
-        assert it.executor.position == it.true_position == 1
+        assert it.rig.position == it.true_position == 1
 
 
 async def test_updates_that_never_come_are_made_up_for_by_asking(make_rig, serving):
@@ -118,10 +118,10 @@ async def test_a_fill_after_its_cancel_was_confirmed_is_booked_and_protected_or_
     faults = {"late_fill_share": 1.0, "late_ms": 800.0}
     async with serving(speed=SPEED, faults=faults) as server, Trading(make_rig, server) as it:
         await it.enter_far_away()
-        it.executor.cancel_all()
+        it.rig.operator.cancel_all()
         await it.until(lambda: it.true_position == 1)
-        await it.until(lambda: it.executor.position == 1 or it.true_position == 0)
-        await it.until(lambda: it.protected() or it.executor.position == it.true_position == 0)
+        await it.until(lambda: it.rig.position == 1 or it.true_position == 0)
+        await it.until(lambda: it.protected() or it.rig.position == it.true_position == 0)
 
 
 @pytest.mark.parametrize("skew_s", [-40.0, 40.0])
@@ -148,8 +148,8 @@ async def test_a_cancel_refused_in_silence_is_asked_about_and_sent_again(make_ri
 
         it.desk.broker.link.send = spoil
         await it.enter_far_away()
-        it.executor.cancel_all()
-        await it.until(lambda: not len(it.executor.working))
+        it.rig.operator.cancel_all()
+        await it.until(lambda: not len(it.rig.orders))
         assert len(spoiled) == 2
         assert "order_unknown" in it.rig.alert_codes
         assert not server.exchange.engine.alive
@@ -164,7 +164,7 @@ async def test_what_a_flatten_at_the_server_leaves_working_is_cancelled(make_rig
         await stranger.sees("theirs", OrderStatus.FILLED)
         assert len(server.exchange.engine.alive) == 2
         await it.until(lambda: not server.exchange.engine.alive)
-        assert it.executor.position == it.true_position == 0
+        assert it.rig.position == it.true_position == 0
 
 
 async def test_books_are_asked_for_again_before_trading_resumes(make_rig, serving):
@@ -179,9 +179,9 @@ async def test_books_are_asked_for_again_before_trading_resumes(make_rig, servin
         link.request = note
         for connection in list(server._connections):
             connection.transport.abort()
-        await it.until(lambda: not it.executor.ready)
+        await it.until(lambda: not it.rig.sync.reconciled)
         assert not it.rig.decide("buy", 1).allowed
-        await it.until(lambda: it.executor.ready)
+        await it.until(lambda: it.rig.sync.reconciled)
         assert set(asked) == {
             dtc.OpenOrdersRequest, dtc.HistoricalOrderFillsRequest, dtc.CurrentPositionsRequest,
             dtc.AccountBalanceRequest,
@@ -204,8 +204,8 @@ async def test_a_line_that_breaks_in_mid_trade_leaves_nothing_unknown(make_rig, 
     async with serving(speed=SPEED, faults=faults) as server, Trading(make_rig, server, quick) as it:
         it.rig.decide("buy", 1)
         await it.until(lambda: "link_down" in it.rig.alert_codes)
-        await it.until(lambda: it.executor.ready and it.executor.position == it.true_position)
-        assert it.executor.working.unknown() == []
+        await it.until(lambda: it.rig.sync.reconciled and it.rig.position == it.true_position)
+        assert it.rig.orders.unknown() == []
         assert [report.state.value for report in it.desk.of(LinkReport)][-2:] == ["down", "up"]
 
 
@@ -223,6 +223,6 @@ async def test_whatever_goes_wrong_the_books_agree_in_the_end(make_rig, serving,
             it.rig.decide(*rng.choice([("buy", 1), ("buy", 2), ("sell", -1), ("exit", 0)]))
             it.shift = 0
             if rng.random() < 0.2:
-                it.executor.cancel_all()
+                it.rig.operator.cancel_all()
             until_ns = server.exchange.now_ns + 700_000_000
             await it.until(lambda until_ns=until_ns: server.exchange.now_ns > until_ns)

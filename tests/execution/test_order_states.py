@@ -28,10 +28,10 @@ def fill(name, quantity, execution, *, side=Side.BUY, server="S1"):
     return Fill(1, execution, name, server, SYMBOL, ACCOUNT, side, quantity, 100.0)
 
 
-def working(book, one=None, **facts):
-    entry = book.add(one or order())
-    book.sent(entry, 1)
-    book.update(update(entry.client_order_id, "working", **facts))
+def working(orders, one=None, **facts):
+    entry = orders.add(one or order())
+    orders.sent(entry, 1)
+    orders.apply_update(update(entry.client_order_id, "working", **facts))
     return entry
 
 
@@ -96,45 +96,47 @@ def test_a_refused_request_leaves_the_order_as_it_was(state, status):
 
 
 def test_rejected_replace_of_a_working_order_keeps_it_alive_at_its_price():
-    book = WorkingOrders()
-    entry = working(book, price=100.0, quantity=2)
-    book.replace_sent(entry, 2, 101.0)
-    book.update(update("r-1E", "replace_rejected", ts=3, price=105.0))
+    orders = WorkingOrders()
+    entry = working(orders, price=100.0, quantity=2)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "replace_rejected", ts=3, price=105.0))
     assert (entry.state, entry.price, entry.replace_pending) == (OrderState.WORKING, 100.0, False)
 
 
 def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
-    book = WorkingOrders()
-    entry = working(book)
-    book.replace_sent(entry, 2, 101.0)
-    book.update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2))
     assert (entry.server_order_id, entry.price, entry.asked_ns) == ("S2", 101.0, 0)
-    assert book.find("", "S1") is entry
-    assert book.find("", "S2") is entry
+    assert orders.find("", "S1") is entry
+    assert orders.find("", "S2") is entry
 
 
 def test_an_order_renamed_again_and_again_is_known_by_every_number_it_had():
     """A fill of before the last replace comes under the number of then."""
-    book = WorkingOrders()
-    entry = working(book)
+    orders = WorkingOrders()
+    entry = working(orders)
     for number in (2, 3):
-        book.replace_sent(entry, number, 100.0 + number)
-        book.update(update("", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2))
-        assert book.find("", f"S{number}") is None  # without our name and under a new number it is nobody's
-        book.update(update("r-1E", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2))
+        orders.replace_sent(entry, number, 100.0 + number)
+        orders.apply_update(update("", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2))
+        assert orders.find("", f"S{number}") is None  # without our name and under a new number it is nobody's
+        orders.apply_update(
+            update("r-1E", "replaced", server=f"S{number}", ts=number, price=100.0 + number, quantity=2)
+        )
     assert (entry.server_order_id, entry.price, entry.state) == ("S3", 103.0, OrderState.WORKING)
-    book.fill(fill("", 1, "x1", server="S1"))
-    book.update(update("", "partial", server="S2", ts=4, filled=1))
+    orders.apply_fill(fill("", 1, "x1", server="S1"))
+    orders.apply_update(update("", "partial", server="S2", ts=4, filled=1))
     assert (entry.booked, entry.state) == (1, OrderState.PARTIAL)
-    assert all(book.find("", number) is entry for number in ("S1", "S2", "S3"))
+    assert all(orders.find("", number) is entry for number in ("S1", "S2", "S3"))
 
 
 def test_replaced_after_part_has_filled_it_stays_partial():
-    book = WorkingOrders()
-    entry = working(book)
-    book.fill(fill("r-1E", 1, "x1"))
-    book.replace_sent(entry, 2, 101.0)
-    book.update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2, filled=1))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_fill(fill("r-1E", 1, "x1"))
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2, filled=1))
     assert (entry.state, entry.open_quantity, entry.replace_pending) == (OrderState.PARTIAL, 1, False)
 
 
@@ -148,206 +150,206 @@ def test_a_cancel_and_a_fill_told_in_the_wrong_order_end_as_they_were():
             update("r-1E", "canceled", ts=3, filled=1),
         ]
     ):
-        book = WorkingOrders()
-        entry = working(book)
+        orders = WorkingOrders()
+        entry = working(orders)
         for message in messages:
-            (book.fill if isinstance(message, Fill) else book.update)(message)
-        assert (entry.state, entry.booked, entry.reported, len(book)) == (OrderState.CANCELED, 1, 1, 0)
+            (orders.apply_fill if isinstance(message, Fill) else orders.apply_update)(message)
+        assert (entry.state, entry.booked, entry.reported, len(orders)) == (OrderState.CANCELED, 1, 1, 0)
 
 
 def test_rejected_said_of_an_order_that_works_is_asked_about():
     """Some servers say so of its refused replace: dead or alive, only a list can tell."""
-    book = WorkingOrders()
-    entry = working(book)
-    book.replace_sent(entry, 2, 101.0)
-    book.update(update("r-1E", "rejected", ts=3))
-    assert (entry.state, book.unknown()) == (OrderState.UNKNOWN, [entry])
-    book.update(update("r-1E", "working", ts=4, unsolicited=False))
-    assert (entry.state, book.unknown()) == (OrderState.WORKING, [])
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "rejected", ts=3))
+    assert (entry.state, orders.unknown()) == (OrderState.UNKNOWN, [entry])
+    orders.apply_update(update("r-1E", "working", ts=4, unsolicited=False))
+    assert (entry.state, orders.unknown()) == (OrderState.WORKING, [])
 
 
 def test_late_fill_after_cancel_is_booked():
-    book = WorkingOrders()
-    entry = working(book)
-    book.update(update("r-1E", "canceled", ts=2))
-    assert len(book) == 0
-    book.fill(fill("r-1E", 1, "x1"))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_update(update("r-1E", "canceled", ts=2))
+    assert len(orders) == 0
+    orders.apply_fill(fill("r-1E", 1, "x1"))
     assert (entry.state, entry.booked) == (OrderState.CANCELED, 1)
-    book.fill(fill("r-1E", 1, "x2"))
+    orders.apply_fill(fill("r-1E", 1, "x2"))
     assert entry.state is OrderState.FILLED
 
 
 def test_an_execution_is_booked_once():
-    book = WorkingOrders()
-    entry = working(book)
-    book.fill(fill("r-1E", 1, "x1"))
-    book.fill(fill("r-1E", 1, "x1"))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_fill(fill("r-1E", 1, "x1"))
+    orders.apply_fill(fill("r-1E", 1, "x1"))
     assert (entry.state, entry.booked) == (OrderState.PARTIAL, 1)
 
 
 def test_an_older_update_does_not_undo_a_newer_price():
-    book = WorkingOrders()
-    entry = working(book)
-    book.update(update("r-1E", "replaced", ts=5, price=101.0))
-    book.update(update("r-1E", "working", ts=4, price=100.0))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_update(update("r-1E", "replaced", ts=5, price=101.0))
+    orders.apply_update(update("r-1E", "working", ts=4, price=100.0))
     assert entry.price == 101.0
 
 
 def test_filled_without_its_fill_is_not_done_until_the_fill_comes():
-    book = WorkingOrders()
-    entry = working(book)
-    book.update(update("r-1E", "filled", ts=2, filled=2))
-    assert book.missing_fills() == [entry]
-    assert book.exposure(Side.BUY) == 2
-    book.fill(fill("r-1E", 2, "x1"))
-    assert (list(book), book.missing_fills(), book.exposure(Side.BUY)) == ([], [], 0)
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_update(update("r-1E", "filled", ts=2, filled=2))
+    assert orders.missing_fills() == [entry]
+    assert orders.exposure(Side.BUY) == 2
+    orders.apply_fill(fill("r-1E", 2, "x1"))
+    assert (list(orders), orders.missing_fills(), orders.exposure(Side.BUY)) == ([], [], 0)
 
 
 def test_orders_are_listed_by_role_and_by_what_they_lack():
-    book = WorkingOrders()
-    entry = working(book)
-    stop = working(book, order("r-1S", Side.SELL, 2, OrderRole.STOP), server="S2")
-    book.fill(fill("r-1S", 1, "x1", side=Side.SELL, server="S2"))
-    assert book.with_role(OrderRole.ENTRY) == [entry]
-    assert book.with_role(OrderRole.STOP, OrderRole.ENTRY) == [entry, stop]
-    assert book.with_role(OrderRole.EXIT) == []
-    assert book.missing_fills() == []
-    book.update(update("r-1S", "partial", server="S2", ts=2, filled=2))
-    assert book.missing_fills() == [stop]
+    orders = WorkingOrders()
+    entry = working(orders)
+    stop = working(orders, order("r-1S", Side.SELL, 2, OrderRole.STOP), server="S2")
+    orders.apply_fill(fill("r-1S", 1, "x1", side=Side.SELL, server="S2"))
+    assert orders.with_role(OrderRole.ENTRY) == [entry]
+    assert orders.with_role(OrderRole.STOP, OrderRole.ENTRY) == [entry, stop]
+    assert orders.with_role(OrderRole.EXIT) == []
+    assert orders.missing_fills() == []
+    orders.apply_update(update("r-1S", "partial", server="S2", ts=2, filled=2))
+    assert orders.missing_fills() == [stop]
 
 
 def test_orders_of_others_are_not_ours():
-    book = WorkingOrders()
-    assert book.update(update("", "working", server="X9")) is None
-    assert book.fill(fill("somebody", 1, "x1", server="X9")) is None
-    assert len(book) == 0
+    orders = WorkingOrders()
+    assert orders.apply_update(update("", "working", server="X9")) is None
+    assert orders.apply_fill(fill("somebody", 1, "x1", server="X9")) is None
+    assert len(orders) == 0
 
 
 def test_an_identifier_is_never_used_twice():
-    book = WorkingOrders()
-    working(book)
-    book.update(update("r-1E", "canceled", ts=2))
+    orders = WorkingOrders()
+    working(orders)
+    orders.apply_update(update("r-1E", "canceled", ts=2))
     with pytest.raises(ValueError, match="never used twice"):
-        book.add(order())
+        orders.add(order())
 
 
 def test_unknown_blocks_until_a_list_names_it():
-    book = WorkingOrders()
-    entry = book.add(order())
-    book.sent(entry, 1)
-    book.lose(entry)
-    assert book.unknown() == [entry]
-    assert book.exposure(Side.BUY) == 2
-    book.update(update("r-1E", "working", ts=5, unsolicited=False))
-    assert book.unknown() == []
+    orders = WorkingOrders()
+    entry = orders.add(order())
+    orders.sent(entry, 1)
+    orders.lose(entry)
+    assert orders.unknown() == [entry]
+    assert orders.exposure(Side.BUY) == 2
+    orders.apply_update(update("r-1E", "working", ts=5, unsolicited=False))
+    assert orders.unknown() == []
     assert entry.asked_ns == 0
 
 
 def test_a_list_brings_back_an_order_believed_dead():
-    book = WorkingOrders()
-    entry = working(book)
-    book.update(update("r-1E", "unknown_to_server", ts=2))
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.apply_update(update("r-1E", "unknown_to_server", ts=2))
     assert entry.state is OrderState.CANCELED
-    book.update(update("r-1E", "working", ts=3, unsolicited=False))
-    assert (entry.state, len(book)) == (OrderState.WORKING, 1)
+    orders.apply_update(update("r-1E", "working", ts=3, unsolicited=False))
+    assert (entry.state, len(orders)) == (OrderState.WORKING, 1)
 
 
 def test_of_a_pair_the_larger_counts_and_a_waiting_child_counts_what_its_parent_filled():
-    book = WorkingOrders()
-    working(book)
+    orders = WorkingOrders()
+    working(orders)
     for name, role in (("r-1S", OrderRole.STOP), ("r-1T", OrderRole.TARGET)):
-        child = book.add(order(name, Side.SELL, 2, role, "r-1E"))
-        book.sent(child, 1)
-        book.update(update(name, "accepted", server=name))
-    assert (book.exposure(Side.BUY), book.exposure(Side.SELL), book.protection(Side.SELL)) == (2, 0, 0)
-    book.fill(fill("r-1E", 1, "x1"))
-    assert (book.exposure(Side.BUY), book.exposure(Side.SELL)) == (1, 1)
-    book.update(update("r-1S", "working", server="r-1S", ts=2, quantity=1))
-    assert book.protection(Side.SELL) == 1
+        child = orders.add(order(name, Side.SELL, 2, role, "r-1E"))
+        orders.sent(child, 1)
+        orders.apply_update(update(name, "accepted", server=name))
+    assert (orders.exposure(Side.BUY), orders.exposure(Side.SELL), orders.protection(Side.SELL)) == (2, 0, 0)
+    orders.apply_fill(fill("r-1E", 1, "x1"))
+    assert (orders.exposure(Side.BUY), orders.exposure(Side.SELL)) == (1, 1)
+    orders.apply_update(update("r-1S", "working", server="r-1S", ts=2, quantity=1))
+    assert orders.protection(Side.SELL) == 1
 
 
 def test_unanswered_requests_come_due():
-    book = WorkingOrders()
-    entry = working(book)
-    assert book.unanswered(10**9) == []
-    book.cancel_sent(entry, 7)
-    assert book.unanswered(6) == []
-    assert book.unanswered(7) == [entry]
-    book.update(update("r-1E", "cancel_rejected", ts=8))
-    assert book.unanswered(10**9) == []
+    orders = WorkingOrders()
+    entry = working(orders)
+    assert orders.unanswered(10**9) == []
+    orders.cancel_sent(entry, 7)
+    assert orders.unanswered(6) == []
+    assert orders.unanswered(7) == [entry]
+    orders.apply_update(update("r-1E", "cancel_rejected", ts=8))
+    assert orders.unanswered(10**9) == []
 
 
 def test_a_request_is_pending_until_it_is_answered():
-    book = WorkingOrders()
-    entry = working(book)
-    book.cancel_sent(entry, 7)
-    book.replace_sent(entry, 8, 101.0)
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.cancel_sent(entry, 7)
+    orders.replace_sent(entry, 8, 101.0)
     assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns, entry.asked_price) == (True, True, 8, 101.0)
-    book.update(update("r-1E", "replace_rejected", ts=9))
+    orders.apply_update(update("r-1E", "replace_rejected", ts=9))
     assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns) == (True, False, 8)
-    book.update(update("r-1E", "cancel_rejected", ts=10))
+    orders.apply_update(update("r-1E", "cancel_rejected", ts=10))
     assert (entry.cancel_pending, entry.cancel_refused, entry.asked_ns) == (False, True, 0)
-    book.update(update("r-1E", "working", ts=11, unsolicited=False))
+    orders.apply_update(update("r-1E", "working", ts=11, unsolicited=False))
     assert not entry.cancel_refused  # it was seen open since: asking again makes sense
 
 
 def test_what_has_happened_to_an_order_dates_the_answers_to_questions():
     """Each of our requests and each of the server's messages counts, an answer to a query does not."""
-    book = WorkingOrders()
-    entry = book.add(order())
-    marks = [book.mark]
-    book.sent(entry, 1)
-    marks.append(book.mark)
-    book.update(update("r-1E", "working", ts=2))
-    marks.append(book.mark)
-    book.replace_sent(entry, 3, 101.0)
-    marks.append(book.mark)
-    book.fill(fill("r-1E", 1, "x1"))
-    marks.append(book.mark)
-    assert (marks, entry.news) == ([0, 1, 2, 3, 4], 4)
-    book.update(update("r-1E", "working", ts=4, unsolicited=False))
-    book.fill(fill("r-1E", 1, "x1"))  # told again
-    assert book.mark == entry.news == 4
+    orders = WorkingOrders()
+    entry = orders.add(order())
+    marks = [orders.version]
+    orders.sent(entry, 1)
+    marks.append(orders.version)
+    orders.apply_update(update("r-1E", "working", ts=2))
+    marks.append(orders.version)
+    orders.replace_sent(entry, 3, 101.0)
+    marks.append(orders.version)
+    orders.apply_fill(fill("r-1E", 1, "x1"))
+    marks.append(orders.version)
+    assert (marks, entry.version) == ([0, 1, 2, 3, 4], 4)
+    orders.apply_update(update("r-1E", "working", ts=4, unsolicited=False))
+    orders.apply_fill(fill("r-1E", 1, "x1"))  # told again
+    assert orders.version == entry.version == 4
 
 
 def test_the_best_limit_is_the_one_that_meets_first_also_where_it_is_asked_to_be():
-    book = WorkingOrders()
-    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (-math.inf, math.inf)
+    orders = WorkingOrders()
+    assert (orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)) == (-math.inf, math.inf)
     for name, side, price in (
         ("b1", Side.BUY, 99.0), ("b2", Side.BUY, 98.0), ("s1", Side.SELL, 101.0), ("s2", Side.SELL, 102.0)
     ):  # fmt: skip
-        working(book, order(name, side, price=price), server=name)
+        working(orders, order(name, side, price=price), server=name)
     stop = replace(order("stop", Side.BUY, price=105.0), type=OrderType.STOP)
-    working(book, stop, server="stop")
-    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (99.0, 101.0)
-    book.replace_sent(book.get("b2"), 2, 99.5)
-    book.replace_sent(book.get("s2"), 2, 100.5)
-    assert (book.best_limit(Side.BUY), book.best_limit(Side.SELL)) == (99.5, 100.5)
-    book.replace_sent(book.get("b1"), 3, 97.0)  # until that is confirmed it is where it was
-    book.update(update("b2", "canceled", server="b2", ts=3))
-    assert book.best_limit(Side.BUY) == 99.0
-    book.update(update("b1", "filled", server="b1", ts=4, filled=2))  # only its fill is awaited
-    assert book.best_limit(Side.BUY) == -math.inf
+    working(orders, stop, server="stop")
+    assert (orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)) == (99.0, 101.0)
+    orders.replace_sent(orders.get("b2"), 2, 99.5)
+    orders.replace_sent(orders.get("s2"), 2, 100.5)
+    assert (orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)) == (99.5, 100.5)
+    orders.replace_sent(orders.get("b1"), 3, 97.0)  # until that is confirmed it is where it was
+    orders.apply_update(update("b2", "canceled", server="b2", ts=3))
+    assert orders.best_limit(Side.BUY) == 99.0
+    orders.apply_update(update("b1", "filled", server="b1", ts=4, filled=2))  # only its fill is awaited
+    assert orders.best_limit(Side.BUY) == -math.inf
 
 
 @pytest.mark.parametrize(("state", "live"), [(OrderState.UNKNOWN, 1), (OrderState.CANCELED, 0)])
 def test_a_restored_order_is_found_by_both_its_names(state, live):
-    book = WorkingOrders()
+    orders = WorkingOrders()
     entry = WorkingOrder(order(), state, 2, 100.0, "S1")
-    book.restore(entry)
-    book.restore(WorkingOrder(order("r-2E"), state, 2, 100.0))  # whose number was never heard
-    assert (book.get("r-1E"), book.find("", "S1"), book.find("", "")) == (entry, entry, None)
-    assert len(book) == 2 * live
+    orders.restore(entry)
+    orders.restore(WorkingOrder(order("r-2E"), state, 2, 100.0))  # whose number was never heard
+    assert (orders.get("r-1E"), orders.find("", "S1"), orders.find("", "")) == (entry, entry, None)
+    assert len(orders) == 2 * live
 
 
 def test_done_orders_are_forgotten_in_the_end():
-    book = WorkingOrders(keep_done=2)
+    orders = WorkingOrders(keep_done=2)
     for number in range(4):
-        entry = working(book, order(f"r-{number}E"), server=f"S{number}")
-        book.update(update(entry.client_order_id, "canceled", server=f"S{number}", ts=2))
-    assert book.get("r-0E") is None
-    assert book.find("", "S1") is None
-    assert book.find("", "S3") is not None
+        entry = working(orders, order(f"r-{number}E"), server=f"S{number}")
+        orders.apply_update(update(entry.client_order_id, "canceled", server=f"S{number}", ts=2))
+    assert orders.get("r-0E") is None
+    assert orders.find("", "S1") is None
+    assert orders.find("", "S3") is not None
 
 
 def test_the_diagram_shows_every_state():
@@ -380,9 +382,9 @@ class OrderMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.book = WorkingOrders()
-        self.entry = self.book.add(order(quantity=5))
-        self.book.sent(self.entry, 1)
+        self.orders = WorkingOrders()
+        self.entry = self.orders.add(order(quantity=5))
+        self.orders.sent(self.entry, 1)
         self.server = Server(5)
         self.ts = 1
         self.messages = []
@@ -418,7 +420,7 @@ class OrderMachine(RuleBasedStateMachine):
     def is_asked_for_another_price(self, price, renumbers):
         """A replace that comes after the end of the order is refused."""
         self.ts += 1
-        self.book.replace_sent(self.entry, self.ts, price)
+        self.orders.replace_sent(self.entry, self.ts, price)
         if not self.server.alive or self.server.filled == 5:
             self.tell("replace_rejected")
             return
@@ -428,15 +430,15 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(quantity=st.integers(1, 9), name=st.sampled_from(["", "another-1E"]))
     def somebody_else_trades(self, quantity, name):
         """On the same account; it is none of ours, whatever number it has."""
-        before = (self.entry.state, self.entry.booked, self.entry.reported, len(self.book))
+        before = (self.entry.state, self.entry.booked, self.entry.reported, len(self.orders))
         self.ts += 1
-        assert self.book.fill(fill(name, quantity, f"theirs{self.ts}", server="X1")) is None
-        assert self.book.update(update(name, "working", server="X1", ts=self.ts, quantity=quantity)) is None
-        assert (self.entry.state, self.entry.booked, self.entry.reported, len(self.book)) == before
+        assert self.orders.apply_fill(fill(name, quantity, f"theirs{self.ts}", server="X1")) is None
+        assert self.orders.apply_update(update(name, "working", server="X1", ts=self.ts, quantity=quantity)) is None
+        assert (self.entry.state, self.entry.booked, self.entry.reported, len(self.orders)) == before
 
     @rule()
     def link_breaks(self):
-        self.book.lose(self.entry)
+        self.orders.lose(self.entry)
 
     @precondition(lambda self: self.messages)
     @rule(data=st.data(), keep=st.booleans(), lose=st.booleans())
@@ -446,28 +448,28 @@ class OrderMachine(RuleBasedStateMachine):
         if lose and not keep:
             return
         if isinstance(message, Fill):
-            self.book.fill(message)
+            self.orders.apply_fill(message)
         else:
-            self.book.update(message)
+            self.orders.apply_update(message)
 
     @rule()
     def answers_a_query(self):
         """Fills first, then the list: after that nothing is unknown and everything is as the server has it."""
         for execution, quantity in self.server.executions:
-            self.book.fill(fill("r-1E", quantity, execution, server=self.server.name))
+            self.orders.apply_fill(fill("r-1E", quantity, execution, server=self.server.name))
         self.ts += 1
         status = self.server.says()
         if status in {"working", "partial"}:
             facts = {"filled": self.server.filled, "quantity": 5, "price": self.server.price, "unsolicited": False}
-            self.book.update(update("r-1E", status, ts=self.ts, server=self.server.name, **facts))
+            self.orders.apply_update(update("r-1E", status, ts=self.ts, server=self.server.name, **facts))
             assert (self.entry.price, self.entry.server_order_id) == (self.server.price, self.server.name)
-            assert self.book.find("", self.server.name) is self.entry
+            assert self.orders.find("", self.server.name) is self.entry
         else:
-            self.book.update(update("r-1E", "unknown_to_server", ts=self.ts, unsolicited=False))
+            self.orders.apply_update(update("r-1E", "unknown_to_server", ts=self.ts, unsolicited=False))
         assert self.entry.state.value == status
         assert self.entry.booked == self.server.filled
-        assert not self.book.unknown()
-        assert not self.book.unanswered(self.ts)
+        assert not self.orders.unknown()
+        assert not self.orders.unanswered(self.ts)
 
     @invariant()
     def never_more_booked_than_executed(self):
@@ -477,7 +479,7 @@ class OrderMachine(RuleBasedStateMachine):
     def never_dead_while_it_may_fill_unless_the_server_said_so(self):
         if self.server.alive and self.server.filled < 5:
             assert self.entry.live
-        worst = self.book.exposure(Side.BUY) + self.entry.booked
+        worst = self.orders.exposure(Side.BUY) + self.entry.booked
         if self.entry.live:
             assert worst == 5
 

@@ -52,7 +52,7 @@ def book(orders=(), fills=(), position=0, account=ACCOUNT):
 
 
 def compare(working, answer, position=0, as_of=None):
-    as_of = working.mark if as_of is None else as_of
+    as_of = working.version if as_of is None else as_of
     return reconcile(working, answer, position=position, symbol=SYMBOL, account=ACCOUNT, as_of=as_of)
 
 
@@ -67,7 +67,7 @@ def working():
 
 
 def numbered(working):
-    working.update(said("E", unsolicited=True))
+    working.apply_update(said("E", unsolicited=True))
     working.lose(working.get("E"))
 
 
@@ -103,9 +103,9 @@ def test_missed_fills_are_named_and_explain_the_position(working):
 
 def test_booked_fills_are_not_missed_again(working):
     numbered(working)
-    working.fill(fill())
+    working.apply_fill(fill())
     found = compare(working, book(fills=[fill()], position=1), position=1)
-    assert (found.fills, found.foreign_fills, found.drift) == ((), (), 0)
+    assert (found.fills, found.external_fills, found.drift) == ((), (), 0)
 
 
 @pytest.mark.parametrize("early_s", [0, 3])
@@ -125,7 +125,7 @@ def test_a_fill_of_an_order_whose_number_was_never_heard_belongs_to_the_one_it_f
 def test_a_fill_that_does_not_fit_is_nobodys(working, misfit):
     found = compare(working, book(fills=[fill(server="S77", **misfit)], position=1))
     assert found.fills == ()
-    assert len(found.foreign_fills) == 1
+    assert len(found.external_fills) == 1
     assert found.drift == 1
 
 
@@ -194,7 +194,7 @@ def test_a_replaced_order_may_have_filled_under_another_number_and_at_the_price_
     working = WorkingOrders()
     target = working.add(order("T", Side.SELL, price=101.0, role=OrderRole.TARGET))
     working.sent(target, 10 * S)
-    working.update(said("T", server="S2", side=Side.SELL, price=101.0, unsolicited=True))
+    working.apply_update(said("T", server="S2", side=Side.SELL, price=101.0, unsolicited=True))
     if asked:
         working.replace_sent(target, 11 * S, asked)
     working.lose(target)
@@ -212,7 +212,7 @@ def test_a_fill_belongs_to_the_entry_whose_stop_works(child_works):
     stop = replace(order("S", Side.SELL, price=98.0, kind=OrderType.STOP, role=OrderRole.STOP), parent_id="F")
     working.sent(working.add(stop), 10 * S)
     status = "working" if child_works else "accepted"
-    working.update(said("S", status, server="S2", side=Side.SELL, price=98.0, unsolicited=True))
+    working.apply_update(said("S", status, server="S2", side=Side.SELL, price=98.0, unsolicited=True))
     found = compare(working, book([said("S", server="S2", side=Side.SELL, price=98.0)], [fill(server="S9")], 1))
     assert [f.client_order_id for f in found.fills] == (["F"] if child_works else [])
     assert found.ambiguous == (() if child_works else ("E", "F"))
@@ -241,7 +241,7 @@ def test_an_open_order_that_lacks_a_fill_has_made_it_under_a_number_it_no_longer
     working = WorkingOrders()
     target = working.add(order("T", Side.SELL, quantity=3, price=101.0, role=OrderRole.TARGET))
     working.sent(target, 10 * S)
-    working.update(said("T", server="S1", side=Side.SELL, quantity=3, price=101.0, unsolicited=True))
+    working.apply_update(said("T", server="S1", side=Side.SELL, quantity=3, price=101.0, unsolicited=True))
     for price in (99.0, 98.0):
         working.replace_sent(target, 11 * S, price)
     listed = said("T", server="S3", side=Side.SELL, quantity=3, filled=filled, price=98.0)
@@ -257,12 +257,12 @@ def test_an_order_has_not_made_more_than_its_own_number_leaves_room_for(own, str
     working = WorkingOrders()
     entry = working.add(order("E", quantity=3))
     working.sent(entry, 10 * S)
-    working.update(said("E", server="S1", quantity=3, unsolicited=True))
+    working.apply_update(said("E", server="S1", quantity=3, unsolicited=True))
     working.replace_sent(entry, 11 * S, 101.0)
     working.lose(entry)
     found = compare(working, book(fills=[fill("own", "S1", own), fill("stray", "S9", stray)], position=own + stray))
     assert [f.execution_id for f in found.fills] == named
-    assert [f.execution_id for f in found.foreign_fills] == [name for name in ("own", "stray") if name not in named]
+    assert [f.execution_id for f in found.external_fills] == [name for name in ("own", "stray") if name not in named]
 
 
 @pytest.mark.parametrize(("own", "stray", "named"), [(1, 1, ["own"]), (0, 2, []), (0, 1, ["stray"])])
@@ -280,7 +280,7 @@ def test_an_open_order_has_not_made_more_than_the_list_says(own, stray, named):
 def test_fills_of_one_second_stay_in_the_servers_order(working):
     exit_order = working.add(order("X", Side.SELL, price=101.0))
     working.sent(exit_order, 11 * S)
-    working.update(said("X", server="S2", side=Side.SELL, unsolicited=True))
+    working.apply_update(said("X", server="S2", side=Side.SELL, unsolicited=True))
     working.lose(exit_order)
     entry, leave = fill("x1", "S1"), fill("x2", "S2", side=Side.SELL, price=101.0)
     found = compare(working, book(fills=[entry, leave]))
@@ -289,10 +289,10 @@ def test_fills_of_one_second_stay_in_the_servers_order(working):
 
 
 def test_what_happened_after_the_question_is_not_judged_by_its_answer(working):
-    as_of = working.mark
+    as_of = working.version
     late = working.add(order("F"))
     working.sent(late, 12 * S)
-    working.update(said("E", "canceled", unsolicited=True))
+    working.apply_update(said("E", "canceled", unsolicited=True))
     found = compare(working, book([said("E")]), as_of=as_of)
     assert found.updates == ()
     assert found.unresolved == ()
@@ -301,15 +301,15 @@ def test_what_happened_after_the_question_is_not_judged_by_its_answer(working):
 def test_orders_and_fills_of_others_are_reported(working):
     foreign = said("hand", server="H1")
     found = compare(working, book([said("E"), foreign], [fill("h", "H1", side=Side.SELL)], position=-1))
-    assert found.foreign_orders == (foreign,)
-    assert [f.execution_id for f in found.foreign_fills] == ["h"]
+    assert found.external_orders == (foreign,)
+    assert [f.execution_id for f in found.external_fills] == ["h"]
     assert found.drift == -1
 
 
 def test_other_symbols_and_accounts_do_not_count(working):
     elsewhere = (said("q", symbol="NQZ26_FUT_CME"), said("z", account="Sim2"))
     found = compare(working, book([said("E"), *elsewhere], [fill("y", "S9", account="Sim2")], 3, account="Sim2"))
-    assert (found.foreign_orders, found.foreign_fills, found.drift) == ((), (), 0)
+    assert (found.external_orders, found.external_fills, found.drift) == ((), (), 0)
 
 
 # What is done about it.
@@ -328,8 +328,8 @@ async def test_executions_that_explain_the_drift_are_booked_as_they_are(rig, mon
     executions = [fill("h1", "H1", 2, 99.0, ts=rig.ts_ns), fill("h2", "H1", 1, 99.25, ts=rig.ts_ns)]
     answering(monkeypatch, rig, executions, 3)
     for _ in range(3):
-        await rig.executor.reconcile()
-    assert rig.executor.position == 3
+        await rig.reconcile()
+    assert rig.position == 3
     booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
     on_file = [(one.execution_id, one.quantity, one.price) for one in booked]
     assert on_file == [("h1", 2, 99.0), ("h2", 1, 99.25)]
@@ -344,7 +344,7 @@ async def test_an_execution_booked_by_an_earlier_run_is_given_to_no_other_order(
     rig = make_rig()
     rig.play((1, 100.0))
     answering(monkeypatch, rig, [fill("x1", "S1", ts=rig.ts_ns), fill("x2", "S2", ts=rig.ts_ns)], 2)
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
     assert [(one.execution_id, one.client_order_id) for one in booked] == [("x1", "K1"), ("x2", "K2")]
     assert "execution_known" not in rig.alert_codes
@@ -362,7 +362,7 @@ async def test_a_fill_found_after_a_kill_makes_the_trade_its_decision_wanted(mak
     rig.play((1, 100.0))
     leave = fill("x2", "S2", side=Side.SELL, price=101.0, ts=rig.ts_ns)
     answering(monkeypatch, rig, [fill("x1", ts=rig.ts_ns), leave], 0)
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     (trade,) = rig.notices.trades
     assert (trade.trade_id, trade.regime_probs.range) == (made, 0.7)
     rig = make_rig()
@@ -379,7 +379,7 @@ async def test_a_fill_found_by_asking_is_told(make_rig, monkeypatch, number, say
     rig = make_rig()
     rig.play((1, 100.0))
     answering(monkeypatch, rig, [fill("x1", number, 2, 99.75, ts=rig.ts_ns)], 2)
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     (alert,) = [alert for alert in rig.alerts if alert.code == "fill_missed"]
     assert alert.text == f"execution x1 of order K1 was found by asking{says}"
     assert (alert.priority, alert.context) == (Priority.WARNING, {"order": "K1", "quantity": 2, "price": 99.75})
@@ -392,8 +392,8 @@ async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monke
     rig = make_rig()
     rig.play((1, 100.0))
     answering(monkeypatch, rig, [fill("x", "S77", ts=rig.ts_ns)], 1)
-    assert [await rig.executor.reconcile() for _ in range(3)] == [False, False, True]
-    assert rig.executor.position == 1
+    assert [await rig.reconcile() for _ in range(3)] == [False, False, True]
+    assert rig.position == 1
     given_up = [alert for alert in rig.alerts if alert.code == "order_given_up"]
     assert [(alert.priority, alert.text, alert.context) for alert in given_up] == [
         (
@@ -416,8 +416,8 @@ async def test_orders_that_may_have_filled_are_given_up_also_where_the_position_
     rig.play((1, 100.0))
     closed = fill("y", "S78", ts=rig.ts_ns, side=Side.SELL)
     answering(monkeypatch, rig, [fill("x", "S77", ts=rig.ts_ns), closed], 0)
-    assert [await rig.executor.reconcile() for _ in range(2)] == [False, True]
-    assert rig.executor.position == 0
+    assert [await rig.reconcile() for _ in range(2)] == [False, True]
+    assert rig.position == 0
     assert rig.alert_codes.count("order_given_up") == 2
     assert "position_drift" not in rig.alert_codes
 
@@ -432,10 +432,10 @@ async def test_what_turns_out_to_be_one_orders_own_tells_which_made_the_other(ma
     rig.play((1, 100.0))
     stray = fill("x", "S77", ts=rig.ts_ns)
     answering(monkeypatch, rig, [stray], 1)
-    assert not await rig.executor.reconcile()
+    assert not await rig.reconcile()
     answering(monkeypatch, rig, [stray, fill("y", "S1", ts=rig.ts_ns)], 2)
-    assert await rig.executor.reconcile()
-    assert rig.executor.position == 2
+    assert await rig.reconcile()
+    assert rig.position == 2
     made = [(fill.execution_id, fill.client_order_id) for fill in rig.notices.fills]
     assert sorted(made) == [("x", "K2"), ("y", "K1")]
     assert "order_given_up" not in rig.alert_codes
@@ -450,10 +450,10 @@ async def test_while_the_server_is_asked_nobody_asks_again(rig, monkeypatch):
         return book()
 
     monkeypatch.setattr(rig.broker, "request_snapshot", request_snapshot)
-    first = asyncio.create_task(rig.executor.reconcile())
+    first = asyncio.create_task(rig.reconcile())
     await asked.wait()
     asked.clear()
-    assert not await rig.executor.reconcile()
+    assert not await rig.reconcile()
     assert not asked.is_set()
     answered.set()
     assert await first is True
@@ -624,14 +624,14 @@ async def weather(rig, storm, rows, tasks, decide):
         rig.play(row)
         await storm.answer()
         if executor.reconcile_due and not tasks:
-            task = asyncio.create_task(executor.reconcile())
+            task = asyncio.create_task(rig.reconcile())
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         for _ in range(3):
             await asyncio.sleep(0)
         if decide and number % 7 == 0:
             decide(number)
-        storm.check_protection(closing=bool(executor._keeper.goal))
+        storm.check_protection(closing=bool(rig.state.flatten.reason))
         assert abs(storm.exchange.position) <= 5, "beyond the limit"
 
 
@@ -651,21 +651,21 @@ async def test_no_order_is_sent_twice_and_no_fill_lost_or_booked_twice(make_rig,
     patience = 1 if seed % 2 else 40
 
     def decide(_number):
-        position = rig.executor.position
+        position = rig.position
         if position:
             rig.decide(*rng.choice((*[("hold", position)] * patience, ("exit", 0), ("buy", 3), ("sell", -2))))
         else:
             rig.decide(*rng.choice((("buy", 1), ("sell", -3), ("buy", 2))))
 
     await weather(rig, storm, walk(rng, 700), tasks, decide)
-    rig.executor.halt("the test")
+    rig.operator.halt("the test")
     halted_ns = storm.now
     await weather(rig, storm, walk(rng, 150), tasks, decide)
     storm.wild = False
     if not storm.up:
         storm.switch()
     await weather(rig, storm, walk(rng, 400), tasks, None)
-    rig.executor.flatten("the test")
+    rig.operator.flatten("the test")
     await weather(rig, storm, walk(rng, 400), tasks, None)
     async with asyncio.timeout(20):
         while tasks or not storm.quiet:
@@ -677,9 +677,9 @@ async def test_no_order_is_sent_twice_and_no_fill_lost_or_booked_twice(make_rig,
     ]
     assert entries_late == []
     position = sum(one.side * one.quantity for one in storm.executions)
-    assert rig.executor.position == storm.exchange.position == position == 0
+    assert rig.position == storm.exchange.position == position == 0
     assert list(storm.exchange.orders) == []
-    assert len(rig.executor.working) == 0
+    assert len(rig.orders) == 0
     on_file = rig.journal._db.execute("SELECT execution_id, quantity FROM fills ORDER BY execution_id").fetchall()
     adopted = [name for name, _ in on_file if name.startswith("drift")]
     assert adopted == []

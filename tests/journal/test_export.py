@@ -168,7 +168,7 @@ async def traded(make_rig):
     for _ in range(2):
         rig = make_rig()
         rig.play((1, 100.0))
-        assert await rig.executor.reconcile()
+        assert await rig.reconcile()
         for decision in (("buy", 1), ("exit", 0, "faded"), ("hold", 0)):
             rig.decide(*decision)
             rig.play((10, 100.0), (10, 100.0))

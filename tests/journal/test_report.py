@@ -43,19 +43,19 @@ async def traded(rig):
     rig.executor.checkpoint()
     rig.decide("sell", -1)
     rig.play((1000, 101.0), (10, 101.0))
-    rig.executor.halt("uid 7")
-    rig.executor.flatten("operator")
+    rig.operator.halt("uid 7")
+    rig.operator.flatten("operator")
     rig.journal.record_command(rig.ts_ns, "flatten", "uid 7 pid 8", "closing the position")
     rig.play((10, 101.0), (10, 101.0))
-    rig.executor.resume("uid 7")
-    assert await rig.executor.reconcile()
-    rig.executor.halt("uid 7")
-    rig.executor.resume("uid 7")
-    assert await rig.executor.reconcile()
+    rig.operator.resume("uid 7")
+    assert await rig.reconcile()
+    rig.operator.halt("uid 7")
+    rig.operator.resume("uid 7")
+    assert await rig.reconcile()
     rig.decide("buy", 1)
     rig.play((10, 101.0), (10, 101.0))
     rig.executor.checkpoint()
-    assert rig.executor.position == 1
+    assert rig.position == 1
     return rig
 
 
@@ -83,7 +83,7 @@ def test_the_summary_says_how_it_stands(traded, view):
 
 
 def test_a_set_latch_is_shown_with_its_facts(traded):
-    traded.executor.halt("uid 9")
+    traded.operator.halt("uid 9")
     with JournalView(traded.journal.path) as view:
         lines = list(formatting.summary_lines(report.summary(view)))
     assert any(line.startswith("  halted since 2023-11-14T") and line.endswith("by=uid 9") for line in lines)
@@ -224,7 +224,7 @@ def test_an_open_round_trip_is_explained_too(traded, view):
 def test_a_position_of_nobodys_is_explained_as_that(rig):
     for number, side in enumerate((Side.BUY, Side.SELL)):
         fill = Fill(rig.ts_ns + number * NS_PER_S, f"x{number}", "", "", SYMBOL, "Sim1", side, 1, 100.0)
-        rig.executor._accounting.book_foreign(fill, "drift")
+        rig.actors.accounting.apply_external_fill(fill, "drift")
     (trade,) = rig.notices.trades
     with JournalView(rig.journal.path) as view:
         facts = report.explanation(view, trade.trade_id)

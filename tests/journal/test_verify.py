@@ -51,12 +51,12 @@ async def trade(rig, seed, decisions=40):
     chance = random.Random(seed)
     price = 100.0
     rig.play((1, price))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     for _ in range(decisions):
         for _ in range(12):
             price = max(price + 0.25 * chance.choice((-2, -1, 0, 1, 2)), 50.0)
             rig.play((chance.choice((20, 100, 500)), price))
-        position = rig.executor.position
+        position = rig.position
         rig.decide(*chance.choice((("hold", position), ("exit", 0)) if position else (("buy", 3), ("sell", -2))))
     rig.executor.checkpoint()
 
@@ -78,7 +78,7 @@ async def traded(make_rig, tmp_path, written):
             rig.ts_ns = max(rig.ts_ns, now_ns)
             await trade(rig, seed)
             now_ns = rig.ts_ns
-        rig.executor.stop(flatten=True)
+        rig.operator.stop(flatten=True)
         rig.play((1, 100.0), (10, 100.0), (10, 100.0))
         rig.executor.checkpoint()
         rig.journal.end_run(rig.run_id, rig.ts_ns, "stop")
@@ -115,12 +115,12 @@ async def test_a_journal_is_verified_while_its_owner_writes(rig):
     with JournalView(rig.journal.path) as view:
         assert verify(view).sound
         rig.play((10, 100.0), (10, 100.0))
-        rig.executor.flatten("operator")
+        rig.operator.flatten("operator")
         rig.play((10, 100.0), (10, 100.0))
         rig.executor.checkpoint()
         assert list(view.trades()) == []
         assert verify(view).sound
-    assert rig.executor.position == 0
+    assert rig.position == 0
     assert findings(rig.journal.path).sound
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from asking_risk import check_entry
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import RiskSettings
@@ -112,7 +113,7 @@ ENTRIES = [
 def test_a_denied_entry_says_why(says, what, known):
     risk = controller()
     risk._rules.use_id("used-1E")
-    assert str(risk.check_entry(what, GOOD, facts(**known))) == says
+    assert str(check_entry(risk, what, GOOD, facts(**known))) == says
 
 
 PREDICTIONS = [
@@ -147,16 +148,16 @@ def test_a_denied_exit_says_why(says, what, known):
 def test_the_same_entry_again_is_denied_by_name_and_price_and_another_is_not():
     """Another price, size or side is another intention."""
     risk = controller()
-    assert risk.check_entry(bracket(), GOOD, facts()).allowed
-    again = risk.check_entry(bracket(name="r-2"), GOOD, facts())
+    assert check_entry(risk, bracket(), GOOD, facts()).allowed
+    again = check_entry(risk, bracket(name="r-2"), GOOD, facts())
     assert str(again) == "duplicate_order id=r-2E price=6000.25"
-    assert risk.check_entry(bracket(2, name="r-3"), GOOD, facts()).allowed
-    assert risk.check_entry(bracket(2, 6000.0, name="r-4"), GOOD, facts()).allowed
+    assert check_entry(risk, bracket(2, name="r-3"), GOOD, facts()).allowed
+    assert check_entry(risk, bracket(2, 6000.0, name="r-4"), GOOD, facts()).allowed
     sold = bracket(2, 6000.0, name="r-5")
     entry = replace(sold.entry, side=Side.SELL)
     stop = replace(sold.stop, side=Side.BUY, price=6004.0)
     target = replace(sold.target, side=Side.BUY, price=5994.0)
-    assert risk.check_entry(Bracket(entry, stop, target), GOOD, facts()).allowed
+    assert check_entry(risk, Bracket(entry, stop, target), GOOD, facts()).allowed
 
 
 @pytest.mark.parametrize("side", Side)
@@ -196,21 +197,21 @@ def test_what_the_market_tells_is_seen():
     risk = RiskController(LIMITS.model_copy(update={"max_price_jump_ticks": 4, "market_pause_s": 5.0}), ES, "Sim1")
     told = empty_events(2)
     told["kind"], told["ts_ns"], told["price"] = EventKind.TRADE, NOW - 1_234_567_890, (6000.0, 6001.3086)
-    risk.see(told)
+    risk.on_market(told)
     assert str(risk.check_new_risk(GOOD, facts())) == "price_jump ticks=5.234 ago_s=1.235"
     gap = empty_events(1)
     gap["kind"], gap["ts_ns"] = EventKind.GAP, NOW - 234_567_890
-    risk.see(gap)
+    risk.on_market(gap)
     assert str(risk.check_new_risk(GOOD, facts())) == "feed_gap ago_s=0.235"
 
 
 def test_an_entry_counts_as_the_three_messages_it_is():
     risk = controller()
-    assert (risk.executions, risk.snapshot(facts())["messages_today"]) == (0, 0)
-    assert risk.check_entry(bracket(), GOOD, facts()).allowed
-    assert risk.snapshot(facts())["messages_today"] == 3
+    assert (risk.executions, risk.describe(facts())["messages_today"]) == (0, 0)
+    assert check_entry(risk, bracket(), GOOD, facts()).allowed
+    assert risk.describe(facts())["messages_today"] == 3
     assert risk.check_order(close(), facts(position=1)).allowed
-    assert risk.snapshot(facts())["messages_today"] == 4
+    assert risk.describe(facts())["messages_today"] == 4
 
 
 def test_a_count_of_entries_that_is_looked_at_early_is_told_as_the_latch_it_would_have_become():
@@ -233,7 +234,7 @@ def test_a_snapshot_tells_the_account_and_what_was_sent():
     risk = controller(executions=2, messages_today=7)
     risk.count_cancel(NOW)
     known = facts(position=-1, realized_today=5.0, unrealized=-2.5, drawdown=0.01, unknown_orders=1)
-    assert risk.snapshot(known) == {
+    assert risk.describe(known) == {
         "timestamp": "2026-09-21T14:13:20.000000Z",
         "drawdown": 0.01,
         "overtrade_risk_score": 0.0,

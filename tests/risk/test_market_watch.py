@@ -49,9 +49,9 @@ def code(one, seconds):
 
 def test_a_price_may_move_by_the_limit_and_no_further():
     one = watch()
-    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0)))
+    one.on_market(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0)))
     assert code(one, 2) is RiskCode.OK
-    one.see(events((3, EventKind.TRADE, 6002.75)))
+    one.on_market(events((3, EventKind.TRADE, 6002.75)))
     denied = one.check(NOW + 3 * NS_PER_S)
     assert (denied.code, denied.context) == (RiskCode.PRICE_JUMP, {"ticks": 11.0, "ago_s": 0.0})
     assert code(one, 7.999) is RiskCode.PRICE_JUMP
@@ -60,31 +60,31 @@ def test_a_price_may_move_by_the_limit_and_no_further():
 
 def test_a_bad_tick_is_a_jump_there_and_back():
     one = watch()
-    one.see(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 600.0), (3, EventKind.QUOTE, 6000.0)))
+    one.on_market(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 600.0), (3, EventKind.QUOTE, 6000.0)))
     assert code(one, 7) is RiskCode.PRICE_JUMP
     assert code(one, 8) is RiskCode.OK
 
 
 def test_the_first_price_is_no_jump_nor_is_one_of_another_symbol():
     one = watch()
-    one.see(events((0, EventKind.TRADE, 6000.0)))
-    one.see(events((1, EventKind.TRADE, 21000.0), symbol=1))
-    one.see(events((2, EventKind.TIMER, math.nan), (3, EventKind.TRADE, 6000.25)))
+    one.on_market(events((0, EventKind.TRADE, 6000.0)))
+    one.on_market(events((1, EventKind.TRADE, 21000.0), symbol=1))
+    one.on_market(events((2, EventKind.TIMER, math.nan), (3, EventKind.TRADE, 6000.25)))
     assert code(one, 3) is RiskCode.OK
 
 
 def test_a_waived_limit_lets_any_price_pass():
     one = watch(max_price_jump_ticks=None)
-    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0)))
+    one.on_market(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0)))
     assert code(one, 1) is RiskCode.OK
 
 
 def test_a_gap_pauses_entries():
     one = watch()
-    one.see(events((0, EventKind.TRADE, 6000.0), (1, EventKind.GAP, math.nan), (1.5, EventKind.TRADE, 6000.0)))
+    one.on_market(events((0, EventKind.TRADE, 6000.0), (1, EventKind.GAP, math.nan), (1.5, EventKind.TRADE, 6000.0)))
     assert code(one, 5.999) is RiskCode.FEED_GAP
     assert code(one, 6) is RiskCode.OK
-    one.see(events((7, EventKind.GAP, math.nan), symbol=1))
+    one.on_market(events((7, EventKind.GAP, math.nan), symbol=1))
     assert code(one, 7) is RiskCode.OK
 
 
@@ -95,11 +95,11 @@ def test_only_an_open_market_is_traded(status, expected):
     """Pre-open, close and halt; 0 says nothing."""
     one = watch()
     assert code(one, 0) is RiskCode.OK  # never told: other controls have to do
-    one.see(events((0, EventKind.STATUS, status)))
+    one.on_market(events((0, EventKind.STATUS, status)))
     assert code(one, 1e6) is expected  # for as long as it lasts
-    one.see(events((1, EventKind.STATUS, 0)))
+    one.on_market(events((1, EventKind.STATUS, 0)))
     assert code(one, 1e6) is expected
-    one.see(events((2, EventKind.STATUS, 2)))
+    one.on_market(events((2, EventKind.STATUS, 2)))
     assert code(one, 1e6) is RiskCode.OK
 
 
@@ -111,49 +111,59 @@ def burst(told):
 
 def test_a_burst_of_events_is_believed_no_further_than_single_ones():
     one = watch()
-    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0))))
+    one.on_market(
+        burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.TRADE, 6000.0)))
+    )
     assert code(one, 2) is RiskCode.OK
-    one.see(burst(events((3, EventKind.TRADE, 6002.75), (4, EventKind.TRADE, 6002.5), (5, EventKind.TRADE, 6000.0))))
+    one.on_market(
+        burst(events((3, EventKind.TRADE, 6002.75), (4, EventKind.TRADE, 6002.5), (5, EventKind.TRADE, 6000.0)))
+    )
     denied = one.check(NOW + 5 * NS_PER_S)
     assert (denied.code, denied.context) == (RiskCode.PRICE_JUMP, {"ticks": 11.0, "ago_s": 2.0})
-    one.see(burst(events()))  # without a price: the last one stays
-    one.see(burst(events((20, EventKind.TRADE, 6003.0))))
+    one.on_market(burst(events()))  # without a price: the last one stays
+    one.on_market(burst(events((20, EventKind.TRADE, 6003.0))))
     assert one.check(NOW + 20 * NS_PER_S).context == {"ticks": 12.0, "ago_s": 0.0}
 
 
 def test_in_a_burst_too_a_quote_is_priced_in_the_middle():
     one = watch()
-    one.see(burst(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.QUOTE, 6000.0))))
+    one.on_market(
+        burst(events((0, EventKind.QUOTE, 6000.0), (1, EventKind.TRADE, 6002.5), (2, EventKind.QUOTE, 6000.0)))
+    )
     assert code(one, 2) is RiskCode.OK
-    one.see(burst(events((3, EventKind.QUOTE, 6002.75))))
+    one.on_market(burst(events((3, EventKind.QUOTE, 6002.75))))
     assert one.check(NOW + 3 * NS_PER_S).context == {"ticks": 11.0, "ago_s": 0.0}
 
 
 def test_in_a_burst_the_newest_jump_gap_and_status_count():
     one = watch()
-    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6010.0), (2, EventKind.TRADE, 6005.0))))
+    one.on_market(
+        burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 6010.0), (2, EventKind.TRADE, 6005.0)))
+    )
     assert one.check(NOW + 2 * NS_PER_S).context == {"ticks": 20.0, "ago_s": 0.0}
-    one.see(burst(events((3, EventKind.GAP, math.nan), (3.5, EventKind.GAP, math.nan), (4, EventKind.GAP, math.nan))))
+    one.on_market(
+        burst(events((3, EventKind.GAP, math.nan), (3.5, EventKind.GAP, math.nan), (4, EventKind.GAP, math.nan)))
+    )
     assert one.check(NOW + 6 * NS_PER_S).context == {"ago_s": 2.0}
     told = (5, EventKind.STATUS, 2), (6, EventKind.STATUS, 1), (6, EventKind.STATUS, 3), (7, EventKind.STATUS, 0)
-    one.see(burst(events(*told)))
+    one.on_market(burst(events(*told)))
     assert one.check(NOW + 60 * NS_PER_S).context == {"status": 3}
-    one.see(burst(events((8, EventKind.STATUS, 3), (9, EventKind.STATUS, 2))))
+    one.on_market(burst(events((8, EventKind.STATUS, 3), (9, EventKind.STATUS, 2))))
     assert code(one, 60) is RiskCode.OK
 
 
 def test_what_a_burst_tells_of_another_symbol_says_nothing_of_this_one():
     one = watch()
-    one.see(events((0, EventKind.TRADE, 6000.0)))
+    one.on_market(events((0, EventKind.TRADE, 6000.0)))
     told = (1, EventKind.TRADE, 21000.0), (1, EventKind.GAP, math.nan), (1, EventKind.STATUS, 3)
-    one.see(burst(events(*told, symbol=1)))
-    one.see(burst(events((2, EventKind.TRADE, 6000.0))))
+    one.on_market(burst(events(*told, symbol=1)))
+    one.on_market(burst(events((2, EventKind.TRADE, 6000.0))))
     assert code(one, 2) is RiskCode.OK
 
 
 def test_a_waived_limit_lets_any_price_pass_also_in_a_burst():
     one = watch(max_price_jump_ticks=None)
-    one.see(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0))))
+    one.on_market(burst(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 1.0))))
     assert code(one, 1) is RiskCode.OK
 
 
@@ -173,11 +183,11 @@ def test_a_jump_is_the_same_however_events_are_cut(told, cuts, data):
     all_of_them = events(*((n * 0.5, kind, price) for n, (kind, price) in enumerate(told)))
     all_of_them["symbol"] = data.draw(st.lists(st.sampled_from([0, 0, 0, 1]), min_size=len(told), max_size=len(told)))
     whole, pieces = watch(), watch()
-    whole.see(all_of_them)
+    whole.on_market(all_of_them)
     done = 0
     for cut in cuts:
         if done < len(told):
-            pieces.see(all_of_them[done : done + cut])
+            pieces.on_market(all_of_them[done : done + cut])
             done += cut
     for ms in range(0, 30_000, 500):
         at = NOW + ms * NS_PER_MS

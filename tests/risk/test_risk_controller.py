@@ -2,6 +2,7 @@ import dataclasses
 import math
 
 import pytest
+from asking_risk import check_entry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -74,7 +75,7 @@ def bracket(side=Side.BUY, quantity=1, *, price=None, name="r-1", **changes):
 
 
 def entry_code(risk=None, what=None, prediction=GOOD, **changes):
-    return (risk or controller()).check_entry(what or bracket(), prediction, facts(**changes)).code
+    return check_entry((risk or controller()), what or bracket(), prediction, facts(**changes)).code
 
 
 def lost(profit, ts_ns=NOW):
@@ -82,7 +83,7 @@ def lost(profit, ts_ns=NOW):
 
 
 def test_an_ordinary_entry_passes():
-    verdict = controller().check_entry(bracket(), GOOD, FACTS)
+    verdict = check_entry(controller(), bracket(), GOOD, FACTS)
     assert verdict.allowed
     assert verdict.context == {}
 
@@ -201,7 +202,7 @@ def test_a_bracket_that_makes_no_sense_or_protects_nothing_is_refused(code, chan
 
 
 def test_a_denial_names_the_facts_it_went_by():
-    verdict = controller().check_entry(bracket(quantity=4), GOOD, FACTS)
+    verdict = check_entry(controller(), bracket(quantity=4), GOOD, FACTS)
     assert str(verdict) == "order_size contracts=4 limit=3"
 
 
@@ -393,7 +394,7 @@ def test_a_snapshot_has_the_keys_of_the_schema():
     risk = controller()
     risk.count_replace(NOW)
     risk.halt(NOW, "uid 0")
-    snapshot = risk.snapshot(facts(drawdown=0.01))
+    snapshot = risk.describe(facts(drawdown=0.01))
     assert list(snapshot)[:4] == ["timestamp", "drawdown", "overtrade_risk_score", "penalty_active"]
     assert snapshot["overtrade_risk_score"] == pytest.approx(0.2)
     assert snapshot["penalty_active"] is False
@@ -439,7 +440,7 @@ predictions = st.one_of(
 @settings(max_examples=300)
 def test_whatever_is_told_no_allowed_entry_exceeds_a_limit(known, prediction, side, quantity, ticks):
     price = (known.ask if side is Side.BUY else known.bid) + ticks * 0.25
-    verdict = controller().check_entry(bracket(side, quantity, price=price), prediction, known)
+    verdict = check_entry(controller(), bracket(side, quantity, price=price), prediction, known)
     if not verdict.allowed:
         return
     working = known.working_buy if side is Side.BUY else known.working_sell
@@ -495,7 +496,7 @@ class RiskOverTime(RuleBasedStateMachine):
     def enter(self, ticks, side):
         self.n += 1
         price = (6000.25 if side is Side.BUY else 6000.0) + ticks * 0.25
-        verdict = self.risk.check_entry(bracket(side, price=price, name=f"r-{self.n}"), GOOD, self.facts())
+        verdict = check_entry(self.risk, bracket(side, price=price, name=f"r-{self.n}"), GOOD, self.facts())
         if verdict.allowed:
             assert not self.set
             self.sent.append(self.now)

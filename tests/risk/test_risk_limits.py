@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+from asking_risk import check_entry
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def bracket(side=Side.BUY, quantity=1, price=6000.25, traded=ES, name="r"):
 
 
 def code(risk, what, **changes):
-    return risk.check_entry(what, GOOD, facts(**changes)).code
+    return check_entry(risk, what, GOOD, facts(**changes)).code
 
 
 def test_an_order_is_worth_no_more_than_the_limit():
@@ -51,7 +52,7 @@ def test_an_order_is_worth_no_more_than_the_limit():
     assert code(controller(**limit), bracket(quantity=2, price=6000.5)) is RiskCode.ORDER_NOTIONAL
     assert code(controller(MNQ, **limit), bracket(quantity=50, traded=MNQ)) is RiskCode.OK
     assert code(controller(MNQ, **limit), bracket(quantity=51, traded=MNQ)) is RiskCode.ORDER_NOTIONAL
-    denied = controller(max_order_notional=1.0).check_entry(bracket(), GOOD, facts())
+    denied = check_entry(controller(max_order_notional=1.0), bracket(), GOOD, facts())
     assert str(denied) == "order_notional notional=300012.5 limit=1.0"
 
 
@@ -108,7 +109,7 @@ def test_an_entry_is_moved_only_to_where_it_could_be_sent():
     assert risk.check_moved(entry, 6000.5, facts(own_ask=6000.5)).code is RiskCode.SELF_MATCH
     far = facts(bid=6020.0, ask=6020.25)
     assert risk.check_moved(entry, 6020.25, far).code is RiskCode.ORDER_NOTIONAL
-    assert risk.check_entry(bracket(), GOOD, facts()).allowed  # looking used nothing up
+    assert check_entry(risk, bracket(), GOOD, facts()).allowed  # looking used nothing up
 
 
 def test_waived_limits_are_the_only_thing_that_lets_nonsense_pass():

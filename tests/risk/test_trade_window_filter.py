@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.config import WindowSettings
 from mia_daemon.products.contracts import LastTrading
 from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents, TradingCalendar
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.risk.trade_window_filter import NEVER, TradeWindowFilter
+from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 
 
 def ns(text):
@@ -165,7 +165,7 @@ def test_when_a_position_has_to_be_closed(text, settings, reason, until):
     found = rule(text, **settings)
     assert found.reason == reason
     slack = 1 if reason == "macro_event" else 0
-    assert found.until_ns == (NEVER if until is None else ns(until) + slack)
+    assert found.until_ns == (NEVER_NS if until is None else ns(until) + slack)
 
 
 def test_what_would_have_to_be_closed_at_once_is_not_opened():
@@ -186,7 +186,7 @@ def test_a_contract_that_ends_is_left_in_time_and_for_good():
     ends = LastTrading(ns("2026-01-13T19:00"), ns("2026-01-13T20:00"))
     assert rule("2026-01-13T19:54:59", NO_EVENTS, ends).until_ns == ns("2026-01-13T19:55:00")
     after = rule("2026-01-13T19:55:00", NO_EVENTS, ends)
-    assert (after.reason, after.until_ns) == ("contract_end", NEVER)
+    assert (after.reason, after.until_ns) == ("contract_end", NEVER_NS)
     assert rule("2026-01-13T19:55:00", NO_EVENTS, ends, flat_before_roll_s="waived").reason == ""
 
 
@@ -196,7 +196,7 @@ def test_the_contract_is_asked_about_once_as_of_the_first_moment(ask):
 
     def last_trading(ts_ns):
         asked.append(ts_ns)
-        return LastTrading(NEVER, NEVER)
+        return LastTrading(NEVER_NS, NEVER_NS)
 
     window = TradeWindowFilter(WindowSettings(), CALENDAR, last_trading=last_trading)
     for text in ("2026-01-13T03:00", "2026-01-13T04:00"):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from mia_daemon.daemon.broker_tasks import drain
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
@@ -23,7 +24,7 @@ SECOND = 1000  # ms
 
 
 def working(rig, role):
-    return [entry for entry in rig.executor.working if entry.order.role is role]
+    return [entry for entry in rig.orders if entry.order.role is role]
 
 
 def enter(rig, target=1):
@@ -82,7 +83,7 @@ async def muted(make_rig):
     settings = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
     rig = make_rig(Mute(PaperBroker(instrument("ESZ26_FUT_CME"), "Sim1", settings, "m")))
     rig.play((1, 100.0))
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     return rig
 
 
@@ -91,13 +92,13 @@ async def test_nothing_is_entered_before_the_books_agreed(make_rig):
     rig.play((1, 100.0))
     assert rig.decide("buy", 1).code is RiskCode.UNKNOWN_ORDERS
     assert rig.executor.reconcile_due
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     assert rig.decide("buy", 1).allowed
 
 
 async def test_an_entry_is_a_marketable_limit_with_its_stop_and_target(rig):
     assert enter(rig).allowed
-    assert rig.executor.position == 1
+    assert rig.position == 1
     stop, target = working(rig, OrderRole.STOP)[0], working(rig, OrderRole.TARGET)[0]
     assert (stop.order.price, stop.order.side, stop.state) == (96.25, Side.SELL, OrderState.WORKING)
     assert (target.order.price, target.state) == (106.25, OrderState.WORKING)
@@ -134,7 +135,7 @@ async def test_a_target_hit_is_a_trade(rig):
     rig.play((10, 106.25), (10, 106.25))
     trade = rig.notices.trades[0]
     assert (trade.exit_reason, trade.gross, trade.quantity) == ("target", 300.0, 1)
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert [t.trade_id for t in rig.journal.trades()] == [trade.trade_id]
 
 
@@ -146,7 +147,7 @@ async def test_an_exit_moves_the_target_and_the_server_cancels_the_stop(rig):
     rig.play((10, 101.0), (10, 101.0))
     trade = rig.notices.trades[0]
     assert (trade.exit_price, trade.exit_reason) == (101.0, "faded")
-    assert len(rig.executor.working) == 0
+    assert len(rig.orders) == 0
     assert rig.executor.settled
 
 
@@ -154,21 +155,21 @@ async def test_the_other_side_goes_through_flat(rig):
     enter(rig)
     rig.decide("sell", -1)
     rig.play((10, 100.0), (10, 100.0))
-    assert rig.executor.position == 0
+    assert rig.position == 0
     rig.play((1000, 100.0))
     enter(rig, -1)
-    assert rig.executor.position == -1
+    assert rig.position == -1
 
 
 async def test_an_entry_that_does_not_fill_is_cancelled_in_time(make_rig):
     rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.decide("buy", 1)
     rig.play((10, 110.0), (20, 110.0), (14 * SECOND, 110.0))
     assert [entry.state for entry in working(rig, OrderRole.ENTRY)] == [OrderState.WORKING]
     rig.play((SECOND, 110.0), (20, 110.0))
-    assert (len(rig.executor.working), rig.executor.position) == (0, 0)
+    assert (len(rig.orders), rig.position) == (0, 0)
 
 
 async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
@@ -196,13 +197,13 @@ async def test_without_a_target_the_stop_makes_way_for_an_exit(muted):
     exchange._orders[f"{rig.run_id}-1S"].sibling = None
     rig.play((6 * SECOND, 100.0))  # the target was never answered for: unknown
     assert "order_unknown" in rig.alert_codes
-    assert await rig.executor.reconcile()
+    assert await rig.reconcile()
     rig.broker.log.clear()
     rig.decide("exit", 0)
     assert rig.broker.log == [("cancel", f"{rig.run_id}-1S")]
     rig.play((10, 100.0), (10, 100.0), (10, 100.0))
     assert rig.broker.sent == ["cancel", "submit"]
-    assert rig.executor.position == 0
+    assert rig.position == 0
 
 
 async def test_an_exit_that_stays_stuck_gives_way_to_the_servers_flatten(muted):
@@ -216,7 +217,7 @@ async def test_an_exit_that_stays_stuck_gives_way_to_the_servers_flatten(muted):
     assert "exit_stuck" in rig.alert_codes
     assert "flatten" in rig.broker.sent
     assert rig.broker.sent.index("cancel") < rig.broker.sent.index("flatten")
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
 
 
 async def test_an_unanswered_order_is_unknown_blocks_and_is_resolved_by_asking(muted):
@@ -224,12 +225,12 @@ async def test_an_unanswered_order_is_unknown_blocks_and_is_resolved_by_asking(m
     rig.broker.lose = {"all"}
     enter(rig)
     rig.play((5 * SECOND, 100.0))
-    assert {entry.state for entry in rig.executor.working} == {OrderState.UNKNOWN}
+    assert {entry.state for entry in rig.orders} == {OrderState.UNKNOWN}
     assert rig.decide("buy", 2).code is RiskCode.UNKNOWN_ORDERS
     assert rig.executor.reconcile_due
     rig.broker.lose = set()
-    assert await rig.executor.reconcile()
-    assert (rig.executor.position, rig.executor.working.unknown()) == (1, [])
+    assert await rig.reconcile()
+    assert (rig.position, rig.orders.unknown()) == (1, [])
     assert [fill.price for fill in rig.notices.fills] == [100.25]
     assert rig.broker.sent == ["bracket"]
 
@@ -239,9 +240,9 @@ async def test_an_order_that_never_arrived_is_dead_only_when_the_server_says_so(
     rig.broker.inner.submit_bracket = lambda _bracket: None
     rig.decide("buy", 1)
     rig.play((6 * SECOND, 100.0))
-    assert len(rig.executor.working.unknown()) == 3
-    assert await rig.executor.reconcile()
-    assert (len(rig.executor.working), rig.executor.position) == (0, 0)
+    assert len(rig.orders.unknown()) == 3
+    assert await rig.reconcile()
+    assert (len(rig.orders), rig.position) == (0, 0)
     assert rig.broker.sent == ["bracket"]
 
 
@@ -250,14 +251,14 @@ async def test_a_lost_link_makes_everything_unknown_until_the_books_agree(muted)
     enter(rig)
     rig.broker.lose = {"all"}
     rig.executor.on_broker_event(LinkReport(rig.ts_ns, LinkState.DOWN, "cable pulled"))
-    assert len(rig.executor.working.unknown()) == 2
+    assert len(rig.orders.unknown()) == 2
     assert not rig.executor.reconcile_due
     rig.play((10, 95.0), (10, 95.0))  # the stop fills at the server
     rig.broker.lose = set()
     rig.executor.on_broker_event(LinkReport(rig.ts_ns, LinkState.UP, "back"))
     assert rig.decide("buy", 2).code is RiskCode.UNKNOWN_ORDERS
-    assert await rig.executor.reconcile()
-    assert rig.executor.position == 0
+    assert await rig.reconcile()
+    assert rig.position == 0
     assert rig.notices.trades[0].exit_reason == "stop"
     assert "fill_missed" in rig.alert_codes
 
@@ -275,7 +276,7 @@ async def test_a_position_without_a_working_stop_gets_a_new_one(muted):
     stops = [entry for entry in working(rig, OrderRole.STOP) if entry.at_server]
     assert [(stop.order.price, stop.open_quantity) for stop in stops] == [(96.25, 1)]
     rig.play((10, 106.25), (10, 106.25), (10, 106.25))  # the target fills: the lone stop is cancelled at once
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
 
 
 async def test_an_unprotected_position_beyond_its_stop_is_closed(muted):
@@ -285,7 +286,7 @@ async def test_an_unprotected_position_beyond_its_stop_is_closed(muted):
     exchange._orders[f"{rig.run_id}-1S"].sibling = None
     exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
     rig.play((10, 95.0), (1100, 95.0), (10, 95.0), (10, 95.0))
-    assert rig.executor.position == 0
+    assert rig.position == 0
     assert rig.notices.trades[0].exit_reason == "unprotected"
 
 
@@ -296,24 +297,24 @@ async def test_a_stop_left_over_after_flat_is_cancelled(muted):
     stop, target = exchange._orders[f"{rig.run_id}-1S"], exchange._orders[f"{rig.run_id}-1T"]
     stop.sibling = target.sibling = None
     rig.play((10, 106.25), (10, 106.25))
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 1)
+    assert (rig.position, len(rig.orders)) == (0, 1)
     rig.play((SECOND, 106.25), (10, 106.25), (10, 106.25))
-    assert len(rig.executor.working) == 0
+    assert len(rig.orders) == 0
 
 
 async def test_halt_stops_entries_keeps_protection_and_survives_a_restart(make_rig):
     rig = make_rig()
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     enter(rig)
-    rig.executor.halt("uid 1000")
+    rig.operator.halt("uid 1000")
     assert rig.decide("buy", 2).code is RiskCode.HALTED
-    assert rig.executor.position == 1
+    assert rig.position == 1
     assert [entry.state for entry in working(rig, OrderRole.STOP)] == [OrderState.WORKING]
     again = make_rig()
     again.play((1, 100.0))
     assert again.decide("buy", 2).code is RiskCode.HALTED
-    again.executor.resume("uid 1000")
+    again.operator.resume("uid 1000")
     assert again.journal.latches() == ()
 
 
@@ -323,19 +324,19 @@ async def test_kill_cancels_entries_first_and_flattens_when_asked(muted):
     rig.play((1000, 100.0))
     rig.decide("buy", 2)
     rig.broker.log.clear()
-    rig.executor.kill("operator", flatten=True)
+    rig.operator.kill("operator", flatten=True)
     assert rig.broker.sent[0] == "cancel"
     rig.play((10, 100.0), (10, 100.0), (10, 100.0), (1010, 100.0), (10, 100.0))
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert RiskCode.KILLED in {latch.code for latch in rig.journal.latches()}
 
 
 async def test_stop_flattens_and_drains(rig):
     enter(rig)
-    rig.executor.stop(flatten=True)
-    assert not await rig.executor.drain(0.01)
+    rig.operator.stop(flatten=True)
+    assert not await drain(rig.executor, 0.01)
     rig.play((10, 100.0), (10, 100.0))
-    assert await rig.executor.drain(0.01)
+    assert await drain(rig.executor, 0.01)
     assert rig.notices.trades[0].exit_reason == "shutdown"
 
 
@@ -343,34 +344,34 @@ async def test_what_fills_while_stopping_is_closed_too(make_rig):
     """The entry was on its way and its cancel came too late."""
     rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 15}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     assert rig.decide("buy", 1).allowed
-    rig.executor.stop(flatten=True)
-    assert not await rig.executor.drain(0.01)
+    rig.operator.stop(flatten=True)
+    assert not await drain(rig.executor, 0.01)
     rig.play(*[(20, 100.0)] * 200)
-    assert await rig.executor.drain(0.01)
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert await drain(rig.executor, 0.01)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert [trade.exit_reason for trade in rig.notices.trades] == ["shutdown"]
 
 
 async def test_stop_may_keep_the_protected_position(rig):
     enter(rig)
-    rig.executor.stop(flatten=False)
-    assert await rig.executor.drain(0.01)
-    assert (rig.executor.position, len(rig.executor.working)) == (1, 2)
+    rig.operator.stop(flatten=False)
+    assert await drain(rig.executor, 0.01)
+    assert (rig.position, len(rig.orders)) == (1, 2)
 
 
 async def test_a_kept_position_is_carried_on_after_a_restart(make_rig):
     rig = make_rig()
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     enter(rig)
     again = make_rig()
-    assert again.executor.position == 1
-    assert len(again.executor.working.unknown()) == 2
+    assert again.position == 1
+    assert len(again.orders.unknown()) == 2
     again.play((10, 100.0))
-    assert await again.executor.reconcile()
-    assert {entry.state for entry in again.executor.working} == {OrderState.WORKING}
+    assert await again.reconcile()
+    assert {entry.state for entry in again.orders} == {OrderState.WORKING}
     again.play((10, 106.25), (10, 106.25))
     trade = again.notices.trades[0]
     assert (trade.exit_reason, trade.regime_probs.range) == ("target", 0.7)
@@ -379,7 +380,7 @@ async def test_a_kept_position_is_carried_on_after_a_restart(make_rig):
 async def test_what_limits_losses_closes_the_position(make_rig):
     rig = make_rig(settings={"risk": {"max_daily_loss": 100.0}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     enter(rig)
     rig.play((SECOND, 98.0), (SECOND, 98.0), (10, 98.0))
     assert rig.notices.trades[0].exit_reason == "daily_loss"
@@ -388,10 +389,10 @@ async def test_what_limits_losses_closes_the_position(make_rig):
 
 async def test_drift_seen_twice_takes_over_the_servers_position(rig):
     rig.broker._exchange.position, rig.broker._exchange.average_price = 2, 99.0
-    assert not await rig.executor.reconcile()
-    assert rig.executor.position == 0
-    assert not await rig.executor.reconcile()
-    assert rig.executor.position == 2
+    assert not await rig.reconcile()
+    assert rig.position == 0
+    assert not await rig.reconcile()
+    assert rig.position == 2
     assert "position_drift" in rig.alert_codes
     rig.play((1100, 100.0), (10, 100.0), (10, 100.0))
     assert sum(entry.open_quantity for entry in working(rig, OrderRole.STOP)) == 2
@@ -400,11 +401,11 @@ async def test_drift_seen_twice_takes_over_the_servers_position(rig):
 async def test_drift_may_halt_instead(make_rig):
     rig = make_rig(adopt_drift=False)
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.broker._exchange.position = 2
-    await rig.executor.reconcile()
-    await rig.executor.reconcile()
-    assert rig.executor.position == 0
+    await rig.reconcile()
+    await rig.reconcile()
+    assert rig.position == 0
     assert rig.decide("buy", 1).code is RiskCode.HALTED
 
 
@@ -421,23 +422,23 @@ async def test_orders_of_others_are_told_and_not_touched(muted):
     foreign = OrderUpdate(rig.ts_ns, "hand", "S9", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1)
     rig.executor.on_broker_event(foreign)
     assert rig.alert_codes == ["foreign_order"]
-    assert (len(rig.executor.working), rig.broker.log) == (0, [])
+    assert (len(rig.orders), rig.broker.log) == (0, [])
 
 
 async def test_an_execution_of_others_is_asked_about_and_then_taken_into_the_books(muted):
     rig = muted
     theirs = Fill(rig.ts_ns, "hand-1", "", "S9", "ESZ26_FUT_CME", "Sim1", Side.BUY, 2, 100.25)
     rig.executor.on_broker_event(theirs)
-    assert (rig.alert_codes, rig.executor.position, rig.executor.reconcile_due) == (["foreign_execution"], 0, True)
+    assert (rig.alert_codes, rig.position, rig.executor.reconcile_due) == (["foreign_execution"], 0, True)
     exchange = rig.broker.inner._exchange
     exchange.position, exchange.average_price = 2, 100.25
     exchange.fills.append(theirs)
-    assert not await rig.executor.reconcile()
-    assert not await rig.executor.reconcile()
-    assert rig.executor.position == 2
+    assert not await rig.reconcile()
+    assert not await rig.reconcile()
+    assert rig.position == 2
     rig.executor.on_broker_event(theirs)  # told again
-    assert await rig.executor.reconcile()
-    assert rig.executor.position == 2
+    assert await rig.reconcile()
+    assert rig.position == 2
     assert rig.journal._db.execute("SELECT execution_id FROM fills").fetchall() == [("hand-1",)]
 
 
@@ -450,22 +451,22 @@ async def test_an_order_refused_while_it_works_is_asked_about_at_once(muted):
         OrderUpdate(rig.ts_ns, target.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REJECTED, text="no")
     )
     assert (target.state, rig.executor.reconcile_due) == (OrderState.UNKNOWN, True)
-    assert await rig.executor.reconcile()
-    assert (target.state, rig.executor.working.unknown()) == (OrderState.WORKING, [])
+    assert await rig.reconcile()
+    assert (target.state, rig.orders.unknown()) == (OrderState.WORKING, [])
 
 
 @pytest.mark.parametrize(("target", "tighter"), [(1, 97.0), (-1, 103.0)])
 async def test_a_stop_moves_toward_safety_only(rig, target, tighter):
     enter(rig, target)
-    desk, stop = rig.executor._desk, working(rig, OrderRole.STOP)[0]
+    order_manager, stop = rig.actors.order_manager, working(rig, OrderRole.STOP)[0]
     first, side = stop.price, stop.order.side
-    assert not desk.replace(stop, first + side * 0.25, "test", rig.ts_ns)
+    assert not order_manager.replace(stop, first + side * 0.25, "test")
     assert "stop_loosened" in rig.alert_codes
-    assert desk.replace(stop, tighter, "test", rig.ts_ns)
-    assert not desk.replace(stop, first, "test", rig.ts_ns)  # nor back, while that is on its way
+    assert order_manager.replace(stop, tighter, "test")
+    assert not order_manager.replace(stop, first, "test")  # nor back, while that is on its way
     rig.play((10, 100.0), (10, 100.0))
     assert (stop.price, stop.state) == (tighter, OrderState.WORKING)
-    assert not desk.replace(stop, first, "test", rig.ts_ns)
+    assert not order_manager.replace(stop, first, "test")
 
 
 async def test_more_orders_on_the_wire_than_approved_is_a_kill(rig):
@@ -485,9 +486,9 @@ async def test_a_dead_journal_stops_entries_and_lets_exits_out(rig):
     for name in ("record_intent", "record_request", "record_fill", "record_update", "record_decision", "set_latch"):
         setattr(rig.journal, name, dead)
     assert rig.decide("buy", 2).code is RiskCode.HALTED
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((10, 100.0), (10, 100.0))
-    assert rig.executor.position == 0
+    assert rig.position == 0
     assert "journal" in rig.alert_codes
 
 
@@ -499,25 +500,25 @@ async def test_a_journal_that_dies_at_the_commit_books_a_fill_once(rig):
     rig.journal.commit = commit
     rig.play((10, 100.0), (10, 100.0))
     del rig.journal.commit
-    assert rig.executor.position == 1
+    assert rig.position == 1
     assert "journal" in rig.alert_codes
 
 
 async def test_a_rejected_entry_is_told_and_counted(make_rig):
     rig = make_rig(settings={"risk": {"max_consecutive_rejects": 1}})
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.broker._exchange._account = "other"
     rig.decide("buy", 1)
     rig.play((10, 100.0), (10, 100.0))
     assert "order_rejected" in rig.alert_codes
-    assert len(rig.executor.working) == 0
+    assert len(rig.orders) == 0
     assert rig.decide("buy", 1).code is RiskCode.CONSECUTIVE_REJECTS
 
 
 async def test_no_price_no_entry(make_rig):
     rig = make_rig()
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.play((1, math.nan))
     assert rig.decide("buy", 1).code is RiskCode.NO_PRICE
 
@@ -525,7 +526,7 @@ async def test_no_price_no_entry(make_rig):
 async def test_an_account_state_is_marked_at_the_touch(rig):
     enter(rig)
     rig.play((10, 101.0))
-    state = rig.executor.account_state(5, rig.ts_ns)
+    state = rig.actors.accounting.account_state(5, rig.ts_ns)
     assert (state.position, state.average_price, state.unrealized) == (1, 100.25, 37.5)
     assert state.opened_ns > 0
 
@@ -542,24 +543,24 @@ async def test_the_day_starts_anew_at_the_exchanges_opening(make_rig):
     rig = make_rig(calendar=days)
     days.ends = rig.ts_ns + 60_000 * 1_000_000
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     enter(rig)
     rig.play((10, 106.25), (10, 106.25))
-    assert rig.executor.account_state(1, rig.ts_ns).realized_today == 298.0
+    assert rig.actors.accounting.account_state(1, rig.ts_ns).realized_today == 298.0
     rig.play((60 * SECOND, 106.0))
-    assert rig.executor.account_state(2, rig.ts_ns).realized_today == 0.0
+    assert rig.actors.accounting.account_state(2, rig.ts_ns).realized_today == 0.0
 
 
 async def test_time_scale_stretches_what_is_waited_for(make_rig):
     rig = make_rig(time_scale=10.0)
     rig.play((1, 100.0))
-    await rig.executor.reconcile()
+    await rig.reconcile()
     rig.broker.submit_bracket = lambda _bracket: None
     rig.decide("buy", 1)
     rig.play((6 * SECOND, 100.0))
-    assert rig.executor.working.unknown() == []
+    assert rig.orders.unknown() == []
     rig.play((45 * SECOND, 100.0))
-    assert len(rig.executor.working.unknown()) == 3
+    assert len(rig.orders.unknown()) == 3
 
 
 async def test_brackets_use_the_types_the_server_holds(muted):
@@ -574,23 +575,24 @@ async def test_a_fill_that_was_told_of_but_not_shown_is_waited_for(muted):
     rig = muted
     rig.broker.lose = {("Fill", "E")}
     enter(rig)
-    assert rig.executor.position == 0
-    assert rig.executor.working.missing_fills() != []
+    assert rig.position == 0
+    assert rig.orders.missing_fills() != []
     assert rig.decide("buy", 1).code is RiskCode.UNKNOWN_ORDERS
     assert rig.broker.sent == ["bracket"]
-    rig.executor.flatten("operator")
+    rig.operator.flatten("operator")
     rig.play((10, 100.0))
     assert rig.executor.reconcile_due
-    assert await rig.executor.reconcile()
-    assert rig.executor.position == 1
+    assert await rig.reconcile()
+    assert rig.position == 1
     rig.play((10, 100.0), (10, 100.0))
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert rig.broker.sent == ["bracket", "replace"]
 
 
 async def test_flatten_at_the_server_goes_by_the_servers_position(rig):
     enter(rig)
     rig.broker._exchange.position = -2
-    rig.executor._keeper._flatten(rig.ts_ns, rig.executor._accounting.held())
+    rig.state.flatten.reason = "operator"
+    rig.actors.exits._flatten(rig.state.held)
     rig.play((10, 100.0), (10, 100.0))
     assert rig.broker._exchange.position == 0

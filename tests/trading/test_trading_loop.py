@@ -30,10 +30,13 @@ def account(position=0, held_s=60.0):
     return AccountState(7, NOW, position, 6000.0 if position else 0.0, 0.0, 0.0, opened, 100_000.0, 0.0)
 
 
-def outcome(action, position=0, *, held_s=60.0, warm=True, situation=OPEN, probability=0.9, defensive=0.1):
+GATE = None  # asked by the executor, not by the decision
+
+
+def outcome(action, position=0, *, held_s=60.0, warm=True, context=OPEN, probability=0.9, defensive=0.1):
     decision = decide(
         window(warm=warm), said(action, probability=probability, defensive=defensive), account(position, held_s),
-        SETTINGS, situation, run_id="R",
+        SETTINGS, context, run_id="R",
     )  # fmt: skip
     return decision.action, decision.target, decision.reason
 
@@ -81,9 +84,9 @@ def test_in_a_position_a_signal_must_fade_or_turn(action, expected):
         ({"probability": math.nan}, DecisionReason.NOT_FINITE),
         ({"action": math.nan}, DecisionReason.NOT_FINITE),
         ({"action": math.inf}, DecisionReason.NOT_FINITE),
-        ({"situation": DecisionContext(pending=True)}, DecisionReason.ORDER_PENDING),
-        ({"situation": DecisionContext(must_exit="halted")}, "halted"),
-        ({"situation": DecisionContext(entries=Verdict(RiskCode.NEAR_CLOSE))}, "near_close"),
+        ({"context": DecisionContext(pending=True)}, DecisionReason.ORDER_PENDING),
+        ({"context": DecisionContext(must_exit="halted")}, "halted"),
+        ({"context": DecisionContext(entries=Verdict(RiskCode.NEAR_CLOSE))}, "near_close"),
     ],
 )
 def test_what_holds_an_entry_back_is_named(changes, reason):
@@ -104,12 +107,12 @@ def test_the_boundaries_of_probability_and_defence_let_pass():
         ({"held_s": 1800.0, "warm": False}, (Action.EXIT, 0, DecisionReason.MAX_HOLD)),
         ({"warm": False}, (Action.HOLD, 1, DecisionReason.WARMING_UP)),
         ({"probability": math.nan}, (Action.HOLD, 1, DecisionReason.NOT_FINITE)),
-        ({"situation": DecisionContext(pending=True)}, (Action.HOLD, 1, DecisionReason.ORDER_PENDING)),
-        ({"situation": DecisionContext(pending=True, must_exit="operator")}, (Action.EXIT, 0, "operator")),
-        ({"held_s": 1.0, "situation": DecisionContext(must_exit="daily_loss")}, (Action.EXIT, 0, "daily_loss")),
+        ({"context": DecisionContext(pending=True)}, (Action.HOLD, 1, DecisionReason.ORDER_PENDING)),
+        ({"context": DecisionContext(pending=True, must_exit="operator")}, (Action.EXIT, 0, "operator")),
+        ({"held_s": 1.0, "context": DecisionContext(must_exit="daily_loss")}, (Action.EXIT, 0, "daily_loss")),
         # neither risk nor the trade window nor the models' doubts keep anyone in a position
         (
-            {"situation": DecisionContext(entries=Verdict(RiskCode.MARKET_CLOSED))},
+            {"context": DecisionContext(entries=Verdict(RiskCode.MARKET_CLOSED))},
             (Action.EXIT, 0, DecisionReason.REVERSAL),
         ),
         ({"probability": 0.1, "defensive": 0.9}, (Action.EXIT, 0, DecisionReason.REVERSAL)),
@@ -124,12 +127,12 @@ def test_more_than_the_policy_may_hold_is_closed():
 
 
 def test_a_decision_says_all_it_went_by():
-    situation = dataclasses.replace(OPEN, entries=Verdict(RiskCode.STALE_PRICE, {"age_s": 7.0}))
-    decision = TradingLoop(SETTINGS, "R1").decide(window(), said(0.9), account(), situation)
+    context = dataclasses.replace(OPEN, entries=Verdict(RiskCode.STALE_PRICE, {"age_s": 7.0}))
+    decision = TradingLoop(SETTINGS, "R1", GATE).decide(window(), said(0.9), account(), context)
     assert (decision.decision_id, decision.seq, decision.ts_ns) == ("R1-7", 7, NOW)
     assert (decision.bid, decision.ask, decision.prediction) == (6000.0, 6000.25, said(0.9))
     assert decision.context == {"position": 0, "age_s": 7.0}
-    held = TradingLoop(SETTINGS, "R1").decide(window(), said(0.9), account(2, 30.0), situation)
+    held = TradingLoop(SETTINGS, "R1", GATE).decide(window(), said(0.9), account(2, 30.0), context)
     assert held.context == {"position": 2, "held_s": 30.0}
 
 
@@ -143,7 +146,7 @@ some_settings = st.builds(
     st.floats(0, 1),
     st.sampled_from([0.0, 20.0]),
 )
-situations = st.builds(
+contexts = st.builds(
     DecisionContext,
     bid=st.just(6000.0),
     ask=st.just(6000.25),
@@ -151,7 +154,7 @@ situations = st.builds(
     must_exit=st.sampled_from(["", "", "", "halted"]),
     entries=st.sampled_from([OPEN.entries, Verdict(RiskCode.DAILY_LOSS)]),
 )
-steps = st.lists(st.tuples(actions, st.floats(0, 1), st.booleans(), situations), min_size=1, max_size=60)
+steps = st.lists(st.tuples(actions, st.floats(0, 1), st.booleans(), contexts), min_size=1, max_size=60)
 
 
 @given(some_settings, steps)
@@ -159,12 +162,12 @@ steps = st.lists(st.tuples(actions, st.floats(0, 1), st.booleans(), situations),
 def test_along_any_path_of_signals_the_rules_hold(rules, path):
     """Each decision is carried out at once; what is checked holds between each two of them."""
     position, opened_s = 0, 0
-    for n, (action, probability, warm, situation) in enumerate(path):
+    for n, (action, probability, warm, context) in enumerate(path):
         ts_ns = NOW + n * 5 * NS_PER_S
         now = AccountState(n, ts_ns, position, 6000.0, 0.0, 0.0, NOW + opened_s * NS_PER_S, 1e5, 0.0)
         said_now = Prediction(RegimeProbs(0.5, 0.3, 0.2), action, probability, "p", 0.0, "")
-        decision = decide(window(warm=warm, ts_ns=ts_ns), said_now, now, rules, situation, run_id="R")
-        again = decide(window(warm=warm, ts_ns=ts_ns), said_now, now, rules, situation, run_id="R")
+        decision = decide(window(warm=warm, ts_ns=ts_ns), said_now, now, rules, context, run_id="R")
+        again = decide(window(warm=warm, ts_ns=ts_ns), said_now, now, rules, context, run_id="R")
         assert decision == again or math.isnan(action)
         assert abs(decision.target) <= rules.max_position
         assert decision.reason
@@ -174,18 +177,16 @@ def test_along_any_path_of_signals_the_rules_hold(rules, path):
             assert position
             assert decision.target == 0
             faded = not action * (1 if position > 0 else -1) >= rules.exit_below
-            assert (
-                faded or situation.must_exit or decision.reason in {DecisionReason.MAX_HOLD, DecisionReason.OVERSIZED}
-            )
+            assert faded or context.must_exit or decision.reason in {DecisionReason.MAX_HOLD, DecisionReason.OVERSIZED}
         else:
             assert position == 0  # never from one side straight to the other, never more
             assert decision.target * action > 0
             assert abs(action) > rules.enter_above
             assert warm
-            assert not situation.pending
-            assert situation.entries.allowed
+            assert not context.pending
+            assert context.entries.allowed
             assert probability >= rules.min_probability
-        if situation.must_exit:
+        if context.must_exit:
             assert decision.target == 0
         if decision.target and not position:
             opened_s = n * 5
@@ -201,13 +202,13 @@ def test_between_the_thresholds_nothing_ever_changes(path, long):
             assert (decided, target) == (Action.HOLD, side * position)
 
 
-@given(some_settings, actions, st.integers(-2, 2), st.booleans(), situations)
-def test_the_verdict_on_entries_matters_only_when_one_is_wanted(rules, action, position, warm, situation):
-    held, loop = account(position), TradingLoop(rules, "R")
+@given(some_settings, actions, st.integers(-2, 2), st.booleans(), contexts)
+def test_the_verdict_on_entries_matters_only_when_one_is_wanted(rules, action, position, warm, context):
+    held, loop = account(position), TradingLoop(rules, "R", GATE)
     prediction = said(action)
     assume(not loop.wants_entry(prediction, held))
     decided = [
-        loop.decide(window(warm=warm), prediction, held, dataclasses.replace(situation, entries=verdict))
+        loop.decide(window(warm=warm), prediction, held, dataclasses.replace(context, entries=verdict))
         for verdict in (OPEN.entries, Verdict(RiskCode.DAILY_LOSS))
     ]
     assert decided[0] == decided[1]

@@ -2,9 +2,11 @@
 
 import pytest
 
-from mia_daemon.execution.exits import NEVER
-from mia_daemon.execution.flat_times import NO_WINDOWS, FlatTimes
+from mia_daemon.clock import NEVER_NS
+from mia_daemon.execution.flat_schedule import NO_WINDOWS, FlatSchedule
+from mia_daemon.execution.state import FlattenState
 from mia_daemon.records import EventKind, OrderRole, empty_events
+from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.risk.trade_window_filter import FlatRule
 
 SECOND = 1000  # ms
@@ -23,35 +25,39 @@ class Spans:
         for start, end, reason in self.spans:
             if start <= ts_ns < end:
                 return FlatRule(reason, end)
-        return FlatRule("", min((start for start, _, _ in self.spans if start > ts_ns), default=NEVER))
+        return FlatRule("", min((start for start, _, _ in self.spans if start > ts_ns), default=NEVER_NS))
 
 
 def test_it_is_asked_only_when_something_may_change():
     spans = Spans((100, 200, "session_end"))
-    times = FlatTimes(spans)
-    assert (times.see(50), times.reason, times.due_ns) == ("", "", 100)
-    assert (times.see(99), times.reason) == ("", "")
-    assert (times.see(100), times.reason, times.due_ns) == ("session_end", "session_end", 200)
-    assert (times.see(200), times.reason, times.due_ns) == ("", "", NEVER)
-    assert times.see(10**9) == ""
+    flatten = FlattenState()
+    times = FlatSchedule(flatten, spans)
+    assert (times.advance(50), flatten.window, times.due_ns) == ("", "", 100)
+    assert (times.advance(99), flatten.window) == ("", "")
+    assert (times.advance(100), flatten.window, times.due_ns) == ("session_end", "session_end", 200)
+    assert (times.advance(200), flatten.window, times.due_ns) == ("", "", NEVER_NS)
+    assert times.advance(10**9) == ""
     assert spans.asked == [50, 100, 200]
 
 
 def test_a_window_leapt_over_asks_all_the_same():
-    times = FlatTimes(Spans((100, 200, "session_end"), (300, 400, "macro_event")))
-    times.see(50)
-    assert (times.see(250), times.reason) == ("session_end", "")
-    assert (times.see(500), times.reason) == ("macro_event", "")
+    flatten = FlattenState()
+    times = FlatSchedule(flatten, Spans((100, 200, "session_end"), (300, 400, "macro_event")))
+    times.advance(50)
+    assert (times.advance(250), flatten.window) == ("session_end", "")
+    assert (times.advance(500), flatten.window) == ("macro_event", "")
 
 
 def test_a_window_that_holds_at_the_first_event_counts_from_there():
-    times = FlatTimes(Spans((100, 200, "session_end")))
-    assert (times.see(150), times.reason) == ("session_end", "session_end")
+    flatten = FlattenState()
+    times = FlatSchedule(flatten, Spans((100, 200, "session_end")))
+    assert (times.advance(150), flatten.window) == ("session_end", "session_end")
 
 
 def test_without_windows_a_position_may_be_held_for_ever():
-    times = FlatTimes(NO_WINDOWS)
-    assert (times.see(10**18), times.due_ns) == ("", NEVER)
+    flatten = FlattenState()
+    times = FlatSchedule(flatten, NO_WINDOWS)
+    assert (times.advance(10**18), times.due_ns) == ("", NEVER_NS)
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def until(make_rig):
         rig = make_rig(windows=spans, **more)
         spans.spans = ((rig.ts_ns + begins * MS, rig.ts_ns + ends * MS, reason),)
         rig.play((1, 100.0))
-        assert await rig.executor.reconcile()
+        assert await rig.reconcile()
         return rig
 
     return make
@@ -79,13 +85,13 @@ async def test_a_position_is_closed_from_the_very_event_on(until):
     rig = await until(5 * SECOND)
     enter(rig)
     rig.play((4978, 100.0))
-    assert (rig.executor.settled, rig.executor.situation().must_exit) == (True, "")
+    assert (rig.executor.settled, rig.executor._context(ALLOWED).must_exit) == (True, "")
     rig.play((1, 100.0))
-    assert (rig.executor.settled, rig.executor.situation().must_exit) == (False, "session_end")
+    assert (rig.executor.settled, rig.executor._context(ALLOWED).must_exit) == (False, "session_end")
     rig.play((10, 100.0), (10, 100.0))
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert [trade.exit_reason for trade in rig.notices.trades] == ["session_end"]
-    assert rig.executor.situation().must_exit == "session_end"  # and nothing is decided otherwise
+    assert rig.executor._context(ALLOWED).must_exit == "session_end"  # and nothing is decided otherwise
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
@@ -114,7 +120,7 @@ async def test_a_silent_market_leaves_no_position_over_the_close(until):
     assert rig.executor.settled
     for _ in range(4):
         silence(1000)
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert rig.notices.trades[0].exit_reason == "session_end"
 
 
@@ -122,7 +128,7 @@ async def test_a_close_that_no_event_told_of_is_made_up_for(until):
     rig = await until(5 * SECOND, ends=3_600_000)
     enter(rig)
     rig.play((7_200_000, 101.0), (10, 101.0), (10, 101.0))
-    assert (rig.executor.position, rig.executor.situation().must_exit) == (0, "")
+    assert (rig.position, rig.executor._context(ALLOWED).must_exit) == (0, "")
     assert rig.notices.trades[0].exit_reason == "session_end"
     assert enter(rig).allowed  # the new session may begin
 
@@ -133,7 +139,7 @@ async def test_an_entry_on_its_way_is_called_back_and_what_it_fills_is_closed(un
     rig.play((4990, 100.0))
     assert rig.decide("buy", 1).allowed
     rig.play(*[(20, 100.0)] * 200)
-    assert (rig.executor.position, len(rig.executor.working)) == (0, 0)
+    assert (rig.position, len(rig.orders)) == (0, 0)
     assert [trade.exit_reason for trade in rig.notices.trades] == ["session_end"]
 
 
@@ -141,11 +147,11 @@ async def test_a_fill_that_turns_up_within_the_window_is_closed_too(until):
     rig = await until(5 * SECOND, reason="macro_event")
     rig.play((6000, 100.0))
     rig.broker._exchange.position, rig.broker._exchange.average_price = 2, 99.0
-    await rig.executor.reconcile()
-    await rig.executor.reconcile()
-    assert rig.executor.position == 2
+    await rig.reconcile()
+    await rig.reconcile()
+    assert rig.position == 2
     rig.play(*[(500, 100.0)] * 8)
-    assert (rig.executor.position, rig.executor.working.with_role(OrderRole.STOP)) == (0, [])
+    assert (rig.position, rig.orders.with_role(OrderRole.STOP)) == (0, [])
     assert rig.notices.trades[-1].exit_reason == "macro_event"
 
 
@@ -153,5 +159,5 @@ async def test_a_contract_that_ends_is_left_and_told_of_once(until):
     rig = await until(5 * SECOND, ends=10**11, reason="contract_end")
     enter(rig)
     rig.play(*[(1000, 100.0)] * 10)
-    assert rig.executor.position == 0
+    assert rig.position == 0
     assert rig.alert_codes.count("contract_end") == 1

@@ -1,0 +1,97 @@
+"""Makes orders under new names, and tells by its name whether an order is of a run of ours."""
+
+import re
+from typing import Final
+
+from mia_daemon.execution.ports import TradeScope
+from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side, TimeInForce
+
+_PROTECTIVE: Final = frozenset({OrderRole.STOP, OrderRole.TARGET})
+_LETTERS: Final = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
+_NAME: Final = re.compile(r"(?P<run>\w+)-\d+(?P<letter>[ESTX])")
+
+
+class OrderFactory:
+    """Of one run: a client order id is the run, a number and the letter of the order's role."""
+
+    def __init__(self, scope: TradeScope) -> None:
+        self._scope = scope
+        self._number = 0
+
+    def make_bracket(
+        self, side: Side, quantity: int, price: float, *, stop: float, target: float, decision_id: str
+    ) -> Bracket:
+        """An entry at a limit with its stop and target, under three new names of one number."""
+        self._number += 1
+        close = side.opposite
+        entry = self._order(OrderRole.ENTRY, side, quantity, OrderType.LIMIT, price, decision_id)
+        parent = entry.client_order_id
+        return Bracket(
+            entry,
+            self._order(OrderRole.STOP, close, quantity, OrderType.STOP, stop, decision_id, parent),
+            self._order(OrderRole.TARGET, close, quantity, OrderType.LIMIT, target, decision_id, parent),
+        )
+
+    def make(
+        self, role: OrderRole, side: Side, quantity: int, type_: OrderType, price: float, decision_id: str
+    ) -> Order:
+        """One order under a new name."""
+        self._number += 1
+        return self._order(role, side, quantity, type_, price, decision_id)
+
+    def _order(  # noqa: PLR0913, PLR0917  # what an order is
+        self,
+        role: OrderRole,
+        side: Side,
+        quantity: int,
+        type_: OrderType,
+        price: float,
+        decision_id: str,
+        parent_id: str = "",
+    ) -> Order:
+        scope = self._scope
+        return Order(
+            client_order_id=f"{scope.run_id}-{self._number}{_LETTERS[role]}",
+            symbol=scope.instrument.symbol,
+            account=scope.account,
+            side=side,
+            quantity=quantity,
+            type=type_,
+            role=role,
+            decision_id=decision_id,
+            price=scope.instrument.round_to_tick(price),
+            time_in_force=_time_in_force(role),
+            parent_id=parent_id,
+        )
+
+
+def run_of(client_order_id: str) -> str:
+    """The run that named this order; "" where the name is none of ours."""
+    name = _NAME.fullmatch(client_order_id)
+    return name["run"] if name is not None else ""
+
+
+def order_as_reported(update: OrderUpdate) -> Order | None:
+    """The order of ours that an update names and describes; None where it lacks its side or type."""
+    name = _NAME.fullmatch(update.client_order_id)
+    if name is None or update.side is None or update.type is None:
+        return None
+    role = next(role for role, letter in _LETTERS.items() if letter == name["letter"])
+    return Order(
+        client_order_id=update.client_order_id,
+        symbol=update.symbol,
+        account=update.account,
+        side=update.side,
+        quantity=update.quantity,
+        type=update.type,
+        role=role,
+        decision_id="",
+        price=update.price,
+        limit_price=update.limit_price,
+        time_in_force=_time_in_force(role),
+    )
+
+
+def _time_in_force(role: OrderRole) -> TimeInForce:
+    """Protection outlives the session: a day order would leave the position bare over the halt."""
+    return TimeInForce.GTC if role in _PROTECTIVE else TimeInForce.DAY

@@ -1,0 +1,49 @@
+"""What the actors of execution reach beyond the state: broker, journal, risk, alerts, listener, and for whom they act."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mia_daemon.brokers.base import Broker
+from mia_daemon.journal.writer import Journal
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.records import Fill, Order, OrderUpdate, PositionReport, Priority, Trade
+from mia_daemon.risk.risk_controller import RiskController
+
+RaiseAlert = Callable[[str, Priority, str, dict[str, Any]], None]
+"""Raise an alert of the present event time: code, priority, sentence, context."""
+
+
+class ExecutionListener(Protocol):
+    """Notified of what happened; after the order was sent, never before."""
+
+    def order(self, ts_ns: int, order: Order, what: str) -> None: ...
+
+    def fill(self, fill: Fill) -> None: ...
+
+    def trade(self, trade: Trade) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TradeScope:
+    """The run that trades, the one instrument it trades, and the one account it trades in."""
+
+    run_id: str
+    instrument: Instrument
+    account: str
+
+    def covers(self, report: OrderUpdate | Fill | PositionReport) -> bool:
+        """Whether it is about our symbol in our account."""
+        return report.symbol == self.instrument.symbol and report.account == self.account
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Each for one run."""
+
+    broker: Broker
+    journal: Journal
+    risk: RiskController
+    listener: ExecutionListener
+    alert: RaiseAlert
+    scope: TradeScope
