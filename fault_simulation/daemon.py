@@ -22,6 +22,7 @@ from mia_daemon.daemon.broker_tasks import drain, reconcile
 from mia_daemon.errors import JournalError, MiaError
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.writer import Journal
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.products.instruments import Instrument
@@ -108,7 +109,7 @@ class _Pipeline:
         self._due_ns = 0
         self._seq = 0
 
-    def push(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
+    def windows(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
         ts_ns = int(events["ts_ns"][-1])
         if ts_ns < self._due_ns:
             return [FeatureWindow(events, ts_ns=ts_ns, ingress_ns=ingress_ns)]
@@ -230,18 +231,16 @@ class Life:
             self.failure = self.failure or error
 
     def _begin(self, journal: Journal) -> str:
-        return journal.begin_run(
+        traded = self._fixed.instrument
+        header = RunHeader(
             mode="paper",
             started_ns=self._fixed.clock.now_ns(),
             version="simulated",
-            config={},
-            config_sha256="",
-            bundle_name="",
-            bundle_sha256="",
-            catalogue_sha256="",
-            point_value=self._fixed.instrument.point_value,
-            cost_per_side=self._fixed.instrument.cost_per_side,
+            config=RunConfig({}, ""),
+            bundle=RunBundle(name="", sha256="", catalogue_sha256=""),
+            rates=InstrumentRates(traded.point_value, traded.cost_per_side),
         )
+        return journal.begin_run(header)
 
     def _listen_in(self, broker: SierraBroker) -> None:
         send = broker.link.send

@@ -57,20 +57,20 @@ def _forget_unknown() -> list[Change]:
 def _fills_twice() -> list[Change]:
     """An execution that is told again counts again."""
 
-    def tell(self: Any, fill: Any) -> None:
-        self._is_new(fill)
+    def emit_again(self: Any, fill: Any) -> None:
+        self._orders.add_execution(fill)
         self._sink(fill)
 
     on_fill = OrderEventHandler.on_fill
 
     def apply_again(self: Any, fill: Any) -> None:
         entry = self._orders.find(fill.client_order_id, fill.server_order_id)
-        if entry is not None and fill.execution_id in entry.executions:
+        if entry is not None and fill.execution_id in entry.fills.executions:
             self._ledger.apply(fill)
         else:
             on_fill(self, fill)
 
-    return [(SierraBroker, "_tell_fill", tell), (OrderEventHandler, "on_fill", apply_again)]
+    return [(SierraBroker, "_emit_fill", emit_again), (OrderEventHandler, "on_fill", apply_again)]
 
 
 def _drop_stop() -> list[Change]:

@@ -1,13 +1,18 @@
 """A stage: one supervised task between two bounded queues, with the counters that say how it fares.
 
-A stage's work is a plain function of one item; the loop around it, its counters and its shutdown are here. The end of
-the data travels through the queues as `END`, so a drained replay stops every stage in order. A stage that raises takes
-the TaskGroup it runs in down with it, as `StageDied`, so that nothing trades on with a dead neighbour.
+A stage's work is a plain generator of the results of one item; the loop around it, its counters and its shutdown are
+here. What is put on a stage's queue is worked on in the same callback of the event loop, and so is each of its results
+by the next stage, down to the last, before the next result is made. When a callback has used up its `CallbackBudget`,
+the first stage's task goes on with what is left in the callbacks that follow, so that a command or an order update
+never waits for longer than that.
+
+The end of the data travels through the queues as `END`, so a drained replay stops every stage in order. A stage that
+raises takes the TaskGroup it runs in down with it, as `StageDied`, so that nothing trades on with a dead neighbour.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Generic, TypeVar
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
 from mia_daemon.errors import MiaError, StageDied
@@ -50,17 +55,15 @@ class StageCounters:
         """Report this queue's length as the stage's depth."""
         self._depth = depth
 
-    def start(self) -> int:
-        """Begin one operation; hand the result to `done`."""
+    def start(self) -> None:
+        """One operation begins."""
         self.items_in += 1
         self._last_ns = self._clock.monotonic_ns()
-        return self._last_ns
 
-    def done(self, started_ns: int) -> None:
-        """One operation ended well."""
-        spent = self._clock.monotonic_ns() - started_ns
-        self.busy_ns += spent
-        self.latency.add(spent)
+    def done(self, spent_ns: int) -> None:
+        """One operation ended well; it took so long, without what the stages behind it did in between."""
+        self.busy_ns += spent_ns
+        self.latency.add(spent_ns)
 
     @property
     def progress(self) -> int:
@@ -123,61 +126,176 @@ class LoopWatch:
             self._timer.cancel()
 
 
+class CallbackBudget:
+    """How much work one callback of the event loop may begin before it has to return.
+
+    Args:
+        max_events: market events; None for no limit.
+        max_ns: on the monotonic clock; None for no limit.
+    """
+
+    def __init__(self, clock: Clock, max_events: int | None = 256, max_ns: int | None = 2 * NS_PER_MS) -> None:
+        self._now = clock.monotonic_ns
+        self._max_events = max_events
+        self._max_ns = max_ns
+        self._events = 0
+        self._ends_ns = 0
+
+    def begin(self) -> None:
+        """A callback begins to work."""
+        self._events = 0
+        if self._max_ns is not None:
+            self._ends_ns = self._now() + self._max_ns
+
+    def spend(self, events: int) -> None:
+        """So many market events were worked on."""
+        self._events += events
+
+    def room(self, wanted: int) -> int:
+        """How many of so many market events this callback may take in hand, at least one."""
+        return wanted if self._max_events is None else max(min(wanted, self._max_events - self._events), 1)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether what is left has to wait for a later callback."""
+        if self._max_events is not None and self._events >= self._max_events:
+            return True
+        return self._max_ns is not None and self._now() >= self._ends_ns
+
+
+class StageQueue(asyncio.Queue[T | EndOfData]):
+    """A bounded queue whose consumer is called with each put."""
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.on_put: Callable[[], None] = _nobody
+
+    def put_nowait(self, item: T | EndOfData) -> None:
+        super().put_nowait(item)
+        self.on_put()
+
+
 class Stage(Generic[T, R]):
     """A task that takes items from a queue, works on each, and puts what comes out on the next queue.
 
     Args:
         name: of the stage, as in logs and metrics.
-        work: called with each item; the results to pass on, in order. Its errors end the stage.
-        inbox: queue of items; `END` ends the stage after it was passed on. Its `join` waits until all were worked off.
-        outbox: queue of results, or None for the last stage. A full queue holds the stage back.
+        work: called with each item; yields the results to pass on, in order. Its errors end the stage.
+        inbox: queue of items; `END` ends the stage after it was passed on.
+        following: the stage that takes the results; None for the last one.
+        budget: of a callback, for the first of the stages; None where what is put is always worked off at once.
     """
 
     def __init__(
         self,
         name: str,
-        work: Callable[[T], Awaitable[Iterable[R]]],
-        inbox: "asyncio.Queue[T | EndOfData]",
-        outbox: "asyncio.Queue[R | EndOfData] | None",
+        work: Callable[[T], Iterable[R]],
+        inbox: StageQueue[T],
         clock: Clock,
-        on_end: Callable[[], Awaitable[None]] | None = None,
+        *,
+        following: "Stage[R, Any] | None" = None,
+        budget: CallbackBudget | None = None,
     ) -> None:
         self.counters = StageCounters(name, clock)
-        self.counters.watch_queue(inbox.qsize)
+        self.counters.watch_queue(self._depth)
+        self.inbox = inbox
+        inbox.on_put = self._on_put
         self._work = work
-        self._inbox = inbox
-        self._outbox = outbox
-        self._on_end = on_end
+        self._following = following
+        self._budget = budget or CallbackBudget(clock, None, None)
+        self._now = clock.monotonic_ns
+        self._results: Iterator[R] | None = None  # of the item in hand
+        self._spent_ns = 0  # on the item in hand
+        self._draining = self._ended = False
+        self._error: StageDied | None = None
+        self._wake = asyncio.Event()
 
     @property
     def name(self) -> str:
         return self.counters.name
 
+    def _depth(self) -> int:
+        """Items that wait, the one in hand included."""
+        return self.inbox.qsize() + (self._results is not None)
+
     async def run(self) -> None:
-        """Work until `END`. Raises StageDied with the cause when an item could not be worked on."""
-        while not isinstance(item := await self._inbox.get(), EndOfData):
-            await self._one(item)
-            self._inbox.task_done()
-        if self._on_end is not None:
-            await self._on_end()
-        if self._outbox is not None:
-            await self._outbox.put(END)
+        """Go on with what no callback has finished, until `END`.
 
-    async def _one(self, item: T) -> None:
-        counters = self.counters
-        started = counters.start()
+        Raises:
+            StageDied: an item could not be worked on; with the cause.
+        """
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return
+            await self._wake.wait()
+            self._wake.clear()
+            self._drain()
+            await asyncio.sleep(0)  # the event loop looks at its sockets
+
+    def _on_put(self) -> None:
+        """Work on it at once, unless something waits before it: then the task comes to it."""
+        if not (self._draining or self._wake.is_set()):
+            self._drain()
+
+    def _drain(self) -> None:
+        """Work on what waits, as far as the callback's budget goes and the stages behind have nothing left to do."""
+        self._budget.begin()
+        self._draining = True
         try:
-            await self._pass_on(await self._work(item))
-        except MiaError as error:
-            counters.failures += 1
-            raise StageDied(f"the {self.name} task stopped: {error}") from error
-        except Exception as error:
-            counters.failures += 1
-            raise StageDied(f"the {self.name} task failed ({type(error).__name__}: {error})") from error
-        counters.done(started)
+            while self._error is None and self._depth() and not self._budget.exhausted and not self._is_held_back():
+                self._step()
+        finally:
+            self._draining = False
+        if self._ended or self._error is not None or self._depth():
+            self._wake.set()
 
-    async def _pass_on(self, results: Iterable[R]) -> None:
-        for result in results:
+    def _is_held_back(self) -> bool:
+        """A stage behind that has died leaves what it is given."""
+        return self._following is not None and self._following._depth() > 0  # noqa: SLF001  # of the same class
+
+    def _step(self) -> None:
+        """One result of the item in hand, or the next item."""
+        if self._results is None:
+            item = self.inbox.get_nowait()
+            if isinstance(item, EndOfData):
+                self._end()
+                return
+            self.counters.start()
+            self._spent_ns = 0
+            self._results = self._guarded(item)
+        began_ns = self._now()
+        for result in self._results:
+            self._spent_ns += self._now() - began_ns
             self.counters.items_out += 1
-            if self._outbox is not None:
-                await self._outbox.put(result)
+            if self._following is not None:
+                self._following.inbox.put_nowait(result)
+            return
+        self._results = None
+        self._spent_ns += self._now() - began_ns
+        if self._error is None:
+            self.counters.done(self._spent_ns)
+
+    def _guarded(self, item: T) -> Iterator[R]:
+        """The results; an error ends them and the stage."""
+        try:
+            yield from self._work(item)
+        except MiaError as error:
+            self._fail(f"the {self.name} task stopped: {error}", error)
+        except Exception as error:  # noqa: BLE001  # raised again by `run`
+            self._fail(f"the {self.name} task failed ({type(error).__name__}: {error})", error)
+
+    def _fail(self, text: str, cause: Exception) -> None:
+        self.counters.failures += 1
+        self._error = StageDied(text)
+        self._error.__cause__ = cause
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._following is not None:
+            self._following.inbox.put_nowait(END)
+
+
+def _nobody() -> None:
+    """A queue whose consumer was not made yet."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.features import catalogue
-from mia_daemon.journal.recovery import Background, JournalReader
+from mia_daemon.journal.background import Background
+from mia_daemon.journal.reader import JournalReader
 from mia_daemon.model import memory_file
 from mia_daemon.model.market_memory import CAPACITY, KEEP_NS, Experience, MarketMemory, entry_of, experience_of
 from mia_daemon.model.memory_file import MemoryFile

@@ -176,7 +176,7 @@ class Daemon:
         )
         self._keeper.copy_to(recorder.path.parent)
         run.memory.copy_to(recorder.path.parent)
-        session = run.session(feed, account, recorder.append)
+        session = run.session(feed, account, record=recorder.append)
         self._switch = switch = self._kill_switch(run, account)
         control = ControlServer(
             self._settings.ops.control_socket or self._paths.control_socket,

@@ -164,7 +164,7 @@ async def _replay(
 
         if recorded is not None:
             _begin_as_recorded(run, recorded, on_progress)
-        session = run.session(feed, account, advance)
+        session = run.session(feed, account, before_events=advance)
         await reconcile(account)
         sampler = asyncio.create_task(_sample(run, session))
         started = clock.monotonic_ns()

@@ -18,6 +18,7 @@ from mia_daemon.execution.ports import TradeScope
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
+from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.lock_file import InUse
@@ -124,20 +125,21 @@ class DaemonRun:
         )
 
     def _begin(self, files: dict[str, int]) -> str:
-        run_id = self.journal.begin_run(
+        header = RunHeader(
             mode=self.mode.value,
             started_ns=WallClock().now_ns(),  # also in replay: it makes the run's name unique
             version=__version__,
-            config=self.settings.effective(),
-            config_sha256=self.settings.sha256(),
-            bundle_name=self.bundle.name,
-            bundle_sha256=self.bundle.sha256,
-            catalogue_sha256=catalogue.sha256(),
-            point_value=self.instrument.point_value,
-            cost_per_side=self.instrument.cost_per_side,
-            shown={name: catalogue.index(name) for name in self.bundle.selected[:SHOWN]},
+            config=RunConfig(self.settings.effective(), self.settings.sha256()),
+            bundle=RunBundle(
+                name=self.bundle.name,
+                sha256=self.bundle.sha256,
+                catalogue_sha256=catalogue.sha256(),
+                shown={name: catalogue.index(name) for name in self.bundle.selected[:SHOWN]},
+            ),
+            rates=InstrumentRates(self.instrument.point_value, self.instrument.cost_per_side),
             files=files,
         )
+        run_id = self.journal.begin_run(header)
         self.log.info(
             "run_started",
             run=run_id,
@@ -232,9 +234,14 @@ class DaemonRun:
         return round(max_age_s * NS_PER_S)
 
     def session(
-        self, feed: Feed, account: TradingAccount, on_events: Callable[[EventArray], None] = lambda _events: None
+        self,
+        feed: Feed,
+        account: TradingAccount,
+        *,
+        before_events: Callable[[EventArray], None] = lambda _events: None,
+        record: Callable[[EventArray], None] = lambda _events: None,
     ) -> TradingSession:
-        """The four tasks over `feed` and the account."""
+        """The four tasks over `feed` and the account; the other two as in `Components`."""
         settings = self.settings
         components = Components(
             feed=feed,
@@ -243,7 +250,8 @@ class DaemonRun:
             executor=account.executor,
             metrics=self.metrics,
             sink=self.reporter,
-            on_events=on_events,
+            before_events=before_events,
+            record=record,
         )
         return TradingSession(
             components,

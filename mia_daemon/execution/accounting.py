@@ -53,7 +53,7 @@ class Accounting:
         """
         self.roll_day(fill.ts_ns)
         origin = self._state.origins.get(entry.order.decision_id) or EXTERNAL
-        trades = self._record(fill, origin, entry.exit_reason or entry.order.role.value)
+        trades = self._record(fill, origin, entry.request.exit_reason or entry.order.role.value)
         if trades is None:
             return False
         self._orders.apply_fill(fill)
@@ -66,7 +66,7 @@ class Accounting:
     def _check_slippage(self, fill: Fill, entry: WorkingOrder) -> None:
         """Compare with the price the order stood for: a stop's trigger, a limit; of a flatten the touch."""
         side, touch = fill.side, self._market.touch
-        asked = [price * side for price in (entry.order.price, entry.price, entry.asked_price) if price]
+        asked = [price * side for price in (entry.order.price, entry.price, entry.request.asked_price) if price]
         if asked or touch.known:
             expected = max(asked) * side if asked else touch.far(side)
             self._breakers.trip(self._risk.on_fill(fill.ts_ns, side, fill.price, expected))
@@ -111,7 +111,7 @@ class Accounting:
         """None when the journal knows the execution already. A dead journal keeps no fill out of the position."""
         trades = None
         try:
-            with self._journal.booking():
+            with self._journal.transaction():
                 self._write_unrecorded()
                 if not self._journal.record_fill(fill):
                     return None
@@ -192,6 +192,6 @@ class Accounting:
     def record_unrecorded(self) -> None:
         """Put on file what the journal could not take before. Raises JournalError while it still can't."""
         if self._unrecorded:
-            with self._journal.booking():
+            with self._journal.transaction():
                 self._write_unrecorded()
             self._unrecorded.clear()

@@ -92,7 +92,7 @@ class CircuitBreakers:
             JournalError: what can't be lifted on file stays set.
         """
         snapshot = self._state.risk_snapshot()
-        with self.required(), self._journal.booking():
+        with self.required(), self._journal.transaction():
             for each in self._risk.liftable(snapshot, code):
                 self._journal.clear_latch(each, self._market.now_ns, by)
         return self._risk.resume(snapshot, code)
@@ -104,7 +104,7 @@ class CircuitBreakers:
             JournalError: this can't be put on file, and the count goes on.
         """
         now_ns = self._market.now_ns
-        with self.required(), self._journal.booking():
+        with self.required(), self._journal.transaction():
             ending = self._risk.executions_latch(now_ns)
             self._journal.set_latch(ending)
             self._journal.clear_latch(ending.code, now_ns, by)

@@ -176,17 +176,17 @@ class Entries:
 
     def _work(self, entry: WorkingOrder) -> int:
         now_ns, chase = self._market.now_ns, self._policy.chase
-        if not entry.live or entry.cancel_pending:
+        if not entry.live or entry.request.cancel_pending:
             return NEVER_NS
-        due_ns = entry.sent_ns + self._policy.timeout_ns
+        due_ns = entry.history.sent_ns + self._policy.timeout_ns
         if now_ns >= due_ns:
             self._order_manager.cancel(entry)
             return NEVER_NS
         followed = self._followed.get(entry.client_order_id)
         if followed is None or followed.crossed:
             return due_ns
-        unfilled_ns = entry.sent_ns + chase.unfilled_ns
-        if entry.at_server and not entry.replace_pending:
+        unfilled_ns = entry.history.sent_ns + chase.unfilled_ns
+        if entry.at_server and not entry.request.replace_pending:
             if now_ns >= unfilled_ns:
                 self._give_up(entry, followed)
             elif now_ns >= followed.look_ns:

@@ -4,8 +4,8 @@
 - `market_with_protection` is the same with the wider limit of the protection points: what an exchange does with a
   market order. A bare market order is never sent.
 - `limit_at_touch` joins the near touch. Every so often, when the touch has moved away from it, it is moved after it, a
-  limited number of times and ticks; when it may not follow, or has rested too long, it is cancelled, or made to take the
-  far touch within the same ticks.
+  limited number of times and ticks; when it may not follow, or has rested too long, it is cancelled, or made to take
+  the far touch within the same ticks.
 
 Whatever the policy, what works longer than the time-out is cancelled.
 """

@@ -107,12 +107,17 @@ class Exits:
         for entry in closers:
             if entry.order.role not in {OrderRole.TARGET, OrderRole.EXIT}:
                 continue
-            if entry.state is not OrderState.ACKED and not entry.cancel_pending:
+            if entry.state is not OrderState.ACKED and not entry.request.cancel_pending:
                 covered += entry.open_quantity
             times, due_ns = self._moves.get(entry.client_order_id, (0, 0))
             if entry.order.role is OrderRole.EXIT and not times:
-                times, due_ns = 1, entry.sent_ns + self._policy.chase_ns
-            if entry.replace_pending or entry.cancel_pending or not entry.at_server or not self._market.touch.known:
+                times, due_ns = 1, entry.history.sent_ns + self._policy.chase_ns
+            if (
+                entry.request.replace_pending
+                or entry.request.cancel_pending
+                or not entry.at_server
+                or not self._market.touch.known
+            ):
                 continue
             if now_ns >= due_ns:
                 price = self._price(entry.order.side, times)
@@ -152,7 +157,7 @@ class Exits:
         now_ns, due_ns = self._market.now_ns, self._next_exit_ns
         asked = self._orders.get(self._flatten_id)
         if asked is not None and asked.state is OrderState.REJECTED:  # it did nothing, and nothing more comes of it
-            due_ns = min(due_ns, asked.sent_ns + self._policy.chase_ns)
+            due_ns = min(due_ns, asked.history.sent_ns + self._policy.chase_ns)
         if now_ns < due_ns:  # what was sent last has its time, the flatten too
             self._again_at(due_ns)
             return

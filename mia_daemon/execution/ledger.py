@@ -7,10 +7,22 @@ were cut. Only the split of an open trip into realised and unrealised goes by th
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, JournaledFill, Side, Trade
+
+
+@dataclass(slots=True)
+class _TripSums:
+    """What a round trip adds up to."""
+
+    cash: float = 0.0  # points by contracts, exact: what exits brought less what entries took
+    contracts: int = 0  # that changed hands
+    entered: int = 0
+    entry_value: float = 0.0
+    exit_value: float = 0.0
+    largest: int = 0
 
 
 @dataclass(slots=True)
@@ -21,12 +33,7 @@ class _Trip:
     trade_id: str
     side: Side
     opened_ns: int
-    cash: float = 0.0  # points by contracts, exact: what exits brought less what entries took
-    contracts: int = 0  # that changed hands
-    entered: int = 0
-    entry_value: float = 0.0
-    exit_value: float = 0.0
-    largest: int = 0
+    sums: _TripSums = field(default_factory=_TripSums)
 
 
 class Ledger:
@@ -159,16 +166,16 @@ class Ledger:
     def _move(self, trip: _Trip, fill: Fill, quantity: int) -> None:
         value = fill.price * quantity
         self._cash -= fill.side * value
-        trip.cash -= fill.side * value
+        trip.sums.cash -= fill.side * value
         self._contracts += quantity
-        trip.contracts += quantity
+        trip.sums.contracts += quantity
         self._position += fill.side * quantity
 
     def _reduce(self, fill: Fill, quantity: int, exit_reason: str) -> list[Trade]:
         trip = self._trip
         assert trip is not None
         self._move(trip, fill, quantity)
-        trip.exit_value += fill.price * quantity
+        trip.sums.exit_value += fill.price * quantity
         if self._position:
             return []
         self._trip = None
@@ -182,9 +189,9 @@ class Ledger:
         held = abs(self._position)
         self._average = (held * self._average + quantity * fill.price) / (held + quantity)
         self._move(trip, fill, quantity)
-        trip.entered += quantity
-        trip.entry_value += fill.price * quantity
-        trip.largest = max(trip.largest, abs(self._position))
+        trip.sums.entered += quantity
+        trip.sums.entry_value += fill.price * quantity
+        trip.sums.largest = max(trip.sums.largest, abs(self._position))
 
     def _new_trade_id(self, fill: Fill, origin: EntryOrigin) -> str:
         """The decision's identifier; a second trip of one decision (late fills after a stop) gets a number."""
@@ -201,13 +208,13 @@ class Ledger:
             trade_id=trip.trade_id,
             symbol=fill.symbol,
             side=trip.side,
-            quantity=trip.largest,
+            quantity=trip.sums.largest,
             entry_ns=trip.opened_ns,
             exit_ns=fill.ts_ns,
-            entry_price=trip.entry_value / trip.entered,
-            exit_price=trip.exit_value / trip.entered,
-            gross=trip.cash * self._point_value,
-            costs=trip.contracts * self._cost_per_side,
+            entry_price=trip.sums.entry_value / trip.sums.entered,
+            exit_price=trip.sums.exit_value / trip.sums.entered,
+            gross=trip.sums.cash * self._point_value,
+            costs=trip.sums.contracts * self._cost_per_side,
             regime_probs=trip.origin.regime_probs,
             decision_id=trip.origin.decision_id,
             exit_reason=exit_reason,

@@ -160,7 +160,7 @@ class OrderEventHandler:
         if entry is None:
             self._on_external(fill)
             return
-        if fill.execution_id in entry.executions:
+        if fill.execution_id in entry.fills.executions:
             return
         if fill.client_order_id != entry.client_order_id:
             fill = replace(fill, client_order_id=entry.client_order_id)

@@ -1,6 +1,7 @@
 """Makes orders under new names, and tells by its name whether an order is of a run of ours."""
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from mia_daemon.execution.ports import TradeScope
@@ -22,14 +23,14 @@ class OrderFactory:
         self, side: Side, quantity: int, price: float, *, stop: float, target: float, decision_id: str
     ) -> Bracket:
         """An entry at a limit with its stop and target, under three new names of one number."""
-        self._number += 1
-        close = side.opposite
-        entry = self._order(OrderRole.ENTRY, side, quantity, OrderType.LIMIT, price, decision_id)
-        parent = entry.client_order_id
+        entry = self.make(OrderRole.ENTRY, side, quantity, OrderType.LIMIT, price, decision_id)
+        parent, close = entry.client_order_id, side.opposite
         return Bracket(
             entry,
-            self._order(OrderRole.STOP, close, quantity, OrderType.STOP, stop, decision_id, parent),
-            self._order(OrderRole.TARGET, close, quantity, OrderType.LIMIT, target, decision_id, parent),
+            replace(self._order(OrderRole.STOP, close, quantity, OrderType.STOP, stop, decision_id), parent_id=parent),
+            replace(
+                self._order(OrderRole.TARGET, close, quantity, OrderType.LIMIT, target, decision_id), parent_id=parent
+            ),
         )
 
     def make(
@@ -39,15 +40,8 @@ class OrderFactory:
         self._number += 1
         return self._order(role, side, quantity, type_, price, decision_id)
 
-    def _order(  # noqa: PLR0913, PLR0917  # what an order is
-        self,
-        role: OrderRole,
-        side: Side,
-        quantity: int,
-        type_: OrderType,
-        price: float,
-        decision_id: str,
-        parent_id: str = "",
+    def _order(
+        self, role: OrderRole, side: Side, quantity: int, type_: OrderType, price: float, decision_id: str
     ) -> Order:
         scope = self._scope
         return Order(
@@ -61,7 +55,6 @@ class OrderFactory:
             decision_id=decision_id,
             price=scope.instrument.round_to_tick(price),
             time_in_force=_time_in_force(role),
-            parent_id=parent_id,
         )
 
 

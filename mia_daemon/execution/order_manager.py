@@ -70,9 +70,9 @@ class OrderManager:
                 self._journal.record_intent((order,), ts_ns)
 
         self._breakers.write(write)
-        self._orders.restore(
-            WorkingOrder(order, OrderState.UNKNOWN, order.quantity, order.price, update.server_order_id, sent_ns=ts_ns)
-        )
+        entry = WorkingOrder(order, OrderState.UNKNOWN, order.quantity, order.price, update.server_order_id)
+        entry.history.sent_ns = ts_ns
+        self._orders.restore(entry)
         return True
 
     def _is_run_of_ours(self, run_id: str) -> bool:
@@ -130,13 +130,13 @@ class OrderManager:
         now_ns = self._market.now_ns
 
         def write() -> None:
-            with self._journal.booking():
+            with self._journal.transaction():
                 self._journal.record_intent((order,), now_ns)
                 self._journal.record_request(order.client_order_id, RequestKind.FLATTEN, now_ns, reason=reason)
 
         self._breakers.write(write)
         (entry,) = self._add((order,))
-        entry.exit_reason = reason
+        entry.request.exit_reason = reason
 
     def _add(self, orders: tuple[Order, ...]) -> list[WorkingOrder]:
         self.approved += len(orders)
@@ -163,14 +163,18 @@ class OrderManager:
         A cancel only takes risk away, and a file that is held or fails may not delay it.
         """
         now_ns = self._market.now_ns
-        wanted = [entry for entry in entries if entry.live and not (entry.cancel_pending or entry.cancel_refused)]
+        wanted = [
+            entry
+            for entry in entries
+            if entry.live and not (entry.request.cancel_pending or entry.request.cancel_refused)
+        ]
         for entry in wanted:
             self._orders.cancel_sent(entry, now_ns)
             self._risk.count_cancel(now_ns)
             self._broker.cancel(entry.client_order_id)
 
         def write() -> None:
-            with self._journal.booking():
+            with self._journal.transaction():
                 for entry in wanted:
                     self._journal.record_request(entry.client_order_id, RequestKind.CANCEL, now_ns)
 
@@ -197,14 +201,14 @@ class OrderManager:
         if not self._breakers.write(write) and is_entry:
             return False
         self._orders.replace_sent(entry, now_ns, price)
-        entry.exit_reason = reason
+        entry.request.exit_reason = reason
         self._risk.count_replace(now_ns)
         self._broker.replace(name, price, quantity)
         return True
 
     def _loosens(self, entry: WorkingOrder, price: float) -> bool:
         """Whether a stop would trigger later than where it is, or is on its way to."""
-        side, asked = entry.order.side, entry.asked_price or entry.price
+        side, asked = entry.order.side, entry.request.asked_price or entry.price
         if entry.order.role is not OrderRole.STOP or price * side <= min(entry.price * side, asked * side):
             return False
         name = entry.client_order_id

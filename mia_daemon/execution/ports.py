@@ -1,4 +1,4 @@
-"""What the actors of execution reach beyond the state: broker, journal, risk, alerts, listener, and for whom they act."""
+"""What the actors of execution reach beyond the state: broker, journal, risk, alerts, listener, and their scope."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

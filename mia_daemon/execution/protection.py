@@ -77,7 +77,7 @@ class Protection:
             self._again_at(self._unprotected_since + self._policy.grace_ns)
             return
         stops = [stop for stop in self._orders.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
-        awaited = any(stop.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
+        awaited = any(stop.request.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
         if awaited or self._orders.missing_fills():
             self._alert_once(held, missing, "the server's answer about it is awaited")  # or the search for one, first
             return

@@ -119,9 +119,9 @@ class Reconciler:
                 )
                 self._sync.request_reconcile("an order was not answered")
         missing = self._orders.missing_fills()
-        if missing and (self._state.flatten.reason or any(entry.updated_ns <= late_ns for entry in missing)):
+        if missing and (self._state.flatten.reason or any(entry.history.updated_ns <= late_ns for entry in missing)):
             self._sync.request_reconcile("a fill was reported but not shown")
-        answers = (entry.asked_ns + self._policy.answer_ns for entry in self._orders if entry.asked_ns)
+        answers = (entry.request.asked_ns + self._policy.answer_ns for entry in self._orders if entry.request.asked_ns)
         return min(min(answers, default=NEVER_NS), self._watch_position())
 
     def _watch_position(self) -> int:
@@ -157,7 +157,7 @@ class Reconciler:
 
     def _fills_since(self) -> int:
         """Early enough that no fill of an order not done can be missing, nor one that explains a difference."""
-        oldest = min((entry.sent_ns for entry in self._orders), default=self._market.now_ns)
+        oldest = min((entry.history.sent_ns for entry in self._orders), default=self._market.now_ns)
         since_ns = max(min(oldest, self._state.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         return min(since_ns, self._unexplained_ns)
 
@@ -203,9 +203,9 @@ class Reconciler:
         for update in (*found.updates, *found.external_orders):
             self._events.on_update(update)
         if undisturbed:
-            self._sync.position = found.server_position
+            self._sync.position = found.position.quantity
             self._on_drift(found)
-        agree = undisturbed and not (found.drift or self._orders.unknown() or self._orders.missing_fills())
+        agree = undisturbed and not (found.position.drift or self._orders.unknown() or self._orders.missing_fills())
         if agree:
             self._sync.reconciled = True
         else:
@@ -227,21 +227,21 @@ class Reconciler:
 
         Orders that may have filled, but not which, are looked at twice in the same way, then given up.
         """
-        seen = (found.drift, found.ambiguous)
+        seen = (found.position.drift, found.ambiguous)
         if seen != self._seen or seen == _ALL_WELL:
             self._seen = seen
             return
         self._seen = _ALL_WELL
         adopts = self._policy.adopt_drift
-        if found.drift:
+        if found.position.drift:
             self._alert(
                 "position_drift",
                 Priority.URGENT,
-                f"the server's position is {found.server_position:+d}, ours was {self._ledger.position:+d}: "
+                f"the server's position is {found.position.quantity:+d}, ours was {self._ledger.position:+d}: "
                 + ("the server's was taken over" if adopts else "trading is halted; compare, then resume"),
-                {"server": found.server_position, "ours": self._ledger.position},
+                {"server": found.position.quantity, "ours": self._ledger.position},
             )
-        if found.drift and not adopts:
+        if found.position.drift and not adopts:
             self._breakers.trip(self._risk.halt(self._market.now_ns, "position_drift"))
             return
         self._adopt(found)
@@ -252,12 +252,15 @@ class Reconciler:
 
         The latter is at the server's average price, where that is of the difference alone, else at the touch.
         """
-        if found.drift and sum(fill.side * fill.quantity for fill in found.external_fills) == found.drift:
+        if (
+            found.position.drift
+            and sum(fill.side * fill.quantity for fill in found.external_fills) == found.position.drift
+        ):
             for fill in found.external_fills:
                 self._accounting.apply_external_fill(fill, "drift")
-        if drift := found.server_position - self._ledger.position:
+        if drift := found.position.quantity - self._ledger.position:
             # with a position of ours the server's average is of our own contracts too
-            self._accounting.apply_drift(drift, 0.0 if self._ledger.position else found.server_average_price)
+            self._accounting.apply_drift(drift, 0.0 if self._ledger.position else found.position.average_price)
 
     def _give_up(self, found: Reconciliation) -> None:
         """The position has what these orders did, whichever it was, and none of them is open any more."""

@@ -24,6 +24,21 @@ clock."""
 
 
 @dataclass(frozen=True, slots=True)
+class ServerPosition:
+    """The server's position, held against ours.
+
+    Attributes:
+        quantity: contracts, signed.
+        average_price: 0 where the server reports none, or several.
+        drift: the server's position less ours after the fills found: 0 when all is explained.
+    """
+
+    quantity: int
+    average_price: float
+    drift: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reconciliation:
     """What to do so that our state agrees with the server's. Fills are to be booked before updates are applied.
 
@@ -35,8 +50,7 @@ class Reconciliation:
         external_fills: executions in our account and symbol that belong to no order of ours, as far as can be told.
         ambiguous: client order ids of those that are not open and may or may not have filled.
         unresolved: client order ids that this answer says nothing certain about.
-        server_position: contracts, signed.
-        drift: server's position less ours after `fills`: 0 when all is explained.
+        position: the server's.
     """
 
     fills: tuple[Fill, ...]
@@ -46,14 +60,7 @@ class Reconciliation:
     external_fills: tuple[Fill, ...]
     ambiguous: tuple[str, ...]
     unresolved: tuple[str, ...]
-    server_position: int
-    server_average_price: float
-    drift: int
-
-    @property
-    def clean(self) -> bool:
-        """Position and orders agree; what is not ours does not count."""
-        return not (self.drift or self.unresolved)
+    position: ServerPosition
 
 
 def reconcile(
@@ -72,11 +79,11 @@ def reconcile(
     listed = [update for update in snapshot.open_orders if (update.symbol, update.account) == (symbol, account)]
     known = [(orders.find(update.client_order_id, update.server_order_id), update) for update in listed]
     open_names = {entry.client_order_id for entry, _ in known if entry is not None}
-    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.version <= as_of]
+    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.history.version <= as_of]
 
     told = [fill for fill in snapshot.fills if (fill.symbol, fill.account) == (symbol, account)]
     named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
-    short = [(entry, update.filled - entry.booked) for entry, update in known if entry is not None]
+    short = [(entry, update.filled - entry.fills.booked) for entry, update in known if entry is not None]
     guessed, external, ambiguous = _attribute(nameless, absent, short, named)
     rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
     fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
@@ -85,7 +92,7 @@ def reconcile(
     updates = [
         replace(update, client_order_id=entry.client_order_id)
         for entry, update in known
-        if entry is not None and entry.version <= as_of
+        if entry is not None and entry.history.version <= as_of
     ]
     updates += [gone(entry, snapshot.ts_ns) for entry in lost]
     held = [one for one in snapshot.positions if (one.symbol, one.account) == (symbol, account)]
@@ -101,11 +108,12 @@ def reconcile(
         unresolved=tuple(
             entry.client_order_id
             for entry in orders
-            if entry.client_order_id in ambiguous or (entry.version > as_of and entry.state is OrderState.UNKNOWN)
+            if entry.client_order_id in ambiguous
+            or (entry.history.version > as_of and entry.state is OrderState.UNKNOWN)
         ),
-        server_position=server_position,
-        server_average_price=held[0].average_price if len(held) == 1 else 0.0,
-        drift=server_position - explained,
+        position=ServerPosition(
+            server_position, held[0].average_price if len(held) == 1 else 0.0, server_position - explained
+        ),
     )
 
 
@@ -119,7 +127,7 @@ def _by_order(
         entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
         if entry is None:
             nameless.append(fill)
-        elif fill.execution_id not in entry.executions:
+        elif fill.execution_id not in entry.fills.executions:
             named.append(replace(fill, client_order_id=entry.client_order_id))
     return named, nameless
 
@@ -147,7 +155,7 @@ def _attribute(
     candidates = [
         entry
         for entry in (*absent, *(entry for entry, _ in short))
-        if entry.live and room[entry.client_order_id] > 0 and (not entry.server_order_id or entry.asked_price)
+        if entry.live and room[entry.client_order_id] > 0 and (not entry.server_order_id or entry.request.asked_price)
     ]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
@@ -181,7 +189,7 @@ def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder], room: M
     possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
     possible = [entry for entry in possible if _quantity(fills) <= room[entry.client_order_id]]
     if len(possible) > 1:  # an entry whose stop or target works must have filled
-        possible = [entry for entry in possible if entry.released and not entry.booked] or possible
+        possible = [entry for entry in possible if entry.fills.released and not entry.fills.booked] or possible
     if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
         possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
     return possible
@@ -197,9 +205,9 @@ def _named(fills: Iterable[Fill], entry: WorkingOrder) -> list[Fill]:
 
 def _fits(entry: WorkingOrder, fill: Fill) -> bool:
     order = entry.order
-    limits = (entry.price, entry.asked_price or entry.price)
+    limits = (entry.price, entry.request.asked_price or entry.price)
     within_limit = order.type is not OrderType.LIMIT or any((fill.price - limit) * order.side <= 0 for limit in limits)
-    return fill.side is order.side and within_limit and fill.ts_ns >= entry.sent_ns - TIME_SLACK_NS
+    return fill.side is order.side and within_limit and fill.ts_ns >= entry.history.sent_ns - TIME_SLACK_NS
 
 
 def _triggered(entry: WorkingOrder, fill: Fill) -> bool:

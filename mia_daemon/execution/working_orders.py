@@ -10,25 +10,69 @@ from mia_daemon.records import Fill, JournaledOrder, Order, OrderRole, OrderStat
 
 
 @dataclass(slots=True)
+class OrderFills:
+    """What of an order has filled.
+
+    Attributes:
+        booked: contracts of the fills applied.
+        reported: cumulative filled quantity that the server has reported; more than `booked` while a fill is missing.
+        executions: identifiers of the fills applied.
+        released: its stop or target works or has filled, so it has filled itself, whatever was reported of that.
+    """
+
+    booked: int = 0
+    reported: int = 0
+    executions: set[str] = field(default_factory=set)
+    released: bool = False
+
+
+@dataclass(slots=True)
+class PendingRequest:
+    """What was last asked of the server about an order.
+
+    Attributes:
+        asked_ns: when the request still unanswered was sent; 0 when none is.
+        cancel_pending, replace_pending: which requests are unanswered.
+        cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
+            refused again.
+        asked_price: of the last replace requested, confirmed or not; 0 when none was. A server may give an order
+            another number with each replace.
+        exit_reason: why what the order closes is closed, where its role does not say it; "" then.
+    """
+
+    asked_ns: int = 0
+    cancel_pending: bool = False
+    replace_pending: bool = False
+    cancel_refused: bool = False
+    asked_price: float = 0.0
+    exit_reason: str = ""
+
+
+@dataclass(slots=True)
+class OrderHistory:
+    """When something happened to an order.
+
+    Attributes:
+        version: number of the last thing that happened to it, by us or by the server: the answer to a query asked
+            before that may be older than what is known already.
+        sent_ns: when it was sent first; 0 before.
+        updated_ns: exchange time of the newest update.
+        text: of the newest update that had one.
+    """
+
+    version: int = 0
+    sent_ns: int = 0
+    updated_ns: int = 0
+    text: str = ""
+
+
+@dataclass(slots=True)
 class WorkingOrder:
     """One of our orders and what is known of it. Moved only by `WorkingOrders`.
 
     Attributes:
-        quantity: total as the server last said it, including what has filled.
-        booked: contracts of fills booked.
-        reported: cumulative filled quantity the server has told of; more than `booked` while a fill is on its way.
-        price: limit or trigger as the server last said it.
-        asked_price: of the last replace asked for, confirmed or not; 0 when none was. A server may give an order
-            another number with each replace.
-        version: number of the last thing that happened to it, by us or by the server: the answer to a query asked before
-            that may be older than what is known already.
-        sent_ns: when it was sent first; 0 before.
-        asked_ns: when the request still unanswered was sent; 0 when none is.
-        cancel_pending, replace_pending: which requests are unanswered.
-        released: its stop or target works or has filled, so it has filled itself, whatever was told of that.
-        exit_reason: why what it closes is closed, where its role does not say it; "" then.
-        cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
-            refused again.
+        quantity: total as the server last reported it, including what has filled.
+        price: limit or trigger as the server last reported it.
     """
 
     order: Order
@@ -36,20 +80,9 @@ class WorkingOrder:
     quantity: int
     price: float
     server_order_id: str = ""
-    booked: int = 0
-    reported: int = 0
-    version: int = 0
-    sent_ns: int = 0
-    asked_ns: int = 0
-    cancel_pending: bool = False
-    replace_pending: bool = False
-    cancel_refused: bool = False
-    updated_ns: int = 0
-    text: str = ""
-    executions: set[str] = field(default_factory=set)
-    asked_price: float = 0.0
-    released: bool = False
-    exit_reason: str = ""
+    fills: OrderFills = field(default_factory=OrderFills)
+    request: PendingRequest = field(default_factory=PendingRequest)
+    history: OrderHistory = field(default_factory=OrderHistory)
 
     @classmethod
     def restored(cls, journaled: JournaledOrder, state: OrderState) -> Self:
@@ -60,11 +93,9 @@ class WorkingOrder:
             quantity=journaled.quantity,
             price=journaled.price,
             server_order_id=journaled.server_order_id,
-            booked=journaled.booked,
-            reported=journaled.reported,
-            sent_ns=journaled.intended_ns,
-            executions=set(journaled.executions),
-            asked_price=journaled.asked_price,
+            fills=OrderFills(journaled.booked, journaled.reported, set(journaled.executions)),
+            request=PendingRequest(asked_price=journaled.asked_price),
+            history=OrderHistory(sent_ns=journaled.intended_ns),
         )
 
     @property
@@ -74,7 +105,7 @@ class WorkingOrder:
     @property
     def done(self) -> bool:
         """Nothing more can come of it, and every fill the server told of is booked."""
-        return self.state in DONE and self.reported <= self.booked
+        return self.state in DONE and self.fills.reported <= self.fills.booked
 
     @property
     def live(self) -> bool:
@@ -83,8 +114,8 @@ class WorkingOrder:
     @property
     def open_quantity(self) -> int:
         """Contracts that may yet change the position."""
-        expected = self.quantity if self.live else self.reported
-        return max(expected - self.booked, 0)
+        expected = self.quantity if self.live else self.fills.reported
+        return max(expected - self.fills.booked, 0)
 
     @property
     def at_server(self) -> bool:
@@ -144,30 +175,30 @@ class WorkingOrders:
     def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         """It is being handed to the broker at `ts_ns`."""
         self._ask(entry, ts_ns)
-        entry.sent_ns = ts_ns
+        entry.history.sent_ns = ts_ns
         self._move(entry, Cause.SEND)
 
     def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         self._ask(entry, ts_ns)
-        entry.cancel_pending = True
+        entry.request.cancel_pending = True
 
     def replace_sent(self, entry: WorkingOrder, ts_ns: int, price: float) -> None:
         self._ask(entry, ts_ns)
-        entry.asked_price = price
-        entry.replace_pending = True
+        entry.request.asked_price = price
+        entry.request.replace_pending = True
 
     def lose(self, entry: WorkingOrder) -> None:
         """Nothing certain is known of it any more, nor is an answer to its last request awaited."""
-        entry.asked_ns = 0
+        entry.request.asked_ns = 0
         self._move(entry, Cause.LOSE)
 
     def _ask(self, entry: WorkingOrder, ts_ns: int) -> None:
         self._happened(entry)
-        entry.asked_ns = ts_ns
+        entry.request.asked_ns = ts_ns
 
     def _happened(self, entry: WorkingOrder) -> None:
         self._version += 1
-        entry.version = self._version
+        entry.history.version = self._version
 
     # What the server says.
 
@@ -180,13 +211,13 @@ class WorkingOrders:
             self._by_server[update.server_order_id] = entry.client_order_id
         if update.unsolicited:
             self._happened(entry)
-        if update.ts_ns >= entry.updated_ns:
+        if update.ts_ns >= entry.history.updated_ns:
             self._take_facts(entry, update)
-        entry.reported = max(entry.reported, update.filled)
+        entry.fills.reported = max(entry.fills.reported, update.filled)
         if update.status is OrderStatus.FILLED:
-            entry.reported = max(entry.reported, update.filled or entry.quantity)
+            entry.fills.reported = max(entry.fills.reported, update.filled or entry.quantity)
         elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.reported = entry.booked  # all its fills came with that answer
+            entry.fills.reported = entry.fills.booked  # all its fills came with that answer
         self._answered(entry, update)
         self._move(entry, cause_of(update))
         return entry
@@ -194,21 +225,21 @@ class WorkingOrders:
     def apply_fill(self, fill: Fill) -> WorkingOrder | None:
         """Book a fill on its order, once; None when the order is not ours."""
         entry = self.find(fill.client_order_id, fill.server_order_id)
-        if entry is None or fill.execution_id in entry.executions:
+        if entry is None or fill.execution_id in entry.fills.executions:
             return entry
         self._happened(entry)
         if fill.server_order_id:
             self._by_server[fill.server_order_id] = entry.client_order_id
-        entry.executions.add(fill.execution_id)
-        entry.booked += fill.quantity
-        entry.reported = max(entry.reported, entry.booked)
-        self._move(entry, Cause.FULL_FILL if entry.booked >= entry.quantity else Cause.PART_FILL)
+        entry.fills.executions.add(fill.execution_id)
+        entry.fills.booked += fill.quantity
+        entry.fills.reported = max(entry.fills.reported, entry.fills.booked)
+        self._move(entry, Cause.FULL_FILL if entry.fills.booked >= entry.quantity else Cause.PART_FILL)
         return entry
 
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderUpdate) -> None:
-        entry.updated_ns = update.ts_ns
-        entry.text = update.text or entry.text
+        entry.history.updated_ns = update.ts_ns
+        entry.history.text = update.text or entry.history.text
         entry.server_order_id = update.server_order_id or entry.server_order_id
         if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
             entry.quantity = update.quantity or entry.quantity
@@ -219,22 +250,22 @@ class WorkingOrders:
         """Which of our unanswered requests this update answers."""
         status = update.status
         if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.cancel_pending = entry.replace_pending = entry.cancel_refused = False
+            entry.request.cancel_pending = entry.request.replace_pending = entry.request.cancel_refused = False
         elif status in {OrderStatus.REPLACED, OrderStatus.REPLACE_REJECTED}:
-            entry.replace_pending = False
+            entry.request.replace_pending = False
         elif status is OrderStatus.CANCEL_REJECTED:
-            entry.cancel_pending = False
-            entry.cancel_refused = True
-        if not (entry.cancel_pending or entry.replace_pending):
-            entry.asked_ns = 0
+            entry.request.cancel_pending = False
+            entry.request.cancel_refused = True
+        if not (entry.request.cancel_pending or entry.request.replace_pending):
+            entry.request.asked_ns = 0
 
     def _move(self, entry: WorkingOrder, cause: Cause) -> None:
         entry.state = TRANSITIONS[entry.state, cause]
-        if (entry.at_server or entry.booked) and (parent := self.get(entry.order.parent_id)) is not None:
-            parent.released = True
+        if (entry.at_server or entry.fills.booked) and (parent := self.get(entry.order.parent_id)) is not None:
+            parent.fills.released = True
         if not entry.live:
-            entry.cancel_pending = entry.replace_pending = False
-            entry.asked_ns = 0
+            entry.request.cancel_pending = entry.request.replace_pending = False
+            entry.request.asked_ns = 0
         self._file(entry)
 
     def _file(self, entry: WorkingOrder) -> None:
@@ -270,7 +301,7 @@ class WorkingOrders:
         parent = self.get(entry.order.parent_id)
         if parent is None or entry.state is not OrderState.ACKED:
             return entry.open_quantity
-        return min(entry.open_quantity, max(parent.reported - entry.booked, 0))
+        return min(entry.open_quantity, max(parent.fills.reported - entry.fills.booked, 0))
 
     def protection(self, side: Side) -> int:
         """Contracts of stops known to be working on `side`: the side opposite to the position's."""
@@ -285,7 +316,11 @@ class WorkingOrders:
         best = -math.inf
         for entry in self._live.values():
             if entry.order.side is side and entry.order.type is OrderType.LIMIT and entry.live:
-                best = max(best, entry.price * side, entry.asked_price * side if entry.asked_price else -math.inf)
+                best = max(
+                    best,
+                    entry.price * side,
+                    entry.request.asked_price * side if entry.request.asked_price else -math.inf,
+                )
         return best * side
 
     def with_role(self, *roles: OrderRole) -> list[WorkingOrder]:
@@ -298,8 +333,10 @@ class WorkingOrders:
 
     def unanswered(self, before_ns: int) -> list[WorkingOrder]:
         """Those with a request sent at or before `before_ns` and not answered yet."""
-        return [entry for entry in self._live.values() if entry.asked_ns and entry.asked_ns <= before_ns]
+        return [
+            entry for entry in self._live.values() if entry.request.asked_ns and entry.request.asked_ns <= before_ns
+        ]
 
     def missing_fills(self) -> list[WorkingOrder]:
         """Those for which the server reported more than was booked."""
-        return [entry for entry in self._live.values() if entry.reported > entry.booked]
+        return [entry for entry in self._live.values() if entry.fills.reported > entry.fills.booked]

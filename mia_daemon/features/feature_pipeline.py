@@ -6,6 +6,7 @@ first one after it. The first event only starts the clock. However the events ar
 every bit of their values are the same; that holds for a restart as well, when the state is saved and restored.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +96,17 @@ class FeaturePipeline:
         self._clock = engine.make_clock(self._interval_ns, self._warmup_ns)
 
     def push(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
+        """All of `windows` at once."""
+        return list(self.windows(events, ingress_ns))
+
+    def windows(self, events: EventArray, ingress_ns: int) -> Iterator[FeatureWindow]:
         """Windows that together hold exactly these events, in order; only the last may lack values.
+
+        Each is made when it is asked for: what follows from a decision need not wait for the events after it.
 
         Args:
             events: (n,) of dtype MARKET_EVENT; neither changed nor kept, but the windows are views of it.
-            ingress_ns: stopwatch reading when the events arrived.
+            ingress_ns: monotonic clock when the events arrived.
         """
         if (events.dtype is not MARKET_EVENT and events.dtype != MARKET_EVENT) or events.ndim != 1:
             raise TypeError(f"events must be a one-dimensional MARKET_EVENT array, not {events.dtype} {events.shape}")
@@ -108,17 +115,15 @@ class FeaturePipeline:
         if self._max_gap_s is not None and events.size:
             self._bridge(int(events["ts_ns"][0]), self._max_gap_s)
         clock = self._clock
-        windows = []
         start = 0
         while start < events.size:
             end = engine.run(readable, start, self._state, self._calendar, clock, self._out)
             part = events[start:end]
             if clock[C_DUE]:
-                windows.append(self._decision(part, ingress_ns))
+                yield self._decision(part, ingress_ns)
             else:
-                windows.append(FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), ingress_ns=ingress_ns))
+                yield FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), ingress_ns=ingress_ns)
             start = end
-        return windows
 
     def _decision(self, part: EventArray, ingress_ns: int) -> FeatureWindow:
         _, ts_ns, _, _, _, decisions, _, quality = self._clock[: C_QUALITY + 1].tolist()

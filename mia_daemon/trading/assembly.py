@@ -89,23 +89,26 @@ def open_account(
     day = calendar.row_of(last_ns)
     day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
     left = None if mode is Mode.REPLAY else journal.recover(scope.instrument.symbol, scope.account, day_start_ns)
-    ledger = Ledger(scope.instrument, cash + (left.realized_before if left else 0.0))
+    ledger = Ledger(scope.instrument, cash + (left.account.realized_before if left else 0.0))
     risk = RiskController(
         settings.risk,
         scope.instrument,
         scope.account,
         max_out_of_range_share=settings.model.max_out_of_range_share,
         max_inference_ms=settings.model.max_inference_ms,
-        latches=left.latches if left else (),
-        consecutive_losses=left.consecutive_losses if left else 0,
-        consecutive_rejects=left.consecutive_rejects if left else 0,
+        latches=left.risk.latches if left else (),
+        consecutive_losses=left.risk.consecutive_losses if left else 0,
+        consecutive_rejects=left.risk.consecutive_rejects if left else 0,
         executions=journal.executions_since_rearm() if left else 0,
         messages_today=journal.messages_since(day_start_ns) if left else 0,
     )
     account = assemble(setup, ledger, risk, loop, time_scale=time_scale, windows=windows)
     if left is not None:
         for trade in ledger.restore(
-            left.fills, day_start_ns=day_start_ns, peak_equity=left.peak_equity, trade_ids=left.trade_ids
+            left.account.fills,
+            day_start_ns=day_start_ns,
+            peak_equity=left.account.peak_equity,
+            trade_ids=left.account.trade_ids,
         ):
             journal.record_trade(trade)
         restore(account, left, last_ns)
@@ -174,10 +177,12 @@ def restore(account: TradingAccount, left: Recovered, last_event_ns: int = 0) ->
     state, ledger = account.state, account.state.ledger
     if last_event_ns:
         account.actors.accounting.roll_day(last_event_ns)
-    state.last_fill_ns = left.last_fill_ns
+    state.last_fill_ns = left.account.last_fill_ns
     state.origins |= {
-        order.order.decision_id: order.origin for order in (*left.ended, *left.orders) if order.order.decision_id
+        order.order.decision_id: order.origin
+        for order in (*left.orders.ended, *left.orders.open)
+        if order.order.decision_id
     }
-    account.broker.restore(left.orders, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
-    account.actors.order_manager.restore(left.orders, left.ended)
+    account.broker.restore(left.orders.open, ledger.position, ledger.average_price, ledger.equity - ledger.unrealized)
+    account.actors.order_manager.restore(left.orders.open, left.orders.ended)
     account.executor.look_at_once()

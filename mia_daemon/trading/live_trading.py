@@ -1,18 +1,18 @@
 """A trading session: the four tasks of one mode, joined by queues.
 
     feed ──EventBatch──► features ──FeatureWindow──► inference ──Signal──► executor
-                                                    ▲                     │
-                                                    └──── AccountState ◄──┘
+                                                         ▲                     │
+                                                         └──── AccountState ◄──┘
 
-Paper, live and replay run this same code. The one thing that flows back is the account: before it speaks, inference
-waits until what was decided before is carried out, shows the executor the window's events, and takes the account as of
-that very event. That makes a replay's decisions independent of how the tasks happen to be scheduled.
+Paper, live and replay run this same code. The one thing that flows back is the account: before the policy speaks, what
+was decided before is carried out, the executor is shown the window's events, and the account is taken as of that very
+event. That makes a replay's decisions independent of how the tasks happen to be scheduled.
 """
 
 import asyncio
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import Verdict
 from mia_daemon.risk.snapshot import NO_DELAYS, Delays
-from mia_daemon.stage import EndOfData, LoopWatch, Stage, StageCounters
+from mia_daemon.stage import CallbackBudget, LoopWatch, Stage, StageCounters, StageQueue
 from mia_daemon.trading.trade_executor import StepTimes, TradeExecutor
 
 
@@ -84,7 +84,8 @@ class Components:
 
     Attributes:
         sink: notified of each decision.
-        on_events: called with each batch before anything else sees it (the recorder).
+        before_events: called with each batch before anything else sees it (a replay's clock).
+        record: called with each batch once all that follows from it has left (the recorder).
     """
 
     feed: Feed
@@ -93,18 +94,23 @@ class Components:
     executor: TradeExecutor
     metrics: Metrics
     sink: DecisionSink
-    on_events: Callable[[EventArray], None] = lambda _events: None
+    before_events: Callable[[EventArray], None] = lambda _events: None
+    record: Callable[[EventArray], None] = lambda _events: None
 
 
 class TradingSession:
     """The four tasks. `run` returns when the feed has ended and everything was worked off.
 
+    A batch is worked on in the callback that brings it: features, inference and executor are called one after another,
+    down to the order's bytes, as far as the callback's budget goes; their tasks go on with what is left.
+
     Args:
         components: the tasks' insides.
         instrument: what is traded.
         max_position: contracts that the policy's ±1 means.
-        queue_batches: length of each queue; a full one holds the task before it back.
-        measured: whether the time an inference took may decide anything; not in replay, which must repeat itself.
+        queue_batches: length of each queue; a full one holds the feed back.
+        measured: whether the time an inference took may decide anything, and whether callbacks are bounded; not in
+            replay, which must repeat itself and where nothing else waits.
     """
 
     def __init__(
@@ -127,16 +133,15 @@ class TradingSession:
         self._inference_ns = 0
         self._loop_watch = LoopWatch(clock)
         self._times = OperationTimes(components.metrics)
-
-        self._batches: asyncio.Queue[EventBatch | EndOfData] = asyncio.Queue(queue_batches)
-        windows: asyncio.Queue[FeatureWindow | EndOfData] = asyncio.Queue(queue_batches)
-        self._signals: asyncio.Queue[Signal | EndOfData] = asyncio.Queue(queue_batches)
+        self._budget = budget = CallbackBudget(clock) if measured else CallbackBudget(clock, None, None)
         self._feed_counters = StageCounters("feed", clock)
-        self._stages = (
-            Stage("features", self._features, self._batches, windows, clock),
-            Stage("inference", self._infer, windows, self._signals, clock),
-            Stage[Signal, None]("executor", self._execute, self._signals, None, clock),
-        )
+        signals: StageQueue[Signal] = StageQueue(queue_batches)
+        windows: StageQueue[FeatureWindow] = StageQueue(queue_batches)
+        self._batches: StageQueue[EventBatch] = StageQueue(queue_batches)
+        executor = Stage[Signal, None]("executor", self._execute, signals, clock)
+        inference = Stage("inference", self._infer, windows, clock, following=executor)
+        features = Stage("features", self._features, self._batches, clock, following=inference, budget=budget)
+        self._stages = (features, inference, executor)
 
     @property
     def counters(self) -> tuple[StageCounters, ...]:
@@ -157,28 +162,36 @@ class TradingSession:
 
     # The tasks' work, in the order of the data.
 
-    async def _features(self, batch: EventBatch) -> Sequence[FeatureWindow]:
-        self._components.on_events(batch.events)
+    def _features(self, batch: EventBatch) -> Iterator[FeatureWindow]:
+        """The batch's windows, made one by one, from no more events at a time than a callback may work on."""
+        components, events = self._components, batch.events
+        components.before_events(events)
         self._feed_counters.start()
         for counters in self.counters[:2]:
-            counters.events_in += len(batch.events)
-        return self._components.pipeline.push(batch.events, batch.ingress_ns)
+            counters.events_in += len(events)
+        start = 0
+        while start < len(events):
+            end = start + self._budget.room(len(events) - start)
+            for window in components.pipeline.windows(events[start:end], batch.ingress_ns):
+                self._budget.spend(len(window.events))
+                yield window
+            start = end
+        components.record(events)
 
-    async def _infer(self, window: FeatureWindow) -> Sequence[Signal]:
+    def _infer(self, window: FeatureWindow) -> Iterator[Signal]:
         inference, now = self._components.inference, self._clock.monotonic_ns
-        await self._signals.join()
         account = self._executor.on_window(window)
         if account is None:
             self.tally.count_events(window.events)
-            return ()
+            return
         started = now()
         prediction = inference.predict(window, account, self._instrument, self._max_position)
         self._inference_ns = now() - started
+        yield Signal(window, account, prediction)
         self._times.inference.add(self._inference_ns)
         self._times.probability.add(inference.probability_ns)
-        return (Signal(window, account, prediction),)
 
-    async def _execute(self, signal: Signal) -> Sequence[None]:
+    def _execute(self, signal: Signal) -> Iterable[None]:
         """From prediction to orders; what nobody waits for comes after the orders have left."""
         window = signal.window
         decision, verdict, times = self._executor.on_signal(signal, self._delays(window))

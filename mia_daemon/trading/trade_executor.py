@@ -1,4 +1,4 @@
-"""Task 4's core, the control loop: looks at the one state whenever something has happened, and has done what is missing.
+"""Task 4's core, the control loop: looks at the state whenever something has happened, and has done what is missing.
 
 Synchronous: market events, broker events and signals come in; orders, journal entries, alerts and notifications go
 out. All that is decided here depends on event time and on what the broker reported, never on the clock, so a replay

@@ -138,7 +138,7 @@ def test_a_booking_that_the_disk_has_undone_already_is_told_by_the_disks_own_err
 
 
 def book_many(journal, count):
-    with journal.booking():
+    with journal.transaction():
         for n in range(count):
             journal.record_fill(Fill(1, f"x{n}", "r-1E", "s", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0))
 
@@ -217,8 +217,8 @@ async def test_a_kill_cancels_and_closes(resting, fault):
 async def test_a_cancel_waits_for_no_file(resting):
     """A file that another program holds is waited for; what only takes risk away has left by then, once."""
     done = []
-    write, cancel = resting.journal.booking, resting.broker.cancel
-    resting.journal.booking = lambda: (done.append("written"), write())[1]
+    write, cancel = resting.journal.transaction, resting.broker.cancel
+    resting.journal.transaction = lambda: (done.append("written"), write())[1]
     resting.broker.cancel = lambda name: (done.append("sent"), cancel(name))
     with written_by_another(resting.journal):
         resting.operator.kill("uid 0", flatten=True)
@@ -277,7 +277,7 @@ async def test_trading_is_resumed_only_with_every_fill_on_file(holding, fault):
         holding.play((10, 100.0), (10, 100.0))
         assert holding.position == 0
     holding.operator.resume("uid 0")
-    assert holding.journal.recover("ESZ26_FUT_CME", "Sim1", 0).positions == {}
+    assert holding.journal.recover("ESZ26_FUT_CME", "Sim1", 0).account.positions == {}
 
 
 async def test_a_look_at_the_entries_that_is_not_on_file_does_not_count(make_rig):

@@ -36,7 +36,7 @@ async def seen_twice(rig):
 
 
 def booked(rig):
-    return [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
+    return [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).account.fills]
 
 
 def own(rig, side, quantity, price):

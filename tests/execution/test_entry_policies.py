@@ -265,12 +265,12 @@ async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading)
     rig.decide("buy", 1)
     rig.play((5, 100.0), (2 * SECOND, 100.25))
     entry = entry_of(rig)
-    assert (rig.broker.moves, entry.replace_pending) == ([100.25], True)
+    assert (rig.broker.moves, entry.request.replace_pending) == ([100.25], True)
     refusal = OrderUpdate(
         rig.ts_ns, entry.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="busy"
     )
     rig.executor.on_broker_event(refusal)
-    assert (entry.state, entry.price, entry.replace_pending) == (OrderState.WORKING, 100.0, False)
+    assert (entry.state, entry.price, entry.request.replace_pending) == (OrderState.WORKING, 100.0, False)
     refused = [alert for alert in rig.alerts if alert.code == "request_refused"]
     assert [alert.priority for alert in refused] == [Priority.WARNING]
     assert rig.executor.reconcile_due

@@ -78,7 +78,7 @@ async def test_a_kill_needs_neither_features_nor_model_nor_prices(resting, kill_
     resting.executor.on_window = resting.executor.on_market = None
     switch_of(resting, kill_file, flatten=True).pull("watchdog: inference stuck")
     assert resting.happened[0] == "cancel"
-    assert resting.orders.with_role(OrderRole.ENTRY)[0].cancel_pending
+    assert resting.orders.with_role(OrderRole.ENTRY)[0].request.cancel_pending
 
 
 @pytest.mark.parametrize(("configured", "said", "closed"), [

@@ -46,7 +46,7 @@ async def test_what_is_about_another_symbol_or_account_is_not_about_us(rig, else
     rig.executor.on_broker_event(replace(said(rig, "K1", OrderStatus.CANCELED), **elsewhere))
     rig.executor.on_broker_event(replace(fill(rig), **elsewhere))
     rig.executor.on_broker_event(replace(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 5, 100.0), **elsewhere))
-    assert (entry.state, entry.booked, rig.position) == (OrderState.WORKING, 0, 0)
+    assert (entry.state, entry.fills.booked, rig.position) == (OrderState.WORKING, 0, 0)
     assert rig.sync.position == 0
     assert rig.alerts == []
 
@@ -55,7 +55,7 @@ async def test_an_execution_told_twice_is_booked_once(rig):
     entry = working(rig)
     for _ in range(2):
         rig.executor.on_broker_event(fill(rig))
-    assert (entry.booked, rig.position, rig.alerts) == (1, 1, [])
+    assert (entry.fills.booked, rig.position, rig.alerts) == (1, 1, [])
 
 
 async def test_an_execution_that_is_on_file_for_another_order_is_not_booked_again(rig):
@@ -63,7 +63,7 @@ async def test_an_execution_that_is_on_file_for_another_order_is_not_booked_agai
     entry = working(rig)
     rig.journal.record_fill(fill(rig, "earlier-1E"))
     rig.executor.on_broker_event(fill(rig))
-    assert (entry.booked, rig.position) == (0, 0)
+    assert (entry.fills.booked, rig.position) == (0, 0)
     (alert,) = rig.alerts
     assert (alert.code, alert.priority, alert.context) == ("execution_known", Priority.ERROR, {"order": "K1"})
     assert alert.text.startswith("execution x1 is in the journal already and was not booked again")

@@ -100,7 +100,7 @@ def test_rejected_replace_of_a_working_order_keeps_it_alive_at_its_price():
     entry = working(orders, price=100.0, quantity=2)
     orders.replace_sent(entry, 2, 101.0)
     orders.apply_update(update("r-1E", "replace_rejected", ts=3, price=105.0))
-    assert (entry.state, entry.price, entry.replace_pending) == (OrderState.WORKING, 100.0, False)
+    assert (entry.state, entry.price, entry.request.replace_pending) == (OrderState.WORKING, 100.0, False)
 
 
 def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
@@ -108,7 +108,7 @@ def test_replace_brings_a_new_server_id_and_price_and_both_ids_are_known():
     entry = working(orders)
     orders.replace_sent(entry, 2, 101.0)
     orders.apply_update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2))
-    assert (entry.server_order_id, entry.price, entry.asked_ns) == ("S2", 101.0, 0)
+    assert (entry.server_order_id, entry.price, entry.request.asked_ns) == ("S2", 101.0, 0)
     assert orders.find("", "S1") is entry
     assert orders.find("", "S2") is entry
 
@@ -127,7 +127,7 @@ def test_an_order_renamed_again_and_again_is_known_by_every_number_it_had():
     assert (entry.server_order_id, entry.price, entry.state) == ("S3", 103.0, OrderState.WORKING)
     orders.apply_fill(fill("", 1, "x1", server="S1"))
     orders.apply_update(update("", "partial", server="S2", ts=4, filled=1))
-    assert (entry.booked, entry.state) == (1, OrderState.PARTIAL)
+    assert (entry.fills.booked, entry.state) == (1, OrderState.PARTIAL)
     assert all(orders.find("", number) is entry for number in ("S1", "S2", "S3"))
 
 
@@ -137,7 +137,7 @@ def test_replaced_after_part_has_filled_it_stays_partial():
     orders.apply_fill(fill("r-1E", 1, "x1"))
     orders.replace_sent(entry, 2, 101.0)
     orders.apply_update(update("r-1E", "replaced", server="S2", ts=3, price=101.0, quantity=2, filled=1))
-    assert (entry.state, entry.open_quantity, entry.replace_pending) == (OrderState.PARTIAL, 1, False)
+    assert (entry.state, entry.open_quantity, entry.request.replace_pending) == (OrderState.PARTIAL, 1, False)
 
 
 def test_a_cancel_and_a_fill_told_in_the_wrong_order_end_as_they_were():
@@ -154,7 +154,7 @@ def test_a_cancel_and_a_fill_told_in_the_wrong_order_end_as_they_were():
         entry = working(orders)
         for message in messages:
             (orders.apply_fill if isinstance(message, Fill) else orders.apply_update)(message)
-        assert (entry.state, entry.booked, entry.reported, len(orders)) == (OrderState.CANCELED, 1, 1, 0)
+        assert (entry.state, entry.fills.booked, entry.fills.reported, len(orders)) == (OrderState.CANCELED, 1, 1, 0)
 
 
 def test_rejected_said_of_an_order_that_works_is_asked_about():
@@ -174,7 +174,7 @@ def test_late_fill_after_cancel_is_booked():
     orders.apply_update(update("r-1E", "canceled", ts=2))
     assert len(orders) == 0
     orders.apply_fill(fill("r-1E", 1, "x1"))
-    assert (entry.state, entry.booked) == (OrderState.CANCELED, 1)
+    assert (entry.state, entry.fills.booked) == (OrderState.CANCELED, 1)
     orders.apply_fill(fill("r-1E", 1, "x2"))
     assert entry.state is OrderState.FILLED
 
@@ -184,7 +184,7 @@ def test_an_execution_is_booked_once():
     entry = working(orders)
     orders.apply_fill(fill("r-1E", 1, "x1"))
     orders.apply_fill(fill("r-1E", 1, "x1"))
-    assert (entry.state, entry.booked) == (OrderState.PARTIAL, 1)
+    assert (entry.state, entry.fills.booked) == (OrderState.PARTIAL, 1)
 
 
 def test_an_older_update_does_not_undo_a_newer_price():
@@ -242,7 +242,7 @@ def test_unknown_blocks_until_a_list_names_it():
     assert orders.exposure(Side.BUY) == 2
     orders.apply_update(update("r-1E", "working", ts=5, unsolicited=False))
     assert orders.unknown() == []
-    assert entry.asked_ns == 0
+    assert entry.request.asked_ns == 0
 
 
 def test_a_list_brings_back_an_order_believed_dead():
@@ -284,13 +284,18 @@ def test_a_request_is_pending_until_it_is_answered():
     entry = working(orders)
     orders.cancel_sent(entry, 7)
     orders.replace_sent(entry, 8, 101.0)
-    assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns, entry.asked_price) == (True, True, 8, 101.0)
+    assert (
+        entry.request.cancel_pending,
+        entry.request.replace_pending,
+        entry.request.asked_ns,
+        entry.request.asked_price,
+    ) == (True, True, 8, 101.0)
     orders.apply_update(update("r-1E", "replace_rejected", ts=9))
-    assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns) == (True, False, 8)
+    assert (entry.request.cancel_pending, entry.request.replace_pending, entry.request.asked_ns) == (True, False, 8)
     orders.apply_update(update("r-1E", "cancel_rejected", ts=10))
-    assert (entry.cancel_pending, entry.cancel_refused, entry.asked_ns) == (False, True, 0)
+    assert (entry.request.cancel_pending, entry.request.cancel_refused, entry.request.asked_ns) == (False, True, 0)
     orders.apply_update(update("r-1E", "working", ts=11, unsolicited=False))
-    assert not entry.cancel_refused  # it was seen open since: asking again makes sense
+    assert not entry.request.cancel_refused  # it was seen open since: asking again makes sense
 
 
 def test_what_has_happened_to_an_order_dates_the_answers_to_questions():
@@ -306,10 +311,10 @@ def test_what_has_happened_to_an_order_dates_the_answers_to_questions():
     marks.append(orders.version)
     orders.apply_fill(fill("r-1E", 1, "x1"))
     marks.append(orders.version)
-    assert (marks, entry.version) == ([0, 1, 2, 3, 4], 4)
+    assert (marks, entry.history.version) == ([0, 1, 2, 3, 4], 4)
     orders.apply_update(update("r-1E", "working", ts=4, unsolicited=False))
     orders.apply_fill(fill("r-1E", 1, "x1"))  # told again
-    assert orders.version == entry.version == 4
+    assert orders.version == entry.history.version == 4
 
 
 def test_the_best_limit_is_the_one_that_meets_first_also_where_it_is_asked_to_be():
@@ -430,11 +435,11 @@ class OrderMachine(RuleBasedStateMachine):
     @rule(quantity=st.integers(1, 9), name=st.sampled_from(["", "another-1E"]))
     def somebody_else_trades(self, quantity, name):
         """On the same account; it is none of ours, whatever number it has."""
-        before = (self.entry.state, self.entry.booked, self.entry.reported, len(self.orders))
+        before = (self.entry.state, self.entry.fills.booked, self.entry.fills.reported, len(self.orders))
         self.ts += 1
         assert self.orders.apply_fill(fill(name, quantity, f"theirs{self.ts}", server="X1")) is None
         assert self.orders.apply_update(update(name, "working", server="X1", ts=self.ts, quantity=quantity)) is None
-        assert (self.entry.state, self.entry.booked, self.entry.reported, len(self.orders)) == before
+        assert (self.entry.state, self.entry.fills.booked, self.entry.fills.reported, len(self.orders)) == before
 
     @rule()
     def link_breaks(self):
@@ -467,19 +472,19 @@ class OrderMachine(RuleBasedStateMachine):
         else:
             self.orders.apply_update(update("r-1E", "unknown_to_server", ts=self.ts, unsolicited=False))
         assert self.entry.state.value == status
-        assert self.entry.booked == self.server.filled
+        assert self.entry.fills.booked == self.server.filled
         assert not self.orders.unknown()
         assert not self.orders.unanswered(self.ts)
 
     @invariant()
     def never_more_booked_than_executed(self):
-        assert self.entry.booked <= self.server.filled <= 5
+        assert self.entry.fills.booked <= self.server.filled <= 5
 
     @invariant()
     def never_dead_while_it_may_fill_unless_the_server_said_so(self):
         if self.server.alive and self.server.filled < 5:
             assert self.entry.live
-        worst = self.orders.exposure(Side.BUY) + self.entry.booked
+        worst = self.orders.exposure(Side.BUY) + self.entry.fills.booked
         if self.entry.live:
             assert worst == 5
 

@@ -59,7 +59,7 @@ async def test_a_fill_told_of_and_not_shown_is_asked_for_in_time_or_at_once(watc
     rig.orders.apply_update(told)
     if closing:
         rig.state.request_flatten("operator")
-    assert (entry.reported, entry.booked) == (2, 0)
+    assert (entry.fills.reported, entry.fills.booked) == (2, 0)
     if after:
         rig.at(rig.answer_ns - 1).reconciler.watch()
         assert rig.sync.query_reason == ""

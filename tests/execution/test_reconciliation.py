@@ -71,15 +71,20 @@ def numbered(working):
     working.lose(working.get("E"))
 
 
+def agrees(found):
+    """Position and orders agree; what is not ours does not count."""
+    return not (found.position.drift or found.unresolved)
+
+
 def test_agreement_is_clean():
     found = compare(WorkingOrders(), book(position=2), position=2)
-    assert (found.clean, found.fills, found.updates, found.drift) == (True, (), (), 0)
+    assert (agrees(found), found.fills, found.updates, found.position.drift) == (True, (), (), 0)
 
 
 def test_a_listed_order_lives(working):
     found = compare(working, book([said("E", price=99.0)]))
     assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.WORKING)]
-    assert found.clean
+    assert agrees(found)
 
 
 def test_an_order_listed_without_our_name_is_found_by_its_number(working):
@@ -91,21 +96,21 @@ def test_an_order_listed_without_our_name_is_found_by_its_number(working):
 def test_an_order_that_is_nowhere_is_gone(working):
     found = compare(working, book())
     assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.UNKNOWN_TO_SERVER)]
-    assert found.clean
+    assert agrees(found)
 
 
 def test_missed_fills_are_named_and_explain_the_position(working):
     numbered(working)
     found = compare(working, book(fills=[fill()], position=1))
     assert [(f.client_order_id, f.execution_id) for f in found.fills] == [("E", "x1")]
-    assert (found.guessed, found.drift) == ((), 0)
+    assert (found.guessed, found.position.drift) == ((), 0)
 
 
 def test_booked_fills_are_not_missed_again(working):
     numbered(working)
     working.apply_fill(fill())
     found = compare(working, book(fills=[fill()], position=1), position=1)
-    assert (found.fills, found.external_fills, found.drift) == ((), (), 0)
+    assert (found.fills, found.external_fills, found.position.drift) == ((), (), 0)
 
 
 @pytest.mark.parametrize("early_s", [0, 3])
@@ -114,7 +119,7 @@ def test_a_fill_of_an_order_whose_number_was_never_heard_belongs_to_the_one_it_f
     found = compare(working, book(fills=[fill(server="S77", ts=(10 - early_s) * S)], position=1))
     assert [(f.client_order_id, f.server_order_id) for f in found.fills] == [("E", "S77")]
     assert found.guessed == found.fills
-    assert found.drift == 0
+    assert found.position.drift == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +131,7 @@ def test_a_fill_that_does_not_fit_is_nobodys(working, misfit):
     found = compare(working, book(fills=[fill(server="S77", **misfit)], position=1))
     assert found.fills == ()
     assert len(found.external_fills) == 1
-    assert found.drift == 1
+    assert found.position.drift == 1
 
 
 def test_a_fill_that_fits_two_orders_leaves_both_open(working):
@@ -135,7 +140,7 @@ def test_a_fill_that_fits_two_orders_leaves_both_open(working):
     working.lose(second)
     found = compare(working, book(fills=[fill(server="S77")], position=1))
     assert (found.fills, found.updates, set(found.unresolved)) == ((), (), {"E", "F"})
-    assert not found.clean
+    assert not agrees(found)
 
 
 @pytest.mark.parametrize(("price", "name"), [(101.0, "T"), (101.25, "T"), (99.0, "S"), (98.5, "S")])
@@ -150,7 +155,7 @@ def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
         working.lose(working.get(each.client_order_id))
     found = compare(working, book(fills=[fill(server="S77", side=Side.SELL, price=price)]), position=1)
     assert [f.client_order_id for f in found.fills] == [name]
-    assert found.clean
+    assert agrees(found)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +205,7 @@ def test_a_replaced_order_may_have_filled_under_another_number_and_at_the_price_
     working.lose(target)
     found = compare(working, book(fills=[fill(server="S3", side=Side.SELL, price=price)]), position=1)
     assert [f.client_order_id for f in found.fills] == ([found_by] if found_by else [])
-    assert found.clean is bool(found_by)
+    assert agrees(found) is bool(found_by)
 
 
 @pytest.mark.parametrize("child_works", [True, False])
@@ -303,13 +308,13 @@ def test_orders_and_fills_of_others_are_reported(working):
     found = compare(working, book([said("E"), foreign], [fill("h", "H1", side=Side.SELL)], position=-1))
     assert found.external_orders == (foreign,)
     assert [f.execution_id for f in found.external_fills] == ["h"]
-    assert found.drift == -1
+    assert found.position.drift == -1
 
 
 def test_other_symbols_and_accounts_do_not_count(working):
     elsewhere = (said("q", symbol="NQZ26_FUT_CME"), said("z", account="Sim2"))
     found = compare(working, book([said("E"), *elsewhere], [fill("y", "S9", account="Sim2")], 3, account="Sim2"))
-    assert (found.external_orders, found.external_fills, found.drift) == ((), (), 0)
+    assert (found.external_orders, found.external_fills, found.position.drift) == ((), (), 0)
 
 
 # What is done about it.
@@ -330,7 +335,7 @@ async def test_executions_that_explain_the_drift_are_booked_as_they_are(rig, mon
     for _ in range(3):
         await rig.reconcile()
     assert rig.position == 3
-    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
+    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).account.fills]
     on_file = [(one.execution_id, one.quantity, one.price) for one in booked]
     assert on_file == [("h1", 2, 99.0), ("h2", 1, 99.25)]
     assert rig.alert_codes.count("position_drift") == 1
@@ -345,7 +350,7 @@ async def test_an_execution_booked_by_an_earlier_run_is_given_to_no_other_order(
     rig.play((1, 100.0))
     answering(monkeypatch, rig, [fill("x1", "S1", ts=rig.ts_ns), fill("x2", "S2", ts=rig.ts_ns)], 2)
     assert await rig.reconcile()
-    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).fills]
+    booked = [one.fill for one in rig.journal.recover(SYMBOL, ACCOUNT, 0).account.fills]
     assert [(one.execution_id, one.client_order_id) for one in booked] == [("x1", "K1"), ("x2", "K2")]
     assert "execution_known" not in rig.alert_codes
 
@@ -366,7 +371,7 @@ async def test_a_fill_found_after_a_kill_makes_the_trade_its_decision_wanted(mak
     (trade,) = rig.notices.trades
     assert (trade.trade_id, trade.regime_probs.range) == (made, 0.7)
     rig = make_rig()
-    again = Ledger(rig.instrument, 0.0).restore(rig.recovered.fills, day_start_ns=0, peak_equity=0.0)
+    again = Ledger(rig.instrument, 0.0).restore(rig.recovered.account.fills, day_start_ns=0, peak_equity=0.0)
     assert [one.trade_id for one in again] == [one.trade_id for one in rig.journal.trades()] == [made]
 
 
@@ -403,9 +408,9 @@ async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monke
         )
         for name in ("K1", "K2")
     ]
-    (booked,) = rig.journal.recover(SYMBOL, ACCOUNT, 0).fills
+    (booked,) = rig.journal.recover(SYMBOL, ACCOUNT, 0).account.fills
     assert booked.fill.execution_id == "x"
-    assert rig.journal.recover(SYMBOL, ACCOUNT, 0).orders == ()
+    assert rig.journal.recover(SYMBOL, ACCOUNT, 0).orders.open == ()
 
 
 async def test_orders_that_may_have_filled_are_given_up_also_where_the_position_never_differed(make_rig, monkeypatch):

@@ -32,9 +32,9 @@ def test_what_is_sent_awaits_its_answer_from_then_on():
     orders = WorkingOrders()
     entry = orders.add(order())
     orders.sent(entry, 7)
-    assert (entry.sent_ns, entry.asked_ns, entry.state) == (7, 7, OrderState.SENT)
+    assert (entry.history.sent_ns, entry.request.asked_ns, entry.state) == (7, 7, OrderState.SENT)
     orders.lose(entry)
-    assert (entry.sent_ns, entry.asked_ns, orders.unanswered(10**9)) == (7, 0, [])
+    assert (entry.history.sent_ns, entry.request.asked_ns, orders.unanswered(10**9)) == (7, 0, [])
 
 
 def test_an_update_without_our_name_is_found_by_the_servers_number():
@@ -49,25 +49,25 @@ def test_of_two_messages_of_one_moment_the_later_told_counts():
     entry = working(orders)
     orders.apply_update(update("r-1E", "replaced", ts=5, price=101.0, text="first"))
     orders.apply_update(update("r-1E", "replaced", ts=5, price=102.0))
-    assert (entry.price, entry.text, entry.updated_ns) == (102.0, "first", 5)
+    assert (entry.price, entry.history.text, entry.history.updated_ns) == (102.0, "first", 5)
     orders.apply_update(update("r-1E", "canceled", ts=6, text="last"))
-    assert entry.text == "last"
+    assert entry.history.text == "last"
 
 
 def test_filled_without_a_count_is_filled_entirely():
     orders = WorkingOrders()
     entry = working(orders)
     orders.apply_update(update("r-1E", "filled", ts=2))
-    assert (entry.reported, orders.missing_fills()) == (2, [entry])
+    assert (entry.fills.reported, orders.missing_fills()) == (2, [entry])
 
 
 def test_a_cancel_that_tells_of_a_fill_leaves_it_missing_until_the_server_lists_it_nowhere():
     orders = WorkingOrders()
     entry = working(orders)
     orders.apply_update(update("r-1E", "canceled", ts=2, filled=1))
-    assert (entry.reported, entry.done, orders.missing_fills()) == (1, False, [entry])
+    assert (entry.fills.reported, entry.done, orders.missing_fills()) == (1, False, [entry])
     orders.apply_update(update("r-1E", "unknown_to_server", ts=3, unsolicited=False))
-    assert (entry.reported, entry.done, orders.missing_fills()) == (0, True, [])
+    assert (entry.fills.reported, entry.done, orders.missing_fills()) == (0, True, [])
 
 
 def test_an_end_answers_all_that_was_asked():
@@ -76,7 +76,7 @@ def test_an_end_answers_all_that_was_asked():
     orders.replace_sent(entry, 2, 101.0)
     orders.cancel_sent(entry, 3)
     orders.apply_fill(fill("r-1E", 2, "x1"))
-    assert (entry.cancel_pending, entry.replace_pending, entry.asked_ns) == (False, False, 0)
+    assert (entry.request.cancel_pending, entry.request.replace_pending, entry.request.asked_ns) == (False, False, 0)
 
 
 @pytest.mark.parametrize("proof", ["working", "filled"])
@@ -85,12 +85,12 @@ def test_an_entry_is_released_by_the_first_sign_of_its_stop(proof):
     orders = WorkingOrders()
     entry, other = working(orders), working(orders, order("r-2E"), "S2")
     stop = working(orders, order("r-1S", Side.SELL, 2, OrderRole.STOP, "r-1E"), "S3", "accepted")
-    assert not entry.released
+    assert not entry.fills.released
     if proof == "working":
         orders.apply_update(update("r-1S", "working", server="S3", ts=2))
     else:
         orders.apply_fill(fill("r-1S", 2, "x1", Side.SELL))
-    assert (entry.released, other.released, stop.released) == (True, False, False)
+    assert (entry.fills.released, other.fills.released, stop.fills.released) == (True, False, False)
 
 
 def test_entries_add_up_and_one_that_waits_for_nothing_counts_in_full():

@@ -55,7 +55,8 @@ def test_operations_become_rows_once(tmp_path, metrics):
 def test_stages_go_to_their_files_and_all_to_the_snapshot(tmp_path, metrics):
     stages = [StageCounters(name, EventClock(T0)) for name in ("features", "inference", "executor")]
     for stage in stages:
-        stage.done(stage.start())
+        stage.start()
+        stage.done(1000)
     snapshot = metrics.sample(stages, {"mode": "paper"})
     assert [row["operation"] for row in rows(tmp_path, "inference")] == ["inference"]
     assert [row["operation"] for row in rows(tmp_path, "trade_executor")] == ["executor"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,14 +22,29 @@ from mia_daemon.records import (
     RegimeProbs,
     empty_events,
 )
-from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
+from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.risk.snapshot import NO_DELAYS
 from mia_daemon.stage import END
 from mia_daemon.trading.live_trading import Components, Tally, TradingSession
+from mia_daemon.trading.trade_executor import Outcome, StepTimes
 
 ES = instrument("ESZ26_FUT_CME")
 VALUES = np.zeros(350, np.float32)
 PREDICTION = Prediction(RegimeProbs(0.7, 0.2, 0.1), 0.5, 0.6, "baseline", 0.0, "0" * 16)
+
+
+class StoppedClock(WallClock):
+    """A monotonic clock on which time passes only when it is told to."""
+
+    def __init__(self):
+        self.ns = 1
+
+    def monotonic_ns(self):
+        return self.ns
+
+    def pass_ns(self, ns):
+        self.ns += ns
+        return True
 
 
 def events(first_s, count=3, kind=EventKind.TRADE, late_s=0.0):
@@ -39,26 +55,22 @@ def events(first_s, count=3, kind=EventKind.TRADE, late_s=0.0):
     return made
 
 
-class Told:
-    """All four tasks' insides. They note what reaches them; each batch makes one window, due unless told otherwise."""
+class FakeTasks:
+    """The insides of all four tasks. They note what reaches them; each batch makes one window, due unless said so."""
 
     def __init__(self, batches, *, due=lambda _seq: True):
         self.batches = list(batches)
         self.due = due
-        self.heard = []
+        self.calls = []
         self.delays = []
-        self.situations = []
-        self.asked = []
-        self.windows = 0
+        self.windows_made = 0
         self.position = 0
         self.probability_ns = 7
-        self.taken = 0
+        self.put = 0
         self.break_at = {}
-        self.wants = True
-        self.risk = ALLOWED
 
     def note(self, what, seq):
-        self.heard.append((what, seq))
+        self.calls.append((what, seq))
         error = self.break_at.get((what, seq))
         if error is not None:
             raise error
@@ -67,16 +79,18 @@ class Told:
     async def run(self, queue):
         for batch in self.batches:
             await queue.put(EventBatch(batch, ingress_ns=1))
-            self.taken += 1
+            self.put += 1
+            await asyncio.sleep(0)
         await queue.put(END)
 
     # features
-    def push(self, batch, ingress_ns):
-        seq, self.windows = self.windows, self.windows + 1
+    def windows(self, batch, ingress_ns):
+        seq, self.windows_made = self.windows_made, self.windows_made + 1
         self.note("features", seq)
         if not self.due(seq):
-            return [FeatureWindow(batch)]
-        return [FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, ingress_ns=ingress_ns)]
+            yield FeatureWindow(batch)
+        else:
+            yield FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, ingress_ns=ingress_ns)
 
     # inference
     def predict(self, window, account, _instrument, max_position):
@@ -85,37 +99,21 @@ class Told:
         return replace(PREDICTION, action=float(account.position))
 
     # the executor
-    def on_market(self, batch):
-        self.note("market", int(batch["ts_ns"][0]) // NS_PER_S)
+    def on_window(self, window):
+        self.note("market", int(window.events["ts_ns"][0]) // NS_PER_S)
         self.position += 1  # as if something had filled
+        if not window.due:
+            return None
+        return AccountState(window.seq, window.ts_ns, self.position, 0.0, 0.0, 0.0, 0, 100_000.0, 0.0)
 
-    def account_state(self, seq, ts_ns):
-        return AccountState(seq, ts_ns, self.position, 0.0, 0.0, 0.0, 0, 100_000.0, 0.0)
-
-    def wants_entry(self, _prediction, _account):
-        return self.wants
-
-    def new_risk(self, _prediction, _delays):
-        return self.risk
-
-    def situation(self, entries):
-        self.situations.append(entries)
-        return entries
-
-    def decide(self, window, prediction, account, _situation):
-        action = Action.BUY if account.position == prediction.action else Action.HOLD
-        return Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
-
-    def execute(self, decision, ingress_ns, delays, asked):
-        assert ingress_ns == 1
-        self.asked.append(asked)
-        self.note("execute", decision.seq)
+    def on_signal(self, signal, delays):
+        window, prediction = signal.window, signal.prediction
+        assert window.ingress_ns == 1
+        self.note("execute", window.seq)
         self.delays.append(delays)
-        return ALLOWED
-
-    # the trade window filter
-    def check(self, _ts_ns):
-        return ALLOWED
+        action = Action.BUY if signal.account.position == prediction.action else Action.HOLD
+        decision = Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
+        return Outcome(decision, ALLOWED, StepTimes(3, 4, 5, 6))
 
 
 class Sink:
@@ -132,18 +130,17 @@ class Sink:
 def make_session(tmp_path):
     metrics = Metrics(tmp_path, WallClock())
 
-    def make(told, **more):
-        rooms = Components(feed=told, pipeline=told, inference=told, window_filter=told, loop=told, executor=told)
+    def make(tasks, *, queue_batches=4, measured=True, clock=None, **hooks):
         sink = Sink()
         session = TradingSession(
-            rooms,
+            Components(
+                feed=tasks, pipeline=tasks, inference=tasks, executor=tasks, metrics=metrics, sink=sink, **hooks
+            ),
             instrument=ES,
             max_position=3,
-            queue_batches=more.pop("queue_batches", 4),
-            clock=WallClock(),
-            metrics=metrics,
-            sink=sink,
-            **more,
+            queue_batches=queue_batches,
+            clock=clock or WallClock(),
+            measured=measured,
         )
         session.metrics = metrics
         session.sink = sink
@@ -155,11 +152,11 @@ def make_session(tmp_path):
 
 async def test_the_policy_knows_the_account_as_of_the_very_event(make_session):
     """Each window's events reach the executor before its prediction is made, however far the feed is ahead."""
-    told = Told(events(10 * n) for n in range(20))
-    session = make_session(told, queue_batches=16)
+    tasks = FakeTasks(events(10 * n) for n in range(20))
+    session = make_session(tasks, queue_batches=16)
     await session.run()
     for seq in range(20):
-        order = [told.heard.index(step) for step in (("market", 10 * seq), ("predict", seq), ("execute", seq))]
+        order = [tasks.calls.index(step) for step in (("market", 10 * seq), ("predict", seq), ("execute", seq))]
         assert order == sorted(order)
     # The stand-in account moves with each window: the policy saw its own, and the decision was made on the same.
     assert [decision.prediction.action for decision in session.sink.decisions] == list(range(1, 21))
@@ -167,18 +164,18 @@ async def test_the_policy_knows_the_account_as_of_the_very_event(make_session):
 
 
 async def test_windows_that_are_not_due_only_pass(make_session):
-    told = Told((events(10 * n) for n in range(10)), due=lambda seq: seq % 5 == 4)
-    session = make_session(told)
+    tasks = FakeTasks((events(10 * n) for n in range(10)), due=lambda seq: seq % 5 == 4)
+    session = make_session(tasks)
     await session.run()
-    assert [seq for what, seq in told.heard if what == "predict"] == [4, 9]
-    assert [seq for what, seq in told.heard if what == "market"] == [10 * n for n in range(10)]
+    assert [seq for what, seq in tasks.calls if what == "predict"] == [4, 9]
+    assert [seq for what, seq in tasks.calls if what == "market"] == [10 * n for n in range(10)]
     assert session.tally.decisions == len(session.sink.decisions) == 2
 
 
 async def test_what_was_seen_is_counted_and_recorded_first(make_session):
     recorded = []
-    told = Told([events(5), events(8, 4, EventKind.QUOTE), events(20, 1)])
-    session = make_session(told, on_events=lambda batch: recorded.append(len(batch)))
+    tasks = FakeTasks([events(5), events(8, 4, EventKind.QUOTE), events(20, 1)])
+    session = make_session(tasks, record=lambda batch: recorded.append(len(batch)))
     await session.run()
     tally = session.tally
     assert recorded == [3, 4, 1]
@@ -191,65 +188,90 @@ async def test_what_was_seen_is_counted_and_recorded_first(make_session):
 
 
 async def test_every_operation_is_timed(make_session):
-    session = make_session(Told([events(1), events(5)]))
+    session = make_session(FakeTasks([events(1), events(5)]))
     await session.run()
     timed = session.metrics.sample((), {})["operations"]
     assert {name: figures["count"] for name, figures in timed.items()} == dict.fromkeys(PERFORMANCE_FILES, 2)
+    assert timed["risk"]["latency_max_s"] == 4e-9
     assert timed["trade_probability"]["latency_max_s"] == 7e-9
 
 
 @pytest.mark.parametrize("measured", [True, False])
 async def test_the_time_an_inference_takes_counts_only_where_it_may(make_session, measured):
-    told = Told([events(1), events(5)])
-    await make_session(told, measured=measured).run()
-    assert all(took.inference_ms > 0 for took in told.delays) if measured else told.delays == [NO_DELAYS, NO_DELAYS]
+    tasks = FakeTasks([events(1), events(5)])
+    await make_session(tasks, measured=measured).run()
+    assert all(took.inference_ms > 0 for took in tasks.delays) if measured else tasks.delays == [NO_DELAYS, NO_DELAYS]
 
 
-async def test_nothing_is_opened_on_the_past(make_session):
-    told = Told([events(1), events(5, late_s=3.0), events(9, late_s=2.0)])
-    await make_session(told, max_age_ns=2 * NS_PER_S).run()
-    assert [verdict.code for verdict in told.situations] == [ALLOWED.code, RiskCode.STALE_PRICE, ALLOWED.code]
-    assert told.situations[1].context == {"age_s": 3.0}
+async def test_a_batch_is_worked_on_in_the_callback_that_brings_it(make_session):
+    """Down to the order, with nothing in between; what nobody waits for comes last."""
+    tasks = FakeTasks([])
+    order = []
+    session = make_session(
+        tasks,
+        before_events=lambda _events: order.append("before"),
+        record=lambda _events: order.append(("record", len(tasks.calls))),
+    )
+    session._batches.put_nowait(EventBatch(events(5), ingress_ns=1))
+    assert tasks.calls == [("features", 0), ("market", 5), ("predict", 0), ("execute", 0)]
+    assert order == ["before", ("record", 4)]
+    assert [len(session.sink.decisions), session.tally.decisions] == [1, 1]
 
 
-async def test_the_trade_windows_verdict_is_handed_on(make_session):
-    told = Told([events(1)])
-    closed = Verdict(RiskCode.MARKET_CLOSED, {})
-    told.check = lambda _ts_ns: closed
-    await make_session(told).run()
-    assert told.situations == [closed]
+async def test_a_callback_works_on_so_many_events_and_leaves_the_rest_to_the_tasks(make_session):
+    """A kill or an order update waits for one callback at most."""
+    batches = [events(10_000 * n, 1000) for n in range(3)]
+    tasks = FakeTasks(batches, due=lambda _seq: False)
+    session = make_session(tasks, clock=StoppedClock())
+    worked, others = [], []
+    begin = session._budget.begin
+    session._budget.begin = lambda: (worked.append(session.tally.events), begin())
+    running = asyncio.create_task(session.run())
+    while not running.done():
+        others.append(session.tally.events)
+        await asyncio.sleep(0)
+    await running
+    steps = [after - before for before, after in pairwise([*worked, session.tally.events])]
+    assert max(steps) == 256
+    assert len(set(others)) > 6  # others had their turn in between
+    assert session.tally.events == 3000
+    assert [call for call in tasks.calls if call[0] == "market"] == sorted(
+        call for call in tasks.calls if call[0] == "market"
+    )
 
 
-async def test_what_risk_says_goes_before_the_trade_window(make_session):
-    told = Told([events(1)])
-    told.check = lambda _ts_ns: Verdict(RiskCode.MARKET_CLOSED, {})
-    told.risk = Verdict(RiskCode.STALE_PRICE, {})
-    await make_session(told).run()
-    assert told.situations == told.asked == [told.risk]
+async def test_a_callback_that_has_taken_its_time_leaves_the_rest_to_the_tasks(make_session):
+    clock = StoppedClock()
+    tasks = FakeTasks([], due=lambda _seq: clock.pass_ns(NS_PER_MS))
+    session = make_session(tasks, clock=clock)
+    session._stages[0]._wake.set()  # something waits before it
+    for n in range(3):
+        session._batches.put_nowait(EventBatch(events(10 * n), ingress_ns=1))
+    assert session.tally.events == 0
+    worked = []
+    while session._stages[0]._depth():
+        session._stages[0]._drain()
+        worked.append(session.tally.decisions)
+    assert worked == [2, 3]  # two milliseconds each
 
 
-async def test_nobody_is_asked_about_an_entry_that_the_signal_does_not_want(make_session):
-    told = Told([events(1)])
-    told.wants = False
-    told.risk = Verdict(RiskCode.HALTED, {})
-    await make_session(told).run()
-    assert told.situations == [ALLOWED]
-    assert told.asked == [None]
+async def test_a_replay_works_on_whole_batches(make_session):
+    tasks = FakeTasks([], due=lambda _seq: False)
+    session = make_session(tasks, measured=False)
+    session._batches.put_nowait(EventBatch(events(5, 5000), ingress_ns=1))
+    assert session.tally.events == 5000
+    assert tasks.calls == [("features", 0), ("market", 5)]
 
 
 async def test_a_slow_task_holds_the_feed_back(make_session):
     """Queues are bounded: a backlog never grows without limit."""
-    told = Told(events(10 * n) for n in range(100))
-    session = make_session(told, queue_batches=2)
-
-    async def stuck(_window):
-        await asyncio.Event().wait()
-
-    session._stages[1]._work = stuck
+    tasks = FakeTasks(events(10 * n) for n in range(100))
+    session = make_session(tasks, queue_batches=2)
+    session._budget.begin = lambda: setattr(session._budget, "_ends_ns", 0)  # no callback has any time
     running = asyncio.create_task(session.run())
     for _ in range(200):
         await asyncio.sleep(0)
-    assert 2 < told.taken <= 7  # two queues of two, and what each task has in hand
+    assert tasks.put == 2
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -257,22 +279,22 @@ async def test_a_slow_task_holds_the_feed_back(make_session):
 
 @pytest.mark.parametrize("task", ["features", "predict", "market", "execute"])
 async def test_a_task_that_fails_ends_all_and_says_why(make_session, task):
-    told = Told(events(n) for n in range(100))
-    told.break_at = {(task, 3): JournalError("the disk is full")}
+    tasks = FakeTasks(events(n) for n in range(100))
+    tasks.break_at = {(task, 3): JournalError("the disk is full")}
     with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.timeout(5):
-            await make_session(told).run()
+            await make_session(tasks).run()
     (error,) = caught.value.exceptions
     assert isinstance(error, StageDied)
     assert "the disk is full" in str(error)
     assert isinstance(error.__cause__, JournalError)
-    assert told.taken < 100
+    assert tasks.put < 100
 
 
 async def test_a_bug_is_named_as_one(make_session):
-    told = Told(events(n) for n in range(10))
-    told.break_at = {("predict", 3): ZeroDivisionError("x / 0")}
-    session = make_session(told)
+    tasks = FakeTasks(events(n) for n in range(10))
+    tasks.break_at = {("predict", 3): ZeroDivisionError("x / 0")}
+    session = make_session(tasks)
     with pytest.raises(ExceptionGroup) as caught:
         await session.run()
     assert "the inference task failed (ZeroDivisionError: x / 0)" in str(caught.value.exceptions[0])
@@ -280,14 +302,14 @@ async def test_a_bug_is_named_as_one(make_session):
 
 
 async def test_a_feed_that_fails_ends_all(make_session):
-    told = Told([])
+    tasks = FakeTasks([])
 
     async def run(_queue):
         raise ConnectionLost("gone")
 
-    told.run = run
+    tasks.run = run
     with pytest.raises(ExceptionGroup) as caught:
-        await make_session(told).run()
+        await make_session(tasks).run()
     assert str(caught.value.exceptions[0]) == "gone"
 
 
