@@ -217,6 +217,7 @@ class Daemon:
         """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
+            asyncio.create_task(run.deferred.run(), name="deferred work"),
             asyncio.create_task(self._reconcile_when_due(run, account), name="reconcile"),
             asyncio.create_task(self._sample(run, account, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),

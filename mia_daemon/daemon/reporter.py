@@ -1,6 +1,7 @@
-"""Who is told what happens: the log, the people at the terminal, and the rows and snapshots they read later.
+"""Notifications of what happened: the log, the people at the terminal, and the rows and snapshots they read later.
 
-Called after an order has left, never before.
+Nobody waits for any of it: it is deferred until the event loop has looked at its sockets again. Only what the next
+decision goes by (the market memory) and the counters follow at once.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
+from mia_daemon.deferred import DeferredWork
 from mia_daemon.errors import JournalError
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
@@ -42,6 +44,7 @@ class Reporter:
         trade_log: TradeLog,
         journal: Journal,
         memory: MemoryKeeper,
+        deferred: DeferredWork,
         console: Console | None = None,
         watch: Callable[[NDArray[np.float32], int], None] = lambda _values, _ts_ns: None,
     ) -> None:
@@ -55,6 +58,7 @@ class Reporter:
         self._trade_log = trade_log
         self._journal = journal
         self._memory = memory
+        self._deferred = deferred
         self._console = console
         self._watch = watch
         self._account: TradingAccount | None = None
@@ -63,13 +67,20 @@ class Reporter:
         self._held: deque[Callable[[], None]] = deque()  # lines that follow from a decision not shown yet
 
     def follow(self, account: TradingAccount) -> None:
-        """Take the risk figures from these account."""
+        """Take the risk figures from this account."""
         self._account = account
 
+    # Decisions.
+
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
-        """A decision that was carried out, what risk said to it, and the 350 values it was made on."""
+        """A decision that was carried out, what risk said of it, and the 350 values it was made on."""
         self.regime_probs = decision.prediction.regime_probs
         self.last_reason = decision.reason
+        if decision.action in {Action.BUY, Action.SELL}:
+            self._memory.entered(decision.decision_id, values)
+        self._deferred.add(partial(self._report_decision, decision, verdict, values))
+
+    def _report_decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
         self._trade_log.decision(decision)
         self._watch(values, decision.ts_ns)
         if not verdict.allowed:
@@ -81,10 +92,8 @@ class Reporter:
     def _acted(self, decision: Decision, values: NDArray[np.float32]) -> None:
         try:
             self._journal.record_features(decision.decision_id, values)
-        except JournalError as error:  # whoever trades will find out too, and stop
+        except JournalError as error:  # the executor finds out too, and halts
             self._log.warning("features_not_journaled", decision=decision.decision_id, reason=str(error))
-        if decision.action in {Action.BUY, Action.SELL}:
-            self._memory.entered(decision.decision_id, values)
         self._log.info(
             "decision",
             decision=decision.decision_id,
@@ -97,19 +106,19 @@ class Reporter:
         if self._console is not None:
             self._console.decision(decision)
 
-    def flush(self) -> None:
-        """Write the rows of the decisions that the journal has committed."""
-        self._release()
-        self._trade_log.flush()
-
     def _denied(self, decision: Decision, verdict: Verdict) -> None:
         self._log.warning("denied", decision=decision.decision_id, code=verdict.code, **verdict.context)
         if self._console is not None:
             self._console.say(f"denied {decision.action.value}: {verdict}")
 
+    # Orders, fills, round trips.
+
     def order(self, ts_ns: int, order: Order, what: str) -> None:
         """Something became of an order."""
         self.orders += what == "sent"
+        self._deferred.add(partial(self._report_order, ts_ns, order, what))
+
+    def _report_order(self, ts_ns: int, order: Order, what: str) -> None:
         self._log.info(
             "order",
             what=what,
@@ -125,6 +134,9 @@ class Reporter:
     def fill(self, fill: Fill) -> None:
         """An execution was booked."""
         self.fills += 1
+        self._deferred.add(partial(self._report_fill, fill))
+
+    def _report_fill(self, fill: Fill) -> None:
         self._log.info(
             "fill", order=fill.client_order_id, side=fill.side.name.lower(), quantity=fill.quantity, price=fill.price
         )
@@ -135,15 +147,18 @@ class Reporter:
         """A round trip was closed."""
         self.round_trips += 1
         self.profit += trade.profit
-        self._trade_log.trade(trade)
         self._memory.closed(trade)
         self._to_remember.append(trade)
+        self._deferred.add(partial(self._report_trade, trade))
+
+    def _report_trade(self, trade: Trade) -> None:
+        self._trade_log.trade(trade)
         self._log.info("trade", trade=trade.trade_id, profit=round(trade.profit, 2), reason=trade.exit_reason)
         if self._console is not None:
             self._show(partial(self._console.trade, trade))
 
     def _show(self, line: Callable[[], None], *, held: bool = False) -> None:
-        """Show a line, behind those held: orders leave before their decision is told, but are read after it."""
+        """Show a line, behind those held: orders leave before their decision is shown, but are read after it."""
         self._held.append(line)
         if not held and len(self._held) == 1:
             self._release()
@@ -151,6 +166,14 @@ class Reporter:
     def _release(self) -> None:
         while self._held:
             self._held.popleft()()
+
+    # Once a second.
+
+    def flush(self) -> None:
+        """Do what was deferred, and write the rows of the decisions that the journal has committed."""
+        self._deferred.flush()
+        self._release()
+        self._trade_log.flush()
 
     def remember(self) -> Iterator[str]:
         """Snapshot closed round trips and put them into the market memory's file, off the hot path, one a step.
@@ -165,7 +188,9 @@ class Reporter:
             except JournalError as error:
                 self._log.warning("snapshot_left_to_the_next_start", trade=trade.trade_id, reason=str(error))
                 continue
+            yield ""
             self._trade_log.snapshot(trade, background)
+            yield ""
             yield self._memory.write(trade, background)
 
     def latches_changed(self) -> bool:

@@ -13,6 +13,7 @@ from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
+from mia_daemon.deferred import DeferredWork
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.features import catalogue
@@ -98,7 +99,10 @@ class DaemonRun:
             if mode is not Mode.REPLAY:  # a replay must repeat itself: it remembers what it met, or began with
                 self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())
             self.inference = Inference(self.bundle, self.memory.memory, clock.monotonic_ns)
-            self.reporter = Reporter(self.log, trade_log, self.journal, self.memory, console, self._drift().see)
+            self.deferred = DeferredWork(clock)
+            self.reporter = Reporter(
+                self.log, trade_log, self.journal, self.memory, self.deferred, console, self._drift().see
+            )
             last = self.journal.last_run()
             if mode is not Mode.REPLAY or (last is not None and not last.ended):
                 trade_log.reconcile(self.journal)

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from round_trip import NOW, TRADE, values
+from run_headers import run_bundle, run_header
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.features import catalogue
-from mia_daemon.journal.recovery import Background
+from mia_daemon.journal.background import Background
 from mia_daemon.journal.writer import Journal
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import instrument
@@ -39,11 +40,8 @@ def journal(tmp_path):
 
 
 def begin(journal, catalogue_sha256=None, source="scid"):
-    journal.begin_run(
-        mode="paper", started_ns=NOW, version="", config={"feed": {"source": source}},
-        config_sha256="", bundle_name="", bundle_sha256="",
-        point_value=50.0, cost_per_side=1.0, catalogue_sha256=catalogue_sha256 or catalogue.sha256(),
-    )  # fmt: skip
+    bundle = run_bundle(catalogue_sha256=catalogue_sha256 or catalogue.sha256())
+    journal.begin_run(run_header(NOW, config={"feed": {"source": source}}, bundle=bundle))
 
 
 @pytest.fixture

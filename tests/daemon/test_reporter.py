@@ -4,11 +4,15 @@ import csv
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from run_headers import run_bundle, run_header
 
+from mia_daemon.clock import WallClock
 from mia_daemon.daemon.reporter import SHOWN, Reporter
+from mia_daemon.deferred import DeferredWork
 from mia_daemon.features import catalogue
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
@@ -81,19 +85,24 @@ class Memory:
 
 @dataclass
 class Risk:
-    """Of the books, as far as the reporter looks at it."""
+    """Of the account, as far as the reporter looks at it."""
 
     latches: tuple = ()
 
-    def snapshot(self, facts):
-        return {"timestamp": str(facts.ts_ns), "drawdown": 0.0, "overtrade_risk_score": 0.25, "penalty_active": False}
+    def describe(self, snapshot):
+        return {
+            "timestamp": str(snapshot.ts_ns),
+            "drawdown": 0.0,
+            "overtrade_risk_score": 0.25,
+            "penalty_active": False,
+        }
 
 
-class TradingAccount:
+class FakeAccount:
     def __init__(self):
         self.risk = Risk()
-        facts = type("Facts", (), {"ts_ns": TS})()
-        self.executor = type("Executor", (), {"facts": lambda _self: facts})()
+        snapshot = SimpleNamespace(ts_ns=TS)
+        self.state = SimpleNamespace(risk_snapshot=lambda: snapshot)
 
 
 @dataclass
@@ -129,18 +138,15 @@ def told(tmp_path, shipped):
     journal = Journal(tmp_path / "paper.db", durable=False)
     begin(journal, shipped, shown={name: catalogue.index(name) for name in shipped.selected[:SHOWN]})
     with screen.open("w") as stream:
-        reporter = Reporter(log, trade_log, journal, memory, Console(stream))
+        reporter = Reporter(log, trade_log, journal, memory, DeferredWork(WallClock()), Console(stream))
         yield Told(reporter, journal, log, memory, screen, tmp_path)
     journal.close()
     trade_log.close()
 
 
-def begin(journal, bundle, **more):
-    journal.begin_run(
-        mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name=bundle.name,
-        bundle_sha256=bundle.sha256, point_value=50.0, cost_per_side=1.0,
-        **({"catalogue_sha256": catalogue.sha256()} | more),
-    )  # fmt: skip
+def begin(journal, bundle, shown=None, catalogue_sha256=None):
+    recorded = run_bundle(bundle.name, bundle.sha256, catalogue_sha256 or catalogue.sha256(), shown)
+    journal.begin_run(run_header(TS, bundle=recorded))
 
 
 def test_a_decision_goes_to_the_files_the_log_and_the_terminal(told):
@@ -235,7 +241,7 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     closed(told, TRADE)
     path = told.var / "trade_snapshots" / "trade_R-1.json"
     assert not path.exists()
-    assert list(reporter.remember()) == [""]
+    assert set(reporter.remember()) == {""}
     snapshot = json.loads(path.read_text())
     assert snapshot["bundle"] == shipped.name
     assert [one["execution_id"] for one in snapshot["fills"]] == ["R-1E", "R-1S"]
@@ -265,7 +271,7 @@ def test_a_trade_that_an_earlier_run_opened_shows_the_same(told, shipped):
     begin(told.journal, shipped)
     closed(told, TRADE)
     told.memory.trouble = "the memory is full"
-    assert list(told.reporter.remember()) == ["the memory is full"]
+    assert list(filter(None, told.reporter.remember())) == ["the memory is full"]
     assert told.memory.told[-1] == ("write", "R-1", 350)
     snapshot = json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())
     assert len(snapshot["features"]) == SHOWN
@@ -281,7 +287,7 @@ def test_a_journal_that_fails_leaves_the_snapshot_to_the_next_start(told):
 
 
 def test_risk_is_snapshot_as_it_is_and_changed_latches_are_noticed(told):
-    account = TradingAccount()
+    account = FakeAccount()
     told.reporter.risk_snapshot()  # nothing to tell of yet
     told.reporter.follow(account)
     assert not told.reporter.latches_changed()

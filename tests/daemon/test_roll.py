@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from run_headers import run_header
 
 from mia_daemon import config
 from mia_daemon.clock import EventClock
@@ -41,10 +42,7 @@ def hold(paths):
     def book(symbol, quantity, account="Sim1"):
         paths.journal(Mode.PAPER).parent.mkdir(exist_ok=True)
         journal = Journal(paths.journal(Mode.PAPER), durable=False)
-        journal.begin_run(
-            mode="paper", started_ns=BEFORE, version="", config={}, config_sha256="", bundle_name="",
-            bundle_sha256="", catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
-        )  # fmt: skip
+        journal.begin_run(run_header(BEFORE))
         side = Side.BUY if quantity > 0 else Side.SELL
         journal.record_fill(
             Fill(BEFORE, f"x{symbol}{account}", "c1", "s1", symbol, account, side, abs(quantity), 6000.0)

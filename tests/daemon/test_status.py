@@ -15,14 +15,21 @@ from mia_daemon.trading.live_trading import Tally
 @pytest.fixture
 def fake_daemon():
     """Holds one contract at 5 points' profit; settable where a test wants another."""
-    executor = SimpleNamespace(
-        touch=Touch(6000.0, 6000.5), tick_to_order=LatencyBuckets(), ready=True, working=FakeWorking()
-    )
+    executor = SimpleNamespace(tick_to_order=LatencyBuckets())
     ledger = SimpleNamespace(
         position=1, realized_today=-20.0, unrealized=250.0, equity=100_230.0, drawdown=0.0, cash=100_000.0
     )
+    state = SimpleNamespace(
+        ledger=ledger,
+        orders=FakeOrders(),
+        market=SimpleNamespace(touch=Touch(6000.0, 6000.5)),
+        sync=SimpleNamespace(reconciled=True),
+    )
     account = SimpleNamespace(
-        run_id="1AB", executor=executor, ledger=ledger, risk=SimpleNamespace(state=SimpleNamespace(value="active"))
+        scope=SimpleNamespace(run_id="1AB"),
+        executor=executor,
+        state=state,
+        risk=SimpleNamespace(state=SimpleNamespace(value="active")),
     )
     account.risk.latches = ()
     reporter = SimpleNamespace(
@@ -34,17 +41,17 @@ def fake_daemon():
         instrument=SimpleNamespace(symbol="ESZ26_FUT_CME"),
         settings=SimpleNamespace(instrument=SimpleNamespace(trade_account="Sim1")),
     )
-    return SimpleNamespace(run=run, books=books)
+    return SimpleNamespace(run=run, account=account)
 
 
-class FakeWorking(list):
+class FakeOrders(list):
     def unknown(self):
         return []
 
 
 @pytest.fixture
 def status(fake_daemon):
-    return DaemonStatus(fake_daemon.run, fake_daemon.books, Tally(events=9, decisions=4), lambda: 12.34)
+    return DaemonStatus(fake_daemon.run, fake_daemon.account, Tally(events=9, decisions=4), lambda: 12.34)
 
 
 def test_the_latency_is_of_the_last_interval_that_had_an_entry(status, fake_daemon):
