@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import machine
+from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import (
@@ -50,10 +51,11 @@ def measure(name: str, n: int, work: Callable[[int], object]) -> None:
 def journal_costs(directory: Path, *, durable: bool, n: int) -> None:
     word = "FULL" if durable else "NORMAL"
     journal = Journal(directory / f"{word}.db", durable=durable)
+    bundle = RunBundle(name="", sha256="", catalogue_sha256="")
+    rates = InstrumentRates(50.0, 2.0)
     journal.begin_run(
-        mode="paper", started_ns=1, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
-        catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
-    )  # fmt: skip
+        RunHeader(mode="paper", started_ns=1, version="", config=RunConfig({}, ""), bundle=bundle, rates=rates)
+    )
     values = np.random.default_rng(1).standard_normal(350).astype(np.float32)
 
     def bracket(i: int) -> None:

@@ -27,9 +27,12 @@ from mia_daemon import config
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
 from mia_daemon.config import Mode, Settings
+from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.execution.ports import TradeScope
+from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.writer import Journal
 from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.control import ControlServer, ask
@@ -38,7 +41,10 @@ from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
 from mia_daemon.risk.codes import RiskCode
-from mia_daemon.trading.assembly import TradingAccount, open_account
+from mia_daemon.risk.trade_window_filter import TradeWindowFilter
+from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.entry_gate import EntryGate
+from mia_daemon.trading.trading_loop import TradingLoop
 
 ENTRIES = 20
 ROUNDS = 100
@@ -60,7 +66,7 @@ class Nobody:
 
 
 class Bench:
-    """A desk at the simulator, and the moments at which its cancels left."""
+    """An account at the simulator, and the moments at which its cancels left."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self.clock = WallClock()
@@ -68,16 +74,32 @@ class Bench:
         traded = instrument(settings.instrument.symbol)
         account = settings.instrument.trade_account
         self.journal = Journal(directory / "live.db", durable=True)
-        run_id = self.journal.begin_run(
-            mode="live", started_ns=self.clock.now_ns(), version="", config={}, config_sha256="", bundle_name="",
-            bundle_sha256="", catalogue_sha256="", point_value=traded.point_value, cost_per_side=traded.cost_per_side,
-        )  # fmt: skip
+        header = RunHeader(
+            mode="live",
+            started_ns=self.clock.now_ns(),
+            version="",
+            config=RunConfig({}, ""),
+            bundle=RunBundle(name="", sha256="", catalogue_sha256=""),
+            rates=InstrumentRates(traded.point_value, traded.cost_per_side),
+        )
+        run_id = self.journal.begin_run(header)
         self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
+        calendar = TradingCalendar.load(cache_dir=directory)
         self.account: TradingAccount = open_account(
-            self.journal, self.broker, run_id, settings=settings, mode=Mode.PAPER, instrument=traded,
-            calendar=TradingCalendar.load(cache_dir=directory), cash=1e5, alert=self.alert, notices=Nobody(),
-            clock=self.clock,
-        )  # fmt: skip
+            AccountSetup(
+                settings=settings,
+                scope=TradeScope(run_id, traded, account),
+                journal=self.journal,
+                broker=self.broker,
+                calendar=calendar,
+                clock=self.clock,
+                listener=Nobody(),
+                alert=self.alert,
+            ),
+            TradingLoop(settings.decision, run_id, EntryGate(TradeWindowFilter(settings.windows, calendar))),
+            cash=1e5,
+            mode=Mode.PAPER,
+        )
         self.left: list[float] = []
         self.price = settings.simulator.start_price
         send = self.broker.link.send
@@ -106,12 +128,15 @@ class Bench:
 
     async def rest(self) -> None:
         """Entries work, each with its bracket held by the server."""
-        desk, executor = self.account.actors.order_manager, self.account.executor  # noqa: SLF001  # no risk: it would refuse these
+        order_manager, orders = self.account.actors.order_manager, self.account.state.orders
         for _ in range(ENTRIES):
             price = self.price - FAR
-            bracket = desk.make_bracket(Side.BUY, 1, price, price - 20, price + 20, "bench")
-            desk.send_bracket(bracket, self.clock.now_ns())
-        await until(lambda: sum(one.at_server for one in executor.working.with_role(OrderRole.ENTRY)) == ENTRIES)
+            order_manager.send_bracket(  # no risk: it would refuse these
+                order_manager.factory.make_bracket(
+                    Side.BUY, 1, price, stop=price - 20, target=price + 20, decision_id="bench"
+                )
+            )
+        await until(lambda: sum(one.at_server for one in orders.with_role(OrderRole.ENTRY)) == ENTRIES)
 
     async def measure(self, pull: Pull) -> float:
         """One kill; from the word to the last cancel, s."""
@@ -121,14 +146,13 @@ class Bench:
         await pull()
         await until(lambda: len(self.left) >= ENTRIES)
         taken = self.left[ENTRIES - 1] - started
-        executor = self.account.executor
-        await until(lambda: not executor.working.with_role(OrderRole.ENTRY))
-        executor.resume("bench", RiskCode.KILLED)
+        await until(lambda: not self.account.state.orders.with_role(OrderRole.ENTRY))
+        self.account.operator.resume("bench", RiskCode.KILLED)
         await self.agree()
         return taken
 
     async def agree(self) -> None:
-        """The books are compared until they agree."""
+        """Reconcile until both agree."""
         while not await reconcile(self.account):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -156,16 +180,16 @@ async def bench(directory: Path) -> None:
     config_file = configuration(directory, 0)
     async with simulator(config_file, directory / "exchange") as port:
         settings = config.load(config_file, {"dtc.port": port, "broker.entry_timeout_s": 1e6})
-        desk = Bench(settings, directory)
-        await desk.broker.connect()
-        load = asyncio.create_task(desk.market())
-        await desk.agree()
-        log = make_logger(lambda _line: None, desk.clock, "error")
+        bench = Bench(settings, directory)
+        await bench.broker.connect()
+        load = asyncio.create_task(bench.market())
+        await bench.agree()
+        log = make_logger(lambda _line: None, bench.clock, "error")
         file = directory / "kill"
-        switch = KillSwitch(file, desk.books, desk.clock, log, lambda _text: None, flatten=False)
+        switch = KillSwitch(file, bench.account, bench.clock, log, lambda _text: None, flatten=False)
         alerts = AlertManager(directory, log, repeat_after_s=60, per_minute=30, tell=lambda _alert: None)
         commands = Commands(
-            desk.books, alerts, switch, desk.clock, log,
+            bench.account, alerts, switch, bench.clock, log,
             status=dict, stop=lambda _why: None, say=lambda _text: None,
         )  # fmt: skip
         control = ControlServer(directory / "control.sock", commands.handlers(), log)
@@ -181,16 +205,16 @@ async def bench(directory: Path) -> None:
 
         async def by_file() -> None:
             await asyncio.to_thread(file.touch)
-            await until(lambda: len(desk.left) >= ENTRIES)
+            await until(lambda: len(bench.left) >= ENTRIES)
             file.unlink()
 
         for name, pull in (("command", by_command), ("signal", by_signal), ("file", by_file)):
-            report(name, [await desk.measure(pull) for _ in range(ROUNDS)])
+            report(name, [await bench.measure(pull) for _ in range(ROUNDS)])
         for task in (load, watching):
             task.cancel()
         await control.close()
-        await desk.broker.close()
-        desk.journal.close()
+        await bench.broker.close()
+        bench.journal.close()
 
 
 def report(name: str, taken: list[float]) -> None:

@@ -7,6 +7,7 @@ from datetime import date
 
 import numpy as np
 import pytest
+from run_headers import run_header
 from tenacity import wait_none
 
 from mia_daemon import config
@@ -120,30 +121,23 @@ class Rig:
             raise
 
     def _open(self, broker, calendar, more):
-        run_id = self.journal.begin_run(
-            mode="paper",
-            started_ns=START,
-            version="0",
-            config={},
-            config_sha256="",
-            bundle_name="",
-            bundle_sha256="",
-            catalogue_sha256="",
-            point_value=self.instrument.point_value,
-            cost_per_side=self.instrument.cost_per_side,
-        )
+        rates = self.instrument.point_value, self.instrument.cost_per_side
+        run_id = self.journal.begin_run(run_header(START, rates=rates))
         self.run_id = run_id
         recovered = self.journal.recover(self.instrument.symbol, "Sim1", 0)
         self.recovered = recovered
-        self.ledger = Ledger(self.instrument, 100_000.0 + recovered.realized_before)
+        self.ledger = Ledger(self.instrument, 100_000.0 + recovered.account.realized_before)
         self.ledger.restore(
-            recovered.fills, day_start_ns=0, peak_equity=recovered.peak_equity, trade_ids=recovered.trade_ids
+            recovered.account.fills,
+            day_start_ns=0,
+            peak_equity=recovered.account.peak_equity,
+            trade_ids=recovered.account.trade_ids,
         )
         self.risk = RiskController(
             self.settings.risk,
             self.instrument,
             "Sim1",
-            latches=recovered.latches,
+            latches=recovered.risk.latches,
             executions=self.journal.executions_since_rearm(),
         )
         self.broker = broker or PaperBroker(self.instrument, "Sim1", self.settings.broker, run_id)

@@ -1,1 +1,1 @@
-"""Who takes the orders: one interface, filled by simulation (paper) or by Sierra Chart (sierra)."""
+"""Where orders are sent: one interface, two implementations: simulation (paper) and Sierra Chart (sierra)."""

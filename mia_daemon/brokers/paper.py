@@ -1,9 +1,9 @@
-"""The paper broker: the touch-matching exchange behind feed, entry and response latencies, driven by event time.
+"""The paper broker: the paper exchange behind feed, entry and response latencies, driven by event time.
 
 Everything happens at market events. We act on an event `feed_latency` after it happened, and a request takes
-`entry_latency` from there to the exchange. What the exchange says of it is told `response_latency` later, by when the
-feed has brought us the events up to its latency before. Nothing depends on how the events are cut into arrays, so a
-replay is exact. What all of this assumes, and when it flatters, stands in docs/paper.md.
+`entry_latency` from there to the exchange. The exchange's report arrives `response_latency` later; by then the feed has
+brought us the events up to its latency before. Nothing depends on how the events are cut into arrays, so a replay is
+exact. The assumptions, and when they are optimistic, are in docs/paper.md.
 """
 
 from collections import deque
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.brokers.base import BrokerEventSink
 from mia_daemon.brokers.paper_exchange import PaperExchange
+from mia_daemon.brokers.paper_order import update_before_acceptance
 from mia_daemon.clock import NS_PER_MS
 from mia_daemon.config import BrokerSettings
 from mia_daemon.market import last_touch, touch_of
@@ -29,29 +30,28 @@ from mia_daemon.records import (
     Order,
     OrderRole,
     OrderStatus,
-    OrderUpdate,
 )
 
 _WORKING = frozenset({OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED})
 
-SCAN = 2048  # events looked at in one pass for the next one that concerns an order
+SCAN = 2048  # events searched in one pass for the next one that concerns an order
 
 
 class PaperBroker:
     """Fills orders against the market events handed to `on_market`.
 
     Args:
-        run_id: makes the identifiers of orders and executions unique for ever.
+        run_id: the prefix of the identifiers of orders and executions, which makes them unique for ever.
     """
 
     def __init__(self, instrument: Instrument, account: str, settings: BrokerSettings, run_id: str) -> None:
-        self._exchange = PaperExchange(instrument, account, run_id, settings.paper_starting_cash, self._tell_later)
+        self._exchange = PaperExchange(instrument, account, run_id, settings.paper_starting_cash, self._report_later)
         self._account = account
         self._half_tick = instrument.tick_size / 2
         feed_ms = settings.paper_feed_latency_ms
         self._entry_ns = round((feed_ms + settings.paper_entry_latency_ms) * NS_PER_MS)
         self._response_ns = round(max(settings.paper_response_latency_ms - feed_ms, 0.0) * NS_PER_MS)
-        self._sink: BrokerEventSink = _nobody
+        self._sink: BrokerEventSink = _no_sink
         self._now_ns = 0
         self._requests: deque[tuple[int, Callable[[int], None], tuple[Order, ...]]] = deque()
         self._reports: deque[tuple[int, BrokerEvent]] = deque()
@@ -65,9 +65,9 @@ class PaperBroker:
         self._sink = on_event
 
     def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:
-        """Carry on where an earlier run stopped, as its journal has it: the exchange lives in this process only.
+        """Carry on where an earlier run stopped: the exchange exists in this process only.
 
-        Stops, targets and exits go on working; entries that had not filled are gone, and their children with them.
+        Stops, targets and exits continue to work; entries that had not filled are gone, with their stops and targets.
         """
         self._exchange.restore(position, average_price, cash)
         for order in orders:
@@ -76,7 +76,7 @@ class PaperBroker:
                     order.order, order.server_order_id, order.quantity, order.booked, order.price
                 )
 
-    # Requests: each is on its way for the feed and the entry latency.
+    # Requests: each arrives after the feed latency and the entry latency.
 
     def submit(self, order: Order) -> None:
         self._orders_sent += 1
@@ -105,23 +105,23 @@ class PaperBroker:
     def on_market(self, events: EventArray) -> int:
         done = 0
         while (found := self._next(events, done)) < len(events):
-            self._pass_over(events[done:found])
+            self._skip(events[done:found])
             done = found + 1
-            if self._work(events[found]):
+            if self._process(events[found]):
                 return done
-        self._pass_over(events[done:])
+        self._skip(events[done:])
         return len(events)
 
     def _next(self, events: EventArray, start: int) -> int:
         """Index of the first event from `start` at which anything may happen; the number of events when there is none.
 
-        May name an event too many, never one too few.
+        It may be an event at which nothing happens, but never one too late.
         """
-        low, high, taking = self._watched()
+        low, high, aggressive = self._watched()
         idle = low == -np.inf and high == np.inf and not (self._requests or self._reports)
         if idle:
             return len(events)
-        if taking:
+        if aggressive:
             return start
         for first in range(start, len(events), SCAN):
             part = events[first : first + SCAN]
@@ -132,16 +132,16 @@ class PaperBroker:
         return len(events)
 
     def _watched(self) -> tuple[float, float, bool]:
-        """Prices at or below, and at or above, which something may happen; and whether an order takes the touch."""
-        low, high, taking = -np.inf, np.inf, False
+        """Prices at or below, and at or above, which something may happen; and whether an order is aggressive."""
+        low, high, aggressive = -np.inf, np.inf, False
         for paper in self._exchange.orders:
             if paper.working:
-                taking |= paper.taking
+                aggressive |= paper.match.aggressive
                 if paper.watches_below:
-                    low = max(low, paper.price + self._half_tick)
+                    low = max(low, paper.terms.price + self._half_tick)
                 else:
-                    high = min(high, paper.price - self._half_tick)
-        return low, high, taking
+                    high = min(high, paper.terms.price - self._half_tick)
+        return low, high, aggressive
 
     def _hits(self, events: EventArray, low: float, high: float) -> NDArray[np.bool_]:
         ts, price = events["ts_ns"], events["price"]
@@ -152,31 +152,31 @@ class PaperBroker:
             hits |= ts >= self._reports[0][0]
         return hits
 
-    def _pass_over(self, events: EventArray) -> None:
-        """Events at which nothing happens: only the last touch and the time remain of them."""
+    def _skip(self, events: EventArray) -> None:
+        """Events at which nothing happens: only the last touch and the time are kept."""
         if not len(events):
             return
         self._now_ns = max(self._now_ns, int(events["ts_ns"].max()))
         self._exchange.touch = last_touch(events) or self._exchange.touch
 
-    def _work(self, event: np.void) -> bool:
-        """One event: requests that arrived before it, the event itself, reports due by then; true if any was told."""
+    def _process(self, event: np.void) -> bool:
+        """One event: requests that arrived before it, the event itself, reports due by then; true if any was due."""
         ts_ns = int(event["ts_ns"])
         while self._requests and self._requests[0][0] < ts_ns:
             arrival_ns, request, _ = self._requests.popleft()
             request(arrival_ns)
         self._now_ns = max(self._now_ns, ts_ns)
         if event["symbol"] == 0:
-            self._show(event)
-        told = False
+            self._apply(event)
+        reported = False
         while self._reports and self._reports[0][0] <= self._now_ns:
-            told = True
+            reported = True
             self._sink(self._reports.popleft()[1])
-        return told
+        return reported
 
-    def _show(self, event: np.void) -> None:
-        """An event of our symbol reaches the exchange. What is left of an order takes no touch that was not told anew:
-        a silent or closed market fills nothing.
+    def _apply(self, event: np.void) -> None:
+        """An event of our symbol reaches the exchange. The rest of an order fills only at an event with a touch: a
+        silent or closed market fills nothing.
         """
         touch = touch_of(event)
         self._exchange.touch = touch or self._exchange.touch
@@ -186,16 +186,20 @@ class PaperBroker:
         if touch is not None:
             self._exchange.on_touch(self._now_ns)
 
-    def _tell_later(self, ts_ns: int, event: BrokerEvent) -> None:
+    def _report_later(self, ts_ns: int, event: BrokerEvent) -> None:
         self._reports.append((ts_ns + self._response_ns, event))
 
     # Queries.
 
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
-        """The exchange as it is now. Orders still on their way count as accepted: they would arrive before a query."""
+        """The exchange as it is now. Orders still in transit count as accepted: they would arrive before a query."""
         exchange, now = self._exchange, self._now_ns
-        listed = [exchange.snapshot(paper, now, paper.status, "", unsolicited=False) for paper in exchange.orders]
-        listed += [_on_its_way(order, now) for _, _, orders in self._requests for order in orders]
+        listed = [paper.update(now, paper.status, "", unsolicited=False) for paper in exchange.orders]
+        listed += [
+            update_before_acceptance(order, now, OrderStatus.ACCEPTED, unsolicited=False)
+            for _, _, orders in self._requests
+            for order in orders
+        ]
         return BrokerSnapshot(
             ts_ns=now,
             open_orders=tuple(listed),
@@ -208,25 +212,8 @@ class PaperBroker:
         """Always ready."""
 
     async def close(self) -> None:
-        """Nothing to leave."""
+        """Nothing to close."""
 
 
-def _nobody(_event: BrokerEvent) -> None:
+def _no_sink(_event: BrokerEvent) -> None:
     raise RuntimeError("a broker was used before start() named who is told of its events")
-
-
-def _on_its_way(order: Order, ts_ns: int) -> OrderUpdate:
-    return OrderUpdate(
-        ts_ns=ts_ns,
-        client_order_id=order.client_order_id,
-        server_order_id="",
-        symbol=order.symbol,
-        account=order.account,
-        status=OrderStatus.ACCEPTED,
-        side=order.side,
-        quantity=order.quantity,
-        price=order.price,
-        limit_price=order.limit_price,
-        type=order.type,
-        unsolicited=False,
-    )

@@ -1,6 +1,6 @@
-"""Our orders as DTC's messages, and what a server says of them as our records.
+"""Translates our orders into DTC messages, and a server's messages about them into our records.
 
-Prices in orders are the displayed ones divided by the symbol's DisplayPriceMultiplier; what a server left unset is 0.
+Prices in orders are the displayed ones divided by the symbol's DisplayPriceMultiplier; a field left unset is 0.
 """
 
 from typing import Any, Final
@@ -48,7 +48,7 @@ class DtcOrderMapper:
 
     Attributes:
         multiplier: the symbol's DisplayPriceMultiplier.
-        newest_ns: the latest time that an order update told: the server's time as far as it is known.
+        newest_ns: the latest time in an order update: the server's time as far as it is known.
     """
 
     def __init__(self, instrument: Instrument, account: str) -> None:
@@ -121,12 +121,12 @@ class DtcOrderMapper:
         """Whether a message is about this account and symbol."""
         return bool(message.Symbol == self._instrument.symbol and message.TradeAccount == self._account)
 
-    def hear(self, message: dtc.OrderUpdate) -> None:
-        """Take the time that a message tells."""
+    def observe_time(self, message: dtc.OrderUpdate) -> None:
+        """Advance `newest_ns` to the time of a message."""
         self.newest_ns = max(self.newest_ns, self._time(message))
 
     def refusal(self, client_order_id: str, status: OrderStatus, text: str) -> OrderUpdate:
-        """What a server would say that refused a request, of one that never left."""
+        """The report of a request that was never sent, as if the server had refused it."""
         return OrderUpdate(
             ts_ns=self.newest_ns,
             client_order_id=client_order_id,
@@ -142,7 +142,7 @@ class DtcOrderMapper:
         return stated or message.LastFillDateTime * NS_PER_MS or self.newest_ns
 
     def fill(self, message: dtc.OrderUpdate, client_id: str) -> Fill | None:
-        """The execution an update tells of, if it tells of one that can be named."""
+        """The execution in an update; None if it has none, or one without an execution id."""
         quantity, price = contracts(message.LastFillQuantity), self._inward(message.LastFillPrice)
         side = _side(message.BuySell)
         if not (quantity and price and side and message.LastFillExecutionID):
@@ -160,7 +160,7 @@ class DtcOrderMapper:
         )
 
     def update(self, message: dtc.OrderUpdate, client_id: str, *, unsolicited: bool) -> OrderUpdate | None:
-        """None where the message says nothing new: a request of ours is on its way to the exchange."""
+        """None if the message has no news: a request of ours is in transit to the exchange."""
         filled = contracts(message.FilledQuantity)
         status = self._status(message, filled, unsolicited=unsolicited)
         if status is None:
@@ -185,7 +185,7 @@ class DtcOrderMapper:
 
     @staticmethod
     def _status(message: dtc.OrderUpdate, filled: int, *, unsolicited: bool) -> OrderStatus | None:
-        """The reason counts before the status: a refused cancel or replace leaves a live order alive."""
+        """The reason has precedence over the status: after a refused cancel or replace the order is still live."""
         if unsolicited and message.OrderUpdateReason in _REFUSALS:
             return _REFUSALS[OrderUpdateReasonEnum(message.OrderUpdateReason)]
         if message.OrderStatus in _CHANGING:
@@ -204,9 +204,9 @@ class DtcOrderMapper:
         return status
 
     def past_fill(self, message: Any, client_order_id: str) -> Fill | None:
-        """An execution as the answer to a query for past ones tells it: without our name of its order.
+        """An execution in the answer to a query; the message has no client order id.
 
-        None where it lacks its side, its price or its contracts: those are never guessed, so the fill stays missing.
+        None if side, price or quantity is missing: they are never guessed, so the fill stays missing.
         """
         quantity, price = contracts(message.Quantity), self._inward(message.Price)
         side = _side(message.BuySell)
@@ -244,12 +244,12 @@ class DtcOrderMapper:
         return price / self.multiplier
 
     def _inward(self, price: float) -> float:
-        """0 where the server left the price unset."""
+        """0 if the server left the price unset."""
         return 0.0 if abs(price) >= dtc.UNSET_F64 else price * self.multiplier
 
 
 def contracts(value: float) -> int:
-    """0 where the server left it unset."""
+    """0 if the server left it unset."""
     return 0 if not 0.0 < value < dtc.UNSET_F64 else round(value)
 
 

@@ -114,12 +114,12 @@ def _trades(options: argparse.Namespace) -> int:
 
 
 def _orders(options: argparse.Namespace) -> int:
-    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal import formatting, order_history, report
     from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
         report.check_run(view, options.run)
-        orders = report.orders(view, options.since, options.run)
+        orders = order_history.orders(view, options.since, options.run)
         if options.json:
             _print_json(list(orders))
         else:
@@ -128,11 +128,12 @@ def _orders(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from mia_daemon.journal import formatting, report
+    from mia_daemon.journal import formatting
+    from mia_daemon.journal.explanation import explanation
     from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        facts = report.explanation(view, options.trade_id)
+        facts = explanation(view, options.trade_id)
     if options.json:
         _print_json(facts)
     else:

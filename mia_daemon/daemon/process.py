@@ -346,12 +346,13 @@ class Daemon:
         flatten = self._settings.stop.on_stop == "flatten"
         account.operator.stop(flatten=flatten)
         if not await drain(account.executor, self._settings.stop.drain_s):
+            position, working = account.state.ledger.position, len(account.state.orders)
             run.alert(
                 Alert(
                     self._clock.now_ns(),
                     "stop_incomplete",
                     Priority.CRITICAL,
-                    f"position {account.state.ledger.position:+d} and {len(account.state.orders)} working orders are left "
+                    f"position {position:+d} and {working} working orders are left "
                     f"after {self._settings.stop.drain_s:g} s: look at Sierra Chart",
                 )
             )

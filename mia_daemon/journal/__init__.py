@@ -1,1 +1,1 @@
-"""The journal, the truth about what was traded: written by one, read by many, checked against itself."""
+"""The journal, the record of what was decided and traded: one process writes it, any number may read it."""

@@ -1,7 +1,6 @@
-"""Writes the CSV and JSON files anew that a daemon wrote while it traded, from its journal, byte for byte.
+"""Writes the CSV and JSON files of a daemon again from its journal, byte for byte.
 
-They go through the same `TradeLog`, one for each run as then. Snapshots of risk are of the moment they were taken: they
-are not in the journal, and not written.
+They are written by the same `TradeLog`, one for each run. Snapshots of risk are not in the journal, and not written.
 """
 
 import os
@@ -15,18 +14,18 @@ from mia_daemon.journal.view import JournalView
 
 
 def export(view: JournalView, directory: Path) -> dict[str, int]:
-    """Write all files below `directory`, which must not exist yet or be empty; it appears whole or not at all.
+    """Write all files below `directory`, which must not exist yet or be empty; it appears complete or not at all.
 
     Returns:
         How many rows, or files, by the path below the directory.
 
     Raises:
-        UsageError: the directory holds something already.
-        StartError, JournalError: it can't be written; nothing is left of it.
+        UsageError: the directory is not empty.
+        StartError, JournalError: it can't be written; nothing of it remains.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UsageError(f"{directory} holds something already: name a directory that is new or empty")
-    if directory.exists() and directory.samefile(Path()):  # it is replaced, and one would stand in what is no more
+    if directory.exists() and directory.samefile(Path()):  # replaced while the shell is in it
         raise UsageError(f"{directory} is the working directory: name another that is new or empty")
     part = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     try:

@@ -1,4 +1,4 @@
-"""The journal's file: held by one process, opened or made, and its errors told as sentences."""
+"""The journal's file: locked by one process, opened or created; SQLite's errors as sentences."""
 
 import sqlite3
 from pathlib import Path
@@ -11,15 +11,15 @@ from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.lock_file import InUse
 
 PATIENCE_MS: Final = 25
-"""How long a write waits for another program's, once: an order may be waiting behind it."""
+"""How long a write waits for another program that writes, once: an order may be waiting for it."""
 
-_PAGE: Final = 2048  # bytes; each commit writes the pages it touches whole: half of the usual is a tenth faster
+_PAGE: Final = 2048  # bytes; each commit writes whole pages: half of the default is a tenth faster
 
-_OPENING_S: Final = 1.0  # a reader that recovers the log after a crash holds the file for a moment
+_OPENING_S: Final = 1.0  # a reader that recovers the log after a crash locks the file for a moment
 
 
 def hold(path: Path) -> int:
-    """Hold the lock file beside the journal, so that no second daemon writes."""
+    """Lock the file beside the journal, so that no second daemon writes."""
     try:
         return lock_file.hold(path.with_name(path.name + ".lock"))
     except InUse as error:
@@ -31,16 +31,16 @@ def hold(path: Path) -> int:
 
 
 def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
-    """Open the journal at `path`, or make it where there is none. One of another version is left as it is."""
+    """Open the journal at `path`, or create it if there is none. One of another version is not changed."""
     db = None
     try:
         if path.exists() and path.stat().st_size:
-            _look(path)
+            _check_existing(path)
         db = sqlite3.connect(path, isolation_level=None, timeout=_OPENING_S, cached_statements=64)
-        db.execute(f"PRAGMA page_size = {_PAGE}")  # of a file that is made
+        db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        db.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite overwrite with zeros what changes
+        db.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite overwrite deleted content with zeros
         db.execute("PRAGMA wal_autocheckpoint = 0")  # done by commit(), never while an order waits
         if not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:
             db.executescript(
@@ -55,18 +55,18 @@ def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
     return db
 
 
-def _look(path: Path) -> None:
-    """Read-only, so that a file that is refused is left to the byte as it was."""
+def _check_existing(path: Path) -> None:
+    """Read-only, so that a file that is refused does not change by a byte."""
     db = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=_OPENING_S)
     try:
-        if db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:  # else it was made, and nothing written yet
+        if db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:  # else created and still empty
             check_version(path, db, "this daemon writes")
     finally:
         db.close()
 
 
 def check_version(path: Path, db: sqlite3.Connection, does: str) -> None:
-    """That the file is a journal of the version this program `does`. Raises JournalError and sqlite3.Error."""
+    """Raises JournalError if the file is no journal of the version this program `does`; and sqlite3.Error."""
     version = db.execute("PRAGMA user_version").fetchone()[0]
     application = db.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
@@ -83,7 +83,7 @@ def check_version(path: Path, db: sqlite3.Connection, does: str) -> None:
 
 
 def explain(path: Path, error: sqlite3.Error) -> JournalError:
-    """SQLite's errors as a sentence with what to do."""
+    """An error of SQLite as a sentence with what to do."""
     name = getattr(error, "sqlite_errorname", "")
     advice = {
         "SQLITE_FULL": "the disk is full: make room",

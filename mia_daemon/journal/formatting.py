@@ -1,4 +1,4 @@
-"""Lays out for reading what `report` and `verify` put together."""
+"""Formats the facts of `report`, `order_history`, `explanation` and `verify` as text."""
 
 import csv
 import io
@@ -89,7 +89,7 @@ def trade_table(trades: Iterable[_Facts]) -> Iterator[str]:
 
 
 def order_lines(orders: Iterable[_Facts]) -> Iterator[str]:
-    """Each order and, below it, what became of it."""
+    """Each order and, below it, its events."""
     count = 0
     for order in orders:
         count += 1
@@ -110,7 +110,7 @@ def _order(order: _Facts, indent: str = "") -> Iterator[str]:
 
 
 def explanation_lines(facts: _Facts) -> Iterator[str]:
-    """Of `report.explanation`: the trip as a story, in the order in which it happened."""
+    """Of `explanation.explanation`, in the order in which things happened."""
     trade = facts["trade"]
     yield f"round trip {trade['trade_id']}: {_in_short(trade)}"
     yield ""
@@ -181,7 +181,7 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def finding_lines(checks: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Of `verify.verify`: each check and what is wrong."""
+    """Of `verify.verify`: each check and its violations."""
     for name, violations in checks.items():
         yield f"{name:<40} {'ok' if not violations else f'{len(violations)} wrong'}"
         for violation in violations[:VIOLATIONS_SHOWN]:
@@ -191,7 +191,7 @@ def finding_lines(checks: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 def _time(iso: str | None) -> str:
-    """To the millisecond; a time that was not known keeps its place."""
+    """To the millisecond; padded if it was not known."""
     return "-".ljust(24) if iso is None else f"{iso[:-4]}Z"
 
 

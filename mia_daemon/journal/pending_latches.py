@@ -1,7 +1,7 @@
-"""Latches that can't be journaled when they are set, kept in a file beside the journal until they can.
+"""Latches that can't be written to the journal when they are set, kept in a file beside it until they can.
 
-The file has its room from the start, so that a full disk is no reason to lose a latch. It is overwritten in place and
-is on the disk before anyone goes on; one that can't be read counts as a halt.
+The file has its full size from the start, so that a full disk does not lose a latch. It is overwritten in place and
+synced before the call returns; a file that can't be read counts as a halt.
 """
 
 import json
@@ -13,16 +13,16 @@ from typing import Final
 from mia_daemon.errors import JournalError
 from mia_daemon.risk.codes import Latch, RiskCode
 
-_ROOM: Final = 4096  # bytes: several times what all latches take
+_ROOM: Final = 4096  # bytes: several times the size of all latches
 
 
 def pending_path(journal: Path) -> Path:
-    """Where the latches wait for the journal at `journal`: `paper.latches.pending.json` beside `paper.db`."""
+    """The file for the journal at `journal`: `paper.latches.pending.json` beside `paper.db`."""
     return journal.with_suffix(".latches.pending.json")
 
 
 def read_pending(journal: Path) -> tuple[Latch, ...]:
-    """Those waiting for the journal at `journal`, oldest first; a halt where the file can't be read."""
+    """Those not yet in the journal at `journal`, oldest first; a halt if the file can't be read."""
     path = pending_path(journal)
     try:
         found = json.loads(path.read_bytes() or b"[]")
@@ -37,7 +37,7 @@ class PendingLatches:
     """Those of one journal.
 
     Raises:
-        JournalError: the file can't be made.
+        JournalError: the file can't be created.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -50,12 +50,12 @@ class PendingLatches:
         return iter(tuple(self._latches.values()))
 
     def keep(self, latch: Latch) -> bool:
-        """Have it outlive this process; False when the disk refuses that too."""
+        """Make it survive this process; False when the disk refuses that too."""
         self._latches.setdefault(latch.code, latch)
         return self._write()
 
     def forget(self) -> None:
-        """They are in the journal now. Where that can't be written down they are found again: nothing is lifted."""
+        """They are in the journal now. If the file can't be emptied they are read again at the next start."""
         self._latches.clear()
         self._write()
 

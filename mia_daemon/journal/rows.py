@@ -1,9 +1,10 @@
-"""Rows of the journal's tables as records: each query's columns, and what is made of them."""
+"""Rows of the journal's tables as records: the columns to select, and the record made of them."""
 
 import json
 import math
+import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mia_daemon.records import (
     EXTERNAL,
@@ -20,6 +21,16 @@ from mia_daemon.records import (
     TimeInForce,
     Trade,
 )
+
+Values = Sequence[Any] | dict[str, Any]
+"""Of a statement's parameters."""
+
+
+class Query(Protocol):
+    """Executes a SELECT on an open journal. Raises JournalError."""
+
+    def __call__(self, sql: str, values: Values = (), /) -> sqlite3.Cursor: ...
+
 
 FILL: Final = "ts_ns, execution_id, client_order_id, server_order_id, symbol, account, side, quantity, price"
 TRADE: Final = """trade_id, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross, costs,
@@ -81,7 +92,7 @@ def trade_of(row: tuple[Any, ...]) -> Trade:
 
 
 def decision_of(row: tuple[Any, ...]) -> Decision:
-    """Of the columns `DECISION`; what was no number then is none now."""
+    """Of the columns `DECISION`; a NaN was stored as NULL, and is a NaN again."""
     return Decision(
         decision_id=row[0],
         seq=row[1],
@@ -110,7 +121,7 @@ def _number(value: float | None) -> float:
 
 
 def origin_of(decision_id: str | None, probabilities: Sequence[float | None]) -> EntryOrigin:
-    """What asked for an order, of its decision's identifier and regimes."""
+    """The origin of an order, from the identifier and the regimes of its decision."""
     return EntryOrigin(decision_id, _regime_probs(probabilities)) if decision_id else EXTERNAL
 
 

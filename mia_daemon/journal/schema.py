@@ -1,7 +1,7 @@
 """The journal's tables. A change of meaning is a new version; an older journal is never altered in place.
 
-Rows of all tables are numbered by one sequence, so that what came before what is exact, whatever the clocks say. Its
-numbers begin anew with each run, above all those of the run before: the run is in the number.
+Rows of all tables are numbered by one sequence, so that their order is exact, whatever the clocks say. Each run has its
+own range of numbers, above those of the run before: the run follows from the number.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ VERSION: Final = 2
 APPLICATION_ID: Final = 0x4D494131  # "MIA1" in the file's header
 
 PER_RUN: Final = 10_000_000_000
-"""Numbers in a run's part of the sequence: run 3 begins with 30000000001."""
+"""Numbers in a run's range of the sequence: the first of run 3 is 30000000001."""
 
 NUMBERED: Final = (
     "decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches",

@@ -1,8 +1,8 @@
-"""The CSV and JSON files in which people and tools read what trading did. The journal is the truth behind them.
+"""The CSV and JSON files for people and tools. They can be written again from the journal.
 
-Rows go out whole, one `write` each, and only once the journal has what they tell; a JSON file appears whole under its
-name. What is in the journal but not in the files, because the process was killed in between, is written at the next
-start (`reconcile`).
+Rows are written whole, one `write` each, and only once the journal has committed their contents; a JSON file appears
+complete under its name. What is in the journal but not in the files, because the process was killed in between, is
+written at the next start (`reconcile`).
 """
 
 import csv
@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
-from mia_daemon.journal.recovery import Background, JournalReader, LastRun
+from mia_daemon.journal.background import Background
+from mia_daemon.journal.reader import JournalReader, LastRun
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.risk.throttle import PENALTY_ABOVE
 from mia_daemon.row_file import RowFile
@@ -28,7 +29,7 @@ ALPHA_SCORES: Final = ("timestamp", "alpha_score", "regime_probs")
 DECISION_LOG: Final = ("timestamp", "trade_id", "decision", "signal_score", "regime_probs")
 PENALTY_LOG: Final = ("timestamp", "penalty_active", "overtrade_risk_score")
 
-_TAIL: Final = 4096  # bytes: more than a row has
+_TAIL: Final = 4096  # bytes: longer than any row
 
 
 class TradeLog:
@@ -39,7 +40,7 @@ class TradeLog:
         simulated: round trips go to trades_simulated.csv (paper, replay), else to trades_real.csv (live).
 
     Raises:
-        StartError: a file or a directory can't be made, or a file carries another header.
+        StartError: a file or a directory can't be created, or a file has another header.
         JournalError: in every method that writes: the disk is full or the file is gone.
     """
 
@@ -58,7 +59,7 @@ class TradeLog:
         self._waiting: deque[tuple[RowFile, str]] = deque()  # rows the journal has not committed yet
 
     def close(self) -> None:
-        """Write what waits, and let go of the files, also when that fails."""
+        """Write the waiting rows and close the files, also when the write fails."""
         try:
             self.flush()
         finally:
@@ -70,18 +71,18 @@ class TradeLog:
         return {file.path.stem: file for file in (self._alpha, self._decisions, self._penalties)}
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each file whose rows are decisions: where the rows of a run that begins now will begin."""
+        """Size in bytes of each file whose rows are decisions: where the rows of a run that starts now will start."""
         return {name: file.path.stat().st_size for name, file in self._by_name().items()}
 
     def decision(self, decision: Decision) -> None:
         """A row in alpha_scores.csv (the trade probability) and one in decision_log.csv (the policy's action).
 
-        One in penalty_log.csv, when overtrading begins to be penalised or ends to be. All wait for `flush`.
+        One in penalty_log.csv, when the penalty on overtrading starts or ends. All wait for `flush`.
         """
         score = decision.overtrade_risk_score
-        alpha, told = _decision_rows(decision)
+        alpha, logged = _decision_rows(decision)
         self._waiting.append((self._alpha, alpha))
-        self._waiting.append((self._decisions, told))
+        self._waiting.append((self._decisions, logged))
         if (active := score > PENALTY_ABOVE) is not self._penalty_active:
             self._penalty_active = active
             self._waiting.append((self._penalties, _penalty_row(decision.ts_ns, score)))
@@ -94,11 +95,11 @@ class TradeLog:
             self._waiting.popleft()
 
     def trade(self, trade: Trade) -> None:
-        """A row in the trades file; the journal has the trade on file already."""
+        """A row in the trades file; the trade is committed in the journal already."""
         _append(self._trades, _trade_row(trade))
 
     def snapshot(self, trade: Trade, background: Background) -> None:
-        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip: half a millisecond."""
+        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip; takes half a millisecond."""
         _write_json(self._snapshot_path(trade), _snapshot(trade, background))
 
     def risk_snapshot(self, ts_ns: int, snapshot: dict[str, Any]) -> Path:
@@ -107,14 +108,14 @@ class TradeLog:
         _write_json(path, snapshot)
         return path
 
-    # What a kill kept from being written.
+    # What was not written because the process was killed.
 
     def reconcile(self, journal: JournalReader) -> int:
-        """Write what the journal knows and the files lack; returns how many rows were missing.
+        """Write what the journal has and the files lack; returns how many rows were missing.
 
-        Round trips are looked for in all of the journal; decisions in its newest run, if that was killed.
+        Round trips of the whole journal are compared; decisions of its newest run, if that was killed.
         """
-        written = self._ids_on_file()
+        written = self._written_ids()
         missing = 0
         for trade in journal.trades():
             if trade.trade_id not in written:
@@ -142,7 +143,7 @@ class TradeLog:
                 missing += 1
         return missing
 
-    def _ids_on_file(self) -> set[str]:
+    def _written_ids(self) -> set[str]:
         with self._trades.path.open(newline="", encoding="utf-8") as file:
             return {row[0] for row in csv.reader(file) if row}
 
@@ -151,7 +152,7 @@ class TradeLog:
 
 
 def _missing(newest_first: Iterable[str], path: Path, since: int) -> list[str]:
-    """The rows after the last one that the file has; none where the file was begun anew, or tells of something else."""
+    """The rows after the last one in the file; none if the file was truncated, or has other rows."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(since, size - _TAIL))
@@ -167,7 +168,7 @@ def _missing(newest_first: Iterable[str], path: Path, since: int) -> list[str]:
 
 
 def _snapshot(trade: Trade, background: Background) -> dict[str, Any]:
-    """The same whenever it is made: all of it is in the journal."""
+    """From the journal alone, so that it is the same whenever it is made."""
     values = background.values
     return {
         "fills": [asdict(fill) for fill in background.fills],
@@ -197,7 +198,7 @@ def _finite(value: float) -> float | None:
 
 
 def regime_json(probabilities: RegimeProbs) -> str:
-    """As the schemas want it: `{"range": 0.7, "trend": 0.2, "defensive": 0.1}`."""
+    """In the format of the schemas: `{"range": 0.7, "trend": 0.2, "defensive": 0.1}`."""
     if not math.isfinite(sum(probabilities)):
         return '{"range": null, "trend": null, "defensive": null}'
     in_range, trend, defensive = probabilities
@@ -207,13 +208,13 @@ def regime_json(probabilities: RegimeProbs) -> str:
 def _decision_rows(decision: Decision) -> tuple[str, str]:
     """In alpha_scores.csv and in decision_log.csv.
 
-    Formatted by hand: with csv.writer the two cost three times as much, and there is one of each for each decision.
+    Formatted by hand: csv.writer takes three times as long, and there are two rows for each decision.
     """
-    said = decision.prediction
+    prediction = decision.prediction
     stamp = iso_utc(decision.ts_ns)
-    regimes = '"' + regime_json(said.regime_probs).replace('"', '""') + '"'
-    told = f"{decision.trade_id},{decision.action.value},{_number(said.action)}"
-    return f"{stamp},{_number(said.probability)},{regimes}", f"{stamp},{told},{regimes}"
+    regimes = '"' + regime_json(prediction.regime_probs).replace('"', '""') + '"'
+    action = f"{decision.trade_id},{decision.action.value},{_number(prediction.action)}"
+    return f"{stamp},{_number(prediction.probability)},{regimes}", f"{stamp},{action},{regimes}"
 
 
 def _penalty_row(ts_ns: int, score: float) -> str:
@@ -230,7 +231,7 @@ def _penalty_rows(decisions: Iterable[Decision]) -> Iterator[str]:
 
 
 def _trade_row(trade: Trade) -> tuple[object, ...]:
-    # The row is about the closed round trip: its time is that of the exit.
+    # The time of a closed round trip is that of its exit.
     regimes = regime_json(trade.regime_probs)
     return (trade.trade_id, iso_utc(trade.exit_ns), repr(float(trade.entry_price)), _money(trade.profit), regimes)
 
@@ -240,17 +241,17 @@ def _money(amount: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Eight digits: all that a model's float32 knows; what is no number is left empty."""
+    """Eight digits: the precision of a model's float32; empty for NaN and infinity."""
     return f"{value:.8g}" if math.isfinite(value) else ""
 
 
 def _file_stamp(ts_ns: int) -> str:
-    """A time that sorts and holds no character that a file system refuses: 20261122T140000_000123Z."""
+    """A time that sorts and has no character that a file system refuses: 20261122T140000_000123Z."""
     return iso_utc(ts_ns).replace("-", "").replace(":", "").replace(".", "_")
 
 
 def _make(directory: Path) -> None:
-    """Now: that snapshots can't be written is not to be found out at the first trade."""
+    """Made at the start, so that an error does not appear only at the first trade."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -278,7 +279,7 @@ def _unwritable(path: Path, error: OSError) -> JournalError:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Under its name the file is whole or absent, also when the process is killed."""
+    """Under its name the file is complete or absent, also when the process is killed."""
     part = path.with_suffix(f".{os.getpid()}.part")
     text = json.dumps(content, indent=1, default=str, allow_nan=False) + "\n"
     try:

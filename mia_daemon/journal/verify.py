@@ -1,6 +1,6 @@
-"""Does a journal hold together? Each check reads what was written down and says what contradicts what, and where.
+"""Is a journal consistent? Each check reads the tables and reports which rows contradict each other.
 
-Nothing here is asked of the code that wrote it: positions, round trips and money are folded anew from the fills.
+Nothing here uses the code that wrote it: positions, round trips and money are computed again from the fills.
 """
 
 import math
@@ -23,10 +23,10 @@ CENT: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was looked at, and what is wrong.
+    """The result of all checks.
 
     Attributes:
-        checks: by what each asks for, what violates it; nothing where all is well.
+        checks: violations by the name of the check; an empty list if there are none.
     """
 
     checks: dict[str, list[str]]
@@ -37,7 +37,7 @@ class Findings:
 
 
 def verify(view: JournalView) -> Findings:
-    """Check everything. A page or a value that can't be read is a finding too: what lies beyond it stays unchecked."""
+    """Run all checks. A page or a value that can't be read is a finding too: what comes after it is not checked."""
     checks = {}
     for name, check in _CHECKS.items():
         found: list[str] = []
@@ -103,7 +103,7 @@ def _unique_executions(view: JournalView) -> Iterator[str]:
 
 
 def _repeated(view: JournalView, table: str, column: str, what: str) -> Iterator[str]:
-    """Counted in the table itself: the index that keeps them unique may be what is damaged."""
+    """Counted in the table itself: the unique index may be damaged."""
     sql = (
         f"SELECT {column} AS name, COUNT(*) AS times FROM {table} NOT INDEXED"  # noqa: S608  our names
         f" GROUP BY {column} HAVING COUNT(*) > 1"
@@ -113,7 +113,7 @@ def _repeated(view: JournalView, table: str, column: str, what: str) -> Iterator
 
 
 def _attributed_orders(view: JournalView) -> Iterator[str]:
-    """An entry has a decision. What closes may have none, where the position was none of ours."""
+    """An entry has a decision. An order that closes may have none, if the position was not opened by us."""
     for row in view.rows(
         "SELECT client_order_id, role, decision_id FROM intents i WHERE NOT EXISTS"
         " (SELECT 1 FROM decisions d WHERE d.decision_id = i.decision_id) AND (decision_id <> '' OR role = 'entry')"
@@ -133,7 +133,7 @@ def _attributed_orders(view: JournalView) -> Iterator[str]:
 
 
 def _intended_first(view: JournalView) -> Iterator[str]:
-    """A decision was written down before its orders, and an order before all that was asked, heard or booked of it."""
+    """A decision was recorded before its orders, and an order before its requests, updates and fills."""
     runs = _run_ids(view)
     for row in view.rows(
         "SELECT client_order_id, decision_id FROM intents JOIN decisions USING (decision_id)"
@@ -146,11 +146,11 @@ def _intended_first(view: JournalView) -> Iterator[str]:
             " LEFT JOIN intents i ON i.client_order_id = t.client_order_id"
             " WHERE t.client_order_id <> '' AND (i.number IS NULL OR i.number > t.number) ORDER BY t.number"
         ):
-            told = f"{what} {row['number']} is about order {row['client_order_id']}"
+            finding = f"{what} {row['number']} is about order {row['client_order_id']}"
             if row["intended"] is not None:
-                yield f"{told}, whose intent was written down later"
+                yield f"{finding}, whose intent was written down later"
             elif table == "requests" or run_of(row["client_order_id"]) in runs:
-                yield f"{told}, whose intent is not on file"
+                yield f"{finding}, whose intent is not on file"
 
 
 # Fills.
@@ -163,7 +163,7 @@ def _fills_make_sense(view: JournalView) -> Iterator[str]:
     sql = (
         "SELECT f.number, f.client_order_id FROM fills f JOIN intents i ON i.client_order_id = f.client_order_id"
         " WHERE f.symbol <> i.symbol OR f.account <> i.account OR (f.side <> i.side AND i.type <> 1) ORDER BY f.number"
-    )  # the server's flatten goes the way the server's own position asks for
+    )  # the side of a flatten follows from the position at the server
     for row in view.rows(sql):
         yield f"fill {row['number']} is of another symbol, account or side than its order {row['client_order_id']}"
 
@@ -194,11 +194,11 @@ def _positions(view: JournalView) -> Iterator[str]:
                 f"fill {row['number']} (execution {row['execution_id']}) says position {row['position']:+d}, "
                 f"the fills make {held[account]:+d}"
             )
-            held[account] = row["position"]  # told once, not with every fill that follows
+            held[account] = row["position"]  # reported once, not with every later fill
 
 
 def _last_state(view: JournalView) -> Iterator[str]:
-    """A run that ended on purpose wrote its position at the end: that of its fills."""
+    """The last position that a run wrote before it ended on purpose is that of its fills."""
     last = next(reversed(view.runs()), None)
     equity = view.one("SELECT * FROM equity ORDER BY number DESC LIMIT 1")
     if last is None or equity is None or last["mode"] == Mode.REPLAY:
@@ -206,7 +206,7 @@ def _last_state(view: JournalView) -> Iterator[str]:
     traded = last["config"].get("instrument")
     if last["how"] in {None, "killed"} or last["how"].startswith("failed") or traded is None:
         return
-    # What filled while the daemon was leaving was booked after its last state.
+    # What filled while the daemon was stopping was recorded after its last equity row.
     sums = "SELECT COALESCE(SUM(side * quantity), 0) FROM fills WHERE symbol = ? AND account = ? AND number < ?"
     found = view.value(sums, (traded["symbol"], traded["trade_account"], equity["number"]))
     if equity["position"] != found:
@@ -216,7 +216,7 @@ def _last_state(view: JournalView) -> Iterator[str]:
 # Round trips.
 
 
-def _booked_trips(view: JournalView) -> Iterator[str]:
+def _recorded_trips(view: JournalView) -> Iterator[str]:
     """Each round trip in the fills has its trade, and each trade its round trip, with the same size and prices."""
     for trip, trade in paired(trips(view), view.trades()):
         if trip is None:
@@ -230,36 +230,36 @@ def _booked_trips(view: JournalView) -> Iterator[str]:
 
 
 def _differences(trip: Trip, trade: Trade) -> Iterator[str]:
-    # A fill that opens a position long after its order ended is booked to nobody's decision.
+    # A fill that opens a position long after its order ended belongs to no decision.
     if trade.decision_id not in {trip.decision_id, ""}:
         opened_by = f"that of decision {trip.decision_id}" if trip.decision_id else "none of ours"
         yield f"trade {trade.trade_id} names decision {trade.decision_id}, the order that opened it is {opened_by}"
-    for name, booked, found in (
+    for name, recorded, found in (
         ("quantity", trade.quantity, trip.largest),
-        ("entry price", trade.entry_price, trip.entry_price),
-        ("exit price", trade.exit_price, trip.exit_price),
+        ("entry price", trade.entry_price, trip.entries.average_price),
+        ("exit price", trade.exit_price, trip.exits.average_price),
     ):
-        if not math.isclose(booked, found, rel_tol=1e-12, abs_tol=1e-9):
-            yield f"trade {trade.trade_id} says {name} {booked:g}, its fills make {found:g}"
+        if not math.isclose(recorded, found, rel_tol=1e-12, abs_tol=1e-9):
+            yield f"trade {trade.trade_id} says {name} {recorded:g}, its fills make {found:g}"
 
 
 def _money(view: JournalView) -> Iterator[str]:
-    """Gross, costs and profit of each trade, folded anew from its fills, at the rates of the run that booked it."""
+    """Gross, costs and profit of each trade follow from its fills, at the rates of the run that recorded it."""
     rates = {row["number"]: (row["point_value"], row["cost_per_side"]) for row in view.rows("SELECT * FROM runs")}
-    booked_by = {row["trade_id"]: row["run"] for row in view.rows("SELECT trade_id, run FROM trades")}
+    recorded_in = {row["trade_id"]: row["run"] for row in view.rows("SELECT trade_id, run FROM trades")}
     for trip, trade in paired(trips(view), view.trades()):
-        if trip is None or trade is None or booked_by[trade.trade_id] not in rates:
+        if trip is None or trade is None or recorded_in[trade.trade_id] not in rates:
             continue
-        point_value, cost_per_side = rates[booked_by[trade.trade_id]]
+        point_value, cost_per_side = rates[recorded_in[trade.trade_id]]
         gross = float(trip.cash) * point_value
         costs = trip.traded * cost_per_side
-        for name, booked, found in (
+        for name, recorded, found in (
             ("gross", trade.gross, gross),
             ("costs", trade.costs, costs),
             ("profit", trade.profit, gross - costs),
         ):
-            if not abs(booked - found) < CENT:
-                yield f"trade {trade.trade_id} says {name} {booked:.2f}, its fills make {found:.2f}"
+            if not abs(recorded - found) < CENT:
+                yield f"trade {trade.trade_id} says {name} {recorded:.2f}, its fills make {found:.2f}"
 
 
 def _run_ids(view: JournalView) -> set[str]:
@@ -281,6 +281,6 @@ _CHECKS: Final[dict[str, _Check]] = {
     "no order filled beyond its quantity": _fills_within_orders,
     "positions follow from the fills": _positions,
     "the last state follows from the fills": _last_state,
-    "round trips follow from the fills": _booked_trips,
+    "round trips follow from the fills": _recorded_trips,
     "money follows from the fills": _money,
 }

@@ -1,7 +1,7 @@
 """A journal as it was at one moment, for people: opened read-only, beside a daemon that goes on writing.
 
-All that is asked of one view is answered from one snapshot, so counts, orders and positions belong together whatever
-is written meanwhile. A view holds nobody up: it only keeps the write-ahead log from shrinking while it is open.
+All queries on one view read the same snapshot, so counts, orders and positions are consistent whatever is written
+meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open.
 """
 
 import json
@@ -15,8 +15,9 @@ from urllib.parse import quote
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
+from mia_daemon.journal import recovery
 from mia_daemon.journal.file import check_version, explain
-from mia_daemon.journal.recovery import JournalReader
+from mia_daemon.journal.reader import JournalReader
 from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
@@ -26,7 +27,8 @@ class JournalView(JournalReader):
     """Opens the journal at `path`; a context manager.
 
     Raises:
-        JournalError: there is none, it is another's file, of another version, or damaged; here and in every method.
+        JournalError: here and in every method: there is no journal, or the file is of another program, of another
+            version or damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,34 +45,34 @@ class JournalView(JournalReader):
         self._db.close()
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """The rows a query gives, each by the names of its columns."""
+        """The rows of a query's result, each by the names of its columns."""
         cursor = self._query(sql, values)
         names = [column[0] for column in cursor.description]
         try:
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
-        except sqlite3.Error as error:  # a damaged page is found on the way
+        except sqlite3.Error as error:  # a damaged page is found while reading
             raise explain(self.path, error) from error
 
     def one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
-        """The first row a query gives; None when it gives none."""
+        """The first row of a query's result; None when it has none."""
         return next(self.rows(sql, values), None)
 
     def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
-        """What the first row holds first; None when there is no row."""
+        """The first column of the first row; None when there is no row."""
         row = self.one(sql, values)
         return None if row is None else next(iter(row.values()))
 
     def positions(self) -> dict[tuple[str, str], int]:
         """Contracts by (symbol, account), only those not flat."""
-        return dict(self._positions())
+        return recovery.positions(self._query)
 
     def open_orders(self) -> tuple[JournaledOrder, ...]:
         """Those not known to be done, oldest first."""
-        return tuple(self._open_orders())
+        return tuple(recovery.open_orders(self._query))
 
     def replays(self) -> frozenset[int]:
-        """Numbers of the runs that were replays: each begins flat, whatever stands in the journal."""
+        """Numbers of the runs that were replays: each starts flat, whatever the journal holds."""
         return frozenset(
             row["number"] for row in self.rows("SELECT number FROM runs WHERE mode = ?", (Mode.REPLAY.value,))
         )
@@ -92,7 +94,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Begin to read. Without the right to write to the directory that takes a file nobody has open."""
+    """Open for reading. Without write permission on the directory this needs a file that no process has open."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
         return _snapshot(path, uri)
@@ -122,5 +124,5 @@ def run_of(identifier: str) -> str:
 
 
 def stamp(ts_ns: int | None) -> str | None:
-    """A time on file as ISO 8601; None where it was not known."""
+    """A time of the journal as ISO 8601; None if it was not known."""
     return iso_utc(ts_ns) if ts_ns else None

@@ -3,7 +3,7 @@
 import pytest
 from sierra_session import ES, TICK, Desk, Session, ask, bracket, connected, order
 
-from mia_daemon.brokers import sierra
+from mia_daemon.brokers import sierra_orders, sierra_startup
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import ConnectionLost, RequestTimeout, StartError
 from mia_daemon.products.instruments import instrument
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 @pytest.fixture
 def very_impatient(monkeypatch):
-    monkeypatch.setattr(sierra, "PATIENCE_S", (0.05, 0.05, 0.05))
+    monkeypatch.setattr(sierra_startup, "PATIENCE_S", (0.05, 0.05, 0.05))
 
 
 async def test_a_bracket_fills_protects_and_is_closed_by_moving_its_target(serving):
@@ -279,7 +279,7 @@ async def test_a_past_execution_that_is_not_whole_is_never_guessed(alone, missin
 
 async def test_prices_are_scaled_both_ways(alone):
     broker = alone.broker
-    broker._words.multiplier = 100.0
+    broker._mapper.multiplier = 100.0
     sent = []
     broker.link.send = lambda *messages: sent.extend(messages)
     broker.submit(order("E", Side.BUY, 10_000.0))
@@ -316,11 +316,11 @@ async def test_queries_are_repeated_and_orders_never(alone):
 
 
 async def test_server_numbers_are_forgotten_in_the_end(alone, monkeypatch):
-    monkeypatch.setattr(sierra, "KEPT_ORDERS", 4)
+    monkeypatch.setattr(sierra_orders, "KEPT_ORDERS", 4)
     for number in range(20):
         hear(alone, said(f"E{number}", ServerOrderID=f"S{number}"))
-    assert len(alone.broker._client_ids) <= 8
-    assert alone.broker._server_ids["E19"] == "S19"
+    assert len(alone.broker._orders._client_ids) <= 8
+    assert alone.broker._orders.server_id("E19") == "S19"
 
 
 # The executor on top of it.

@@ -3,13 +3,15 @@
 from itertools import count
 
 import pytest
+from actor_parts import NOW, ActorParts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.records import OrderRole, Side
-from mia_daemon.risk.codes import LATCHING, RiskCode
+from mia_daemon.records import OrderRole, Priority, Side
+from mia_daemon.risk.codes import LATCHING, Latch, RiskCode
 
 SECOND = 1000  # ms
 NAMES = count()
@@ -166,7 +168,7 @@ async def test_a_position_beyond_the_limit_without_an_order_is_withdrawn(open_ri
 
 def lose_the_stop(rig):
     exchange = rig.broker._exchange
-    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange._orders[f"{rig.run_id}-1S"].links.sibling = None
     exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
 
 
@@ -247,3 +249,187 @@ def test_in_every_state_cancels_and_exits_leave(make_rig, codes, target, what, j
         rig.operator.flatten("operator") if what == "exit" else rig.operator.stop(flatten=True)
         rig.play((10, 100.0), (10, 100.0), (10, 100.0))
         assert (rig.position, len(rig.orders)) == (0, 0)
+
+
+# Built alone: what a latch demands, from when to when.
+
+
+@pytest.fixture
+def parts():
+    return ActorParts()
+
+
+def trip(parts, code=RiskCode.SLIPPAGE):
+    parts.breakers.trip(parts.risk.halt(NOW, "test", code))
+
+
+def test_a_latch_is_pending_until_it_is_announced(parts):
+    assert not parts.breakers.pending
+    trip(parts)
+    assert parts.breakers.pending
+    parts.breakers.announce()
+    assert not parts.breakers.pending
+    assert [code for code, _ in parts.journal.rows("set_latch")] == [RiskCode.SLIPPAGE]
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority, alert.context) == ("slippage", Priority.CRITICAL, {"by": "test"})
+    parts.breakers.announce()
+    assert (len(parts.alerts), len(parts.journal.rows("set_latch"))) == (1, 1)
+
+
+def test_setting_a_latch_writes_nothing_by_itself(parts):
+    """Its cancels leave first."""
+    trip(parts)
+    parts.breakers.journal_failed(JournalError("disk full"))
+    assert parts.happened == []
+
+
+@pytest.mark.parametrize("code", sorted(LATCHING))
+def test_a_latch_cancels_entries_for_as_long_as_it_is_set(parts, code):
+    assert not parts.breakers.cancels_entries
+    trip(parts, code)
+    cancels = code is not RiskCode.REPEATED_EXECUTION  # which counts those that have left as within the limit
+    assert parts.breakers.cancels_entries is cancels
+    parts.breakers.announce()
+    assert parts.breakers.cancels_entries is cancels
+    parts.risk.resume(parts.state.risk_snapshot(), code)
+    assert not parts.breakers.cancels_entries
+
+
+def test_a_latch_that_stands_waits_for_reconciliation_and_one_just_set_does_not(parts):
+    """What an earlier run has sent is asked about first."""
+    parts.sync.reconciled = False
+    trip(parts)
+    assert parts.breakers.cancels_entries
+    parts.breakers.announce()
+    assert not parts.breakers.cancels_entries
+    parts.sync.reconciled = True
+    assert parts.breakers.cancels_entries
+
+
+def test_a_journal_that_cannot_be_written_cancels_entries_before_anybody_is_told(parts):
+    parts.sync.reconciled = False
+    parts.breakers.journal_failed(JournalError("disk full"))
+    assert (parts.breakers.pending, parts.breakers.cancels_entries, parts.happened) == (True, True, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "on_breach", "reason"),
+    [
+        (RiskCode.DAILY_LOSS, "keep", "daily_loss"),
+        (RiskCode.DRAWDOWN, "keep", "drawdown"),
+        (RiskCode.POSITION_BREACH, "flatten", "position_breach"),
+        (RiskCode.POSITION_BREACH, "keep", ""),
+        (RiskCode.SLIPPAGE, "flatten", ""),
+        (RiskCode.KILLED, "flatten", ""),
+        (RiskCode.HALTED, "flatten", ""),
+    ],
+)
+def test_only_what_the_position_adds_to_closes_it(code, on_breach, reason):
+    parts = ActorParts(IncidentSettings(on_position_breach=on_breach))
+    assert parts.breakers.flatten_reason == ""
+    trip(parts, code)
+    assert parts.breakers.flatten_reason == reason
+    parts.breakers.announce()
+    assert parts.breakers.flatten_reason == reason
+
+
+def test_of_several_latches_the_first_that_closes_the_position_says_why(parts):
+    for code in (RiskCode.SLIPPAGE, RiskCode.DRAWDOWN, RiskCode.DAILY_LOSS):
+        trip(parts, code)
+    assert parts.breakers.flatten_reason == "drawdown"
+
+
+# Built alone: a journal that can't be written.
+
+
+def test_a_dead_journal_halts_once_and_the_halt_is_kept_beside_it(parts):
+    parts.journal.fails = {"all"}
+    assert not parts.breakers.write(parts.journal.commit)
+    assert parts.latched == [RiskCode.HALTED]
+    parts.breakers.announce()
+    assert parts.happened[:2] == [("kept beside the journal", RiskCode.HALTED), ("alert", "journal")]
+    assert parts.alerts[0].priority is Priority.URGENT
+    assert not parts.breakers.pending
+
+
+def test_a_journal_that_fails_again_is_told_at_once_and_halts_no_second_time(parts):
+    parts.journal.fails = {"all"}
+    parts.breakers.write(parts.journal.commit)
+    parts.breakers.announce()
+    parts.breakers.write(parts.journal.commit)
+    assert parts.journal.kept == [RiskCode.HALTED]
+    assert parts.alert_codes == ["journal", "journal"]
+    assert not parts.breakers.pending
+
+
+def test_a_latch_that_cannot_be_put_on_file_is_kept_beside_the_journal_and_halts(parts):
+    parts.journal.fails = {"set_latch"}
+    trip(parts)
+    parts.breakers.announce()
+    assert parts.journal.kept == [RiskCode.SLIPPAGE, RiskCode.HALTED]
+    assert parts.latched == [RiskCode.SLIPPAGE, RiskCode.HALTED]
+    assert not parts.breakers.pending
+
+
+def test_what_is_written_says_whether_it_was(parts):
+    assert parts.breakers.write(parts.journal.commit)
+    assert parts.latched == []
+
+
+def test_what_has_to_be_on_file_halts_and_fails(parts):
+    parts.journal.fails = {"commit"}
+    with pytest.raises(JournalError, match="disk full"), parts.breakers.required():
+        parts.journal.commit()
+    assert parts.latched == [RiskCode.HALTED]
+
+
+# Built alone: lifting.
+
+
+def test_lifting_is_on_file_with_who_did_it(parts):
+    for code in (RiskCode.SLIPPAGE, RiskCode.HALTED):
+        trip(parts, code)
+    parts.after(5)
+    assert parts.breakers.lift("uid 7", RiskCode.SLIPPAGE) == (RiskCode.SLIPPAGE,)
+    assert parts.latched == [RiskCode.HALTED]
+    assert parts.journal.rows("clear_latch") == [[RiskCode.SLIPPAGE, NOW + 5, "uid 7"]]
+
+
+def test_without_a_name_those_that_need_one_stay(parts):
+    for code in (RiskCode.SLIPPAGE, RiskCode.KILLED, RiskCode.HALTED):
+        trip(parts, code)
+    assert parts.breakers.lift("uid 7", None) == (RiskCode.SLIPPAGE, RiskCode.HALTED)
+    assert parts.latched == [RiskCode.KILLED]
+
+
+def test_what_cannot_be_lifted_on_file_stays_set(parts):
+    """All of it: two latches are lifted in one transaction."""
+    for code in (RiskCode.SLIPPAGE, RiskCode.CONSECUTIVE_LOSSES):
+        trip(parts, code)
+    parts.journal.fails = {"commit"}
+    with pytest.raises(JournalError):
+        parts.breakers.lift("uid 7", None)
+    assert parts.latched == [RiskCode.SLIPPAGE, RiskCode.CONSECUTIVE_LOSSES, RiskCode.HALTED]
+    assert parts.journal.rows("clear_latch") == []
+
+
+def test_a_look_at_the_executions_is_on_file_as_a_latch_set_and_lifted(parts):
+    for _ in range(3):
+        parts.risk.on_entry_sent(NOW)
+    assert parts.breakers.rearm("uid 7") == 3
+    assert parts.risk.executions == 0
+    assert [latch for _, latch in parts.journal.rows("set_latch")] == [
+        Latch(RiskCode.REPEATED_EXECUTION, NOW, {"executions": 3, "limit": 10_000})
+    ]
+    assert parts.journal.rows("clear_latch") == [[RiskCode.REPEATED_EXECUTION, NOW, "uid 7"]]
+
+
+@pytest.mark.parametrize("fails", ["set_latch", "clear_latch", "commit"])
+def test_a_look_that_cannot_be_put_on_file_does_not_count(parts, fails):
+    parts.risk.on_entry_sent(NOW)
+    parts.journal.fails = {fails}
+    with pytest.raises(JournalError):
+        parts.breakers.rearm("uid 7")
+    assert parts.risk.executions == 1
+    assert parts.journal.written == []
+    assert parts.latched == [RiskCode.HALTED]

@@ -3,14 +3,11 @@
 import random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sierra_session import Session
 
 from mia_daemon import config
 from mia_daemon.brokers.paper import PaperBroker
-from mia_daemon.errors import ConfigError, JournalError
-from mia_daemon.execution.entry_policy import ChasePolicy, EntryPolicy
+from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.market import Touch
 from mia_daemon.records import Fill, OrderRole, OrderStatus, OrderType, OrderUpdate, Priority, Side
@@ -114,45 +111,6 @@ async def test_what_a_protected_market_order_leaves_rests_at_the_protection(trad
     assert (entry_of(rig).state, entry_of(rig).price) == (OrderState.WORKING, 101.75)
     rig.play((16 * SECOND, 102.0), (5, 102.0))
     assert (entry_of(rig), rig.position) == (None, 0)
-
-
-@given(
-    side=st.sampled_from(Side),
-    first=st.integers(390, 410),
-    bid=st.integers(380, 420),
-    spread=st.integers(1, 4),
-    slippage=st.integers(0, 5),
-    chase=st.integers(1, 8),
-)
-def test_a_crossing_takes_the_other_side_within_its_bounds_or_is_none(side, first, bid, spread, slippage, chase):
-    policy = EntryPolicy(
-        kind="limit_at_touch", tick=TICK, slippage=slippage * TICK, protection=0.0, stop=1.0, target=1.0, timeout_ns=1,
-        chase=ChasePolicy(every_ns=1, max_moves=1, max_distance=chase * TICK, unfilled_ns=1, cross=True),
-    )  # fmt: skip
-    touch = Touch(bid * TICK, (bid + spread) * TICK)
-    price = policy.crossing(first * TICK, side, touch)
-    reachable = (touch.far(side) - first * TICK) * side <= chase * TICK
-    assert (price is not None) == reachable
-    if price is not None:
-        assert (price - touch.far(side)) * side >= 0
-        assert (price - touch.far(side)) * side <= slippage * TICK
-        assert (price - first * TICK) * side <= chase * TICK
-
-
-@pytest.mark.parametrize(
-    ("tables", "says"),
-    [
-        ({"decision": {"max_slippage_ticks": 24}}, "decision.max_slippage_ticks (24) reaches decision.target_ticks"),
-        ({"execution": {"policy": "market_with_protection", "protection_ticks": 30}}, "execution.protection_ticks"),
-        ({"execution": {"policy": "limit_at_touch", "max_chase_ticks": 24}}, "execution.max_chase_ticks"),
-        ({"execution": {"policy": "limit_at_touch", "unfilled_after_s": 15.0}}, "broker.entry_timeout_s"),
-        ({"execution": {"policy": "market"}}, "execution.policy"),
-    ],
-)
-def test_a_policy_that_can_not_work_is_refused(tables, says, make_rig):
-    with pytest.raises(ConfigError) as caught:
-        make_rig(settings=tables)
-    assert says in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------ while it rests

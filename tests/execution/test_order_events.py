@@ -1,101 +1,323 @@
-"""What the broker says is taken in once, where it is about us, and whatever it is."""
+"""What the broker reports is applied once, where it is about us, and whatever it is."""
 
 from dataclasses import replace
 
 import pytest
+from actor_parts import ACCOUNT, NOW, RUN, SYMBOL, ActorParts, make_fill, make_order, make_update
 
-from mia_daemon.errors import JournalError
+from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
     BalanceReport,
-    Fill,
-    Order,
+    LinkReport,
+    LinkState,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Priority,
     Side,
 )
 from mia_daemon.risk.codes import RiskCode
 
-SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
+ELSEWHERE = [{"symbol": "NQZ26_FUT_CME"}, {"account": "Sim2"}]
 
 
-def working(rig, name="K1"):
-    order = Order(name, SYMBOL, ACCOUNT, Side.BUY, 2, OrderType.LIMIT, OrderRole.ENTRY, "d", price=100.0)
-    entry = rig.orders.add(order)
-    rig.orders.sent(entry, rig.ts_ns)
-    rig.executor.on_broker_event(said(rig, name))
-    return entry
+class FakeAccounting:
+    """Applies fills to their orders, but for those that are `known` to the journal."""
+
+    def __init__(self, orders):
+        self.applied = []
+        self.known = set()
+        self._orders = orders
+
+    def apply_fill(self, fill, entry):
+        if fill.execution_id in self.known:
+            return False
+        self.applied.append((fill.execution_id, fill.client_order_id, entry.client_order_id))
+        self._orders.apply_fill(fill)
+        return True
 
 
-def said(rig, name, status=OrderStatus.WORKING, **more):
-    return OrderUpdate(rig.ts_ns, name, "S1", SYMBOL, ACCOUNT, status, Side.BUY, 2, **more)
+class Handling(ActorParts):
+    def __init__(self, **limits):
+        super().__init__(**limits)
+        self.accounting = FakeAccounting(self.orders)
+        self.handler = OrderEventHandler(self.state, self.ports, self.order_manager, self.accounting, self.breakers)
+
+    def hear(self, event):
+        return self.handler.on_event(event)
 
 
-def fill(rig, name="K1", execution="x1", quantity=1):
-    return Fill(rig.ts_ns, execution, name, "S1", SYMBOL, ACCOUNT, Side.BUY, quantity, 100.0)
+@pytest.fixture
+def parts():
+    return Handling()
 
 
-@pytest.mark.parametrize("elsewhere", [{"symbol": "NQZ26_FUT_CME"}, {"account": "Sim2"}])
-async def test_what_is_about_another_symbol_or_account_is_not_about_us(rig, elsewhere):
+# About us, and about what.
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE)
+def test_what_is_about_another_symbol_or_account_is_not_about_us(parts, elsewhere):
     """Even under one of our names, as of another program that names its orders alike."""
-    entry = working(rig)
-    rig.executor.on_broker_event(replace(said(rig, "K1", OrderStatus.CANCELED), **elsewhere))
-    rig.executor.on_broker_event(replace(fill(rig), **elsewhere))
-    rig.executor.on_broker_event(replace(PositionReport(rig.ts_ns, SYMBOL, ACCOUNT, 5, 100.0), **elsewhere))
-    assert (entry.state, entry.fills.booked, rig.position) == (OrderState.WORKING, 0, 0)
-    assert rig.sync.position == 0
-    assert rig.alerts == []
+    entry = parts.place()
+    parts.hear(replace(parts.update(entry, OrderStatus.CANCELED), **elsewhere))
+    parts.hear(replace(parts.fill(entry), **elsewhere))
+    parts.hear(replace(PositionReport(NOW, SYMBOL, ACCOUNT, 5, 100.0), **elsewhere))
+    assert (entry.state, parts.accounting.applied, parts.sync.position) == (OrderState.WORKING, [], None)
+    assert parts.happened == []
 
 
-async def test_an_execution_told_twice_is_booked_once(rig):
-    entry = working(rig)
+def test_the_position_that_the_server_reports_is_kept_beside_ours(parts):
+    assert parts.hear(PositionReport(NOW, SYMBOL, ACCOUNT, -3, 100.0))
+    assert (parts.sync.position, parts.ledger.position) == (-3, 0)
+
+
+def test_nothing_follows_from_a_balance(parts):
+    assert not parts.hear(BalanceReport(NOW, ACCOUNT, 1.0))
+    assert parts.happened == []
+
+
+# Updates.
+
+
+def test_an_update_moves_its_order_and_is_on_file(parts):
+    entry = parts.place(state=OrderState.SENT)
+    assert parts.hear(parts.update(entry, OrderStatus.WORKING))
+    assert entry.state is OrderState.WORKING
+    assert parts.journal.rows("update") == [[entry.client_order_id, OrderStatus.WORKING]]
+
+
+def test_an_update_moves_its_order_although_the_journal_is_dead(parts):
+    entry = parts.place(state=OrderState.SENT)
+    parts.journal.fails = {"all"}
+    parts.hear(parts.update(entry, OrderStatus.WORKING))
+    assert (entry.state, parts.latched) == (OrderState.WORKING, [RiskCode.HALTED])
+
+
+def test_an_answer_to_a_query_is_on_file_only_where_it_changes_something(parts):
+    entry = parts.place()
+    parts.handler.on_update(parts.update(entry, OrderStatus.WORKING, unsolicited=False))
+    assert parts.journal.rows("update") == []
+    parts.orders.lose(entry)
+    parts.handler.on_update(parts.update(entry, OrderStatus.WORKING, unsolicited=False))
+    assert parts.journal.rows("update") == [[entry.client_order_id, OrderStatus.WORKING]]
+
+
+def test_an_update_under_the_servers_number_alone_is_about_our_order(parts):
+    entry = parts.place(state=OrderState.SENT)
+    parts.hear(parts.update(entry, OrderStatus.WORKING, server_order_id="S1"))
+    parts.hear(make_update("", OrderStatus.CANCELED, server_order_id="S1"))
+    assert (entry.state, parts.alerts) == (OrderState.CANCELED, [])
+
+
+def test_an_update_that_contradicts_what_the_order_was_is_asked_about(parts):
+    """As of a server that says "rejected" of an order whose replace it rejected."""
+    stop = parts.place(OrderRole.STOP)
+    parts.hear(parts.update(stop, OrderStatus.REJECTED))
+    assert stop.state is OrderState.UNKNOWN
+    assert parts.sync.query_reason == "an order's update contradicts what it was"
+
+
+def test_an_order_that_was_unknown_before_is_not_asked_about_again(parts):
+    entry = parts.place(state=OrderState.UNKNOWN)
+    parts.hear(parts.update(entry, OrderStatus.CANCEL_REJECTED))
+    assert parts.sync.query_reason == "a change of an order was refused"
+    parts.sync.query_reason = ""
+    parts.hear(make_update(entry.client_order_id, OrderStatus.CANCELED))
+    assert parts.sync.query_reason == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "notices"),
+    [
+        (OrderStatus.ACCEPTED, []),
+        (OrderStatus.PARTIAL, []),
+        (OrderStatus.FILLED, []),
+        (OrderStatus.WORKING, ["working: why"]),
+        (OrderStatus.CANCELED, ["canceled: why"]),
+        (OrderStatus.REJECTED, ["rejected: why"]),
+    ],
+)
+def test_what_fills_do_not_show_is_notified(parts, status, notices):
+    entry = parts.place(state=OrderState.SENT)
+    parts.hear(parts.update(entry, status, text="why"))
+    assert parts.listener.orders == [(entry.client_order_id, what) for what in notices]
+
+
+def test_the_same_state_again_is_not_notified_again_but_each_refusal_is(parts):
+    entry = parts.place()
+    for status in (OrderStatus.WORKING, OrderStatus.CANCEL_REJECTED, OrderStatus.CANCEL_REJECTED):
+        parts.hear(parts.update(entry, status))
+    assert parts.listener.orders == [(entry.client_order_id, "cancel_rejected")] * 2
+
+
+# Rejects and refusals.
+
+
+def test_rejected_entries_in_a_row_are_latched():
+    parts = Handling(max_consecutive_rejects=2)
+    for expected in ([], [RiskCode.CONSECUTIVE_REJECTS]):
+        parts.hear(parts.update(parts.place(state=OrderState.SENT), OrderStatus.REJECTED, text="no margin"))
+        assert parts.latched == expected
+    assert parts.breakers.pending
+    assert [(alert.code, alert.priority) for alert in parts.alerts] == [("order_rejected", Priority.ERROR)] * 2
+    assert parts.alerts[0].text.endswith("no margin")
+
+
+@pytest.mark.parametrize(
+    "status", [OrderStatus.ACCEPTED, OrderStatus.WORKING, OrderStatus.PARTIAL, OrderStatus.REPLACED]
+)
+def test_an_entry_that_the_server_takes_ends_the_row(status):
+    parts = Handling(max_consecutive_rejects=2)
+    for answer in (OrderStatus.REJECTED, status, OrderStatus.REJECTED):
+        parts.hear(parts.update(parts.place(state=OrderState.SENT), answer))
+    assert parts.latched == []
+
+
+def test_protection_that_is_rejected_is_critical_and_not_counted_as_an_entry():
+    parts = Handling(max_consecutive_rejects=1)
+    parts.hear(parts.update(parts.place(OrderRole.STOP, state=OrderState.SENT), OrderStatus.REJECTED))
+    (alert,) = parts.alerts
+    assert (alert.priority, parts.latched) == (Priority.CRITICAL, [])
+    assert alert.text.endswith("no reason given")
+
+
+def test_protection_that_works_does_not_end_a_row_of_rejected_entries():
+    parts = Handling(max_consecutive_rejects=2)
+    parts.hear(parts.update(parts.place(state=OrderState.SENT), OrderStatus.REJECTED))
+    parts.hear(parts.update(parts.place(OrderRole.STOP, state=OrderState.SENT), OrderStatus.WORKING))
+    parts.hear(parts.update(parts.place(state=OrderState.SENT), OrderStatus.REJECTED))
+    assert parts.latched == [RiskCode.CONSECUTIVE_REJECTS]
+
+
+@pytest.mark.parametrize("status", [OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED])
+def test_a_refused_change_of_a_live_order_is_asked_about(parts, status):
+    entry = parts.place()
+    parts.hear(parts.update(entry, status, text="too late"))
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority, alert.context["status"]) == ("request_refused", Priority.WARNING, status.value)
+    assert alert.text.endswith("too late")
+    assert parts.sync.query_reason == "a change of an order was refused"
+    assert entry.state is OrderState.WORKING
+
+
+def test_a_refusal_that_crossed_with_the_end_of_the_order_is_no_trouble(parts):
+    entry = parts.place()
+    parts.report(entry, OrderStatus.CANCELED)
+    parts.hear(parts.update(entry, OrderStatus.CANCEL_REJECTED))
+    assert [alert.priority for alert in parts.alerts] == [Priority.INFO]
+    assert parts.sync.query_reason == ""
+
+
+# Orders and executions that are not ours.
+
+
+def test_an_external_order_raises_an_alert_and_is_not_touched(parts):
+    parts.hear(make_update("hand", OrderStatus.WORKING, server_order_id="S9"))
+    (alert,) = parts.alerts
+    assert (alert.priority, alert.context) == (Priority.WARNING, {"server_order_id": "S9"})
+    assert alert.text.startswith(f"order S9 in account {ACCOUNT} is not ours")
+    assert (len(parts.orders), parts.broker.sent, parts.sync.query_reason) == (0, [], "")
+    assert parts.journal.rows("update") == [["hand", OrderStatus.WORKING]]
+
+
+@pytest.mark.parametrize("status", [OrderStatus.CANCELED, OrderStatus.FILLED, OrderStatus.REJECTED])
+def test_an_external_order_that_is_over_raises_no_alert(parts, status):
+    parts.hear(make_update("hand", status))
+    assert parts.alerts == []
+
+
+def test_an_external_execution_raises_an_alert_and_the_position_is_asked_about(parts):
+    parts.hear(make_fill("", "hand-1", server_order_id="S9"))
+    (alert,) = parts.alerts
+    assert alert.text.startswith(f"execution S9 in account {ACCOUNT} is not ours")
+    assert (parts.accounting.applied, parts.ledger.position) == ([], 0)
+    assert parts.sync.query_reason == "an execution is not ours"
+
+
+# Orders of ours that are not in the journal.
+
+
+def stop_update(name, status=OrderStatus.WORKING):
+    return make_update(name, status, side=Side.SELL, type=OrderType.STOP, price=96.0)
+
+
+def test_an_order_of_our_run_that_works_unknown_to_us_is_taken_over(parts):
+    parts.hear(stop_update(f"{RUN}-17S"))
+    assert parts.orders.get(f"{RUN}-17S").state is OrderState.WORKING
+    assert parts.journal.rows("intent") == [[(f"{RUN}-17S",), NOW]]
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority) == ("order_adopted", Priority.ERROR)
+
+
+def test_an_order_of_our_run_that_is_on_file_is_taken_over_without_another_intent(parts):
+    parts.journal.record_intent((make_order(f"{RUN}-17S", OrderRole.STOP),), NOW)
+    parts.hear(stop_update(f"{RUN}-17S"))
+    assert parts.orders.get(f"{RUN}-17S").state is OrderState.WORKING
+    assert len(parts.journal.rows("intent")) == 1
+
+
+def test_an_order_of_our_run_that_is_over_is_not_taken_over(parts):
+    parts.hear(stop_update(f"{RUN}-17S", OrderStatus.CANCELED))
+    assert (len(parts.orders), parts.journal.rows("intent")) == (0, [])
+
+
+def test_a_run_whose_name_cannot_be_looked_up_has_its_order_left_alone(parts):
+    """Whether it is ours is in the journal, which can't be read: it counts as external, and trading halts."""
+    parts.journal.fails = {"has_run"}
+    parts.hear(stop_update(f"{RUN}-17S"))
+    assert [alert.priority for alert in parts.alerts] == [Priority.WARNING]
+    assert (len(parts.orders), parts.latched) == (0, [RiskCode.HALTED])
+
+
+# Fills.
+
+
+def test_an_execution_told_twice_is_applied_once(parts):
+    entry = parts.place(quantity=2)
     for _ in range(2):
-        rig.executor.on_broker_event(fill(rig))
-    assert (entry.fills.booked, rig.position, rig.alerts) == (1, 1, [])
+        parts.hear(parts.fill(entry))
+    assert parts.accounting.applied == [("x1", entry.client_order_id, entry.client_order_id)]
+    assert parts.alerts == []
 
 
-async def test_an_execution_that_is_on_file_for_another_order_is_not_booked_again(rig):
+def test_a_fill_under_the_servers_number_alone_is_applied_under_our_name(parts):
+    entry = parts.place(state=OrderState.SENT)
+    parts.hear(parts.update(entry, OrderStatus.WORKING, server_order_id="S1"))
+    parts.hear(make_fill("", "x1", server_order_id="S1"))
+    assert parts.accounting.applied == [("x1", entry.client_order_id, entry.client_order_id)]
+
+
+def test_an_execution_that_is_on_file_for_another_order_is_not_applied_again(parts):
     """Of a server that counts its executions anew; what it holds is asked for."""
-    entry = working(rig)
-    rig.journal.record_fill(fill(rig, "earlier-1E"))
-    rig.executor.on_broker_event(fill(rig))
-    assert (entry.fills.booked, rig.position) == (0, 0)
-    (alert,) = rig.alerts
-    assert (alert.code, alert.priority, alert.context) == ("execution_known", Priority.ERROR, {"order": "K1"})
-    assert alert.text.startswith("execution x1 is in the journal already and was not booked again")
-    assert rig.sync.query_reason == "an execution was told again"
+    entry = parts.place()
+    parts.accounting.known.add("x1")
+    parts.hear(parts.fill(entry))
+    assert entry.fills.booked == 0
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority) == ("execution_known", Priority.ERROR)
+    assert alert.context == {"order": entry.client_order_id}
+    assert parts.sync.query_reason == "an execution was told again"
 
 
-async def test_a_balance_changes_no_order_and_no_position(rig):
-    entry = working(rig)
-    rig.executor.on_broker_event(BalanceReport(rig.ts_ns, ACCOUNT, 1.0))
-    assert (entry.state, rig.position) == (OrderState.WORKING, 0)
+# The connection.
 
 
-async def test_a_run_whose_name_cannot_be_looked_up_has_its_order_left_alone(rig, monkeypatch):
-    """Whether it is ours is in the journal, which can't be read: it is told as somebody's, and trading halts."""
-
-    def fail(_run_id):
-        raise JournalError("the disk fails")
-
-    monkeypatch.setattr(rig.journal, "has_run", fail)
-    told = said(rig, "1NG786R9-17S", type=OrderType.STOP, price=99.0)
-    rig.executor.on_broker_event(told)
-    assert [alert.code for alert in rig.alerts if alert.code.startswith("foreign")] == ["foreign_order"]
-    assert [latch.code for latch in rig.risk.latches] == [RiskCode.HALTED]
-    assert len(rig.orders) == 0
+@pytest.mark.parametrize(("position", "priority"), [(0, Priority.ERROR), (1, Priority.CRITICAL)])
+def test_with_the_connection_all_certainty_is_lost(parts, position, priority):
+    stop = parts.place(OrderRole.STOP)
+    if position:
+        parts.hold(position)
+    assert parts.hear(LinkReport(NOW, LinkState.DOWN, "cable pulled"))
+    assert stop.state is OrderState.UNKNOWN
+    assert (parts.sync.link_up, parts.sync.reconciled, parts.sync.query_reason) == (False, False, "")
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority, alert.context) == ("link_down", priority, {"orders": 1, "position": position})
 
 
-async def test_an_order_that_is_on_file_and_works_unknown_to_us_is_taken_over_without_another_intent(rig):
-    name = f"{rig.run_id}-17S"
-    order = Order(name, SYMBOL, ACCOUNT, Side.SELL, 2, OrderType.STOP, OrderRole.STOP, "", price=99.0)
-    rig.journal.record_intent((order,), rig.ts_ns)
-    told = replace(said(rig, name, type=OrderType.STOP, price=99.0), side=Side.SELL)
-    rig.executor.on_broker_event(told)
-    assert rig.orders.get(name).state is OrderState.WORKING
-    assert rig.journal._db.execute("SELECT COUNT(*) FROM intents WHERE client_order_id = ?", (name,)).fetchone() == (1,)
-    assert "order_adopted" in rig.alert_codes
+def test_when_the_connection_is_back_the_server_is_asked_first(parts):
+    parts.hear(LinkReport(NOW, LinkState.DOWN, ""))
+    parts.hear(LinkReport(NOW, LinkState.UP, ""))
+    assert (parts.sync.link_up, parts.sync.reconciled) == (True, False)
+    assert parts.sync.query_reason == "the order connection is back"

@@ -1,5 +1,7 @@
 """Orders are made under names never used before, and a name tells the run and the role."""
 
+from dataclasses import replace
+
 import pytest
 from actor_parts import ACCOUNT, RUN, SCOPE, SYMBOL, make_update
 
@@ -48,7 +50,15 @@ def test_an_order_is_of_our_symbol_and_account_at_a_valid_price():
 
 @pytest.mark.parametrize(
     ("name", "run"),
-    [("1NG786R9-17S", "1NG786R9"), ("R1-1E", "R1"), ("R1-1Q", ""), ("R1-E", ""), ("hand", ""), ("", ""), ("R1-1E2", "")],
+    [
+        ("1NG786R9-17S", "1NG786R9"),
+        ("R1-1E", "R1"),
+        ("R1-1Q", ""),
+        ("R1-E", ""),
+        ("hand", ""),
+        ("", ""),
+        ("R1-1E2", ""),
+    ],
 )
 def test_a_name_tells_its_run(name, run):
     assert run_of(name) == run
@@ -63,6 +73,6 @@ def test_an_order_is_made_again_from_what_the_server_reports_of_it(role):
 
 @pytest.mark.parametrize("lacking", [{"side": None}, {"type": None}, {"client_order_id": "hand"}])
 def test_a_report_without_side_type_or_name_of_ours_makes_no_order(lacking):
-    update = make_update(**{"name": f"{RUN}-1S", "type": OrderType.STOP})
-    assert order_as_reported(update) is not None
-    assert order_as_reported(make_update(f"{RUN}-1S", **{"type": OrderType.STOP, **lacking})) is None
+    complete = make_update(f"{RUN}-1S", type=OrderType.STOP)
+    assert order_as_reported(complete) is not None
+    assert order_as_reported(replace(complete, **lacking)) is None

@@ -10,7 +10,8 @@ from mia_daemon import cli
 from mia_daemon.cli.journal import since_ns
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
-from mia_daemon.journal import formatting, report
+from mia_daemon.journal import formatting, order_history, report
+from mia_daemon.journal.explanation import explanation
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import RequestKind
 from mia_daemon.records import Alert, Fill, Priority, Side
@@ -140,7 +141,7 @@ def test_round_trips_are_those_that_were_booked(traded, view):
 
 
 def test_orders_tell_their_states_in_time(traded, view):
-    orders = {order["order"][-2:]: order for order in report.orders(view)}
+    orders = {order["order"][-2:]: order for order in order_history.orders(view)}
     assert len(orders) == 9
     entry, target = orders["1E"], orders["1T"]
     assert [event["event"] for event in entry["events"]] == ["intent", "accepted", "working", "fill", "filled"]
@@ -154,9 +155,9 @@ def test_orders_tell_their_states_in_time(traded, view):
         of_order = [event["time"] for event in order["events"]]
         assert of_order == sorted(of_order)
     late = max(order["events"][0]["time"] for order in orders.values())
-    assert [o["order"][-2:] for o in report.orders(view, since_ns(late))] == ["3E", "3S", "3T"]
-    assert len(list(report.orders(view, run=traded.run_id))) == 9
-    assert list(report.orders(view, run="another")) == []
+    assert [o["order"][-2:] for o in order_history.orders(view, since_ns(late))] == ["3E", "3S", "3T"]
+    assert len(list(order_history.orders(view, run=traded.run_id))) == 9
+    assert list(order_history.orders(view, run="another")) == []
 
 
 def test_what_was_asked_of_an_order_is_told_with_what_it_asked_for(traded):
@@ -165,7 +166,7 @@ def test_what_was_asked_of_an_order_is_told_with_what_it_asked_for(traded):
     traded.journal.record_request(stop, RequestKind.REPLACE, traded.ts_ns, 99.5, 1, "trailed")
     traded.journal.record_request(stop, RequestKind.CANCEL, traded.ts_ns)
     with JournalView(traded.journal.path) as view:
-        (order,) = [order for order in report.orders(view) if order["order"] == stop]
+        (order,) = [order for order in order_history.orders(view) if order["order"] == stop]
     at = iso_utc(traded.ts_ns)
     assert order["events"][-2:] == [
         {"time": at, "event": "ask replace", "price": 99.5, "reason": "trailed"},
@@ -177,15 +178,16 @@ def test_the_features_people_look_at_are_shown_with_the_trip_they_led_to(traded)
     first = traded.notices.trades[0]
     traded.journal._db.execute("""UPDATE runs SET shown = '{"spread": 0, "vwap": 2, "gone": 3}'""")
     traded.journal.record_features(first.decision_id, np.array([0.25, 9.0, 1234.56], np.float32))
+    traded.journal.commit()
     with JournalView(traded.journal.path) as view:
-        facts = report.explanation(view, first.trade_id)
+        facts = explanation(view, first.trade_id)
     assert facts["features"] == {"spread": 0.25, "vwap": pytest.approx(1234.56)}
     assert "  features spread 0.25, vwap 1235" in list(formatting.explanation_lines(facts))
 
 
 def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
     first = traded.notices.trades[0]
-    facts = report.explanation(view, first.trade_id)
+    facts = explanation(view, first.trade_id)
     decision = facts["decision"]
     assert (decision["decision_id"], decision["action"], decision["target"]) == (first.decision_id, "buy", 2)
     assert (decision["regime"], decision["probability"], decision["reason"]) == ("range", 0.8, "signal")
@@ -206,19 +208,19 @@ def test_a_round_trip_is_explained_from_decision_to_equity(traded, view):
 
 
 def test_what_an_operator_closed_says_so(traded, view):
-    facts = report.explanation(view, traded.notices.trades[1].trade_id)
+    facts = explanation(view, traded.notices.trades[1].trade_id)
     assert facts["exit_decision"] is None
     assert [command["command"] for command in facts["commands"]] == ["flatten"]
     assert "flatten by uid 7 pid 8" in "\n".join(formatting.explanation_lines(facts))
 
 
 def test_an_open_round_trip_is_explained_too(traded, view):
-    facts = report.explanation(view, traded.ledger.trade_id)
+    facts = explanation(view, traded.ledger.trade_id)
     assert (facts["trade"]["exit_time"], facts["trade"]["quantity"]) == (None, 1)
     assert len(facts["fills"]) == 1
     assert "still open" in next(iter(formatting.explanation_lines(facts)))
     with pytest.raises(UsageError, match="knows no round trip x: `mia-daemon journal trades` lists them"):
-        report.explanation(view, "x")
+        explanation(view, "x")
 
 
 def test_a_position_of_nobodys_is_explained_as_that(rig):
@@ -227,7 +229,7 @@ def test_a_position_of_nobodys_is_explained_as_that(rig):
         rig.actors.accounting.apply_external_fill(fill, "drift")
     (trade,) = rig.notices.trades
     with JournalView(rig.journal.path) as view:
-        facts = report.explanation(view, trade.trade_id)
+        facts = explanation(view, trade.trade_id)
     assert (facts["decision"], facts["orders"], facts["runs"], facts["features"]) == (None, [], [], {})
     assert [fill["order"] for fill in facts["fills"]] == [None, None]
     lines = "\n".join(formatting.explanation_lines(facts))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_headers import run_bundle, run_header
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
-from mia_daemon.journal.recovery import Background
+from mia_daemon.journal.background import Background
 from mia_daemon.journal.trade_files import TradeLog, regime_json
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
@@ -156,9 +157,8 @@ def make_journal(tmp_path):
             made.pop().close()
         made.append(Journal(path, durable=False))
         return made[-1], lambda: made[-1].begin_run(
-            mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name="n", bundle_sha256="b",
-            catalogue_sha256="c", point_value=50.0, cost_per_side=2.0, shown={"first": 0}, files=files,
-        )  # fmt: skip
+            run_header(TS, bundle=run_bundle("n", "b", "c", {"first": 0}), files=files)
+        )
 
     yield make
     if made:
@@ -232,10 +232,7 @@ def test_rows_of_decisions_lost_in_a_kill_are_written_at_the_next_start(tmp_path
     for run, scores in enumerate((before, killed)):
         log = TradeLog(var, simulated=True)
         sizes = log.sizes()
-        run_id = journal.begin_run(
-            mode="paper", started_ns=TS, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
-            catalogue_sha256="", point_value=50.0, cost_per_side=2.0, files=sizes,
-        )  # fmt: skip
+        run_id = journal.begin_run(run_header(TS, files=sizes))
         for n, score in enumerate(scores):
             one = decision(name=f"{run_id}-{n}", ts_ns=TS + n * 1000, score=score, signal=run + score)
             journal.record_decision(one)

@@ -5,6 +5,7 @@ from contextlib import closing
 from fractions import Fraction
 
 import pytest
+from run_headers import run_header
 
 from mia_daemon.journal.trips import names, paired, trips
 from mia_daemon.journal.view import JournalView
@@ -22,10 +23,7 @@ def journal(tmp_path):
 
 
 def begin(journal, mode="paper"):
-    journal.begin_run(
-        mode=mode, started_ns=1, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
-        catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
-    )  # fmt: skip
+    journal.begin_run(run_header(mode=mode))
 
 
 def filled(journal, *fills, symbol=SYMBOL, account="Sim1", decision="d1"):
@@ -52,16 +50,16 @@ def executions(trip):
 def booked(name, trip, side=Side.BUY):
     """The trade of a trip."""
     return Trade(
-        name, trip.symbol, side, trip.largest, trip.opened_ns, trip.closed_ns, trip.entry_price, trip.exit_price, 0.0,
-        0.0, RegimeProbs(0, 0, 0), trip.decision_id, "signal",
+        name, trip.symbol, side, trip.largest, trip.opened_ns, trip.closed_ns, trip.entries.average_price,
+        trip.exits.average_price, 0.0, 0.0, RegimeProbs(0, 0, 0), trip.decision_id, "signal",
     )  # fmt: skip
 
 
 def test_a_trip_adds_up_what_entered_and_what_left(journal):
     filled(journal, (2, 100.0), (1, 103.0), (-1, 104.0), (-2, 107.0))
     (trip,) = found_in(journal)
-    assert (trip.entered, trip.traded, trip.largest, trip.position, trip.open) == (3, 6, 3, 0, False)
-    assert (trip.entry_price, trip.exit_price, trip.cash) == (101.0, 106.0, Fraction(15))
+    assert (trip.entries.contracts, trip.traded, trip.largest, trip.position, trip.open) == (3, 6, 3, 0, False)
+    assert (trip.entries.average_price, trip.exits.average_price, trip.cash) == (101.0, 106.0, Fraction(15))
     assert (trip.opened_ns, trip.closed_ns, trip.side, trip.decision_id) == (1, 4, 1, "d1")
     assert executions(trip) == ["x1", "x2", "x3", "x4"]
 
@@ -69,17 +67,17 @@ def test_a_trip_adds_up_what_entered_and_what_left(journal):
 def test_a_position_taken_in_and_out_is_one_trip_at_its_largest(journal):
     filled(journal, (-1, 100.0), (-2, 99.0), (2, 98.0), (-1, 97.0), (2, 96.0))
     (trip,) = found_in(journal)
-    assert (trip.largest, trip.entered, trip.side, trip.cash) == (3, 4, -1, Fraction(7))
-    assert (trip.entry_price, trip.exit_price) == (98.75, 97.0)
+    assert (trip.largest, trip.entries.contracts, trip.side, trip.cash) == (3, 4, -1, Fraction(7))
+    assert (trip.entries.average_price, trip.exits.average_price) == (98.75, 97.0)
 
 
 def test_a_fill_that_crosses_zero_ends_one_trip_and_opens_the_next(journal):
     filled(journal, (2, 100.0), (-5, 101.0))
     first, second = found_in(journal)
-    assert (first.closed_ns, first.exit_price, first.traded, first.open) == (2, 101.0, 4, False)
-    assert (second.side, second.position, second.entered, second.open) == (-1, -3, 3, True)
+    assert (first.closed_ns, first.exits.average_price, first.traded, first.open) == (2, 101.0, 4, False)
+    assert (second.side, second.position, second.entries.contracts, second.open) == (-1, -3, 3, True)
     assert (second.opened_ns, second.closed_ns) == (2, 0)
-    assert math.isnan(second.exit_price)
+    assert math.isnan(second.exits.average_price)
     assert executions(first) == ["x1", "x2"]
     assert executions(second) == ["x2"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_headers import run_header
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.ledger import Ledger
@@ -380,16 +381,13 @@ def test_the_fold_and_the_ledger_agree_on_any_fills(tmp_path_factory, life):
     """Also where a fill crosses zero, and where a position is none of ours."""
     path = tmp_path_factory.mktemp("j") / "a.db"
     journal = Journal(path, durable=False)
-    run = journal.begin_run(
-        mode="paper", started_ns=START, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
-        catalogue_sha256="", point_value=ES.point_value, cost_per_side=ES.cost_per_side,
-    )  # fmt: skip
+    run = journal.begin_run(run_header(START, rates=(ES.point_value, ES.cost_per_side)))
     ledger = Ledger(ES, 50_000.0)
     for n, (side, quantity, ticks, foreign) in enumerate(life):
         ts_ns = START + n * NS_PER_S
         decision, name = f"{run}-{n}", "" if foreign else f"{run}-{n}E"
         origin = EntryOrigin("", RegimeProbs(0, 0, 0)) if foreign else EntryOrigin(decision, PROBS)
-        with journal.booking():
+        with journal.transaction():
             if not foreign:
                 said = Prediction(PROBS, 0.5, 0.8, "p", 0.0, "ab")
                 journal.record_decision(Decision(decision, n, ts_ns, Action.BUY, 1, "signal", said, 1.0, 2.0, {}))

@@ -3,6 +3,7 @@
 import sqlite3
 
 import pytest
+from run_headers import run_header
 
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import view as journal_view
@@ -18,10 +19,7 @@ def fill(number):
 def begun(path):
     """A journal with a run."""
     opened = Journal(path, durable=False)
-    opened.begin_run(
-        mode="paper", started_ns=1, version="", config={}, config_sha256="", bundle_name="", bundle_sha256="",
-        catalogue_sha256="", point_value=50.0, cost_per_side=2.0,
-    )  # fmt: skip
+    opened.begin_run(run_header())
     return opened
 
 

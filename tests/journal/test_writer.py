@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.ledger import Ledger
 from mia_daemon.journal import file as journal_file
-from mia_daemon.journal import writer
+from mia_daemon.journal import statements
 from mia_daemon.journal.file import PATIENCE_MS
 from mia_daemon.journal.pending_latches import pending_path, read_pending
-from mia_daemon.journal.recovery import LastRun
+from mia_daemon.journal.reader import LastRun
+from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.schema import NUMBERED, PER_RUN
 from mia_daemon.journal.writer import Journal, RequestKind
 from mia_daemon.products.instruments import instrument
@@ -68,11 +69,16 @@ def reopened(journal):
 
 
 def begin(journal, started_ns=START, mode="paper"):
-    return journal.begin_run(
-        mode=mode, started_ns=started_ns, version="0.1.0", config={"a": 1}, config_sha256="c", bundle_name="n",
-        bundle_sha256="b", catalogue_sha256="f", point_value=50.0, cost_per_side=2.0, shown={"first": 0, "last": 349},
+    header = RunHeader(
+        mode=mode,
+        started_ns=started_ns,
+        version="0.1.0",
+        config=RunConfig({"a": 1}, "c"),
+        bundle=RunBundle(name="n", sha256="b", catalogue_sha256="f", shown={"first": 0, "last": 349}),
+        rates=InstrumentRates(50.0, 2.0),
         files={"decision_log": 7},
-    )  # fmt: skip
+    )
+    return journal.begin_run(header)
 
 
 def order(name, side=Side.BUY, quantity=1, *, role=OrderRole.ENTRY, decision="d1", price=6000.0, parent=""):
@@ -228,14 +234,14 @@ def test_requests_fills_trades_latches_and_commands_are_on_file_at_once(journal)
 
 
 def test_a_fill_and_the_trade_it_closes_are_on_file_together_or_not_at_all(journal):
-    with journal.booking():
+    with journal.transaction():
         assert journal.record_fill(fill("x1"))
         assert rows(journal, "SELECT * FROM fills") == []
         journal.record_trade(trade())
     assert len(rows(journal, "SELECT * FROM fills JOIN trades")) == 1
 
     def fail():
-        with journal.booking():
+        with journal.transaction():
             journal.record_fill(fill("x2"))
             raise ZeroDivisionError
 
@@ -246,13 +252,13 @@ def test_a_fill_and_the_trade_it_closes_are_on_file_together_or_not_at_all(journ
     assert rows(journal, "SELECT execution_id FROM fills") == [("x1",)]
     assert len(rows(journal, "SELECT * FROM decisions")) == 1
     assert journal.record_fill(fill("x2"))  # not thought known
-    assert recover(journal).positions == {(ES.symbol, "Sim1"): 2}
+    assert recover(journal).account.positions == {(ES.symbol, "Sim1"): 2}
 
 
-def test_a_booking_within_a_booking_is_committed_with_it_or_not_at_all(journal):
+def test_a_transaction_within_a_transaction_is_committed_with_it_or_not_at_all(journal):
     def fail_afterwards():
-        with journal.booking():
-            with journal.booking():
+        with journal.transaction():
+            with journal.transaction():
                 journal.record_fill(fill("x1"))
             assert rows(journal, "SELECT COUNT(*) FROM fills") == [(0,)]
             raise ValueError("afterwards")
@@ -260,8 +266,8 @@ def test_a_booking_within_a_booking_is_committed_with_it_or_not_at_all(journal):
     with pytest.raises(ValueError, match="afterwards"):
         fail_afterwards()
     assert not journal.has_fill("x1")
-    with journal.booking():
-        with journal.booking():
+    with journal.transaction():
+        with journal.transaction():
             journal.record_fill(fill("x1"))
         journal.record_fill(fill("x2"))
     assert rows(journal, "SELECT execution_id, position FROM fills") == [("x1", 1), ("x2", 2)]
@@ -274,7 +280,7 @@ def test_an_execution_and_a_trade_are_booked_once(journal):
     assert not journal.record_trade(trade())
     journal = reopened(journal)
     assert not journal.record_fill(fill("x1"))
-    assert recover(journal).positions == {(ES.symbol, "Sim1"): 1}
+    assert recover(journal).account.positions == {(ES.symbol, "Sim1"): 1}
     journal.close()
 
 
@@ -302,7 +308,7 @@ def test_latches_hold_until_cleared_and_history_stays(journal):
     assert journal.set_latch(latch)
     assert not journal.set_latch(Latch(RiskCode.DAILY_LOSS, 9))
     journal = reopened(journal)
-    assert journal.latches() == recover(journal).latches == (latch,)
+    assert journal.latches() == recover(journal).risk.latches == (latch,)
     assert journal.clear_latch(RiskCode.DAILY_LOSS, 5, "uid 1000")
     assert not journal.clear_latch(RiskCode.DAILY_LOSS, 6, "uid 1000")
     assert journal.latches() == ()
@@ -346,7 +352,7 @@ def test_a_latch_that_cannot_be_journaled_survives_the_restart_all_the_same(jour
 def test_a_latch_kept_beside_the_journal_is_lifted_with_the_others(journal):
     journal.keep_latch(LOSS)
     journal.keep_latch(Latch(RiskCode.HALTED, 4))
-    with journal.booking():
+    with journal.transaction():
         assert journal.clear_latch(RiskCode.DAILY_LOSS, 5, "uid 7")
         assert len(pending(journal)) == 2  # what is not committed yet is not forgotten
     assert pending(journal) == []
@@ -427,7 +433,7 @@ def test_a_decision_is_on_file_with_risks_last_word_the_score_and_the_open_trade
     )
 )
 def test_a_context_is_written_as_json_writes_it(context):
-    assert writer._json(context) == json.dumps(context, separators=(",", ":"))
+    assert statements.json_text(context) == json.dumps(context, separators=(",", ":"))
 
 
 def test_decisions_come_back_as_they_went_in(journal):
@@ -451,7 +457,9 @@ def test_what_led_to_a_trade_is_found_again_also_in_a_later_run(journal):
     journal.record_decision(decision(name))
     journal.record_intent([order("o1", decision=name)], 1)
     journal.record_features(name, VALUES)
-    assert len(rows(journal, "SELECT * FROM features")) == 1  # at once: a kill may be near
+    assert rows(journal, "SELECT * FROM features") == []  # with the next commit: one for each decision
+    journal.commit()
+    assert len(rows(journal, "SELECT * FROM features")) == 1
     before = [fill("w1", "x", Side.SELL), fill("w2", "x")]
     other = fill("other", symbol="OTHER")
     made = [fill("x1", "o1"), fill("x2", "o1"), fill("x3", "o1", Side.SELL)]
@@ -460,10 +468,10 @@ def test_what_led_to_a_trade_is_found_again_also_in_a_later_run(journal):
     journal = reopened(journal)
     journal.record_fill(made[2])
     closing_fill = fill("x4", "o2", Side.SELL, quantity=3)  # turns the position
-    with journal.booking():
+    with journal.transaction():
         journal.record_fill(closing_fill)
         journal.record_trade(replace(trade("t1"), decision_id=name))
-    with journal.booking():
+    with journal.transaction():
         journal.record_fill(fill("x5", "o3", quantity=2))
         journal.record_trade(replace(trade("t2"), side=Side.SELL, decision_id=""))
     first, second = (journal.background(one) for one in journal.trades())
@@ -540,8 +548,9 @@ def test_what_a_restart_is_told_of_today_and_of_its_orders(journal):
     for name, profit, exit_ns in (("a", -1.0, 5), ("b", 0.0, 10), ("c", -2.0, 11), ("d", -4.0, 12)):
         journal.record_trade(trade(name, profit, exit_ns))
     found = recover(journal, 10)
-    assert (found.last_fill_ns, found.realized_today, found.consecutive_losses) == (7, pytest.approx(-6.0), 2)
-    orders = {one.order.client_order_id: (one.origin, one.asked_price, one.status) for one in found.orders}
+    assert (found.account.last_fill_ns, found.account.realized_today) == (7, pytest.approx(-6.0))
+    assert found.risk.consecutive_losses == 2
+    orders = {one.order.client_order_id: (one.origin, one.asked_price, one.status) for one in found.orders.open}
     assert orders == {
         "o1": (EntryOrigin("d1", PROBS), 6001.0, None),
         "o2": (EntryOrigin("lost", RegimeProbs(0.0, 0.0, 0.0)), 0.0, None),
@@ -568,8 +577,10 @@ def test_a_trade_without_features_has_none(journal):
 
 def test_a_new_journal_recovers_to_nothing(journal):
     recovered = recover(journal)
-    assert (recovered.orders, recovered.positions, recovered.fills, recovered.latches) == ((), {}, (), ())
-    assert (recovered.realized_before, recovered.peak_equity, recovered.last_fill_ns) == (0, 0.0, 0)
+    account = recovered.account
+    assert (recovered.orders.open, recovered.orders.ended, recovered.risk.latches) == ((), (), ())
+    assert (account.positions, account.fills) == ({}, ())
+    assert (account.realized_before, account.peak_equity, account.last_fill_ns) == (0, 0.0, 0)
     assert journal.last_event_ns() == 0
 
 
@@ -599,27 +610,27 @@ def test_which_orders_a_restart_still_has_to_ask_about(journal, statuses, open_a
     for status in statuses:
         journal.record_update(update("o1", status))
     journal = reopened(journal)
-    assert bool(recover(journal).orders) is open_after
+    assert bool(recover(journal).orders.open) is open_after
     journal.close()
 
 
 def test_an_order_is_done_when_all_its_reported_fills_are_booked(journal):
     journal.record_intent([order("o1", quantity=3)], 1)
     journal.record_update(update("o1", S.CANCELED, filled=2, quantity=3))
-    (known,) = recover(journal).orders
+    (known,) = recover(journal).orders.open
     assert (known.reported, known.booked, known.status) == (2, 0, S.CANCELED)
     journal.record_fill(fill("x1", quantity=1))
-    (known,) = recover(journal).orders
+    (known,) = recover(journal).orders.open
     assert (known.booked, known.executions) == (1, {"x1"})
     journal.record_fill(fill("x2", quantity=1))
-    assert recover(journal).orders == ()
+    assert recover(journal).orders.open == ()
 
 
 def test_a_canceled_order_that_a_complete_answer_lists_is_open_after_all(journal):
     journal.record_intent([order("o1")], 1)
     journal.record_update(update("o1", S.CANCELED))
     journal.record_update(update("o1", S.WORKING, unsolicited=False))
-    assert [known.status for known in recover(journal).orders] == [S.WORKING]
+    assert [known.status for known in recover(journal).orders.open] == [S.WORKING]
 
 
 def test_an_open_order_comes_back_as_last_confirmed(journal):
@@ -628,7 +639,7 @@ def test_an_open_order_comes_back_as_last_confirmed(journal):
     journal.record_update(update("o1", S.WORKING, server="77", quantity=2, price=6010.0))
     journal.record_update(update("o1", S.REPLACED, server="77", quantity=2, price=6005.0))
     journal.record_update(update("o1", S.REPLACE_REJECTED, server="78", quantity=9, price=1.0))
-    (known,) = recover(journal).orders
+    (known,) = recover(journal).orders.open
     assert known.order == wanted
     assert (known.intended_ns, known.status, known.server_order_id) == (7, S.REPLACED, "78")
     assert (known.quantity, known.price, known.reported, known.booked) == (2, 6005.0, 0, 0)
@@ -646,7 +657,7 @@ def test_fills_come_back_with_what_opened_them_and_why_they_closed(journal):
     journal.record_fill(fill("x4", "s", Side.SELL))
     journal.record_fill(fill("x5", "stranger", Side.SELL))
     journal = reopened(journal)
-    booked = recover(journal).fills
+    booked = recover(journal).account.fills
     assert [b.exit_reason for b in booked] == ["entry", "reversal", "entry", "stop", "foreign"]
     assert booked[0].origin == EntryOrigin("d1", PROBS)
     assert booked[4].origin == EXTERNAL
@@ -657,16 +668,16 @@ def test_fills_come_back_with_what_opened_them_and_why_they_closed(journal):
 def test_a_trade_keeps_its_decision_even_if_the_decisions_row_was_lost(journal):
     journal.record_intent([order("e")], 1)
     journal.record_fill(fill("x1", "e"))
-    assert recover(journal).fills[0].origin == EntryOrigin("d1", RegimeProbs(0, 0, 0))
+    assert recover(journal).account.fills[0].origin == EntryOrigin("d1", RegimeProbs(0, 0, 0))
 
 
 def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_of_back(journal):
     def answered(name, status, role=OrderRole.ENTRY):
         journal.record_intent([replace(order(name), role=role)], 1)
         journal.record_update(update(name, status))
-        return recover(journal).consecutive_rejects
+        return recover(journal).risk.consecutive_rejects
 
-    assert recover(journal).consecutive_rejects == 0
+    assert recover(journal).risk.consecutive_rejects == 0
     assert answered("e1", S.REJECTED) == 1
     assert answered("e2", S.WORKING) == 0
     assert answered("e3", S.REJECTED) == 1
@@ -674,7 +685,7 @@ def test_rejects_in_a_row_are_counted_from_the_last_entry_that_the_server_spoke_
     assert answered("e4", S.REJECTED) == 2
     journal.record_update(update("e3", S.CANCEL_REJECTED))
     journal = reopened(journal)
-    assert recover(journal).consecutive_rejects == 2
+    assert recover(journal).risk.consecutive_rejects == 2
     journal.close()
 
 
@@ -690,7 +701,7 @@ def test_features_that_are_none_are_said_to_be_damaged(journal):
 def test_losses_in_a_row_are_counted_from_the_last_trade_back(journal):
     for n, profit in enumerate([-1.0, 5.0, -1.0, -2.0]):
         journal.record_trade(trade(f"t{n}", profit))
-    assert recover(journal).consecutive_losses == 2
+    assert recover(journal).risk.consecutive_losses == 2
 
 
 def test_losses_and_rejects_whose_latch_was_lifted_do_not_count_after_a_restart(journal):
@@ -701,22 +712,22 @@ def test_losses_and_rejects_whose_latch_was_lifted_do_not_count_after_a_restart(
     for code in (RiskCode.CONSECUTIVE_LOSSES, RiskCode.CONSECUTIVE_REJECTS):
         journal.set_latch(Latch(code, 2))
     journal = reopened(journal)
-    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (2, 2)
+    assert (recover(journal).risk.consecutive_losses, recover(journal).risk.consecutive_rejects) == (2, 2)
     journal.clear_latch(RiskCode.CONSECUTIVE_LOSSES, 3, "uid 0")
-    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (0, 2)
+    assert (recover(journal).risk.consecutive_losses, recover(journal).risk.consecutive_rejects) == (0, 2)
     journal.clear_latch(RiskCode.CONSECUTIVE_REJECTS, 3, "uid 0")
     journal = reopened(journal)
     journal.record_intent([order("e3")], 4)
     journal.record_update(update("e3", S.REJECTED))
     journal.record_trade(trade("e3", -1.0))
-    assert (recover(journal).consecutive_losses, recover(journal).consecutive_rejects) == (1, 1)
+    assert (recover(journal).risk.consecutive_losses, recover(journal).risk.consecutive_rejects) == (1, 1)
     journal.close()
 
 
 def test_positions_of_other_symbols_are_told_but_not_mixed_in(journal):
     journal.record_fill(fill("x1"))
     journal.record_fill(fill("x2", symbol="OTHER", quantity=2))
-    recovered = recover(journal)
+    recovered = recover(journal).account
     assert recovered.positions == {(ES.symbol, "Sim1"): 1, ("OTHER", "Sim1"): 2}
     assert [b.fill.execution_id for b in recovered.fills] == ["x1"]
 
@@ -727,16 +738,16 @@ def test_what_the_contract_before_a_roll_earned_stays_in_the_account(journal):
     account.book(fill("x2", "o2", Side.SELL, price=6010, ts_ns=2))
     earned = account.ledger.equity - 50_000.0
     assert earned > 0
-    rolled = journal.recover("ESH27_FUT_CME", "Sim1", 1000)
+    rolled = journal.recover("ESH27_FUT_CME", "Sim1", 1000).account
     assert (rolled.realized_before, rolled.fills) == (earned, ())
     assert set(rolled.trade_ids) == {trade.trade_id for trade in journal.trades()}
-    assert recover(journal).realized_before == 0.0  # here the fills tell it
+    assert recover(journal).account.realized_before == 0.0  # here the fills tell it
 
 
 def test_the_newest_peak_counts_so_that_a_rebased_one_stays_rebased(journal):
     journal.record_equity(1, 100.0, 120.0, 0, 0.0, 0.0)
     journal.record_equity(2, 100.0, 100.0, 0, 0.0, 0.0)
-    assert recover(journal).peak_equity == 100.0
+    assert recover(journal).account.peak_equity == 100.0
     assert journal.last_event_ns() == 2
 
 
@@ -745,7 +756,7 @@ class Account:
 
     def __init__(self, journal, day_start_ns, starting_cash=50_000.0):
         self.journal = journal
-        recovered = journal.recover(ES.symbol, "Sim1", day_start_ns)
+        recovered = journal.recover(ES.symbol, "Sim1", day_start_ns).account
         self.ledger = Ledger(ES, starting_cash + recovered.realized_before)
         self.closed = self.ledger.restore(
             recovered.fills, day_start_ns=day_start_ns, peak_equity=recovered.peak_equity, trade_ids=recovered.trade_ids
@@ -992,6 +1003,7 @@ CHILD = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from mia_daemon.records import *
+    from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
     from mia_daemon.journal.writer import Journal
     from mia_daemon.journal.trade_files import TradeLog
 
@@ -999,9 +1011,10 @@ CHILD = textwrap.dedent(
     journal = Journal(var / "paper.db", durable=False)
     log = TradeLog(var, simulated=True)
     log.reconcile(journal)
-    run = journal.begin_run(mode="paper", started_ns=1_790_000_000 * 10**9, version="", config={}, config_sha256="",
-                            bundle_name="", bundle_sha256="", catalogue_sha256="", point_value=1.0, cost_per_side=0.0,
-                            files=log.sizes())
+    header = RunHeader(mode="paper", started_ns=1_790_000_000 * 10**9, version="", config=RunConfig({}, ""),
+                       bundle=RunBundle(name="", sha256="", catalogue_sha256=""), rates=InstrumentRates(1.0, 0.0),
+                       files=log.sizes())
+    run = journal.begin_run(header)
     probs = RegimeProbs(0.7, 0.2, 0.1)
     for n in range(1_000_000):
         name = f"{run}-{n}"

@@ -194,7 +194,7 @@ async def test_without_a_target_the_stop_makes_way_for_an_exit(muted):
     enter(rig)
     exchange = rig.broker.inner._exchange
     del exchange._orders[f"{rig.run_id}-1T"]
-    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange._orders[f"{rig.run_id}-1S"].links.sibling = None
     rig.play((6 * SECOND, 100.0))  # the target was never answered for: unknown
     assert "order_unknown" in rig.alert_codes
     assert await rig.reconcile()
@@ -267,7 +267,7 @@ async def test_a_position_without_a_working_stop_gets_a_new_one(muted):
     rig = muted
     enter(rig)
     exchange = rig.broker.inner._exchange
-    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange._orders[f"{rig.run_id}-1S"].links.sibling = None
     exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
     rig.play((10, 100.0), (500, 100.0))
     assert "position_unprotected" not in rig.alert_codes
@@ -283,7 +283,7 @@ async def test_an_unprotected_position_beyond_its_stop_is_closed(muted):
     rig = muted
     enter(rig)
     exchange = rig.broker.inner._exchange
-    exchange._orders[f"{rig.run_id}-1S"].sibling = None
+    exchange._orders[f"{rig.run_id}-1S"].links.sibling = None
     exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
     rig.play((10, 95.0), (1100, 95.0), (10, 95.0), (10, 95.0))
     assert rig.position == 0
@@ -295,7 +295,7 @@ async def test_a_stop_left_over_after_flat_is_cancelled(muted):
     enter(rig)
     exchange = rig.broker.inner._exchange
     stop, target = exchange._orders[f"{rig.run_id}-1S"], exchange._orders[f"{rig.run_id}-1T"]
-    stop.sibling = target.sibling = None
+    stop.links.sibling = target.links.sibling = None
     rig.play((10, 106.25), (10, 106.25))
     assert (rig.position, len(rig.orders)) == (0, 1)
     rig.play((SECOND, 106.25), (10, 106.25), (10, 106.25))

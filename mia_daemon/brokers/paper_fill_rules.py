@@ -1,0 +1,131 @@
+"""When a paper order fills or triggers, at which price and for how many contracts.
+
+The rules know the touch and the trades, not the order book. What they assume, and where that is optimistic, is in
+docs/paper.md. They read an order and change its terms and match state; what follows from a fill is the exchange's.
+"""
+
+import math
+from typing import NamedTuple
+
+from mia_daemon.brokers.paper_order import PaperOrder
+from mia_daemon.market import Touch
+from mia_daemon.records import OrderType, Side, TimeInForce
+
+
+class MarketTrade(NamedTuple):
+    """A trade in the market; `side` is the aggressor's, 0 when unknown."""
+
+    price: float
+    size: float
+    side: int
+
+
+class Execution(NamedTuple):
+    """What an order fills now."""
+
+    quantity: int
+    price: float
+
+
+class FillRules:
+    """For one instrument."""
+
+    def __init__(self, tick_size: float) -> None:
+        self._half_tick = tick_size / 2
+
+    # Against a trade.
+
+    def trade_reaches(self, paper: PaperOrder, trade: MarketTrade) -> bool:
+        """Whether it was at the order's price or beyond."""
+        return not self._beyond(paper, trade.price) < -self._half_tick
+
+    def against_trade(self, paper: PaperOrder, trade: MarketTrade) -> Execution | None:
+        """Fill a resting order that a trade has reached: completely when it went through, else behind the queue."""
+        match = paper.match
+        if self._beyond(paper, trade.price) > self._half_tick:
+            return Execution(paper.open_quantity, paper.terms.price)
+        if trade.side != paper.order.side and match.queue_ahead < math.inf:
+            match.queue_ahead -= trade.size
+            if match.queue_ahead < 0:
+                quantity = min(paper.open_quantity, math.floor(-match.queue_ahead))
+                match.queue_ahead = 0.0
+                return Execution(quantity, paper.terms.price)
+        return None
+
+    def _beyond(self, paper: PaperOrder, price: float) -> float:
+        """How far `price` is beyond the order's price; negative when it has not reached it."""
+        return (price - paper.terms.price) * (-1 if paper.watches_below else 1)
+
+    # Against the touch.
+
+    def touch_triggers(self, paper: PaperOrder, touch: Touch) -> bool:
+        """Whether it triggers a stop."""
+        near = touch.bid if paper.watches_below else touch.ask
+        return self._beyond(paper, near) >= -self._half_tick
+
+    def against_touch(self, paper: PaperOrder, touch: Touch) -> Execution | None:
+        """Fill an order that crosses the touch; any other rests."""
+        if paper.match.aggressive:
+            return self._take_touch(paper, touch)
+        if self._crosses(paper, touch):
+            return Execution(paper.open_quantity, paper.terms.price)
+        self._join_queue(paper, touch)
+        return None
+
+    def on_arrival(self, paper: PaperOrder, touch: Touch) -> Execution | None:
+        """An order starts to work at its present price."""
+        match = paper.match
+        match.aggressive = False
+        match.queue_ahead = math.inf
+        if paper.armed:
+            return None
+        match.aggressive = paper.terms.type is OrderType.MARKET or (touch.known and self._crosses(paper, touch))
+        all_or_none = paper.order.time_in_force is TimeInForce.FOK
+        if match.aggressive and not (all_or_none and self._available(paper, touch) < paper.open_quantity):
+            return self._take_touch(paper, touch)
+        if touch.known:
+            inside = touch.bid + self._half_tick < paper.terms.price < touch.ask - self._half_tick
+            match.queue_ahead = 0.0 if inside else math.inf
+            self._join_queue(paper, touch)
+        return None
+
+    def on_trigger(self, paper: PaperOrder, touch: Touch) -> Execution:
+        """A stop becomes a market order: it fills at its trigger, or at the touch if that is worse."""
+        trigger, below = paper.terms.price, paper.watches_below
+        paper.terms.type, paper.match.aggressive = OrderType.MARKET, True
+        near = touch.bid if below else touch.ask
+        price = (min if below else max)(trigger, near) if touch.known else trigger
+        return Execution(self._available(paper, touch) or paper.open_quantity, price)
+
+    def _take_touch(self, paper: PaperOrder, touch: Touch) -> Execution | None:
+        """Take what the touch offers; a limit order that no longer crosses starts to rest."""
+        if not touch.known:
+            return None
+        if quantity := self._available(paper, touch):
+            return Execution(quantity, touch.far(paper.order.side))
+        if paper.terms.type is not OrderType.MARKET:
+            paper.match.aggressive = False
+            paper.match.queue_ahead = math.inf
+            self._join_queue(paper, touch)
+        return None
+
+    def _available(self, paper: PaperOrder, touch: Touch) -> int:
+        """Contracts that the order can take from the touch."""
+        if not touch.known or not self._crosses(paper, touch):
+            return 0
+        size = touch.far_size(paper.order.side)
+        return min(paper.open_quantity, max(math.floor(size), 1)) if size > 0 else paper.open_quantity
+
+    def _crosses(self, paper: PaperOrder, touch: Touch) -> bool:
+        if paper.terms.type is OrderType.MARKET:
+            return True
+        if paper.order.side is Side.BUY:
+            return touch.ask <= paper.terms.price + self._half_tick
+        return touch.bid >= paper.terms.price - self._half_tick
+
+    def _join_queue(self, paper: PaperOrder, touch: Touch) -> None:
+        """At the touch, no more contracts can be ahead than rest there."""
+        buys = paper.order.side is Side.BUY
+        near, size = (touch.bid, touch.bid_size) if buys else (touch.ask, touch.ask_size)
+        if abs(near - paper.terms.price) < self._half_tick and size > 0:
+            paper.match.queue_ahead = min(paper.match.queue_ahead, size)

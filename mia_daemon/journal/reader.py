@@ -1,0 +1,122 @@
+"""Questions about an open journal: what is recorded, and what earlier runs left for a restart."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mia_daemon.journal import recovery
+from mia_daemon.journal.background import Background, background_of
+from mia_daemon.journal.file import explain
+from mia_daemon.journal.recovery import Recovered
+from mia_daemon.journal.rows import DECISION, TRADE, Values, decision_of, trade_of
+from mia_daemon.records import Decision, Trade
+from mia_daemon.risk.codes import Latch
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run in the journal.
+
+    Attributes:
+        number: counted from 1.
+        ended: it ended in good order.
+        files: size in bytes of each CSV file when the run started.
+    """
+
+    number: int
+    ended: bool
+    files: dict[str, int]
+
+
+class JournalReader:
+    """Reads an open journal; changes nothing.
+
+    Raises:
+        JournalError: in every method: the file is damaged or can't be read.
+    """
+
+    def __init__(self, path: Path, db: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = db
+
+    def has_fill(self, execution_id: str) -> bool:
+        """Whether this execution is in the journal, of whichever order and run."""
+        return self._query("SELECT 1 FROM fills WHERE execution_id = ?", (execution_id,)).fetchone() is not None
+
+    def has_run(self, run_id: str) -> bool:
+        """Whether a run of this name is in the journal."""
+        return self._query("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is not None
+
+    def has_intent(self, client_order_id: str) -> bool:
+        """Whether this order is in the journal, of whichever run."""
+        return self._query("SELECT 1 FROM intents WHERE client_order_id = ?", (client_order_id,)).fetchone() is not None
+
+    def latches(self) -> tuple[Latch, ...]:
+        """Those set, oldest first."""
+        return recovery.set_latches(self._query)
+
+    def trades(self, since_ns: int = 0) -> Iterator[Trade]:
+        """Round trips that ended at or after `since_ns`, in the order they were recorded."""
+        sql = f"SELECT {TRADE} FROM trades WHERE exit_ns >= ? ORDER BY number"  # noqa: S608  our names
+        return map(trade_of, self._query(sql, (since_ns,)))
+
+    def decisions(self, run: int, *, newest_first: bool = False) -> Iterator[Decision]:
+        """Those of the run with this number, in the order they were made."""
+        order = "DESC" if newest_first else "ASC"
+        of_run = "decision_id >= run_id || '-' AND decision_id < run_id || '.'"  # its prefix: '.' comes after '-'
+        sql = f"SELECT {DECISION} FROM runs JOIN decisions ON {of_run} WHERE runs.number = ? ORDER BY decisions.number "  # noqa: S608
+        return map(decision_of, self._query(sql + order, (run,)))
+
+    def last_run(self) -> LastRun | None:
+        """The newest; None in a new journal."""
+        row = self._query("SELECT number, how, files FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+        if row is None:
+            return None
+        number, how, files = row
+        return LastRun(number, how is not None and not how.startswith("failed"), json.loads(files))
+
+    def last_event_ns(self) -> int:
+        """The newest event time in the journal; 0 in a new one. It determines the trading day of an earlier run."""
+        newest = "SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity)"
+        return int(self._query(newest).fetchone()[0] or 0)
+
+    def executions_since_rearm(self) -> int:
+        """Entries sent since an operator last cleared the latch on repeated executions."""
+        row = self._query(_SELECT_EXECUTIONS).fetchone()
+        return max(int(row[0]) - int(row[1]), 0)
+
+    def messages_since(self, ts_ns: int) -> int:
+        """Orders, replaces and cancels sent since then."""
+        return int(self._query(_SELECT_MESSAGES, {"since": ts_ns}).fetchone()[0])
+
+    def background(self, trade: Trade) -> Background:
+        """What led to a closed round trip."""
+        return background_of(self._query, self.path, trade)
+
+    def recover(self, symbol: str, account: str, day_start_ns: int) -> Recovered:
+        """What earlier runs left behind, for a restart.
+
+        Args:
+            symbol: of the ledger to restore.
+            account: of the ledger to restore.
+            day_start_ns: when the current trading day began.
+        """
+        return recovery.recover(self._query, symbol, account, day_start_ns)
+
+    def _query(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise explain(self.path, error) from error
+
+
+_SELECT_MESSAGES: Final = """\
+SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""
+
+_SELECT_EXECUTIONS: Final = """\
+SELECT (SELECT COUNT(*) FROM intents WHERE role = 'entry'),
+    (SELECT COALESCE(SUM(json_extract(context, '$.executions')), 0) FROM latches
+        WHERE code = 'repeated_execution' AND cleared_ns IS NOT NULL)"""

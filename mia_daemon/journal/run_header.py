@@ -1,0 +1,74 @@
+"""What is written about a run when it begins, and the identifier it gets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mia_daemon.clock import NS_PER_S
+
+_BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter can be mistaken for a digit
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The effective configuration, and its SHA-256."""
+
+    values: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBundle:
+    """The models of a run.
+
+    Attributes:
+        name, sha256: of the bundle.
+        catalogue_sha256: of the feature definitions.
+        shown: the features that a trade snapshot contains, each with its index in a decision's feature vector.
+    """
+
+    name: str
+    sha256: str
+    catalogue_sha256: str
+    shown: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentRates:
+    """Of the traded instrument, in account currency: the value of one point, commission and fees per side."""
+
+    point_value: float
+    cost_per_side: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHeader:
+    """What the journal stores about a run.
+
+    Attributes:
+        mode: paper, live or replay; the positions of a replay start flat.
+        started_ns: wall clock.
+        version: of the program.
+        files: size in bytes of each CSV file when the run starts.
+    """
+
+    mode: str
+    started_ns: int
+    version: str
+    config: RunConfig
+    bundle: RunBundle
+    rates: InstrumentRates
+    files: Mapping[str, int] = field(default_factory=dict)
+
+
+def make_run_id(started_ns: int, number: int) -> str:
+    """The identifier of a run: the second of its start and its number in the journal; at most 12 characters."""
+    return _base32(started_ns // NS_PER_S) + _base32(number)
+
+
+def _base32(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 32)
+        digits = _BASE32[digit] + digits
+    return digits or "0"

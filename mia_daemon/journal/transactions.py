@@ -1,0 +1,153 @@
+"""The transactions of the one process that writes a journal: what is committed together, and what an error undoes."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from mia_daemon.errors import JournalError
+from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal
+from mia_daemon.journal.pending_latches import PendingLatches
+from mia_daemon.journal.reader import JournalReader
+
+_CHECKPOINT_AFTER_COMMITS: Final = 512  # a few MB of write-ahead log
+
+
+class JournalTransactions(JournalReader):
+    """Holds the lock file and the connection from the constructor to `close`.
+
+    Args:
+        path: of the SQLite file.
+        durable: every commit reaches the disk.
+
+    Raises:
+        JournalError: here and in every method.
+    """
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self._in_transaction = False  # within `transaction()`
+        self._may_checkpoint = True
+        self._waits_for_writers = True  # other programs that write are waited for
+        self._pending_written = False  # the open transaction has the latches that were kept beside the journal
+        self._commits = 0  # since the last checkpoint
+        self._last_number = 0  # of the sequence over all tables
+        self._positions: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
+        self._lock = hold(path)
+        try:
+            db = open_journal(path, durable=durable)
+            try:
+                self._pending = PendingLatches(path)
+            except BaseException:
+                db.close()
+                raise
+        except BaseException:
+            os.close(self._lock)
+            raise
+        super().__init__(path, db)
+
+    def close(self) -> None:
+        """Commit what is buffered and release the file, also when the commit fails."""
+        if self._lock < 0:
+            return
+        try:
+            self.commit()
+        finally:
+            try:
+                self._db.close()
+            finally:
+                os.close(self._lock)
+                self._lock = -1
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything recorded within is committed together at the end; on an error nothing of it is.
+
+        One within another is part of the outer one.
+        """
+        if self._in_transaction:
+            yield
+            return
+        self._run("SAVEPOINT recorded")
+        self._in_transaction = True
+        try:
+            yield
+        except BaseException:
+            self._rolled_back()
+            if self._db.in_transaction:  # a full disk has ended the transaction already
+                self._run("ROLLBACK TO recorded")
+                self._run("RELEASE recorded")
+            raise
+        finally:
+            self._in_transaction = False
+        self._run("RELEASE recorded")
+        self._commit_unless_in_transaction()
+
+    def commit(self) -> None:
+        """Commit what is buffered; to be called at least once a second, at a moment when no order waits.
+
+        After every few hundred commits it also copies the write-ahead log back, which may take milliseconds.
+        """
+        try:
+            if self._db.in_transaction:
+                self._commits += 1
+                self._db.execute("COMMIT")
+                if not self._waits_for_writers or self._pending_written:
+                    self._committed()
+            if self._may_checkpoint and self._commits >= _CHECKPOINT_AFTER_COMMITS:
+                self._commits = 0
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _commit_unless_in_transaction(self) -> None:
+        if self._in_transaction:
+            return
+        self._may_checkpoint = False  # an order may be waiting for this commit
+        try:
+            self.commit()
+        finally:
+            self._may_checkpoint = True
+
+    def _run(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        """Execute within the open transaction; a statement that writes opens one."""
+        try:
+            if not self._db.in_transaction and not sql.startswith("SELECT"):
+                self._db.execute("BEGIN IMMEDIATE")
+            return self._db.execute(sql, values)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _number(self) -> int:
+        """The next number of the sequence over all tables."""
+        return self._numbers(1)
+
+    def _numbers(self, count: int) -> int:
+        """Take the next `count` numbers of the sequence; returns the first."""
+        if not self._last_number:
+            raise JournalError(f"journal {self.path} was told something before a run was begun")
+        first = self._last_number + 1
+        self._last_number += count
+        return first
+
+    def _failed(self, error: sqlite3.Error) -> JournalError:
+        """SQLite may have rolled back what was not committed. If another program writes, no longer wait for it."""
+        self._rolled_back()
+        if self._waits_for_writers and getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+            self._waits_for_writers = False
+            with suppress(sqlite3.Error):
+                self._db.execute("PRAGMA busy_timeout = 0")
+        return explain(self.path, error)
+
+    def _rolled_back(self) -> None:
+        self._positions.clear()
+        self._pending_written = False
+
+    def _committed(self) -> None:
+        if not self._waits_for_writers:
+            self._waits_for_writers = True
+            self._db.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+        if self._pending_written:
+            self._pending_written = False
+            self._pending.forget()

@@ -1,0 +1,73 @@
+"""The touch is the last one that the traded instrument had, and time never goes back."""
+
+import math
+
+import pytest
+
+from mia_daemon.market import MarketState, Touch, last_touch, touch_of
+from mia_daemon.records import Side, empty_events
+
+NAN = math.nan
+
+
+def events_of(*rows):
+    """Events (ts_ns, bid, ask[, symbol])."""
+    events = empty_events(len(rows))
+    for event, (ts_ns, bid, ask, *symbol) in zip(events, rows, strict=True):
+        event["ts_ns"], event["bid"], event["ask"] = ts_ns, bid, ask
+        event["symbol"] = symbol[0] if symbol else 0
+        event["bid_size"], event["ask_size"] = 3, 5
+    return events
+
+
+@pytest.mark.parametrize(
+    ("side", "far", "near", "size"), [(Side.BUY, 100.25, 100.0, 5.0), (Side.SELL, 100.0, 100.25, 3.0)]
+)
+def test_a_buyer_takes_the_ask_and_joins_the_bid_and_a_seller_the_other_way_round(side, far, near, size):
+    touch = Touch(100.0, 100.25, 3.0, 5.0)
+    assert (touch.far(side), touch.near(side), touch.far_size(side)) == (far, near, size)
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "known"),
+    [(100.0, 100.25, True), (100.0, 100.0, True), (100.5, 100.25, False), (NAN, 100.0, False), (100.0, NAN, False)],
+)
+def test_a_touch_is_known_with_two_sides_that_do_not_cross(bid, ask, known):
+    assert Touch(bid, ask).known is known
+    assert (touch_of(events_of((1, bid, ask))[0]) is not None) is known
+
+
+def test_before_the_first_event_there_is_no_touch():
+    market = MarketState()
+    assert (market.now_ns, market.touch.known) == (0, False)
+
+
+def test_the_last_event_that_carries_a_touch_of_our_instrument_counts():
+    reference = 1
+    events = events_of(
+        (1, 99.0, 99.25), (2, 100.0, 100.25), (3, NAN, NAN), (4, 101.0, 100.0), (5, 18_000.0, 18_000.25, reference)
+    )
+    assert last_touch(events) == Touch(100.0, 100.25, 3.0, 5.0, 2)
+    assert last_touch(events[:1]) == Touch(99.0, 99.25, 3.0, 5.0, 1)
+
+
+@pytest.mark.parametrize("rows", [[], [(1, NAN, NAN)], [(1, 18_000.0, 18_000.25, 1)]])
+def test_events_may_carry_no_touch_at_all(rows):
+    assert last_touch(events_of(*rows)) is None
+
+
+def test_a_touch_stays_until_another_one_comes():
+    market = MarketState()
+    market.on_events(events_of((1, 100.0, 100.25)))
+    market.on_events(events_of((2, NAN, NAN)))
+    assert (market.now_ns, market.touch.bid, market.touch.ts_ns) == (2, 100.0, 1)
+    market.on_events(events_of((3, 101.0, 101.25)))
+    assert (market.touch.bid, market.touch.ts_ns) == (101.0, 3)
+
+
+def test_event_time_never_goes_back():
+    market = MarketState()
+    market.on_events(events_of((5, 100.0, 100.25), (9, 100.0, 100.25), (7, 100.0, 100.25)))
+    assert market.now_ns == 9
+    market.on_events(events_of((8, 101.0, 101.25)))
+    assert (market.now_ns, market.touch.bid) == (9, 101.0)
