@@ -30,11 +30,8 @@ class Clock(Protocol):
 class WallClock:
     """The machine's own clock."""
 
-    def now_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic_ns(self) -> int:
-        return time.perf_counter_ns()
+    now_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.perf_counter_ns)
 
 
 class EventClock:
@@ -46,11 +43,10 @@ class EventClock:
     def __init__(self, start_ns: int = 0) -> None:
         self._now_ns = start_ns
 
+    monotonic_ns = staticmethod(time.perf_counter_ns)
+
     def now_ns(self) -> int:
         return self._now_ns
-
-    def monotonic_ns(self) -> int:
-        return time.perf_counter_ns()
 
     def advance(self, ts_ns: int) -> None:
         """Move to `ts_ns`; an earlier time is ignored, since time never runs backwards."""

@@ -36,6 +36,7 @@ _STATUSES: Final = {
     OrderStatusEnum.ORDER_STATUS_CANCELED: OrderStatus.CANCELED,
     OrderStatusEnum.ORDER_STATUS_REJECTED: OrderStatus.REJECTED,
 }
+_BUY_SELL: Final = {Side.BUY: BuySellEnum.BUY, Side.SELL: BuySellEnum.SELL}
 _CHANGING: Final = frozenset(
     {OrderStatusEnum.ORDER_STATUS_PENDING_CANCEL_REPLACE, OrderStatusEnum.ORDER_STATUS_PENDING_CANCEL}
 )
@@ -65,9 +66,9 @@ class DtcOrderMapper:
             TradeAccount=order.account,
             ClientOrderID=order.client_order_id,
             OrderType=order.type,
-            BuySell=_buy_sell(order.side),
-            Price1=self._outward(order.price),
-            Price2=self._outward(order.limit_price),
+            BuySell=_BUY_SELL[order.side],
+            Price1=order.price / self.multiplier,
+            Price2=order.limit_price / self.multiplier,
             Quantity=float(order.quantity),
             TimeInForce=order.time_in_force,
             IsAutomatedOrder=1,
@@ -81,13 +82,13 @@ class DtcOrderMapper:
             Symbol=entry.symbol,
             ClientOrderID_1=stop.client_order_id,
             OrderType_1=stop.type,
-            BuySell_1=_buy_sell(stop.side),
-            Price1_1=self._outward(stop.price),
+            BuySell_1=_BUY_SELL[stop.side],
+            Price1_1=stop.price / self.multiplier,
             Quantity_1=float(stop.quantity),
             ClientOrderID_2=target.client_order_id,
             OrderType_2=target.type,
-            BuySell_2=_buy_sell(target.side),
-            Price1_2=self._outward(target.price),
+            BuySell_2=_BUY_SELL[target.side],
+            Price1_2=target.price / self.multiplier,
             Quantity_2=float(target.quantity),
             TimeInForce=stop.time_in_force,
             TradeAccount=entry.account,
@@ -109,7 +110,7 @@ class DtcOrderMapper:
         return dtc.CancelReplaceOrder(
             ServerOrderID=server_order_id,
             ClientOrderID=client_order_id,
-            Price1=self._outward(price),
+            Price1=price / self.multiplier,
             Price2IsSet=0,
             Quantity=float(quantity),
             TradeAccount=self._account,
@@ -240,9 +241,6 @@ class DtcOrderMapper:
             self.newest_ns, message.TradeAccount, message.CashBalance, message.AccountCurrency or "USD"
         )
 
-    def _outward(self, price: float) -> float:
-        return price / self.multiplier
-
     def _inward(self, price: float) -> float:
         """0 if the server left the price unset."""
         return 0.0 if abs(price) >= dtc.UNSET_F64 else price * self.multiplier
@@ -251,10 +249,6 @@ class DtcOrderMapper:
 def contracts(value: float) -> int:
     """0 if the server left it unset."""
     return 0 if not 0.0 < value < dtc.UNSET_F64 else round(value)
-
-
-def _buy_sell(side: Side) -> BuySellEnum:
-    return BuySellEnum.BUY if side is Side.BUY else BuySellEnum.SELL
 
 
 def _side(value: int) -> Side | None:

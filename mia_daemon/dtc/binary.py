@@ -93,8 +93,12 @@ def _default_bytes(type_: int) -> bytes:
 def _encoded_texts(layout: Layout, values: tuple[Any, ...]) -> tuple[Any, ...]:
     encoded = list(values)
     for index, kind in layout.texts:
+        text = encoded[index]
+        if type(text) is str and len(text) < kind.length and text.isascii() and "\0" not in text:
+            encoded[index] = text.encode()  # as `encode_text` does it: an order has up to eleven
+            continue
         try:
-            encoded[index] = encode_text(encoded[index], kind)
+            encoded[index] = encode_text(text, kind)
         except ValueError as error:
             raise unfit_text(layout, index, error) from error
     return tuple(encoded)

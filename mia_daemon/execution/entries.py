@@ -5,6 +5,7 @@ waits for flat too, since a bracket is closed as a whole. While a position is be
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from mia_daemon.clock import NEVER_NS
@@ -16,7 +17,7 @@ from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_orders import WorkingOrder
 from mia_daemon.records import Action, Bracket, Decision, EntryOrigin, Order, OrderRole, Prediction, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, Verdict
-from mia_daemon.risk.snapshot import RiskSnapshot
+from mia_daemon.risk.snapshot import NO_DELAYS, RiskSnapshot
 
 CHASE = "chase"
 CROSS = "cross"
@@ -39,6 +40,13 @@ class EntryPlan(NamedTuple):
 
 
 NOTHING: Final = EntryPlan()
+
+
+class Moment(NamedTuple):
+    """What was said of a new position when the decision was made, and the snapshot that it went by."""
+
+    verdict: Verdict
+    snapshot: RiskSnapshot
 
 
 @dataclass(slots=True)
@@ -78,22 +86,19 @@ class Entries:
 
     # Decisions.
 
-    def carry_out(
-        self, decision: Decision, asked: Verdict | None, snapshot: RiskSnapshot
-    ) -> tuple[Bracket | None, Verdict]:
+    def carry_out(self, decision: Decision, moment: Moment | None) -> tuple[Bracket | None, Verdict]:
         """Bring the position toward the decision's target, as far as risk allows it.
 
         Args:
             decision: what is wanted.
-            asked: the verdict on a new position at this moment; None when nobody asked for it.
-            snapshot: what that verdict went by; of now.
+            moment: what risk and the trade windows say of a new position now; None when the decision opens none.
 
         Returns:
             The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was.
         """
-        plan = NOTHING if self._state.flatten.stopping else self._plan(decision, asked, snapshot)
-        last = plan.verdict or asked
-        on_file = self._breakers.write(lambda: self._journal.record_decision(decision, last))
+        plan = NOTHING if self._state.flatten.stopping else self._plan(decision, moment)
+        last = plan.verdict or (moment.verdict if moment is not None else None)
+        on_file = self._breakers.write(partial(self._journal.record_decision, decision, last))
         if plan.close:
             self._state.request_flatten(plan.close)
         if plan.stale:
@@ -104,33 +109,40 @@ class Entries:
             return None, plan.verdict
         if on_file and plan.bracket is not None and self._enter(plan.bracket, decision):
             return plan.bracket, plan.verdict
-        return None, self._risk.check_new_risk(decision.prediction, self._state.risk_snapshot(snapshot.delays))
+        delays = moment.snapshot.delays if moment is not None else NO_DELAYS
+        return None, self._risk.check_new_risk(decision.prediction, self._state.risk_snapshot(delays))
 
-    def _plan(self, decision: Decision, asked: Verdict | None, snapshot: RiskSnapshot) -> EntryPlan:
+    def _plan(self, decision: Decision, moment: Moment | None) -> EntryPlan:
         """What brings the position toward the decision's target now."""
         if decision.action is Action.HOLD or self._state.flatten.reason:
             return NOTHING
         if self._orders.missing_fills():  # the position is about to change by what has filled already
-            return EntryPlan(asked or self._risk.check_new_risk(decision.prediction, snapshot))
+            return EntryPlan((moment or self._moment(decision)).verdict)
         position, target = self._state.ledger.position, decision.target
         if position and target * position <= 0:
             return EntryPlan(close=decision.reason)
-        entries = [entry for entry in self._orders.with_role(OrderRole.ENTRY) if entry.live]
-        stale = tuple(entry for entry in entries if entry.order.side * target <= 0)
-        coming = sum(entry.order.side * entry.open_quantity for entry in entries)
+        stale, coming = [], 0
+        for entry in self._orders.with_role(OrderRole.ENTRY):
+            if entry.live:
+                coming += entry.order.side * entry.open_quantity
+                if entry.order.side * target <= 0:
+                    stale.append(entry)
         missing = target - position - coming
         if stale or missing * target <= 0:
-            return EntryPlan(stale=stale)
-        moment = asked or self._risk.check_new_risk(decision.prediction, snapshot)
-        return self._plan_entry(decision, Side.BUY if target > 0 else Side.SELL, abs(missing), moment, snapshot)
+            return EntryPlan(stale=tuple(stale))
+        side = Side.BUY if target > 0 else Side.SELL
+        return self._plan_entry(decision, side, abs(missing), moment or self._moment(decision))
 
-    def _plan_entry(
-        self, decision: Decision, side: Side, quantity: int, moment: Verdict, snapshot: RiskSnapshot
-    ) -> EntryPlan:
+    def _moment(self, decision: Decision) -> Moment:
+        """What risk says of a new position where nobody has asked yet."""
+        snapshot = self._state.risk_snapshot()
+        return Moment(self._risk.check_new_risk(decision.prediction, snapshot), snapshot)
+
+    def _plan_entry(self, decision: Decision, side: Side, quantity: int, moment: Moment) -> EntryPlan:
         if not self._market.touch.known:
-            return EntryPlan(moment)
+            return EntryPlan(moment.verdict)
         bracket = self._bracket(side, quantity, decision.decision_id)
-        verdict = self._risk.check_entry(bracket, moment, snapshot)
+        verdict = self._risk.check_entry(bracket, *moment)
         if not verdict.allowed:
             self._alert(f"denied_{verdict.code.value}", Priority.INFO, f"an entry was refused: {verdict}", {})
             return EntryPlan(verdict)
@@ -138,12 +150,12 @@ class Entries:
 
     def _bracket(self, side: Side, quantity: int, decision_id: str) -> Bracket:
         """An entry as the policy prices it, its stop and target measured from where it is expected to fill."""
-        touch, policy = self._market.touch, self._policy
-        expected = policy.expected(side, touch)
+        policy = self._policy
+        expected = policy.expected(side, self._market.touch)
         return self._order_manager.factory.make_bracket(
             side,
             quantity,
-            policy.price(side, touch),
+            policy.price(side, expected),
             stop=expected - side * policy.stop,
             target=expected + side * policy.target,
             decision_id=decision_id,

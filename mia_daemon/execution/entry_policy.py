@@ -71,12 +71,12 @@ class EntryPolicy:
 
     def expected(self, side: Side, touch: Touch) -> float:
         """Where an entry is expected to fill: stop and target are measured from there."""
-        return touch.near(side) if self.follows else touch.far(side)
+        return touch.near(side) if self.kind == "limit_at_touch" else touch.far(side)
 
-    def price(self, side: Side, touch: Touch) -> float:
-        """The limit of a new entry."""
+    def price(self, side: Side, expected: float) -> float:
+        """The limit of a new entry that is expected to fill there."""
         beyond = {"limit_at_touch": 0.0, "marketable_limit": self.slippage, "market_with_protection": self.protection}
-        return self.expected(side, touch) + side * beyond[self.kind]
+        return expected + side * beyond[self.kind]
 
     def crossing(self, first: float, side: Side, touch: Touch) -> float | None:
         """A limit that takes the far touch, within what an entry that began at `first` may pay; None beyond that."""

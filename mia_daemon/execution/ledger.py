@@ -8,9 +8,19 @@ were cut. Only the split of an open trip into realised and unrealised goes by th
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, JournaledFill, Side, Trade
+
+
+class LedgerFigures(NamedTuple):
+    """What risk goes by: contracts, signed; account currency; share of peak equity."""
+
+    position: int
+    realized_today: float
+    unrealized: float
+    drawdown: float
 
 
 @dataclass(slots=True)
@@ -93,7 +103,8 @@ class Ledger:
     @property
     def realized(self) -> float:
         """By all fills so far, after costs, account currency."""
-        return (self._cash + self._position * self._average) * self._point_value - self.costs
+        costs = self._contracts * self._cost_per_side
+        return (self._cash + self._position * self._average) * self._point_value - costs
 
     @property
     def realized_today(self) -> float:
@@ -120,9 +131,16 @@ class Ledger:
     @property
     def drawdown(self) -> float:
         """Share of peak equity lost since: 0 … 1, and 1 when there is no equity to lose."""
-        if self._peak <= 0.0:
-            return 1.0
-        return min(max((self._peak - self.equity) / self._peak, 0.0), 1.0)
+        return self.figures().drawdown
+
+    def figures(self) -> LedgerFigures:
+        """Position and money at once: the same numbers as one by one, each worked out once."""
+        realized, unrealized = self.realized, self.unrealized
+        drawdown = 1.0
+        if self._peak > 0.0:
+            equity = self._start_cash + realized + unrealized
+            drawdown = min(max((self._peak - equity) / self._peak, 0.0), 1.0)
+        return LedgerFigures(self._position, realized - self._realized_before_today, unrealized, drawdown)
 
     # ------------------------------------------------------------------------------------------------- what happens
 

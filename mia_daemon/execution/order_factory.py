@@ -7,7 +7,12 @@ from typing import Final
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side, TimeInForce
 
-_PROTECTIVE: Final = frozenset({OrderRole.STOP, OrderRole.TARGET})
+_TIME_IN_FORCE: Final = {
+    OrderRole.ENTRY: TimeInForce.DAY,
+    OrderRole.EXIT: TimeInForce.DAY,
+    OrderRole.STOP: TimeInForce.GTC,  # protection outlives the session: a day order would leave the position bare
+    OrderRole.TARGET: TimeInForce.GTC,
+}
 _LETTERS: Final = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
 _NAME: Final = re.compile(r"(?P<run>\w+)-\d+(?P<letter>[ESTX])")
 
@@ -54,7 +59,7 @@ class OrderFactory:
             role=role,
             decision_id=decision_id,
             price=scope.instrument.round_to_tick(price),
-            time_in_force=_time_in_force(role),
+            time_in_force=_TIME_IN_FORCE[role],
         )
 
 
@@ -81,10 +86,5 @@ def order_as_reported(update: OrderUpdate) -> Order | None:
         decision_id="",
         price=update.price,
         limit_price=update.limit_price,
-        time_in_force=_time_in_force(role),
+        time_in_force=_TIME_IN_FORCE[role],
     )
-
-
-def _time_in_force(role: OrderRole) -> TimeInForce:
-    """Protection outlives the session: a day order would leave the position bare over the halt."""
-    return TimeInForce.GTC if role in _PROTECTIVE else TimeInForce.DAY

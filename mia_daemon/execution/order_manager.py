@@ -140,9 +140,11 @@ class OrderManager:
 
     def _add(self, orders: tuple[Order, ...]) -> list[WorkingOrder]:
         self.approved += len(orders)
-        entries = [self._orders.add(order) for order in orders]
-        for entry in entries:
+        entries = []
+        for order in orders:
+            entry = self._orders.add(order)
             self._orders.sent(entry, self._market.now_ns)
+            entries.append(entry)
         return entries
 
     # Changing them.

@@ -128,19 +128,19 @@ class ExecutionState:
 
     def account_snapshot(self) -> RiskSnapshot:
         """Position and money alone, without a look at the orders: for what is watched once a second."""
-        ledger, market = self.ledger, self.market
-        touch = market.touch
+        position, realized_today, unrealized, drawdown = self.ledger.figures()
+        touch = self.market.touch
         return RiskSnapshot(
-            ts_ns=market.now_ns,
-            position=ledger.position,
+            ts_ns=self.market.now_ns,
+            position=position,
             working_buy=0,
             working_sell=0,
             bid=touch.bid,
             ask=touch.ask,
             touch_ns=touch.ts_ns,
-            realized_today=ledger.realized_today,
-            unrealized=ledger.unrealized,
-            drawdown=ledger.drawdown,
+            realized_today=realized_today,
+            unrealized=unrealized,
+            drawdown=drawdown,
             link_up=self.sync.link_up,
             reconciled=self.sync.reconciled,
         )

@@ -160,10 +160,10 @@ class WorkingOrders:
 
     def add(self, order: Order) -> WorkingOrder:
         """An order about to be sent. Raises ValueError when its identifier was used before."""
-        if self.get(order.client_order_id) is not None:
-            raise ValueError(f"order {order.client_order_id} exists already: an identifier is never used twice")
-        entry = WorkingOrder(order, OrderState.INTENT, order.quantity, order.price)
-        self._live[order.client_order_id] = entry
+        name = order.client_order_id
+        if name in self._live or name in self._done:
+            raise ValueError(f"order {name} exists already: an identifier is never used twice")
+        entry = self._live[name] = WorkingOrder(order, OrderState.INTENT, order.quantity, order.price)
         return entry
 
     def restore(self, entry: WorkingOrder) -> None:
@@ -174,9 +174,10 @@ class WorkingOrders:
 
     def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         """It is being handed to the broker at `ts_ns`."""
-        self._ask(entry, ts_ns)
-        entry.history.sent_ns = ts_ns
-        self._move(entry, Cause.SEND)
+        self._version += 1
+        entry.history.version = self._version
+        entry.history.sent_ns = entry.request.asked_ns = ts_ns
+        entry.state = TRANSITIONS[entry.state, Cause.SEND]  # which makes no order live or done
 
     def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         self._ask(entry, ts_ns)
@@ -325,6 +326,8 @@ class WorkingOrders:
 
     def with_role(self, *roles: OrderRole) -> list[WorkingOrder]:
         """Those not done whose role is one of `roles`, oldest first."""
+        if not self._live:
+            return []
         return [entry for entry in self._live.values() if entry.order.role in roles]
 
     def unknown(self) -> list[WorkingOrder]:
@@ -339,4 +342,6 @@ class WorkingOrders:
 
     def missing_fills(self) -> list[WorkingOrder]:
         """Those for which the server reported more than was booked."""
+        if not self._live:
+            return []
         return [entry for entry in self._live.values() if entry.fills.reported > entry.fills.booked]

@@ -214,7 +214,8 @@ class DtcClient:
             self.went_down(stuck)
             raise stuck
         transport.write(b"".join(map(self._codec.encode, messages)))
-        self.orders_sent += sum(_ORDERS_IN.get(type(message), 0) for message in messages)
+        for message in messages:
+            self.orders_sent += _ORDERS_IN.get(type(message), 0)
 
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.

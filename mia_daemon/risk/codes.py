@@ -248,10 +248,10 @@ class Verdict:
 
     code: RiskCode
     context: dict[str, Any] = field(default_factory=dict)
+    allowed: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def allowed(self) -> bool:
-        return self.code is RiskCode.OK
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allowed", self.code is RiskCode.OK)
 
     def __str__(self) -> str:
         return " ".join([self.code, *(f"{key}={value}" for key, value in self.context.items())])

@@ -15,6 +15,14 @@ DUPLICATE_WINDOW_NS: Final = NS_PER_S
 
 _SLACK: Final = 1e-6  # of a tick: prices are binary fractions of it
 
+_PRICES: Final = {
+    OrderType.MARKET: (),
+    OrderType.LIMIT: ("price",),
+    OrderType.STOP: ("price",),
+    OrderType.STOP_LIMIT: ("limit_price", "price"),
+}
+"""Which prices an order of each type must have."""
+
 
 class OrderRules:
     """The limits on an order, for one instrument in one account; remembers which identifiers were used."""
@@ -89,7 +97,12 @@ class OrderRules:
             return deny(RiskCode.UNKNOWN_SYMBOL, symbol=order.symbol, configured=self._instrument.symbol)
         if order.account != self._account:
             return deny(RiskCode.UNKNOWN_ACCOUNT, account=order.account, configured=self._account)
-        if order.quantity < 1 or not order.client_order_id or not self._is_priced(order):
+        priced = True
+        for name in _PRICES[order.type]:
+            price = getattr(order, name)
+            ticks = price / self._instrument.tick_size
+            priced = priced and price > 0.0 and abs(ticks - round(ticks)) < _SLACK
+        if order.quantity < 1 or not order.client_order_id or not priced:
             return deny(
                 RiskCode.ORDER_INVALID, id=order.client_order_id, quantity=order.quantity, type=order.type.name,
                 price=order.price, limit_price=order.limit_price,
@@ -97,16 +110,6 @@ class OrderRules:
         if order.client_order_id in self._used_ids:
             return deny(RiskCode.DUPLICATE_ORDER, id=order.client_order_id)
         return None
-
-    def _is_priced(self, order: Order) -> bool:
-        if order.type is OrderType.MARKET:
-            return True
-        limit_fits = order.type is not OrderType.STOP_LIMIT or self._is_valid_price(order.limit_price)
-        return limit_fits and self._is_valid_price(order.price)
-
-    def _is_valid_price(self, price: float) -> bool:
-        ticks = price / self._instrument.tick_size
-        return price > 0.0 and abs(ticks - round(ticks)) < _SLACK
 
     def _check_size(self, entry: Order) -> Verdict | None:
         if entry.quantity > self._max_contracts:

@@ -162,9 +162,6 @@ class RiskController:
 
     def check_new_risk(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict:
         """May any new position be opened at this moment, whatever its order? Changes nothing."""
-        return self._check_moment(prediction, snapshot) or ALLOWED
-
-    def _check_moment(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict | None:
         return (
             self._check_latches()
             or self._check_account(snapshot)
@@ -173,6 +170,7 @@ class RiskController:
             or self._watch.check(snapshot.ts_ns)
             or self._check_prediction(prediction, snapshot)
             or self._throttle.check(snapshot.ts_ns)
+            or ALLOWED
         )
 
     def _check_latches(self) -> Verdict | None:

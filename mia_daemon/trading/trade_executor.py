@@ -13,7 +13,7 @@ from mia_daemon.clock import NEVER_NS, NS_PER_S, Clock
 from mia_daemon.errors import PeerError
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
-from mia_daemon.execution.entries import Entries
+from mia_daemon.execution.entries import Entries, Moment
 from mia_daemon.execution.exits import Exits
 from mia_daemon.execution.flat_schedule import FlatSchedule
 from mia_daemon.execution.order_events import OrderEventHandler
@@ -34,7 +34,7 @@ from mia_daemon.records import (
     Signal,
 )
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
-from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
+from mia_daemon.risk.snapshot import NO_DELAYS, Delays
 from mia_daemon.risk.trade_window_filter import FlatReason
 from mia_daemon.trading.trading_loop import DecisionContext, TradingLoop
 
@@ -170,13 +170,12 @@ class TradeExecutor:
         now, window = self._clock.monotonic_ns, signal.window
         self._acting = True  # what happens inside is reacted to afterwards
         try:
-            snapshot = self._state.risk_snapshot(delays)
-            asked, window_ns, risk_ns = self._ask(signal, snapshot)
-            context = self._context(asked or ALLOWED)
+            moment, window_ns, risk_ns = self._judge_moment(signal, delays)
+            context = self._context(moment.verdict if moment is not None else ALLOWED)
             started = now()
             decision = self._loop.decide(window, signal.prediction, signal.account, context)
             decided = now()
-            bracket, verdict = self._entries.carry_out(decision, asked, snapshot)
+            bracket, verdict = self._entries.carry_out(decision, moment)
         finally:
             self._acting = False
         sent = now()
@@ -188,10 +187,10 @@ class TradeExecutor:
         self.act()
         return Outcome(decision, verdict, StepTimes(window_ns, risk_ns, decided - started, sent - decided))
 
-    def _ask(self, signal: Signal, snapshot: RiskSnapshot) -> tuple[Verdict | None, int | None, int | None]:
+    def _judge_moment(self, signal: Signal, delays: Delays) -> tuple[Moment | None, int | None, int | None]:
         """What risk and the trade windows say of a new position now, and how long each took.
 
-        None when the signal would open none. Risk is told first where both refuse.
+        None when the signal would open none. Risk's denial is the one that counts where both refuse.
         """
         if not self._loop.wants_entry(signal.prediction, signal.account):
             return None, None, None
@@ -199,8 +198,9 @@ class TradeExecutor:
         started = now()
         window = self._loop.gate.check(signal.window)
         filtered = now()
+        snapshot = self._state.risk_snapshot(delays)
         risk = self._risk.check_new_risk(signal.prediction, snapshot)
-        return window if risk.allowed else risk, filtered - started, now() - filtered
+        return Moment(window if risk.allowed else risk, snapshot), filtered - started, now() - filtered
 
     def _context(self, entries: Verdict) -> DecisionContext:
         """What a decision has to know beside the account."""

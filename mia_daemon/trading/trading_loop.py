@@ -170,7 +170,10 @@ def _held_back(
         (prediction.regime_probs.defensive > settings.defensive_blocks_above, DecisionReason.DEFENSIVE),
         (prediction.probability < settings.min_probability, DecisionReason.LOW_PROBABILITY),
     )
-    return next((str(reason) for applies, reason in reasons if applies), "")
+    for applies, reason in reasons:
+        if applies:
+            return str(reason)
+    return ""
 
 
 def _in_position(

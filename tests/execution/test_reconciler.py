@@ -3,7 +3,8 @@
 import pytest
 from actor_parts import NOW, ActorParts, make_fill, make_snapshot, make_update
 
-from mia_daemon.clock import NEVER_NS
+from mia_daemon.clock import NEVER_NS, NS_PER_S
+from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import RequestTimeout
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.reconciler import FILLS_SLACK_NS, ReconcilePolicy, Reconciler
@@ -386,3 +387,8 @@ def test_what_the_server_reports_of_another_account_counts_for_nothing(parts):
     hand = make_update("hand", OrderStatus.WORKING, account="Sim2")
     assert parts.answer(make_snapshot(fills=[other], orders=[hand]))
     assert (parts.events.updates, parts.events.fills) == ([], [])
+
+
+def test_as_configured_waits_for_an_answer_are_stretched_with_time():
+    settings = BrokerSettings(ack_timeout_s=2.0, reconcile_every_s=30.0)
+    assert ReconcilePolicy.of(settings, 4.0) == ReconcilePolicy(8 * NS_PER_S, 120 * NS_PER_S, adopt_drift=True)
