@@ -9,11 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from fault_simulation.world import Outcome, simulate
 
 SHOWN = 5
-"""Violations told of one seed."""
+"""Violations printed per seed."""
 
 
 def main() -> int:
-    """Run what was asked for; 1 when anything was violated."""
+    """Run the seeds given; exit status 1 when there was a violation."""
     parser = argparse.ArgumentParser(
         prog="python -m fault_simulation", description="The daemon's trading side, simulated."
     )
@@ -38,13 +38,13 @@ def main() -> int:
 
 
 def _said(outcome: Outcome) -> str:
-    told = [
+    lines = [
         f"seed {outcome.seed}: {outcome.lives} lives, {outcome.orders} orders, {outcome.fills} fills, {outcome.hash}"
     ]
-    told += [f"  {violation}" for violation in outcome.violations[:SHOWN]]
+    lines += [f"  {violation}" for violation in outcome.violations[:SHOWN]]
     if len(outcome.violations) > SHOWN:
-        told.append(f"  and {len(outcome.violations) - SHOWN} more")
-    return "\n".join(told)
+        lines.append(f"  and {len(outcome.violations) - SHOWN} more")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

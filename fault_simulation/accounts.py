@@ -1,4 +1,4 @@
-"""The accounts drawn up at the end: every promise held against what is on file."""
+"""The checks at the end of a simulation: the server's record against the journal."""
 
 import hashlib
 import json
@@ -13,27 +13,27 @@ CENT = 0.005
 def findings(
     record: list[history.Line], journal: Path, *, position: int, earned: float, excused: Collection[str]
 ) -> Iterator[str]:
-    """What is wrong, one sentence each.
+    """Yield what is wrong, one sentence each.
 
     Args:
-        record: the server's.
-        journal: the last daemon's, closed.
-        position: at the server.
-        earned: by the server's account, after costs.
-        excused: orders that the journal could not be told of, because its disk failed.
+        record: the server's record of order traffic.
+        journal: path of the last daemon's journal, closed.
+        position: at the server, contracts, signed.
+        earned: by the server's account, after costs, account currency.
+        excused: client order ids that could not be journaled, because the disk failed.
     """
     for order_id in history.sent_twice(record):
         yield f"sent twice: {order_id}"
-    for order_id, told in history.unknown_orders(record, journal):
+    for order_id, sent in history.unknown_orders(record, journal):
         if order_id not in excused and not order_id.startswith(history.BY_HAND):
-            yield f"at the server, not on file: {order_id} {told}"
+            yield f"at the server, not on file: {order_id} {sent}"
     for order_id in history.unattributed(journal):
         yield f"no decision asked for it: {order_id}"
     for order_id in history.entered_while_halted(journal):
         yield f"entered while halted: {order_id}"
-    strangers = {order_id for order_id in history.sent(record) if order_id.startswith(history.BY_HAND)}
-    # Where somebody else trades too, whose an execution of unknown number was can't always be told.
-    free = {*excused, *(history.sent(record) if strangers else ())}
+    external = {order_id for order_id in history.sent(record) if order_id.startswith(history.BY_HAND)}
+    # With external orders too, a fill with an unknown order number can't always be attributed.
+    free = {*excused, *(history.sent(record) if external else ())}
     made_up, lost = history.made_up_or_lost(record, journal, free)
     if taken_over := history.adopted(made_up, lost):
         made_up.clear()
@@ -48,10 +48,10 @@ def findings(
 
 
 def fingerprint(record: Path, journal: Path, notes: Iterable[str]) -> str:
-    """Of everything on file, and of what was noted beside it."""
+    """Hash of the server's record, the journal's tables and the notes of the simulation."""
     digest = hashlib.sha256(record.read_bytes())
     for table in history.TABLES:
-        for row in history.rows(journal, f"SELECT * FROM {table}"):  # names of ours
+        for row in history.rows(journal, f"SELECT * FROM {table}"):  # constant names
             digest.update(json.dumps(row).encode())
     digest.update("\n".join(notes).encode())
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""One life of the daemon: its real trading side, joined as the process joins it, with stand-ins for what feeds it.
+"""One life of the daemon: its real trading side, wired as in the process, with stand-ins for its inputs.
 
-Real are journal, ledger, risk, executor, trading loop, session, DTC link and broker. Stand-ins are the feed (the
-server's own touch, as market data would tell it), the features (none) and the models (predictions from a seed).
+Real are journal, ledger, risk, executor, trading loop, session, DTC link and broker. Stand-ins are the feed (quotes of
+the server's touch), the features (none) and the models (predictions from a seed).
 """
 
 import asyncio
@@ -48,15 +48,15 @@ REGIMES = RegimeProbs(0.7, 0.2, 0.1)
 FEED_EVERY_S = (0.05, 0.35)
 
 Touch = Callable[[], tuple[int, float, float] | None]
-"""Exchange time, best bid and best ask; None when there is nothing to tell."""
+"""Exchange time, best bid and best ask; None when there is none."""
 
 
 @dataclass(slots=True)
 class Mood:
-    """What the models say, wandering between fully short and fully long.
+    """The source of predictions: a random walk between fully short and fully long.
 
     Attributes:
-        rests: no new opinion: what is held is held.
+        rests: no signal to trade: the position is kept.
     """
 
     rng: Random
@@ -74,7 +74,7 @@ class Mood:
 
 
 class _Feed:
-    """The server's touch a few times a second, as long as it is told."""
+    """Quotes of the server's touch, a few times a second, while there is one."""
 
     def __init__(self, touch: Touch, rng: Random) -> None:
         self._touch = touch
@@ -84,8 +84,8 @@ class _Feed:
     async def run(self, queue: BatchQueue) -> None:
         while self._open:
             await asyncio.sleep(self._rng.uniform(*FEED_EVERY_S))
-            if (seen := self._touch()) is not None:
-                await queue.put(EventBatch(_quote(*seen), 0))
+            if (touch := self._touch()) is not None:
+                await queue.put(EventBatch(_quote(*touch), 0))
         await queue.put(END)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class _Pipeline:
 
 
 class _Inference:
-    """Says what the mood says."""
+    """Makes predictions from the mood."""
 
     probability_ns = 0
 
@@ -131,7 +131,7 @@ class _Inference:
 
 
 class _Nobody:
-    """Takes figures, decisions and notices, and keeps none."""
+    """Receives metrics, decisions and notifications, and discards them."""
 
     def operation(self, *_: str) -> LatencyBuckets:
         return LatencyBuckets()
@@ -147,7 +147,7 @@ class _Nobody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """What stays the same from life to life."""
+    """What is the same for every life."""
 
     settings: Settings
     instrument: Instrument
@@ -157,14 +157,14 @@ class Circumstances:
 
 
 class Life:
-    """From start to end of one process.
+    """One process of the daemon, from start to end.
 
     Args:
-        spy: told of the messages that are about to be sent to the server.
+        spy: called with the messages about to be sent to the server.
 
     Attributes:
         alerts: codes of the alerts raised, in order.
-        failure: what ended it though nobody asked it to; None while nothing did.
+        failure: the error that ended it; None while there is none.
     """
 
     def __init__(
@@ -190,19 +190,19 @@ class Life:
         self._flatten = True
 
     def stop(self, *, flatten: bool) -> None:
-        """Ask it to end."""
+        """Ask the daemon to stop, with or without closing the position."""
         self._flatten = flatten
         self._stop.set()
 
     async def run(self) -> None:
-        """Live until asked to stop, or until something fails."""
+        """Run until asked to stop, or until something fails."""
         fixed = self._fixed
         try:
             journal = Journal(self.path, durable=False)
         except JournalError as error:
             self.failure = error
             return
-        journal.path = Path("journal.db")  # what is said of it is the same wherever it lies
+        journal.path = Path("journal.db")  # error texts are the same wherever the file is
         self.disk = Disk(journal, self.process)
         try:
             run_id = self._begin(journal)

@@ -1,7 +1,7 @@
 """The journal's disk: a real SQLite file that a killed process leaves as it is, and real faults of it.
 
-The faults are real ones, so what SQLite says and does is what it would: a file without another page, descriptors that
-can't be written, a stranger's transaction.
+The faults are real ones, so SQLite reacts as it would in operation: a file without another page, descriptors that
+can't be written, a transaction of another process.
 """
 
 import os
@@ -17,10 +17,10 @@ from mia_daemon.journal.writer import Journal
 
 
 class Disk:
-    """Stands between a journal and its connection to SQLite.
+    """Wraps a journal's connection to SQLite and injects faults.
 
     Args:
-        process: dies around commits, if it is to.
+        process: may die before and after each commit.
     """
 
     def __init__(self, journal: Journal, process: Process) -> None:
@@ -31,8 +31,8 @@ class Disk:
         self._intruder: sqlite3.Connection | None = None
         self.slow_s = 0.0
         self._path = str(self._db.execute("PRAGMA database_list").fetchone()[2])
-        self._db.execute("PRAGMA busy_timeout = 0")  # real time, and nobody waits here
-        journal._db = self  # type: ignore[assignment]  # it has all that a journal uses
+        self._db.execute("PRAGMA busy_timeout = 0")  # SQLite would wait in real time
+        journal._db = self  # type: ignore[assignment]  # it has every method that a journal uses
 
     @property
     def in_transaction(self) -> bool:
@@ -64,7 +64,7 @@ class Disk:
         getattr(self, f"_{kind}")()
 
     def heal(self) -> None:
-        """Be well again."""
+        """End every fault."""
         self.slow_s = 0.0
         heal, self._heal = self._heal, None
         if heal is not None:
@@ -109,7 +109,7 @@ class Disk:
         self._heal = heal
 
     def _intrude(self) -> None:
-        """A stranger begins to write, as soon as nobody else does."""
+        """Begin a transaction of another process, as soon as the file is not locked."""
         if self._intruder is not None and not self._intruder.in_transaction and not self._db.in_transaction:
             self._intruder.execute("BEGIN IMMEDIATE")
 

@@ -1,6 +1,6 @@
-"""What was promised, checked on what is left: the server's own record of all order traffic, and the journal's file.
+"""Checks on the files of a run: the server's record of all order traffic, and the journal.
 
-Shares no code with the daemon: JSON lines and SQL. The simulation and the test that kills real processes both use it.
+Shares no code with the daemon: JSON lines and SQL. Used by the simulation and by the test that kills real processes.
 """
 
 import json
@@ -19,7 +19,7 @@ _NAMES = {
 _PRICE_OF_MARKET = 0.0
 
 BY_HAND = "by-hand-"
-"""How the names of orders begin that somebody else sent, at the server's own window."""
+"""Prefix of the ids of external orders, entered by hand at the server."""
 
 Fill = tuple[str, str, int, int, float]
 """Execution, client order, side, quantity, price."""
@@ -34,7 +34,7 @@ def server_record(path: Path) -> list[Line]:
 
 
 def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
-    """What the SQLite file at `path` answers."""
+    """The rows that `query` returns from the SQLite file at `path`."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return db.execute(query).fetchall()
 
@@ -65,7 +65,7 @@ def fills_at_server(record: list[Line]) -> Counter[Fill]:
 
 
 def position_at_server(record: list[Line]) -> int:
-    """After the last execution."""
+    """The position at the server after the last execution."""
     return int(next((line["position"] for line in reversed(record) if line["kind"] == "fill"), 0))
 
 
@@ -73,18 +73,18 @@ def position_at_server(record: list[Line]) -> int:
 
 
 def fills_in_journal(journal: Path) -> Counter[Fill]:
-    """Every execution booked."""
+    """Every fill in the journal, with how often it is there."""
     return Counter(rows(journal, "SELECT execution_id, client_order_id, side, quantity, price FROM fills"))
 
 
 def position_in_journal(journal: Path) -> int:
-    """After the last execution booked."""
+    """The position after the last fill in the journal."""
     found = rows(journal, "SELECT position FROM fills ORDER BY number DESC LIMIT 1")
     return int(found[0][0]) if found else 0
 
 
 def intended(journal: Path) -> set[str]:
-    """The ClientOrderID of every order on file."""
+    """The ClientOrderID of every intent in the journal."""
     return {name for (name,) in rows(journal, "SELECT client_order_id FROM intents")}
 
 
@@ -92,7 +92,7 @@ def intended(journal: Path) -> set[str]:
 
 
 def unknown_orders(record: list[Line], journal: Path) -> Iterator[tuple[str, Any]]:
-    """Orders at the server that the journal does not know, or knows otherwise."""
+    """Orders at the server that the journal lacks or has with other values."""
     intents = {
         row[0]: row[1:] for row in rows(journal, "SELECT client_order_id, side, quantity, type, price FROM intents")
     }
@@ -100,13 +100,13 @@ def unknown_orders(record: list[Line], journal: Path) -> Iterator[tuple[str, Any
         if line["kind"] != "received" or line["type"] not in _NAMES:
             continue
         for name in _NAMES[line["type"]]:
-            order_id, told = line[name], _told(line, name.removeprefix("ClientOrderID"))
-            if intents.get(order_id) != told and (told is not None or order_id not in intents):
-                yield order_id, told
+            order_id, sent = line[name], _order_in(line, name.removeprefix("ClientOrderID"))
+            if intents.get(order_id) != sent and (sent is not None or order_id not in intents):
+                yield order_id, sent
 
 
-def _told(line: Line, end: str) -> tuple[int, float, int, float] | None:
-    """(side, quantity, type, price) as the message says; None for one that says none of it."""
+def _order_in(line: Line, end: str) -> tuple[int, float, int, float] | None:
+    """(side, quantity, type, price) in a message; None for one without these fields."""
     if line["type"] == "SubmitFlattenPositionOrder":
         return None
     side = {1: 1, 2: -1}[line["BuySell" + end]]
@@ -114,7 +114,7 @@ def _told(line: Line, end: str) -> tuple[int, float, int, float] | None:
 
 
 def unattributed(journal: Path) -> list[str]:
-    """Orders on file that no decision on file asked for."""
+    """Intents in the journal without a decision in the journal."""
     query = """
         SELECT client_order_id FROM intents LEFT JOIN decisions USING (decision_id) WHERE decisions.seq IS NULL
             AND intents.decision_id <> ''"""
@@ -127,7 +127,7 @@ def unattributed(journal: Path) -> list[str]:
 
 
 def entered_while_halted(journal: Path) -> list[str]:
-    """Entries on file while a latch on file was set."""
+    """Entries in the journal, made while a latch in the journal was set."""
     query = """
         SELECT client_order_id FROM intents JOIN latches
             ON latches.ts_ns > 0 AND intents.ts_ns > latches.ts_ns
@@ -141,7 +141,7 @@ def made_up_or_lost(
 ) -> tuple[Counter[Fill], Counter[Fill]]:
     """Executions that only the journal has, and those that only the server has.
 
-    Those of `excused` orders need only be booked, on whichever order: the journal could not be told of these.
+    Those of `excused` orders, which could not be journaled, need only be in the journal, under any order.
     """
 
     def plain(fills: Counter[Fill]) -> Counter[Fill]:
@@ -157,13 +157,13 @@ def made_up_or_lost(
 
 
 def adopted(made_up: Counter[Fill], lost: Counter[Fill]) -> bool:
-    """Whether all that differs is what somebody else made.
+    """Whether the difference is due to external orders only.
 
-    A position, taken over as one execution of nobody's order; or, in the end, none, which was never noticed.
+    Their position was taken over as one fill without an order; or it was closed again before it was noticed.
     """
-    strange = all(fill[1].startswith(BY_HAND) or not fill[1] for fill in lost)
+    external = all(fill[1].startswith(BY_HAND) or not fill[1] for fill in lost)
     taken = all(fill[0].startswith("drift-") for fill in made_up)
-    return strange and taken and _net(made_up) == _net(lost)
+    return external and taken and _net(made_up) == _net(lost)
 
 
 def _net(fills: Counter[Fill]) -> int:
@@ -171,9 +171,9 @@ def _net(fills: Counter[Fill]) -> int:
 
 
 def earned(journal: Path) -> float:
-    """By all round trips, after costs, account currency."""
+    """Profit of all round trips in the journal, after costs, account currency."""
     return float(rows(journal, "SELECT COALESCE(SUM(gross - costs), 0) FROM trades")[0][0])
 
 
 TABLES = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches")
-"""Of the journal, but for its runs."""
+"""The tables of the journal that are compared: all but the runs."""

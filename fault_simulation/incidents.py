@@ -1,4 +1,4 @@
-"""What goes wrong, and how it is made good again."""
+"""The faults, and how they are ended."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Incidents:
-    """Done to the world, each at its time. A public method is one kind of incident, told how."""
+    """Causes incidents in the world. Each public method is one kind; its argument was drawn in the plan."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
@@ -31,7 +31,7 @@ class Incidents:
     # The daemon.
 
     async def kill(self, places: int) -> None:
-        """At the so manieth place at which it may die."""
+        """Kill the daemon at the given number of places at which it may die from now."""
         if (life := self._living()) is not None:
             self._count("kill")
             life.process.fuse = places
@@ -47,12 +47,12 @@ class Incidents:
             life.process.freeze(seconds)
 
     async def set_clock(self, seconds: float) -> None:
-        """Its machine's date jumps, ahead or back; the stopwatch does not."""
+        """Move the daemon's wall clock forward or back; the monotonic clock is not changed."""
         self._count("clock set")
         self._world.clock.ahead_ns += round(seconds * NS_PER_S)
 
     async def silence(self, seconds: float) -> None:
-        """It gets no prices."""
+        """Send the daemon no prices for a while."""
         self._count("no prices", seconds)
         self._world.silent_until = self._loop.time() + seconds
 
@@ -79,13 +79,13 @@ class Incidents:
             line.break_off()
 
     async def cut(self, _: None) -> None:
-        """It is found out by silence, twice as long as heartbeats are apart."""
+        """Cut the connections; detected by silence, after twice the heartbeat interval."""
         for line in self._network.lines():
             self._count("half-open", 2 * self._world.heartbeat_s)
             line.cut_off()
 
     async def refuse(self, seconds: float) -> None:
-        """Nobody gets in; who asks is refused, or not answered."""
+        """Accept no connections for a while: they are refused or not answered."""
         self._count("refused", seconds)
         self._network.refuses, self._network.swallows = True, self._world.rng.random() < 0.3
         await self.reset(None)
@@ -111,7 +111,7 @@ class Incidents:
     # The operator.
 
     async def halt(self, seconds: float) -> None:
-        """For a while."""
+        """Halt, and resume after a while."""
         world = self._world
         if world.command("halt", "operator"):
             world.halted = True
@@ -121,7 +121,7 @@ class Incidents:
             world.command("resume", "operator")
 
     async def pull(self, how: tuple[bool, float]) -> None:
-        """The kill, with or without closing the position; lifted by its name after a while."""
+        """Kill trading, with or without closing the position; the latch is lifted by its name after a while."""
         world, (flatten, seconds) = self._world, how
         if world.command("kill", "operator", flatten=flatten):
             self._count("kill command")
@@ -132,9 +132,9 @@ class Incidents:
             world.command("resume", "operator", RiskCode.KILLED)
 
     async def by_hand(self, how: tuple[str, float]) -> None:
-        """Somebody trades the same account at the server's own window."""
+        """An external trader trades the same account at the server."""
         what, share = how
-        self._world.strangers()
+        self._world.note_external_trading()
         if self._world.venue.by_hand(what, share):
             self._count("by hand")
 
@@ -151,7 +151,7 @@ class Incidents:
     # All of it.
 
     def end(self) -> None:
-        """Nothing goes wrong any more."""
+        """End all faults."""
         world = self._world
         world.venue.behave()
         world.venue.by_hand("withdraw", 1.0)
@@ -164,9 +164,9 @@ class Incidents:
         if (life := self._living()) is not None:
             life.process.fuse = None
             self._heal_disk(life)
-            if world.sick:  # it goes on halted, with a journal that lacks something: its next start makes up for it
+            if world.sick:  # it is halted, with an incomplete journal: the next start reconciles
                 life.stop(flatten=False)
 
     async def __call__(self, what: str, how: Any) -> None:
-        """Let it happen."""
+        """Cause the incident `what` with the argument `how`."""
         await getattr(self, what)(how)

@@ -1,7 +1,7 @@
-"""An event loop in which time is a number and every choice is drawn from a seed; and the processes that live on it.
+"""An event loop in virtual time whose choices are drawn from a seed, and the processes that run on it.
 
-Nothing here waits: when no callback is ready, time jumps to the next timer. What belongs to one process is told by the
-context it runs in, so a process can be frozen for a while, or killed between any two steps.
+Nothing here waits: when no callback is ready, time jumps to the next timer. The context of a callback identifies its
+process, so a process can be frozen for a while, or killed between any two steps.
 
 Order. A task has at most one step waiting, and steps of different tasks may come in any order: which is next is drawn.
 Plain callbacks of one process keep their order, as `call_soon` promises; those of different processes need not.
@@ -50,11 +50,11 @@ class Process:
         self._context.run(OWNER.set, self)
 
     def start(self, coroutine: Any) -> "asyncio.Task[Any]":
-        """Run it as this process."""
+        """Run `coroutine` as a task of this process."""
         return self._loop.create_task(coroutine, context=self._context)
 
     def do(self, act: Callable[[], None]) -> None:
-        """Call it as this process."""
+        """Call `act` in the context of this process."""
         self._context.copy().run(act)
 
     def place(self) -> None:
@@ -68,11 +68,11 @@ class Process:
                 raise Killed
 
     def freeze(self, seconds: float) -> None:
-        """Let it do nothing for a while; what arrives waits."""
+        """Run none of its callbacks for a while; they wait."""
         self.frozen_until = max(self.frozen_until, self._loop.time() + seconds)
 
     def die(self) -> None:
-        """Now; its tasks are kept so that nothing of it is cleaned up while the simulation runs."""
+        """Kill it now; its tasks are kept so that none is finalised while the simulation runs."""
         if not self.alive:
             return
         self.alive = False
@@ -106,11 +106,11 @@ class SimulatedLoop(base_events.BaseEventLoop):
         return self._now
 
     def now_ns(self) -> int:
-        """The date, as a Clock tells it."""
+        """Wall clock, as in `Clock`."""
         return EPOCH_NS + self.monotonic_ns()
 
     def monotonic_ns(self) -> int:
-        """The stopwatch, as a Clock has it."""
+        """Monotonic clock, as in `Clock`."""
         return round(self._now * NS_PER_S)
 
     async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
@@ -167,7 +167,7 @@ class SimulatedLoop(base_events.BaseEventLoop):
         self._ready.extendleft(reversed(waiting))
 
     def _take(self) -> Any:
-        """The oldest, or now and then another one before which nothing of its own line waits."""
+        """Take the oldest callback, or at times another that is the first of its own line."""
         ready = self._ready
         if len(ready) == 1 or self._rng.random() >= self._shuffle:
             return ready.popleft()
@@ -189,13 +189,13 @@ class SimulatedLoop(base_events.BaseEventLoop):
 
 
 def _line(handle: Any) -> object:
-    """What has to keep its order: the steps of a task, or the plain callbacks of a process."""
+    """The line in which a callback keeps its order: that of its task, or of plain callbacks of its process."""
     task = getattr(handle._callback, "__self__", None)
     return task if isinstance(task, asyncio.Task) else handle._context.get(OWNER)
 
 
 class SettableClock:
-    """The daemon's clock: the loop's time, but for the date, which may be set."""
+    """The daemon's clock: the loop's time, with a wall clock that can be set."""
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop

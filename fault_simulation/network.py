@@ -1,8 +1,8 @@
-"""A network in memory: TCP's promises between two processes, and all that may go wrong with them, drawn from a seed.
+"""A network in memory: TCP connections between two processes, with faults drawn from a seed.
 
-Bytes of one direction arrive in order and once, in other pieces than they were sent, after a while. A connection may be
-reset (both ends are told, and what was under way may be lost), or cut: nobody is told, nothing arrives any more. A
-process that dies leaves its connections to the kernel: what it wrote still arrives, then the end.
+Bytes of one direction arrive in order and once, in other pieces than they were sent, after a delay. A connection may be
+reset (both ends are notified, and bytes in flight may be lost) or cut (neither end is notified, and nothing arrives any
+more). When a process dies the kernel keeps its connections: what it wrote still arrives, then the end.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 from fault_simulation.loop import OWNER, Process, SimulatedLoop
 
-_SO_ATTACH_FILTER = 26  # what the simulator's faulty line cuts the cable with
+_SO_ATTACH_FILTER = 26  # with which the simulator cuts a faulty line
 _USUAL_S = (0.000_2, 0.004)
 _SPIKE_SHARE, _SPIKE_S = 0.01, 0.3
 
@@ -29,7 +29,7 @@ class Network:
         split: share of the writes that arrive in pieces.
 
     Attributes:
-        refuses: nobody is let in: a connection is refused, or, where `swallows`, not answered at all.
+        refuses: no connection is accepted: it is refused, or, where `swallows`, not answered at all.
         slow_s: added to every latency.
     """
 
@@ -94,7 +94,7 @@ class Network:
         return [near for near in self._lines if not (near.is_closing() and near.peer.is_closing())]
 
     def leave(self, process: Process) -> None:
-        """What the kernel does for a process that is gone."""
+        """Close or reset the connections of a dead process, as the kernel does."""
         for near in self.lines():
             for end in (near, near.peer):
                 if end.owner is process:
@@ -133,7 +133,7 @@ class End(asyncio.Transport):
         self._context = context
         self._rng = rng
         self._closing = False
-        self._told = False
+        self._notified = False
         self._paused: list[bytes] | None = None
         self._last_s = 0.0  # when what was sent last arrives
         self._under_way: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -192,7 +192,7 @@ class End(asyncio.Transport):
             self._deaf = True
 
     def fileno(self) -> int:
-        """Of something that knows no unacknowledged bytes."""
+        """A file descriptor that reports no unacknowledged bytes."""
         return self._network._null
 
     # The wire.
@@ -207,7 +207,7 @@ class End(asyncio.Transport):
         self._loop.call_at(self._last_s, self._pass_on, context=self.peer._context)
 
     def _pass_on(self) -> None:
-        """In the order in which it was sent, also where times are equal."""
+        """Deliver in the order of sending, also where times are equal."""
         act, args = self._under_way.popleft()
         act(*args)
 
@@ -215,7 +215,7 @@ class End(asyncio.Transport):
         if self.cut or self._deaf or (self._lost_from is not None and self._loop.time() >= self._lost_from):
             return
         if self._closing:
-            self._later(self.peer._was_reset)  # nobody is there any more
+            self._later(self.peer._was_reset)  # the process is dead
         elif self._paused is not None:
             self._paused.append(data)
         else:
@@ -232,14 +232,14 @@ class End(asyncio.Transport):
             self._tell(ConnectionResetError(104, "Connection reset by peer"))
 
     def _tell(self, error: Exception | None) -> None:
-        if not self._told:
-            self._told = True
+        if not self._notified:
+            self._notified = True
             self.protocol.connection_lost(error)
 
     # What goes wrong.
 
     def break_off(self) -> None:
-        """Reset, seen by both ends; what is under way may be lost."""
+        """Reset the connection at both ends; bytes in flight may be lost."""
         for end in (self, self.peer):
             if self._rng.random() < 0.5:
                 end._lost_from = self._loop.time()
@@ -247,12 +247,12 @@ class End(asyncio.Transport):
             self._loop.call_at(at_s, end._was_reset, context=end._context)
 
     def cut_off(self) -> None:
-        """The cable is out: nothing arrives any more at either end, and nobody is told."""
+        """Cut the connection: nothing arrives any more at either end, and neither is notified."""
         self.cut = self.peer.cut = True
 
     def orphan(self) -> None:
         """Its process is gone: the kernel closes the connection, or resets it where something was left unread."""
         if self._closing:
             return
-        self._closing = self._told = True
+        self._closing = self._notified = True
         self._later(self.peer._ended if self._rng.random() < 0.5 else self.peer._was_reset)

@@ -1,4 +1,4 @@
-"""What one seed means: how the daemon is configured, how the server behaves, and what goes wrong when."""
+"""The plan of one seed: the daemon's configuration, the server's behaviour, and the incidents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PORT = 11099
 LASTS_S = (35.0, 70.0)
 UNLIMITED = 1_000_000
 
-_UNLIMITED: dict[str, Any] = {  # every limit there is, out of the way
+_UNLIMITED: dict[str, Any] = {  # every limit, set so that it has no effect
     name: 0.0 if field.annotation is float else "waived"
     for name, field in RiskSettings.model_fields.items()
     if field.is_required()
@@ -35,7 +35,7 @@ class SimulationPlan:
     Attributes:
         shuffle: share of the steps taken out of turn, as far as that is legal.
         split: share of the client's writes that arrive in pieces.
-        lasts_s: loop time after which everything is healed and the accounts are drawn up.
+        lasts_s: loop time after which all faults end and the final checks are made.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class SimulationPlan:
 
 
 def plan_of(seed: int) -> SimulationPlan:
-    """The plan that `seed` stands for."""
+    """The plan drawn from `seed`."""
     rng = Random(f"plan/{seed}")  # as everything here: the same for the same seed
     settings = config.parse(_document(seed, rng), f"seed {seed}", environ={})
     lasts_s = rng.uniform(*LASTS_S)
@@ -110,7 +110,7 @@ def _document(seed: int, rng: Random) -> dict[str, Any]:
             "seed": seed,
             "speed": 1.0,
             "events_per_s": rng.choice((6.0, 12.0, 25.0)),
-            "reference": False,  # nobody looks at it
+            "reference": False,  # not used
             "new_order_id_on_replace": rng.random() < 0.5,
             "faults": {"seed": seed, **_order_faults(rng), **_line_faults(rng)},
         },
@@ -179,7 +179,7 @@ def _incidents(rng: Random, lasts_s: float) -> Iterator[Incident]:
                 yield Incident(rng.uniform(0.0, lasts_s), what, _how(what, rng))
 
 
-def _how(what: str, rng: Random) -> Any:  # noqa: C901, PLR0911  one table, one row a trouble
+def _how(what: str, rng: Random) -> Any:  # noqa: C901, PLR0911  one table, one row per fault
     match what:
         case "kill":
             return round(80.0 ** rng.random())  # places from now, few more often than many

@@ -1,6 +1,6 @@
-"""Bugs on purpose, to see that the simulation finds them: each is one that a trading system is known to have.
+"""Planted bugs, to test that the simulation finds them: each is known from real trading systems.
 
-A planted bug replaces a method of the daemon for as long as `planted` lasts; the rest is the daemon as it is.
+A planted bug replaces a method of the daemon within the context `planted`; the rest of the daemon is unchanged.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def _resend() -> list[Change]:
 
 
 def _journal_after_send() -> list[Change]:
-    """An entry is written down once it has left."""
+    """An entry is journaled after it was sent."""
 
     def send_bracket(self: Any, bracket: Any) -> bool:
         orders = (bracket.entry, bracket.stop, bracket.target)
@@ -50,12 +50,12 @@ def _journal_after_send() -> list[Change]:
 
 
 def _forget_unknown() -> list[Change]:
-    """A restart begins without the orders whose fate is not known."""
+    """A restart begins without the unknown orders."""
     return [(OrderManager, "restore", lambda *_: None)]
 
 
 def _fills_twice() -> list[Change]:
-    """An execution that is told again counts again."""
+    """An execution that is reported again is applied again."""
 
     def emit_again(self: Any, fill: Any) -> None:
         self._orders.add_execution(fill)
@@ -103,7 +103,7 @@ BUGS: dict[str, Callable[[], list[Change]]] = {
 
 @contextmanager
 def planted(bug: str) -> Iterator[None]:
-    """With this bug. Raises KeyError for one that does not exist."""
+    """Context with the bug of this name. Raises KeyError for one that does not exist."""
     changes = BUGS[bug]()
     kept = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     for owner, name, method in changes:

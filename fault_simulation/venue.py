@@ -1,4 +1,4 @@
-"""Where the daemon's orders go: the real exchange behind the real DTC server, which may crash and come back."""
+"""The venue: the real simulated exchange behind the real DTC server, which may crash and restart."""
 
 import asyncio
 import os
@@ -32,12 +32,12 @@ STEP_S = (0.03, 0.15)
 
 @cache
 def calendar() -> TradingCalendar:
-    """Of the weeks in which simulations take place."""
+    """The calendar of the weeks in which simulations take place."""
     return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
 
 
 class _Server(SimulatorServer):
-    """The simulator's server, at a calmer pace; each thing that happens is looked at."""
+    """The simulator's server, at a slower pace; every change is checked."""
 
     def __init__(
         self, exchange: Exchange, loop: SimulatedLoop, rng: Random, faults: FaultSettings, look: Callable[[], None]
@@ -62,8 +62,8 @@ class Venue:
     """One server after another, over the same memory in `directory`.
 
     Args:
-        on_fault: told of each thing that goes wrong with orders.
-        on_change: shown the exchange after everything that happens there.
+        on_fault: called for each fault of an order.
+        on_change: called with the exchange after each change there.
     """
 
     exchange: Exchange
@@ -88,11 +88,11 @@ class Venue:
         self._on_change = on_change
         self._server: _Server | None = None
         self._by_hand = 0
-        self._processes: list[Process] = []  # also those that are gone: nothing of them may be cleaned up meanwhile
+        self._processes: list[Process] = []  # also dead ones: none may be finalised meanwhile
 
     @property
     def record(self) -> Path:
-        """Its own, of all order traffic."""
+        """Path of the server's record of all order traffic."""
         return self._directory / "orders.jsonl"
 
     @property
@@ -101,11 +101,11 @@ class Venue:
 
     @property
     def earned(self) -> float:
-        """Account currency, after costs."""
+        """Profit by the server's account, account currency, after costs."""
         return self.exchange.account.cash - self._settings.simulator.starting_cash
 
     def start(self, rng: Random) -> None:
-        """Listen, with what the last one left."""
+        """Start a server with the files that the last one left."""
         settings = self._settings
         store = StateStore(self._directory, settings.instrument.symbol)
         self.exchange = exchange = Exchange(
@@ -127,7 +127,7 @@ class Venue:
         process.start(self._server.run("127.0.0.1", PORT, lambda _port: None))
 
     def crash(self) -> None:
-        """End at once: what was committed stays."""
+        """Kill the server: what was committed stays."""
         self.process.die()
         self._network.stop_listening(PORT)
         exchange = self.exchange
@@ -137,10 +137,10 @@ class Venue:
         os.close(store._record_fd)
 
     def by_hand(self, what: str, share: float) -> bool:
-        """Somebody trades the account at the server's own window, with this share of what the daemon may hold.
+        """Trade the account as an external trader, with `share` of the quantity that the daemon may hold.
 
-        They `buy`, `sell` or `flatten` at the market, leave a `bid` or an `offer` there, `cancel` whatever works, or
-        `withdraw` what they left. False when there is nothing to do it with.
+        `what` is `buy`, `sell` or `flatten` at the market; `bid` or `offer`, a resting order; `cancel` for every
+        working order; or `withdraw` for external ones. False when it is not possible now.
         """
         server = self._server
         if not self.process.alive or server is None:
@@ -185,17 +185,17 @@ class Venue:
         ]
 
     def behave(self) -> None:
-        """From now on nothing goes wrong with orders, nor with lines to come."""
+        """End faults of orders and of later connections."""
         assert self._server is not None
         self._server._faults = FaultSettings()
         self.exchange._faults._settings = FaultSettings()
 
     def misbehave(self) -> None:
-        """Orders go wrong again as they did."""
+        """Start the faults of orders again."""
         self.exchange._faults._settings = self._settings.simulator.faults
 
     def touch(self) -> tuple[int, float, float] | None:
-        """What a price feed would tell now: time, bid, ask."""
+        """The present quote: exchange time, bid, ask; None when there is none."""
         if not self.process.alive:
             return None
         bid, _, ask, _ = self.exchange.touch()
@@ -204,12 +204,12 @@ class Venue:
 
 
 def may_fail(near: End) -> bool:
-    """Whether this connection is cut, or one that goes wrong by itself."""
+    """Whether this connection is cut, or has a fault of its own."""
     return near.cut or isinstance(getattr(near.peer.protocol, "transport", None), FaultyLine)
 
 
 def speaks(near: End) -> bool:
-    """Whether the server hears the client of this connection and is heard by it."""
+    """Whether client and server receive each other's messages on this connection."""
     connection = near.peer.protocol
     if near.cut or not connection.session.logged_on or connection.session.closing:
         return False

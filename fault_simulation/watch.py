@@ -1,4 +1,4 @@
-"""What must be true at every moment, looked at in the server's own books and at what leaves the daemon."""
+"""Invariants, checked at every change of the server's account and on every message that the daemon sends."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from fault_simulation.history import BY_HAND, position_in_journal
 from mia_daemon.simulator.exchange import Exchange
 
 MISLED_S = 12.0
-"""A server that confirms a cancel, and tells afterwards that the order had filled, can bring anybody beyond a limit;
-within this time, in which the daemon is heard and told, the position is back."""
+"""A server that confirms a cancel, and afterwards reports that the order had filled, can bring the position beyond a
+limit. Within this time of working communication the position has to be back."""
 
 _ORDERS = {
     "SubmitNewSingleOrder": ("ClientOrderID",),
@@ -21,36 +21,36 @@ _ORDERS = {
 
 
 class ServerWatch:
-    """Position and orders at the server, after each thing that happens there.
+    """Checks position and orders at the server after each change there.
 
     Args:
         limit: contracts that the position, with all entries filled, may never exceed.
-        deadline_s: for which a position may be bare, as things are, while the daemon could do something about it.
-        able: whether it could, now.
+        deadline_s: how long a position may now be unprotected while the daemon is able to act.
+        able: whether the daemon is able to act now.
 
     Attributes:
-        longest_bare_s: the longest time a position was bare while the daemon could have acted.
-        strangers: somebody else has traded this account: its limits hold again once the books were compared, and until
-            then for what the daemon knows of (`WireWatch`).
+        longest_bare_s: the longest time a position was unprotected while the daemon was able to act.
+        external_trading: an external trader has traded this account. Its limits are checked again after the next
+            reconciliation; until then `WireWatch` checks them on what the daemon knows.
     """
 
     def __init__(
         self, limit: int, deadline_s: Callable[[], float], able: Callable[[], bool], report: Callable[[str], None]
     ) -> None:
         self.longest_bare_s = 0.0
-        self.strangers = False
+        self.external_trading = False
         self.limit = limit
         self._deadline_s = deadline_s
         self._able = able
         self._report = report
         self._looked_s = 0.0
         self._misled_until_s = 0.0
-        self._strange_until_s = 0.0  # a stranger's order works, or did until a while ago: it may fill bit by bit
+        self._external_until_s = 0.0  # an external order works, or did until recently: it may fill in parts
         self._bare_s = 0.0
-        self._told = False
+        self._reported = False
 
     def look(self, exchange: Exchange, now_s: float) -> None:
-        """At the exchange as it stands."""
+        """Check the exchange at loop time `now_s`."""
         position = exchange.account.position
         alive = exchange.engine.alive.values()
         faults = exchange._faults
@@ -59,10 +59,10 @@ class ServerWatch:
         if faults._late or faults._cancelled or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
         if any(order.client_id.startswith(BY_HAND) for order in alive):
-            self.strangers, self._strange_until_s = True, now_s + MISLED_S
-        if now_s >= self._misled_until_s and not self.strangers:
+            self.external_trading, self._external_until_s = True, now_s + MISLED_S
+        if now_s >= self._misled_until_s and not self.external_trading:
             self._limits(position, alive)
-        self._protection(position, alive, now_s, able=able and now_s >= self._strange_until_s)
+        self._protection(position, alive, now_s, able=able and now_s >= self._external_until_s)
 
     def _limits(self, position: int, alive: Any) -> None:
         for side in (1, -1):
@@ -81,21 +81,21 @@ class ServerWatch:
         )
         if stops + exits >= abs(position) or not able:
             self._bare_s = 0.0
-            self._told = False
+            self._reported = False
             return
         self._bare_s += passed_s
         self.longest_bare_s = max(self.longest_bare_s, self._bare_s)
         deadline_s = self._deadline_s()
-        if self._bare_s > deadline_s and not self._told:
-            self._told = True
+        if self._bare_s > deadline_s and not self._reported:
+            self._reported = True
             self._report(f"unprotected: position {position:+d} for more than {deadline_s:g} s, stops {stops}")
 
 
 class WireWatch:
-    """What is about to leave, against what is on file at that moment.
+    """Checks messages about to be sent against the journal at that moment.
 
     Attributes:
-        excused: orders that took risk away and left, or were moved, although the journal could not be written.
+        excused: orders that reduce risk and were sent, or were moved, although the journal could not be written.
     """
 
     def __init__(self, limit: int, orders_per_minute: int | None, report: Callable[[str], None]) -> None:
@@ -108,7 +108,7 @@ class WireWatch:
     def look(
         self, messages: Sequence[Any], journal: Path, life: object, now_s: float, *, halted: bool, sick: bool
     ) -> None:
-        """At messages right before they are sent.
+        """Check messages right before they are sent.
 
         Args:
             halted: an operator has halted trading.

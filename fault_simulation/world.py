@@ -1,4 +1,4 @@
-"""One simulation: a server, daemons that live and die one after another, what goes wrong, and the accounts."""
+"""One simulation: a server, one daemon after another, the incidents, and the final checks."""
 
 import asyncio
 import os
@@ -26,21 +26,21 @@ from mia_daemon.errors import JournalError, PeerError, StartError
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.assembly import TradingAccount
 
-PATIENCE_S = 90.0  # of loop time, for all to be well once nothing goes wrong any more
-UNDISTURBED_S = 10.0  # after which what went wrong is over
-PROTECTED_S = 2.5  # then a position is protected within this: a second of grace, prices, and the way to the server
-AGAIN_S = 1.0  # between two looks at whether it is
+PATIENCE_S = 90.0  # of loop time, to reach agreement after the last fault
+UNDISTURBED_S = 10.0  # after which a fault has no effect any more
+PROTECTED_S = 2.5  # then a position is protected within this: a second of grace, prices, and latency
+AGAIN_S = 1.0  # between two checks for agreement
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a simulation came to.
+    """The result of a simulation.
 
     Attributes:
-        hash: of everything the server and the journals have on file, and of what was done to them.
+        hash: of the server's record, of the journal, and of the notes of what was done.
         hours: of virtual time.
-        faults: how many of each kind came to pass.
-        bare_s: longest time a position was without a working stop though the daemon could have acted.
+        faults: how many of each kind occurred.
+        bare_s: longest time a position was unprotected while the daemon was able to act.
     """
 
     seed: int
@@ -55,8 +55,8 @@ class Outcome:
 
 
 def simulate(seed: int) -> Outcome:
-    """Run the simulation that `seed` stands for; everything it writes is gone afterwards."""
-    memory = Path("/dev/shm")  # a directory of our own is made in it
+    """Run the simulation of `seed`; its files are deleted afterwards."""
+    memory = Path("/dev/shm")  # parent of a temporary directory
     parent = memory if os.access(memory, os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="mia-simulation-", dir=parent))
     try:
@@ -77,8 +77,8 @@ class World:
         life: the daemon's present one, or its last.
         silent_until: loop time before which it gets no prices.
         sick: its disk has failed in this life.
-        halted: an operator has halted it, and not yet resumed.
-        heartbeat_s: between two signs of life on a line.
+        halted: an operator has halted it and not resumed yet.
+        heartbeat_s: interval of heartbeats.
     """
 
     def __init__(self, plan: SimulationPlan, directory: Path) -> None:
@@ -127,16 +127,16 @@ class World:
     # What is noted.
 
     def note(self, text: str) -> None:
-        """Something was done: it is part of the history."""
+        """Note what was done; notes are part of the hash."""
         self._notes.append(f"{self.loop.time():.6f} {text}")
 
     def disturb(self, seconds: float = 0.0) -> None:
-        """Something goes wrong now, or for so long."""
+        """Note that a fault happens now, or lasts for `seconds`."""
         self._disturbed_s = max(self._disturbed_s, self.loop.time() + seconds)
 
-    def strangers(self) -> None:
-        """Somebody else has traded the account."""
-        self._watch.strangers = True
+    def note_external_trading(self) -> None:
+        """Note that an external trader has traded the account."""
+        self._watch.external_trading = True
 
     def _report(self, text: str) -> None:
         self.violations.append(f"{self.loop.time():.3f} s: {text}")
@@ -148,11 +148,11 @@ class World:
     # What is watched.
 
     def _deadline_s(self) -> float:
-        """A position is protected again within this, by what the daemon is configured to wait for.
+        """Time within which a position has to be protected again, by the daemon's configured time-outs.
 
-        Where nothing has gone wrong for a while: a second of grace, and the stop's way to the server. Otherwise it has
-        to find out first: an order not answered (ack_timeout), then the server's books, asked for at worst twice with
-        the time-outs of a query.
+        Without a recent fault: a second of grace, and the latency to the server. Otherwise the daemon has to detect the
+        state first: an order not answered (ack_timeout), then the server's snapshot, requested at worst twice with the
+        time-outs of a query.
         """
         if self.loop.time() > self._disturbed_s + UNDISTURBED_S:
             return PROTECTED_S
@@ -160,14 +160,14 @@ class World:
         return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0
 
     def _able(self) -> bool:
-        """Whether the daemon lives, and is heard and told; a dead line disturbs it, from when it dies."""
+        """Whether the daemon is alive and exchanges messages with the server; a dead connection counts as a fault."""
         life, now_s = self.life, self.loop.time()
         if life is None or not life.process.alive:
             return False
-        heard = any(near.owner is life.process and speaks(near) for near in self.network.lines())
-        if not heard:
+        connected = any(near.owner is life.process and speaks(near) for near in self.network.lines())
+        if not connected:
             self.disturb()
-        return heard and life.process.frozen_until <= now_s and now_s >= self.silent_until
+        return connected and life.process.frozen_until <= now_s and now_s >= self.silent_until
 
     def _spy(self, life: Life, messages: Sequence[Any]) -> None:
         if life.process.alive:
@@ -176,7 +176,7 @@ class World:
     # From start to end.
 
     def run(self) -> Outcome:
-        """Until the accounts are drawn up."""
+        """Run until the final checks are made."""
         with ExitStack() as stack:
             stack.callback(self._close)
             self.loop.run_until_complete(self._run())
@@ -221,7 +221,7 @@ class World:
         await daemons
 
     def start_server(self) -> None:
-        """The first, or the next."""
+        """Start the first server, or the next."""
         self.venue.start(self._fork())
 
     async def _supervise(self) -> None:
@@ -265,12 +265,12 @@ class World:
 
     @property
     def _account(self) -> TradingAccount | None:
-        """Of the daemon that trades now; None while none does."""
+        """The account of the daemon that trades now; None while none does."""
         life = self.life
         return life.account if life is not None and life.process.alive else None
 
     def command(self, name: str, *args: Any, **more: Any) -> bool:
-        """Say it as an operator would, in the daemon's own context; False when it could not be carried out."""
+        """Give an operator's command, in the daemon's context; False when it could not be carried out."""
         life, account = self.life, self._account
         if account is None or life is None or life.process.frozen_until > self.loop.time():
             return False
@@ -292,7 +292,7 @@ class World:
         return bool(carried_out)
 
     async def _operate(self) -> None:
-        """Somebody who resumes, sooner or later, what was not halted on purpose, after a restart where that is due."""
+        """The operator: resumes, sooner or later, what was not halted on purpose, after a restart where that is due."""
         while True:
             await asyncio.sleep(self.rng.uniform(1.0, 8.0))
             life = self.life
@@ -310,7 +310,7 @@ class World:
     # Quiet points.
 
     async def calm(self) -> bool:
-        """Nothing goes wrong and nothing new is wanted, until the books agree; False when they don't in time."""
+        """End faults and signals until daemon and server agree; False when they don't in time."""
         self._incidents.end()
         deadline_s = self.loop.time() + PATIENCE_S
         why = "no daemon"
@@ -320,7 +320,7 @@ class World:
                 self.life.mood.rests = True
             why = self._disagreement()
             if not why:
-                self._watch.strangers = False
+                self._watch.external_trading = False
                 break
         if why:
             self._report(f"not at rest after {PATIENCE_S:g} s without a fault: {why}")
@@ -330,7 +330,7 @@ class World:
         return not why
 
     def _disagreement(self) -> str:
-        """How the daemon's idea of things differs from the truth; "" when it does not."""
+        """How the state of the daemon differs from the server's; "" when it does not."""
         account, life = self._account, self.life
         if account is None or life is None:
             return "no daemon"
@@ -349,14 +349,14 @@ class World:
         return "" if ours == theirs else f"orders {ours}, at the server {theirs}"
 
     async def _settle(self) -> bool:
-        """The end: all is well, then everything is closed, and the daemon stops; False when it does not get there."""
+        """The end: reach agreement, close everything, stop the daemon; False when that fails."""
         if not await self.calm():
             return False
         assert self.life is not None
         self._incidents.end()
         self.life.mood.rests = True
         for command in ("halt", "flatten"):
-            while not self.command(command, "operator"):  # noqa: ASYNC110  # frozen: nobody tells of its end
+            while not self.command(command, "operator"):  # noqa: ASYNC110  # frozen: no event when it ends
                 await asyncio.sleep(AGAIN_S)
         deadline_s = self.loop.time() + PATIENCE_S
         while self.venue.position or self.venue.exchange.engine.alive or self._disagreement():

@@ -1,7 +1,7 @@
-"""The only place that asks what time it is.
+"""The only module that reads a clock.
 
-The core is told the time; it never asks. What runs on event time takes `ts_ns` as an argument. What measures the
-daemon itself (latency, heartbeats, log lines) asks a `Clock` it was handed.
+Code that runs on event time takes `ts_ns` as an argument and reads no clock. Code that measures the daemon itself
+(latency, heartbeats, log lines) uses a `Clock` that it was given.
 """
 
 import time
@@ -14,21 +14,21 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
 NEVER_NS = 2**63 - 1
-"""A time that does not come."""
+"""A time that is never reached: no deadline."""
 
 
 class Clock(Protocol):
-    """What the shell may ask: the date (may jump) and a stopwatch (never goes back)."""
+    """A wall clock (may jump) and a monotonic clock (never goes back)."""
 
     def now_ns(self) -> int:
         """Nanoseconds since the Unix epoch, UTC."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds on a stopwatch: only differences mean anything."""
+        """Monotonic clock, nanoseconds: only differences mean anything."""
 
 
 class WallClock:
-    """The machine's own clock."""
+    """The machine's clocks."""
 
     now_ns = staticmethod(time.time_ns)
     monotonic_ns = staticmethod(time.perf_counter_ns)
@@ -37,7 +37,7 @@ class WallClock:
 class EventClock:
     """The time of the newest market event, for replay: it moves only when `advance` is called.
 
-    The stopwatch stays the machine's, since latency and duration are about this process.
+    The monotonic clock remains the machine's, since latencies and durations are about this process.
     """
 
     def __init__(self, start_ns: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Work that nobody waits for: done after the event loop has looked at its sockets, a little at a time."""
+"""Deferred work: done after the event loop has polled its sockets, in short slices."""
 
 import asyncio
 from collections import deque
@@ -8,11 +8,11 @@ from typing import Final
 from mia_daemon.clock import NS_PER_US, Clock
 
 SLICE_NS: Final = 200 * NS_PER_US
-"""For how long it keeps a market event or an order update waiting, at most, beside the piece of work in hand."""
+"""Longest time that deferred work delays a market event or an order update, beyond the item in progress."""
 
 
 class DeferredWork:
-    """Does what is added in the order in which it was added, while `run` runs; at once while it does not (replay)."""
+    """Does work in the order in which it was added, while `run` runs; immediately while it does not (replay)."""
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic_ns
@@ -23,7 +23,7 @@ class DeferredWork:
         return len(self._waiting)
 
     def add(self, work: Callable[[], None]) -> None:
-        """To be done soon; its errors end `run`, or reach the caller where it is done at once."""
+        """Add work; its errors end `run`, or are raised here where it is done immediately."""
         if self._wake is None:
             work()
             return
@@ -31,19 +31,19 @@ class DeferredWork:
         self._wake.set()
 
     def flush(self) -> None:
-        """Do all that waits, now."""
+        """Do all waiting work now."""
         while self._waiting:
             self._waiting.popleft()()
 
     async def run(self) -> None:
-        """Do what waits, until cancelled; what is left then is done before this returns."""
+        """Do waiting work until cancelled; the rest is done before this returns."""
         self._wake = asyncio.Event()
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
-                    await asyncio.sleep(0)  # the sockets first
+                    await asyncio.sleep(0)  # let the event loop poll its sockets
                     self._do_a_slice()
         finally:
             self._wake = None

@@ -1,4 +1,4 @@
-"""How long operations take, counted by power of two."""
+"""Histogram of durations, by power of two."""
 
 import math
 

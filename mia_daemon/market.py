@@ -1,4 +1,4 @@
-"""What the market last said: the best bid and ask, and how far event time has come."""
+"""The state of the market: the touch and the newest event time."""
 
 import math
 from dataclasses import dataclass, field
@@ -36,13 +36,13 @@ class Touch:
 
 
 def touch_of(event: np.void) -> Touch | None:
-    """The touch that one event carries of the traded instrument; None when it carries none, or a crossed one."""
+    """The traded instrument's touch in one event; None when it has none, or a crossed one."""
     ts_ns, _, _, _, _, symbol, _, _, bid, ask, _, bid_size, ask_size, _ = event.item()
     return Touch(bid, ask, bid_size, ask_size, ts_ns) if symbol == 0 and bid <= ask else None
 
 
 def last_touch(events: EventArray) -> Touch | None:
-    """The last touch that `events` carry of the traded instrument."""
+    """The traded instrument's last touch in `events`; None when there is none."""
     if not len(events):
         return None
     if (touch := touch_of(events[-1])) is not None:
@@ -53,17 +53,17 @@ def last_touch(events: EventArray) -> Touch | None:
 
 @dataclass(slots=True)
 class MarketState:
-    """How far the market has been seen.
+    """Newest event time and last known touch.
 
     Attributes:
         now_ns: the newest event time; 0 before the first event.
-        touch: the last one known of the traded instrument.
+        touch: the last known one of the traded instrument.
     """
 
     now_ns: int = 0
     touch: Touch = field(default_factory=Touch)
 
     def on_events(self, events: EventArray) -> None:
-        """The next events, at least one."""
+        """Process the next events, at least one; the array is read and not kept."""
         self.now_ns = max(self.now_ns, int(events["ts_ns"].max()))
         self.touch = last_touch(events) or self.touch

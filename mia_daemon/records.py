@@ -1,4 +1,4 @@
-"""What travels on the queues.
+"""The data passed on the queues between tasks.
 
     feed ──MARKET_EVENT[]──► features ──FeatureWindow──► inference ──Signal──► executor
                                              ▲                        │
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 MARKET_EVENT = np.dtype(
     [
         ("ts_ns", "<i8"),  # exchange time
-        ("recv_ns", "<i8"),  # when the daemon got it; equals ts_ns when read from a file
+        ("recv_ns", "<i8"),  # when the daemon received it; equals ts_ns when read from a file
         ("kind", "u1"),  # EventKind
         ("side", "i1"),  # trade: +1 buyer was the aggressor, -1 seller, 0 unknown; depth: +1 bid, -1 ask
         ("flags", "<u2"),  # EventFlag
@@ -39,15 +39,15 @@ MARKET_EVENT = np.dtype(
 """One market event: 64 bytes, one cache line. Fields that do not apply hold NaN (prices) or 0."""
 
 EventArray = NDArray[np.void]
-"""A one-dimensional array of dtype `MARKET_EVENT`. Whoever receives one may read it and must not write to it."""
+"""A one-dimensional array of dtype `MARKET_EVENT`. The receiver may read it and must not write to it."""
 
 
 class EventKind(IntEnum):
-    """What a MARKET_EVENT row says."""
+    """The kind of a MARKET_EVENT row."""
 
     TRADE = 1
     QUOTE = 2  # best bid and ask
-    DEPTH = 3  # one price level of the book; CLEAR in flags empties the book first
+    DEPTH = 3  # one price level of the order book; CLEAR in flags empties the order book first
     GAP = 4  # events may be missing before this one (reconnect, dropped data)
     TIMER = 5  # the market was silent; recorded so that a replay sees the same boundary
     STATUS = 6  # trading status of the symbol changed; `count` holds DTC's TradingStatusEnum
@@ -58,9 +58,9 @@ class EventFlag(IntFlag):
 
     FIRST_SUBTRADE = 1  # first part of one aggressive order, unbundled
     LAST_SUBTRADE = 2
-    BATCH_END = 4  # last of a group of depth updates: the book is consistent again
+    BATCH_END = 4  # last of a group of depth updates: the order book is consistent again
     SNAPSHOT = 8  # part of a snapshot, not a change that just happened
-    CLEAR = 16  # empty the book before applying this row
+    CLEAR = 16  # empty the order book before applying this row
 
 
 def empty_events(n: int) -> EventArray:
@@ -79,7 +79,7 @@ class FeatureWindow:
     """All events since the last window, and, when a decision is due, the features at the last of them.
 
     `events` come first and `values` describe the moment right after the last of them. A window without values only
-    carries events onward (the executor marks positions and the paper broker fills from them).
+    passes events on (the executor marks positions and the paper broker fills from them).
     """
 
     events: EventArray
@@ -87,8 +87,8 @@ class FeatureWindow:
     ts_ns: int = 0  # of the last event: the decision's event time
     values: NDArray[np.float32] | None = None  # (350,) in catalogue order; owned by this window
     quality: int = 0  # features.catalogue.Quality bits: which inputs are missing or stale
-    warm: bool = False  # every feature the bundle selects has seen its warm-up
-    ingress_ns: int = 0  # stopwatch reading when the last event's bytes arrived: tick-to-order starts here
+    warm: bool = False  # every feature the bundle selects is warm
+    ingress_ns: int = 0  # monotonic clock when the last event's bytes arrived: tick-to-order starts here
 
     @property
     def due(self) -> bool:
@@ -117,19 +117,19 @@ class RegimeProbs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the models say at one moment, before any rule of ours is applied."""
+    """The output of the models at one moment, before any decision rule is applied."""
 
     regime_probs: RegimeProbs
     action: float  # -1 fully short … +1 fully long
     probability: float  # that a trade in the action's direction succeeds, 0 … 1
-    policy: str  # which policy spoke: "sac", "ppo", "ddpg", "baseline" or a blend's name
+    policy: str  # the policy: "sac", "ppo", "ddpg", "baseline" or a blend's name
     out_of_range_share: float  # share of the 150 inputs beyond the training range, 0 … 1
     observation_sha256: str  # of the policy's whole input, first 16 hex digits
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """The account as the executor knows it after the events of window `seq`: the policy's knowledge of itself."""
+    """The account as of the last event of window `seq`; an input of the policy."""
 
     seq: int
     ts_ns: int
@@ -143,9 +143,9 @@ class AccountState:
 
 
 class Recalled(NamedTuple):
-    """What became of the trades entered in the markets nearest to the present one (see `model.market_memory`)."""
+    """Outcomes of the trades entered in the markets nearest to the present one (see `model.market_memory`)."""
 
-    trades: int  # neighbours found; 0: nothing is known
+    trades: int  # neighbours found; 0: none
     won_share: float  # of them, 0 … 1
     outcome: float  # mean, ATRs of the position, after costs
     distance: float  # root mean square, typical deviations
@@ -156,7 +156,7 @@ NOTHING_RECALLED = Recalled(0, 0.5, 0.0, math.inf)
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A feature window whose decision is due, the account as of its last event, and what the models make of both."""
+    """A feature window whose decision is due, the account as of its last event, and the prediction made on both."""
 
     window: FeatureWindow
     account: AccountState
@@ -175,20 +175,20 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What should be done and why; `reason` names the rule that had the last word."""
+    """The position that is wanted; `reason` names the rule that determined it."""
 
-    decision_id: str  # unique for ever: run id and sequence number
+    decision_id: str  # unique across runs: run id and sequence number
     seq: int
     ts_ns: int
     action: Action
     target: int  # position wanted, contracts, signed
-    reason: str  # "signal", or the code of what held it back
+    reason: str  # "signal", or the code of the rule or control that prevailed
     prediction: Prediction
     bid: float
     ask: float
     context: dict[str, Any] = field(default_factory=dict)  # key=value facts behind `reason`
-    trade_id: str = ""  # of the round trip it found open
-    overtrade_risk_score: float = 0.0  # before what follows from it: 0 … 1
+    trade_id: str = ""  # of the round trip open at the decision
+    overtrade_risk_score: float = 0.0  # before the orders that follow: 0 … 1
 
 
 # --------------------------------------------------------------------------------------------------- orders and fills
@@ -232,7 +232,7 @@ class OrderRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as intended. It never changes once made; what becomes of it is in the order state machine."""
+    """An order as intended. It never changes once made; `execution.order_states` has its states."""
 
     client_order_id: str
     symbol: str
@@ -258,7 +258,7 @@ class Bracket:
 
 
 class OrderStatus(StrEnum):
-    """What the server last said of an order."""
+    """The status of an order as last reported by the server."""
 
     ACCEPTED = "accepted"  # known to the server, not yet working (sent, pending open, pending child)
     WORKING = "working"
@@ -269,7 +269,7 @@ class OrderStatus(StrEnum):
     CANCEL_REJECTED = "cancel_rejected"  # the order itself lives on
     REPLACE_REJECTED = "replace_rejected"  # the order itself lives on
     REPLACED = "replaced"
-    UNKNOWN_TO_SERVER = "unknown_to_server"  # said with authority: a complete open-orders answer without it
+    UNKNOWN_TO_SERVER = "unknown_to_server"  # absent from a complete answer about open orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +295,7 @@ class OrderUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution. `execution_id` is the server's and unique: a fill is booked once however often it is told."""
+    """One execution. `execution_id` is the server's and unique: a fill is applied once, however often reported."""
 
     ts_ns: int
     execution_id: str
@@ -310,7 +310,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """What the server says the position is."""
+    """The position as reported by the server."""
 
     ts_ns: int
     symbol: str
@@ -322,7 +322,7 @@ class PositionReport:
 
 @dataclass(frozen=True, slots=True)
 class BalanceReport:
-    """What the server says the account is worth, in account currency."""
+    """The account's value as reported by the server, in account currency."""
 
     ts_ns: int
     account: str
@@ -337,7 +337,7 @@ class LinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """The order connection came or went: on DOWN the fate of orders in flight is unknown."""
+    """The order connection went up or down; on DOWN the state of orders in flight is unknown."""
 
     ts_ns: int
     state: LinkState
@@ -348,8 +348,8 @@ class LinkReport:
 class BrokerSnapshot:
     """The server's complete answer at one moment: all open orders, fills since `since_ns`, and the position.
 
-    An order of ours that is neither among the open orders nor among the fills is unknown to the server, and that is
-    said with authority.
+    The answer is complete: an order of ours that is neither among the open orders nor among the fills is unknown to the
+    server.
     """
 
     ts_ns: int
@@ -364,19 +364,19 @@ BrokerEvent = OrderUpdate | Fill | PositionReport | BalanceReport | LinkReport
 
 @dataclass(frozen=True, slots=True)
 class EntryOrigin:
-    """What asked for an entry: the decision and the regime probabilities it was made on."""
+    """The decision behind an entry and the regime probabilities it was made on."""
 
     decision_id: str
     regime_probs: RegimeProbs
 
 
 EXTERNAL = EntryOrigin("", RegimeProbs(0.0, 0.0, 0.0))
-"""Of a position that no decision of ours opened."""
+"""The origin of a position that no decision of ours opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournaledFill:
-    """A fill as the journal has it, with what the ledger needs beside it."""
+    """A fill read from the journal, with what else the ledger needs."""
 
     fill: Fill
     origin: EntryOrigin
@@ -385,15 +385,15 @@ class JournaledFill:
 
 @dataclass(frozen=True, slots=True)
 class JournaledOrder:
-    """An order of ours that is not known to be done, as the journal has it.
+    """An order read from the journal that is not known to be done.
 
     Attributes:
-        status: the last the server reported of the order itself; None when it never reported any.
+        status: last status that the server reported of the order itself; None when it reported none.
         quantity, price: as last confirmed by the server, else as intended.
         asked_price: of the last replace requested, confirmed or not; 0 when none was.
         reported: contracts the server reported as filled; more than `booked` while a fill is missing.
         booked: contracts of the fills in the journal, listed in `executions`.
-        origin: what asked for it.
+        origin: the decision behind it.
     """
 
     order: Order
@@ -437,7 +437,7 @@ class Trade:
 
 
 class Priority(IntEnum):
-    """Alert priorities of the specification; where each goes is alert_manager's business."""
+    """Alert priorities of the specification; `alert_manager` decides where each goes."""
 
     INFO = 1
     WARNING = 2
@@ -448,7 +448,7 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Something a person should know. `code` is stable and groups repeats; `text` is one sentence with what to do."""
+    """A message for the operator. `code` is stable and groups repeats; `text` is one sentence with what to do."""
 
     ts_ns: int
     code: str

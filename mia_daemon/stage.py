@@ -1,13 +1,13 @@
-"""A stage: one supervised task between two bounded queues, with the counters that say how it fares.
+"""A stage: one supervised task between two bounded queues, with its counters.
 
-A stage's work is a plain generator of the results of one item; the loop around it, its counters and its shutdown are
-here. What is put on a stage's queue is worked on in the same callback of the event loop, and so is each of its results
-by the next stage, down to the last, before the next result is made. When a callback has used up its `CallbackBudget`,
-the first stage's task goes on with what is left in the callbacks that follow, so that a command or an order update
-never waits for longer than that.
+A stage's work is a generator of the results of one item; this module has the loop around it, its counters and its
+shutdown. An item put on a stage's queue is processed in the same callback of the event loop. Each result is processed
+by the next stage, and so on to the last, before the next result is made. When a callback has used up its
+`CallbackBudget`, the first stage's task continues in later callbacks, so that a command or an order update never waits
+for longer than that.
 
-The end of the data travels through the queues as `END`, so a drained replay stops every stage in order. A stage that
-raises takes the TaskGroup it runs in down with it, as `StageDied`, so that nothing trades on with a dead neighbour.
+The end of the data is passed through the queues as `END`, so a drained replay stops every stage in order. A stage that
+raises ends its TaskGroup, as `StageDied`, so that no stage trades on after another has failed.
 """
 
 import asyncio
@@ -33,11 +33,11 @@ class EndOfData:
 
 
 END: Final = EndOfData()
-"""Sent down the queues once, after the last item."""
+"""Put on each queue once, after the last item."""
 
 
 class StageCounters:
-    """What one stage has done so far. Written by the stage, read once a second by ops."""
+    """Counters of one stage. Written by the stage, read once a second by ops."""
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
@@ -56,18 +56,18 @@ class StageCounters:
         self._depth = depth
 
     def start(self) -> None:
-        """One operation begins."""
+        """Begin an operation."""
         self.items_in += 1
         self._last_ns = self._clock.monotonic_ns()
 
     def done(self, spent_ns: int) -> None:
-        """One operation ended well; it took so long, without what the stages behind it did in between."""
+        """End an operation that succeeded; `spent_ns` excludes the time of later stages in between."""
         self.busy_ns += spent_ns
         self.latency.add(spent_ns)
 
     @property
     def progress(self) -> int:
-        """Grows with every item: what the watchdog looks at."""
+        """A number that rises with every item; read by the watchdog."""
         return self.items_in
 
     @property
@@ -75,7 +75,7 @@ class StageCounters:
         return self._depth()
 
     def sample(self) -> StageStats:
-        """The counters as a value; latency starts anew."""
+        """The counters as a value; latency is counted from 0 again."""
         latency = self.latency
         stats = StageStats(
             stage=self.name,
@@ -97,10 +97,10 @@ class StageCounters:
 
 
 class LoopWatch:
-    """Notices how late the event loop turns, by a timer of its own.
+    """Measures how late the event loop runs, by a timer of its own.
 
     Attributes:
-        held_up_ns: by how much the loop was late when it was last looked at; 0 while nobody looks.
+        held_up_ns: by how much the loop was late at the last measurement; 0 while it is not measured.
     """
 
     EVERY_NS = 50 * NS_PER_MS
@@ -112,7 +112,7 @@ class LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look from now on, until `stop`."""
+        """Measure until `stop`."""
         self._due_ns = self._now() + self.EVERY_NS
         self._timer = asyncio.get_running_loop().call_later(self.EVERY_NS / NS_PER_S, self._look)
 
@@ -127,7 +127,7 @@ class LoopWatch:
 
 
 class CallbackBudget:
-    """How much work one callback of the event loop may begin before it has to return.
+    """How much work one callback of the event loop may start before it has to return.
 
     Args:
         max_events: market events; None for no limit.
@@ -142,22 +142,22 @@ class CallbackBudget:
         self._ends_ns = 0
 
     def begin(self) -> None:
-        """A callback begins to work."""
+        """Start the budget of a callback."""
         self._events = 0
         if self._max_ns is not None:
             self._ends_ns = self._now() + self._max_ns
 
     def spend(self, events: int) -> None:
-        """So many market events were worked on."""
+        """Count `events` market events as processed."""
         self._events += events
 
-    def room(self, wanted: int) -> int:
-        """How many of so many market events this callback may take in hand, at least one."""
+    def allowance(self, wanted: int) -> int:
+        """How many of `wanted` market events this callback may process, at least one."""
         return wanted if self._max_events is None else max(min(wanted, self._max_events - self._events), 1)
 
     @property
     def exhausted(self) -> bool:
-        """Whether what is left has to wait for a later callback."""
+        """Whether the rest has to wait for a later callback."""
         if self._max_events is not None and self._events >= self._max_events:
             return True
         return self._max_ns is not None and self._now() >= self._ends_ns
@@ -176,14 +176,14 @@ class StageQueue(asyncio.Queue[T | EndOfData]):
 
 
 class Stage(Generic[T, R]):
-    """A task that takes items from a queue, works on each, and puts what comes out on the next queue.
+    """A task that takes items from a queue, processes each, and puts the results on the next queue.
 
     Args:
         name: of the stage, as in logs and metrics.
         work: called with each item; yields the results to pass on, in order. Its errors end the stage.
         inbox: queue of items; `END` ends the stage after it was passed on.
         following: the stage that takes the results; None for the last one.
-        budget: of a callback, for the first of the stages; None where what is put is always worked off at once.
+        budget: of a callback, for the first of the stages; None where items are always processed at once.
     """
 
     def __init__(
@@ -204,8 +204,8 @@ class Stage(Generic[T, R]):
         self._following = following
         self._budget = budget or CallbackBudget(clock, None, None)
         self._now = clock.monotonic_ns
-        self._results: Iterator[R] | None = None  # of the item in hand
-        self._spent_ns = 0  # on the item in hand
+        self._results: Iterator[R] | None = None  # of the present item
+        self._spent_ns = 0  # on the present item
         self._draining = self._ended = False
         self._error: StageDied | None = None
         self._wake = asyncio.Event()
@@ -215,14 +215,14 @@ class Stage(Generic[T, R]):
         return self.counters.name
 
     def _depth(self) -> int:
-        """Items that wait, the one in hand included."""
+        """Items that wait, the present one included."""
         return self.inbox.qsize() + (self._results is not None)
 
     async def run(self) -> None:
-        """Go on with what no callback has finished, until `END`.
+        """Process what no callback has finished, until `END`.
 
         Raises:
-            StageDied: an item could not be worked on; with the cause.
+            StageDied: an item could not be processed; with the cause.
         """
         while True:
             if self._error is not None:
@@ -232,15 +232,15 @@ class Stage(Generic[T, R]):
             await self._wake.wait()
             self._wake.clear()
             self._drain()
-            await asyncio.sleep(0)  # the event loop looks at its sockets
+            await asyncio.sleep(0)  # let the event loop poll its sockets
 
     def _on_put(self) -> None:
-        """Work on it at once, unless something waits before it: then the task comes to it."""
+        """Process an item at once, unless others wait before it; then the task does."""
         if not (self._draining or self._wake.is_set()):
             self._drain()
 
     def _drain(self) -> None:
-        """Work on what waits, as far as the callback's budget goes and the stages behind have nothing left to do."""
+        """Process what waits, while the callback's budget lasts and later stages have nothing left to do."""
         self._budget.begin()
         self._draining = True
         try:
@@ -252,11 +252,11 @@ class Stage(Generic[T, R]):
             self._wake.set()
 
     def _is_held_back(self) -> bool:
-        """A stage behind that has died leaves what it is given."""
+        """Whether a later stage has items left, as one that has failed does."""
         return self._following is not None and self._following._depth() > 0  # noqa: SLF001  # of the same class
 
     def _step(self) -> None:
-        """One result of the item in hand, or the next item."""
+        """Make one result of the present item, or take the next item."""
         if self._results is None:
             item = self.inbox.get_nowait()
             if isinstance(item, EndOfData):
@@ -278,7 +278,7 @@ class Stage(Generic[T, R]):
             self.counters.done(self._spent_ns)
 
     def _guarded(self, item: T) -> Iterator[R]:
-        """The results; an error ends them and the stage."""
+        """The results of an item; an error ends them and the stage."""
         try:
             yield from self._work(item)
         except MiaError as error:
@@ -298,4 +298,4 @@ class Stage(Generic[T, R]):
 
 
 def _nobody() -> None:
-    """A queue whose consumer was not made yet."""
+    """Callback of a queue whose consumer does not exist yet."""

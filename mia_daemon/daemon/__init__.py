@@ -1,1 +1,1 @@
-"""The process and what one run of it needs: checked, opened, commanded, reported and closed."""
+"""The process: checks before a start, the resources of a run, commands, reports and shutdown."""

@@ -1,4 +1,4 @@
-"""Live needs three things together: `--mode live`, its account named once more, and a bundle that is approved."""
+"""Live needs all of: `--mode live`, the account named a second time, and an approved bundle."""
 
 import tomllib
 from pathlib import Path
@@ -11,11 +11,11 @@ from mia_daemon.config import Settings, VarPaths
 from mia_daemon.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    from mia_daemon.model.bundle import Bundle  # heavy, and only its name is needed
+    from mia_daemon.model.bundle import Bundle  # slow to import, and only needed for typing
 
 
 class _ArmFile(BaseModel):
-    """What stands in an arm file: the account, and, if wanted, what else has to be as it was when that was written."""
+    """Contents of an arm file: the account and, optionally, the version and configuration it was written for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,10 +25,10 @@ class _ArmFile(BaseModel):
 
 
 def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
-    """How live is armed for the configured account: by `named` (--arm), else by the arm file.
+    """Return a text on how live is armed for the configured account: by `named` (--arm), else by the arm file.
 
     Raises:
-        UsageError: it is not; the text says what to do.
+        UsageError: it is not armed; the text says what to do.
     """
     account = settings.instrument.trade_account
     path = settings.ops.arm_file or paths.arm_file
@@ -69,7 +69,7 @@ def _check_file(path: Path, settings: Settings, account: str) -> str:
 
 
 def check_bundle(bundle: "Bundle", settings: Settings) -> None:
-    """Raises BundleError when live may not trade on it."""
+    """Raises BundleError when the bundle may not be used in live."""
     if bundle.research_only:
         raise BundleError(
             f"bundle {bundle.name} is marked research-only (it does not beat standing aside after costs) "

@@ -1,4 +1,4 @@
-"""What a daemon is put together from, as its configuration says: the server it speaks to, its feed, its broker."""
+"""Builds the parts of a daemon from its configuration: the DTC server, the feed, the broker."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
@@ -22,15 +22,15 @@ from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.products.instruments import companion
 from mia_daemon.simulator.embedded import EmbeddedSimulator
 
-Says = Callable[[str, str, str], None]
-"""Takes what a server has to say to people: on which link, the text, the kind of message."""
+LinkNoticeHandler = Callable[[str, str, str], None]
+"""Called with a server's text message for people: name of the link, the text, the kind of message."""
 
 
 @contextlib.asynccontextmanager
 async def dtc_server(
     run: DaemonRun, config: Path, paths: VarPaths, say: Callable[[str], None]
 ) -> AsyncIterator[Settings]:
-    """Settings that name the DTC server to use: the embedded simulator's, started here, or the configured one."""
+    """Settings with the DTC server to use: the embedded simulator, started here, or the configured one."""
     settings = run.settings
     if not settings.simulated:
         yield settings
@@ -58,7 +58,7 @@ async def dtc_server(
 
 
 def feature_keeper(run: DaemonRun, paths: VarPaths) -> FeatureKeeper:
-    """It keeps the features' state of this mode and source."""
+    """The keeper of the features' state for this mode and source."""
     features, source = run.settings.features, run.settings.feed.source
     return FeatureKeeper(
         run.pipeline,
@@ -72,8 +72,13 @@ def feature_keeper(run: DaemonRun, paths: VarPaths) -> FeatureKeeper:
     )
 
 
-def feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None, rng: Random, says: Says) -> Feed:
-    """It goes on after what `resumed` has heard, where the source can. `rng` is the jitter of reconnections."""
+def feed(
+    run: DaemonRun, settings: Settings, resumed: FeatureState | None, rng: Random, on_notice: LinkNoticeHandler
+) -> Feed:
+    """The configured feed; it continues after the last event of `resumed`, where the source can.
+
+    `rng` is for the jitter of reconnection.
+    """
     if settings.feed.source == "scid":
         return _scid_feed(run, settings, resumed)
     return DtcFeed(
@@ -84,7 +89,7 @@ def feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None, rng: 
         symbol=run.instrument.symbol,
         reference_symbol=_reference_symbol(settings),
         speed=settings.speed,
-        on_notice=partial(says, "prices"),
+        on_notice=partial(on_notice, "prices"),
     )
 
 
@@ -107,32 +112,32 @@ def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None)
 
 
 def _unread_since(run: DaemonRun, scid: Path, resumed: FeatureState | None) -> tuple[int, int | None]:
-    """Where reading begins, of the traded symbol and, if that is another time, of the reference."""
+    """Event time at which reading begins, for the traded symbol and, if it differs, for the reference."""
     if resumed is not None:
-        heard_ns = resumed.reference_heard_ns
-        return resumed.heard_ns + NS_PER_US, heard_ns + NS_PER_US if heard_ns else None
-    # The day of the file: its time may be another, and before the first trade of a day it is the day before.
+        reference_ns = resumed.reference_heard_ns
+        return resumed.heard_ns + NS_PER_US, reference_ns + NS_PER_US if reference_ns else None
+    # The trading day of the file's newest event, which may differ from today: before its first trade, the day before.
     day = run.calendar.row_of(newest_scid_ns(scid) or run.clock.now_ns())
     return int(run.calendar.rows[max(day, 0), 0]), None
 
 
 def _reference_symbol(settings: Settings) -> str:
-    """Over DTC; "" for none."""
+    """The reference symbol to subscribe over DTC; "" for none."""
     if settings.simulated and settings.simulator.reference:
         return companion(settings.instrument.symbol)
     return settings.reference.symbol
 
 
-def broker(run: DaemonRun, settings: Settings, rng: Random, says: Says) -> Broker:
-    """Who takes the orders. `rng` is the jitter of reconnections."""
+def broker(run: DaemonRun, settings: Settings, rng: Random, on_notice: LinkNoticeHandler) -> Broker:
+    """The configured broker. `rng` is for the jitter of reconnection."""
     account = settings.instrument.trade_account
     if broker_kind(settings, run.mode) == "paper":
         return PaperBroker(run.instrument, account, settings.broker, run.run_id)
-    return SierraBroker(settings.dtc, run.instrument, account, run.clock, rng, partial(says, "orders"))
+    return SierraBroker(settings.dtc, run.instrument, account, run.clock, rng, partial(on_notice, "orders"))
 
 
 def absent_inputs(settings: Settings) -> Inputs:
-    """What the configured feed never brings."""
+    """The inputs that the configured feed never delivers."""
     named = settings.reference.named or bool(_reference_symbol(settings))
     trades_only = settings.feed.source == "scid" and settings.feed.depth_directory is None
     return (Inputs(0) if named else Inputs.REFERENCE) | (Inputs.DEPTH | Inputs.SIZES if trades_only else Inputs(0))

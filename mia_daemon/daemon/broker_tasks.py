@@ -1,4 +1,4 @@
-"""What waits for the broker: a snapshot to reconcile with, and the end of what was begun."""
+"""Coroutines that wait for the broker: reconciliation with a snapshot, and draining before shutdown."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from mia_daemon.trading.trade_executor import TradeExecutor
 async def reconcile(account: TradingAccount) -> bool:
     """Request the server's snapshot and bring our state into agreement with it; True when they agree.
 
-    Without a complete answer nothing changes, and it stays due.
+    Without a complete answer no state changes, and a snapshot stays due.
     """
     executor = account.executor
     query = executor.begin_reconcile()
@@ -28,7 +28,7 @@ async def reconcile(account: TradingAccount) -> bool:
 
 
 async def drain(executor: TradeExecutor, timeout_s: float) -> bool:
-    """Wait until nothing is left to do; False when time ran out."""
+    """Wait until the executor is settled; False after `timeout_s` seconds."""
     settled = asyncio.Event()
     executor.on_settled = settled.set
     try:

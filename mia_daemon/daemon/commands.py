@@ -1,6 +1,6 @@
-"""What operators may say to a running daemon. Each word is on file with who said it, as the kernel says, and its end.
+"""The operator commands of a running daemon. Each is journaled with its result and its sender as the kernel states it.
 
-`status` alone is answered without a trace.
+Only `status` is not journaled.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,16 +18,16 @@ from mia_daemon.trading.assembly import TradingAccount
 
 Request = Mapping[str, Any]
 Act = Callable[[Request, str], str]
-"""Does what was asked, and says so in a sentence; told who asked."""
+"""Carries out a request; called with the request and its sender, returns one sentence on what was done."""
 
 
 class Commands:
-    """The words, and what each does.
+    """The commands and their handlers.
 
     Args:
-        status: what `status` answers.
-        stop: end the daemon, for this reason.
-        say: shows the people at the terminal what was done.
+        status: returns the answer to `status`.
+        stop: ends the daemon, for this reason.
+        say: shows a line at the terminal.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Commands:
         self._override = TwoSteps()
 
     def handlers(self) -> dict[str, Handler]:
-        """For the control socket."""
+        """The handlers by command, for the control socket."""
         acts: dict[str, Act] = {
             "stop": self._end,
             "halt": self._halt,
@@ -73,7 +73,7 @@ class Commands:
             try:
                 event_ns = self._account.state.market.now_ns
                 self._account.journal.record_command(self._clock.now_ns(), name, by, result, event_ns=event_ns)
-            except JournalError as error:  # done is done: whoever asked must know
+            except JournalError as error:  # it was carried out: the sender must know
                 self._log.warning("command_not_journaled", command=name, by=by, reason=str(error))
                 result = f"{result}; but this is not on file: {error}"
             self._say(f"{name} by {by}: {result}")

@@ -1,12 +1,12 @@
-"""What a run does for its features beside the hot path: their state outlives it, and missing inputs are told.
+"""Saves and restores the state of the features, off the hot path, and alerts of missing inputs.
 
-The state of the regime, which is made of features from one decision to the next, goes with them.
+The state of the regime, which is updated with each decision, is saved with it.
 
-A restart goes on from the state the last run of the same mode, source and contract left, and from what the feed brings
-after it. A file's feed brings all that happened meanwhile, so nothing is lost, however long that was. A DTC server
-serves no past: up to `features.state_max_gap_s` of trading time may be missing, in which windows of minutes lose a part
-and the day's levels perhaps an extreme; after more they would describe a market that is no longer there, and features
-warm up from nothing. A state is copied to the recording that begins with it, so that a replay begins with it too.
+A restart continues from the state that the last run of the same mode, source and contract saved, and from the events
+that the feed delivers after it. A file's feed delivers everything that happened meanwhile, so nothing is lost. A DTC
+server delivers no past events: up to `features.state_max_gap_s` of trading time may be missing, in which windows of
+minutes lose a part and the day's levels perhaps an extreme. After a longer gap the state is out of date, and features
+warm up again. A state is copied to the recording that begins with it, so that a replay begins with it too.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from mia_daemon.records import Alert, AlertSink, Priority
 
 @dataclass(slots=True)
 class FeatureKeeper:
-    """Keeps the state of `pipeline` and of the regime in `path`, and looks after the inputs.
+    """Keeps the state of `pipeline` and of the regime in `path`, and watches the inputs.
 
     Args:
         path: of the state's file; None neither saves nor resumes.
         max_gap_s: see `FeatureState`; None for a feed that delivers what happened meanwhile.
-        selected: names of the features that the model looks at.
-        now_ns: stamps alerts.
+        selected: names of the features that the model uses.
+        now_ns: time of alerts.
     """
 
     pipeline: FeaturePipeline
@@ -48,7 +48,7 @@ class FeatureKeeper:
     _missing: Inputs = field(default=Inputs(0))
 
     def resume(self) -> None:
-        """Go on from the saved state where there is one that fits; else say why not."""
+        """Restore the saved state where there is one that fits; otherwise report why not."""
         if self.path is None:
             return
         try:
@@ -67,7 +67,7 @@ class FeatureKeeper:
             state_file.write(recording / state_file.FILE_NAME, self.resumed)
 
     async def keep(self, every_s: float) -> None:
-        """Save the state again and again, in a thread that does little but wait for the disk; until cancelled."""
+        """Save the state every `every_s` seconds, in a thread that mostly waits for the disk; until cancelled."""
         if self.path is None:
             await asyncio.Event().wait()
         while True:
@@ -90,13 +90,13 @@ class FeatureKeeper:
             self.tell(Alert(self.now_ns(), "features_not_saved", Priority.WARNING, str(error)))
 
     def expect(self, missing: Inputs) -> None:
-        """Say at the start which inputs the feed will not bring."""
+        """Report at the start which inputs the feed will not deliver."""
         self._missing = missing
         if missing:
             self._tell_missing(missing)
 
     def look(self) -> None:
-        """Say when an input stays away that came before or was expected, or comes again; costs a microsecond."""
+        """Alert when an expected input is missing, and when it is back; costs a microsecond."""
         quality = self.pipeline.quality
         if not self.pipeline.decisions or quality & (Quality.COLD | Quality.STALE | Quality.GAP):
             return
@@ -111,15 +111,15 @@ class FeatureKeeper:
 
     def _tell_missing(self, missing: Inputs) -> None:
         neutral = catalogue.neutral_without(missing)
-        seen = [name for name in self.selected if name in neutral]
+        used = [name for name in self.selected if name in neutral]
         inputs = ", no ".join(catalogue.inputs_text(missing).split("+"))
         self.tell(
             Alert(
                 self.now_ns(),
                 "inputs_missing",
-                Priority.WARNING if seen else Priority.INFO,
-                f"the feed brings no {inputs}: {len(neutral)} features keep their neutral value, {len(seen)} of them "
+                Priority.WARNING if used else Priority.INFO,
+                f"the feed brings no {inputs}: {len(neutral)} features keep their neutral value, {len(used)} of them "
                 f"among the model's {len(self.selected)}",
-                {"features": list(neutral), "of_the_model": seen},
+                {"features": list(neutral), "of_the_model": used},
             )
         )

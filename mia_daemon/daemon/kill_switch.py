@@ -1,7 +1,7 @@
 """The kill: cancel everything that could add to the position, close it if wanted, and stay stopped.
 
-Pulled by command, by SIGUSR2, by a file that appears, or by the watchdog. It needs neither feed nor model nor journal:
-the cancels leave in the same turn of the event loop, before anything is written.
+Triggered by command, by SIGUSR2, by a file that appears, or by the watchdog. It needs neither feed nor model nor
+journal: the cancels are sent in the same turn of the event loop, before anything is written.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from mia_daemon.risk.codes import RiskCode, lifted_by
 from mia_daemon.trading.assembly import TradingAccount
 
 LOOK_S: Final = 0.02
-"""Between two looks for the kill file; a look is one system call."""
+"""Seconds between two checks for the kill file; a check is one system call."""
 
 
 class KillSwitch:
@@ -25,8 +25,8 @@ class KillSwitch:
 
     Args:
         path: the kill file.
-        flatten: whether the position is closed where the one who kills does not say.
-        say: told in a sentence what was done.
+        flatten: whether the position is closed where the caller of `pull` does not specify it.
+        say: called with one sentence on what was done.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class KillSwitch:
 
     @property
     def file_is_there(self) -> bool:
-        return os.path.lexists(self._path)  # a dangling link is meant too
+        return os.path.lexists(self._path)  # a dangling link counts too
 
     @property
     def path(self) -> Path:
@@ -72,7 +72,7 @@ class KillSwitch:
         return text
 
     async def watch_file(self) -> None:
-        """Kill when the file is there and trading is not killed yet: resuming has to wait until it is gone."""
+        """Kill when the file exists and trading is not killed yet; resuming has to wait until it is removed."""
         while True:
             if self.file_is_there and RiskCode.KILLED not in {latch.code for latch in self._account.risk.latches}:
                 self.pull(f"file {self._path}")

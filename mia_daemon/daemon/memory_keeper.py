@@ -1,7 +1,7 @@
-"""What a run does for its market memory: filled from the file and the journal, told of each trade, kept on file.
+"""Maintains the market memory of a run: loads it from its file and the journal, adds each trade, and saves it.
 
-The memory itself lives in the hot path and knows no file; the file is written once per closed trade, when nothing
-waits. A file that can't be had takes nothing from trading: the memory then is what the journal tells.
+The memory itself is used in the hot path and does no file access. The file is written once per closed trade, off the
+hot path. A file that can't be used does not stop trading: the memory is then filled from the journal.
 """
 
 from pathlib import Path
@@ -23,21 +23,21 @@ from mia_daemon.products.trading_calendar import NO_EVENTS, MacroEvents
 from mia_daemon.records import Trade
 
 ANNOUNCED_WITHIN_NS: Final = 1800 * NS_PER_S
-"""A trade entered within half an hour of an announcement is one of that kind of market."""
+"""A trade entered within this time of an announcement is stored with the kind of that announcement."""
 
 
 class MemoryKeeper:
-    """The memory of one run.
+    """Keeps the market memory of one run.
 
     Args:
         traded: the instrument.
         events: announcements.
-        simulated: it is traded at the embedded simulator.
+        simulated: whether trading is at the embedded simulator.
 
     Attributes:
-        memory: what `Inference` asks.
-        notices: what was wrong with the file and what was done about it, for the caller to tell.
-        from_journal: how many trades the file lacked.
+        memory: queried by `Inference`.
+        notices: what was wrong with the file and what was done about it, for the caller to report.
+        from_journal: number of trades in the journal that the file lacked.
     """
 
     def __init__(self, traded: Instrument, events: MacroEvents = NO_EVENTS, *, simulated: bool = False) -> None:
@@ -49,10 +49,10 @@ class MemoryKeeper:
         self._simulated = simulated
         self._begun_with: list[Experience] = []
         self._file: MemoryFile | None = None
-        self._unwritten: dict[str, Experience] = {}  # trade_id: what became of it
+        self._unwritten: dict[str, Experience] = {}  # by trade_id
 
     def open(self, path: Path, journal: JournalReader, now_ns: int) -> None:
-        """Begin with what is in `path`, and with what the journal knows and the file lacks; never fatal."""
+        """Load `path`, and add what the journal has and the file lacks; errors are noted, not raised."""
         known: dict[str, Experience] = {}
         try:
             self._file = MemoryFile(path, now_ns, simulated=self._simulated)
@@ -73,7 +73,7 @@ class MemoryKeeper:
         self, journal: JournalReader, since_ns: int, known: dict[str, Experience]
     ) -> dict[str, Experience]:
         found: dict[str, Experience] = {}
-        trouble = ""
+        problem = ""
         for trade in list(journal.trades(since_ns))[-CAPACITY:]:
             if trade.trade_id in known:
                 continue
@@ -83,23 +83,23 @@ class MemoryKeeper:
                 entry = entry_of(values)
                 experience = experience_of(trade, entry, self._traded.tick_size, self._traded.point_value)
                 found[trade.trade_id] = experience
-                trouble = trouble or self._store(trade, experience)  # one wait for a file that is held is enough
-        if trouble:
-            self.notices.append(trouble)
+                problem = problem or self._store(trade, experience)  # do not wait twice for a locked file
+        if problem:
+            self.notices.append(problem)
         self.from_journal = len(found)
         return found
 
     def entered(self, decision_id: str, values: NDArray[np.float32]) -> None:
-        """A decision to enter, and the 350 values it was made on."""
+        """Note a decision to enter, and the (350,) values it was made on."""
         self.memory.entered(decision_id, values)
 
     def closed(self, trade: Trade) -> None:
-        """A trade is over: the next decision knows what became of it."""
+        """Add a closed trade to the memory; the next decision can use it."""
         if (experience := self.memory.closed(trade)) is not None:
             self._unwritten[trade.trade_id] = experience
 
     def write(self, trade: Trade, background: Background) -> str:
-        """Put a closed trade on file, off the hot path; returns what went wrong in one sentence, or ""."""
+        """Write a closed trade to the file, off the hot path; returns what went wrong in one sentence, or ""."""
         experience = self._unwritten.pop(trade.trade_id, None)
         if experience is None:  # an earlier run entered it
             values = _values(background)
@@ -112,7 +112,7 @@ class MemoryKeeper:
         return self._file.add(trade, experience, self._events.type_near(trade.entry_ns, ANNOUNCED_WITHIN_NS))
 
     def copy_to(self, recording: Path) -> None:
-        """Put what the run began with beside its recording. Raises StartError when it can't be written."""
+        """Copy the memory that the run began with to its recording. Raises StartError when it can't be written."""
         if self._begun_with:
             memory_file.write(recording / memory_file.FILE_NAME, self._begun_with)
 
@@ -123,7 +123,7 @@ class MemoryKeeper:
 
 
 def _values(background: Background) -> NDArray[np.float32] | None:
-    """The 350 at the decision to enter; None where they are not on file, or followed other definitions."""
+    """The 350 values at the decision to enter; None where the journal lacks them, or has other definitions."""
     if len(background.values) != catalogue.COUNT or background.catalogue_sha256 != catalogue.sha256():
         return None
     return background.values

@@ -1,4 +1,4 @@
-"""Is everything fit to start? The same questions for `mia-daemon check` and for a start; nothing is written."""
+"""The checks before a start, the same for `mia-daemon check`. Nothing is written."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 from mia_daemon.products.instruments import instrument
 
-MIN_FREE_BYTES = 500_000_000  # a day's journal, logs and recording with room to spare
+MIN_FREE_BYTES = 500_000_000  # more than a day's journal, logs and recording
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer: what was looked at, whether it is fit, and what to do when it isn't."""
+    """The result of one check: what was checked, whether it passed, and what to do when it did not."""
 
     subject: str
     fit: bool
@@ -33,13 +33,13 @@ class Finding:
 
 
 def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: str | None = None) -> list[Finding]:
-    """Look at everything a start needs; nothing is written and no order connection is made.
+    """Check everything a start needs; nothing is written and no order connection is made.
 
-    `armed_account` is the account that was named once more for live; None to look for an arm file.
+    `armed_account` is the account named a second time for live; None to use the arm file.
     """
     try:
         contract = choose_contract(settings, mode, paths, WallClock().now_ns())
-    except MiaError as error:  # the rest follows from it
+    except MiaError as error:  # the other checks depend on it
         return [Finding("instrument", fit=False, text=str(error))]
     settings = contract.settings
     looks: dict[str, Callable[[], str]] = {
@@ -127,7 +127,7 @@ def _feed(settings: Settings, mode: Mode) -> str:
 
 
 def _scid(settings: Settings) -> str:
-    """A file that is not there yet is awaited, if the directory is: Sierra Chart makes it when a chart is opened."""
+    """A file may be missing if its directory exists: Sierra Chart creates it when a chart is opened."""
     from mia_daemon.feed.scid_feed import newest_scid_ns
 
     depth = settings.feed.depth_directory
@@ -157,7 +157,7 @@ def _orders(settings: Settings, mode: Mode) -> str:
 
 
 def broker_kind(settings: Settings, mode: Mode) -> str:
-    """`dtc` or `paper`, with `auto` resolved: replays are filled here, a DTC feed's orders go to its server.
+    """`dtc` or `paper`, with `auto` resolved: replays use the paper broker, a DTC feed's orders go to its server.
 
     Raises:
         ConfigError: live, and the orders would not reach a market.
@@ -183,7 +183,7 @@ def _reach(dtc: DtcSettings) -> str:
 
 
 def _secured(dtc: DtcSettings, connection: socket.socket, context: ssl.SSLContext | None) -> str:
-    """How the connection is protected. Raises ConfigError where the server does not prove who it is."""
+    """How the connection is encrypted. Raises ConfigError where the server is not authenticated."""
     address = f"{dtc.host}:{dtc.port}"
     if context is None:
         return "" if is_loopback(dtc.host) else ", not encrypted: anyone on the way can read and change orders"
@@ -198,7 +198,7 @@ def _secured(dtc: DtcSettings, connection: socket.socket, context: ssl.SSLContex
 
 
 def unfit(findings: list[Finding]) -> Iterator[str]:
-    """The texts of what is not fit, each once: prices and orders may lack the same server."""
+    """The texts of failed checks, each once: prices and orders may fail at the same server."""
     subjects: dict[str, list[str]] = {}
     for finding in findings:
         if not finding.fit:

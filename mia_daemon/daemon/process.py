@@ -1,4 +1,4 @@
-"""The process: load, check, connect, reconcile, run, drain, stop. It reads in the order in which it happens."""
+"""The process: load, check, connect, reconcile, run, drain, stop; the methods are in this order."""
 
 import asyncio
 import contextlib
@@ -40,17 +40,17 @@ from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import TradingSession
 
 RECONCILE_PAUSE_S = 0.2
-"""Between two looks at whether the books should be compared: a look costs nothing."""
+"""Seconds between two checks whether a snapshot is due."""
 
 RISK_SNAPSHOT_EVERY_S = 60.0
 FEED_END_S = 0.5
-"""For a feed to log off and for the tasks to work off what it brought."""
+"""Seconds for the feed to log off and for the tasks to process what it delivered."""
 
 WATCHDOG_EVERY_S = 10.0
-"""Between two looks at whether the tasks get on, where the service manager does not say."""
+"""Seconds between two checks that the tasks make progress, where the service manager sets no interval."""
 
 KERNEL_TIMEOUT_S = 300.0
-"""What the service manager is asked to wait while kernels compile."""
+"""Seconds that the service manager is asked to wait while kernels compile."""
 
 
 def run(
@@ -63,14 +63,14 @@ def run(
     armed_account: str | None = None,
     quiet: bool = False,
 ) -> int:
-    """Trade until told to stop; the exit status.
+    """Trade until asked to stop; returns the exit status.
 
-    `config` is the file `settings` came from, for the embedded simulator; `armed_account` names the account when live,
+    `config` is the file `settings` came from, for the embedded simulator; `armed_account` names the account in live,
     where no arm file does.
 
     Raises:
         UsageError: live without being armed.
-        StartError: something is not fit to start; nothing was written.
+        StartError: a check before the start failed; nothing was written.
     """
     if mode is Mode.LIVE:
         check_armed(settings, paths, armed_account)
@@ -101,7 +101,7 @@ class Daemon:
         self._console = console
         self._duration_s = duration_s
         self._clock = WallClock()
-        self._rng = random.Random()  # noqa: S311  jitter of reconnections: secrecy is not its purpose
+        self._rng = random.Random()  # noqa: S311  jitter of reconnection, not security
         self._notifier = Notifier()
         self._stop = asyncio.Event()
         self._stop_reason = ""
@@ -109,21 +109,21 @@ class Daemon:
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
-        """Start, trade, stop; 0 when all ended as asked."""
+        """Start, trade, stop; returns the exit status, 0 after an orderly stop."""
         self._prepare_kernels()
         self._handle_signals()
         traded = instrument(self._settings.instrument.symbol)
         with DaemonRun(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
             logging.getLogger().addHandler(StdlibHandler(run.log))
             if self._mode is Mode.LIVE:
-                check_bundle(run.bundle, self._settings)  # the very one that was loaded
+                check_bundle(run.bundle, self._settings)  # the bundle that was loaded
             self._say_contract(run)
             async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
-                says = partial(self._server_says, run)
+                on_notice = partial(self._server_says, run)
                 self._keeper = assembly.feature_keeper(run, self._paths)
                 self._keeper.resume()
-                feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, says)
-                broker = assembly.broker(run, settings, self._rng, says)
+                feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, on_notice)
+                broker = assembly.broker(run, settings, self._rng, on_notice)
                 cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
                 account = run.open_account(broker, cash, settings.speed)
                 try:
@@ -163,7 +163,7 @@ class Daemon:
         cache.prepare(self._console.say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:
-        """What Sierra Chart has to say to people: all of it in the log; at the terminal what it wants to be seen."""
+        """Log every text message of Sierra Chart; also show at the terminal those it marks for display."""
         run.log.info("server_says", link=link, kind=kind, text=text)
         if kind != "GeneralLogMessage":
             self._console.say(f"server says {text}")
@@ -194,7 +194,7 @@ class Daemon:
             return await self._end(run, account, None)
 
     async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> bool:
-        """Connect for orders and compare books; False when asked to stop before that was done."""
+        """Connect for orders and reconcile; False when asked to stop before that was done."""
         reached = asyncio.create_task(self._connect(run, account, broker), name="connect")
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         try:
@@ -208,13 +208,13 @@ class Daemon:
             await asyncio.gather(reached, asked, return_exceptions=True)
 
     async def _connect(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> None:
-        """A failed reconciliation does not keep the daemon from starting: it stays up and does not trade."""
+        """Connect and reconcile. When the reconciliation fails the daemon stays up without trading."""
         await broker.connect()
         if await reconcile(account):
             run.log.info("reconciled", position=account.state.ledger.position, working=len(account.state.orders))
 
     async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
-        """Run the four tasks until asked to stop or one of them fails, then stop in order; the exit status."""
+        """Run the four tasks until asked to stop or one fails, then stop in order; returns the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
             asyncio.create_task(run.deferred.run(), name="deferred work"),
@@ -241,12 +241,12 @@ class Daemon:
                 self._keeper.save()
 
     def _ready(self, run: DaemonRun, account: TradingAccount) -> None:
-        # What is loaded stays: the collector needn't walk it again, which would take 40 to 130 ms each time.
+        # Freeze what is loaded, so that the garbage collector does not traverse it: 40 to 130 ms each time.
         gc.collect()
         gc.freeze()
         seconds = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
         run.log.info("ready", seconds=round(seconds, 3), position=account.state.ledger.position)
-        who = f"uid {os.getuid()} pid {os.getpid()}"  # every order of the run is this operator's
+        who = f"uid {os.getuid()} pid {os.getpid()}"  # the operator behind every order of the run
         run.journal.record_command(
             self._clock.now_ns(), "start", who, f"{self._mode.value}, run {account.scope.run_id}"
         )
@@ -273,7 +273,7 @@ class Daemon:
         snapshot_due_s = 0.0
         while True:
             await asyncio.sleep(every_s)
-            # Each chore may take a millisecond: between them the market comes first.
+            # Each of these may take a millisecond: let market events be processed in between.
             run.checkpoint()
             await asyncio.sleep(0)
             rate = (session.tally.decisions - decisions) / every_s
@@ -295,9 +295,9 @@ class Daemon:
         return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
 
     async def _feed_watchdog(self, run: DaemonRun, session: TradingSession) -> None:
-        """Feed systemd's watchdog while every task gets on; without a watchdog, look all the same.
+        """Notify systemd's watchdog while every task makes progress; without a watchdog, only check.
 
-        A task found stuck is told of; one that still is at the next look kills.
+        A task found stuck raises an alert; one still stuck at the next check triggers the kill.
         """
         watchdog = Watchdog(self._notifier)
         every_s = watchdog_interval_s() or WATCHDOG_EVERY_S
@@ -336,7 +336,7 @@ class Daemon:
     # Stopping.
 
     async def _end(self, run: DaemonRun, account: TradingAccount, failure: "asyncio.Task[Any] | None") -> int:
-        """Cancel entries, close or keep the position, and say how it ended; the exit status."""
+        """Cancel entries, close or keep the position, report how it ended; returns the exit status."""
         error = _cause(failure)
         how = f"failed: {error}" if error else (self._stop_reason or "feed ended")
         self._notifier.stopping(how)
@@ -362,7 +362,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  the last word of a failed daemon
+            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return 1 if error else 0
 
     def _say_summary(self, run: DaemonRun) -> None:
@@ -378,7 +378,7 @@ class Daemon:
 
 
 def _cause(task: "asyncio.Task[Any] | None") -> BaseException | None:
-    """The error that ended a task, out of the group it came in."""
+    """The error that ended a task, taken out of its exception group."""
     error = task.exception() if task is not None else None
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

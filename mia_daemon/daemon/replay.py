@@ -1,4 +1,4 @@
-"""`mia-daemon replay`: recorded data through the same four tasks, as fast as they take it."""
+"""`mia-daemon replay`: recorded data through the same four tasks, as fast as they can process it."""
 
 import asyncio
 import re
@@ -28,7 +28,7 @@ _CONTRACT = re.compile(r"M?(?:ES|NQ)[FGHJKMNQUVXZ]\d{1,2}")
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a replay did; the keys of `--json`."""
+    """The result of a replay; its fields are the keys of `--json`."""
 
     events: int
     trades_in: int
@@ -42,10 +42,10 @@ class Summary:
     decisions_sha256: str
     first_ts: str
     last_ts: str
-    latches: tuple[dict[str, str], ...]  # that stopped entries until the end: code, ts, text
+    latches: tuple[dict[str, str], ...]  # still set at the end: code, ts, text
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields as JSON can hold them."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -75,13 +75,13 @@ def replay(
     """Run `path` through the four tasks, orders filled by the paper broker; blocks until done.
 
     Args:
-        settings: `instrument.symbol` gives way to the contract that is recorded.
+        settings: `instrument.symbol` is replaced by the recorded contract.
         path: a `.scid` file or a recording.
         paths: where to write.
         depth: the `.depth` file that belongs to a `.scid`.
         reference: the `.scid` file of the reference symbol.
-        symbol: of the contract, where the file's name does not say it.
-        on_progress: told what takes long.
+        symbol: of the contract, where the file's name does not contain it.
+        on_progress: called with a text before steps that take long.
 
     Raises:
         FileFormatError, UsageError, StartError: before anything is written.
@@ -105,7 +105,7 @@ def replay(
 
 
 def recorded_symbol(path: Path) -> str:
-    """The contract a file is about: a recording says so, `MNQU21-CME.scid` is named after it.
+    """The contract of a file: a recording states it, `MNQU21-CME.scid` is named after it.
 
     Raises:
         UsageError: the name begins with no contract known here.
@@ -119,14 +119,14 @@ def recorded_symbol(path: Path) -> str:
 
 
 def _recorded(path: Path) -> Path | None:
-    """Where a recording keeps what its session began with; None for any other file."""
+    """Directory in which a recording keeps the state its session began with; None for any other file."""
     if not is_recording(path):
         return None
     return path if path.is_dir() else path.parent
 
 
 def _begin_as_recorded(run: DaemonRun, recorded: Path, on_progress: Callable[[str], None]) -> None:
-    """Features, regime and market memory as the recorded session had them when it began; says what can't be had."""
+    """Restore features, regime and market memory as the recorded session began; reports what is missing."""
     memory, features = recorded / memory_file.FILE_NAME, recorded / state_file.FILE_NAME
     if memory.exists():
         try:
@@ -188,7 +188,7 @@ async def _replay(
 
 
 async def _sample(run: DaemonRun, session: TradingSession) -> None:
-    """Figures once a second, as in a live run; the tasks leave the loop between batches."""
+    """Sample metrics once a second, as in a live run; the tasks yield to the event loop between batches."""
     while True:
         await asyncio.sleep(run.settings.ops.sample_every_s)
         run.metrics.sample(session.counters, {})

@@ -1,7 +1,7 @@
-"""Notifications of what happened: the log, the people at the terminal, and the rows and snapshots they read later.
+"""Reports decisions, orders, fills and round trips: log, terminal, CSV rows and snapshot files.
 
-Nobody waits for any of it: it is deferred until the event loop has looked at its sockets again. Only what the next
-decision goes by (the market memory) and the counters follow at once.
+These are deferred until the event loop has polled its sockets again. Only the market memory, which the next decision
+uses, and the counters are updated at once.
 """
 
 from collections import deque
@@ -24,14 +24,14 @@ from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.assembly import TradingAccount
 
 SHOWN: Final = 20
-"""Features, the most important first, that a trade's snapshot shows; the journal has them all."""
+"""Number of features, the most important first, in a trade's snapshot; the journal has them all."""
 
 
 class Reporter:
-    """The executor's notices and the session's decisions, passed on.
+    """The executor's listener and the session's decision sink.
 
     Args:
-        watch: shown the values of each decision and their time (the drift monitor).
+        watch: called with the values of each decision and their time (the drift monitor).
 
     Attributes:
         orders, fills, round_trips, profit: counted since the start of this run; profit after costs.
@@ -64,7 +64,7 @@ class Reporter:
         self._account: TradingAccount | None = None
         self._to_remember: deque[Trade] = deque()
         self._latches: tuple[Latch, ...] = ()
-        self._held: deque[Callable[[], None]] = deque()  # lines that follow from a decision not shown yet
+        self._held: deque[Callable[[], None]] = deque()  # lines to show after a decision not shown yet
 
     def follow(self, account: TradingAccount) -> None:
         """Take the risk figures from this account."""
@@ -73,7 +73,7 @@ class Reporter:
     # Decisions.
 
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None:
-        """A decision that was carried out, what risk said of it, and the 350 values it was made on."""
+        """Report a decision that was carried out, its verdict, and the (350,) values it was made on."""
         self.regime_probs = decision.prediction.regime_probs
         self.last_reason = decision.reason
         if decision.action in {Action.BUY, Action.SELL}:
@@ -92,7 +92,7 @@ class Reporter:
     def _acted(self, decision: Decision, values: NDArray[np.float32]) -> None:
         try:
             self._journal.record_features(decision.decision_id, values)
-        except JournalError as error:  # the executor finds out too, and halts
+        except JournalError as error:  # the executor gets the same error, and halts
             self._log.warning("features_not_journaled", decision=decision.decision_id, reason=str(error))
         self._log.info(
             "decision",
@@ -114,7 +114,7 @@ class Reporter:
     # Orders, fills, round trips.
 
     def order(self, ts_ns: int, order: Order, what: str) -> None:
-        """Something became of an order."""
+        """Report a change of an order."""
         self.orders += what == "sent"
         self._deferred.add(partial(self._report_order, ts_ns, order, what))
 
@@ -132,7 +132,7 @@ class Reporter:
             self._show(partial(self._console.order, ts_ns, order, what), held=what == "sent")
 
     def fill(self, fill: Fill) -> None:
-        """An execution was booked."""
+        """Report an applied fill."""
         self.fills += 1
         self._deferred.add(partial(self._report_fill, fill))
 
@@ -144,7 +144,7 @@ class Reporter:
             self._show(partial(self._console.fill, fill))
 
     def trade(self, trade: Trade) -> None:
-        """A round trip was closed."""
+        """Report a closed round trip."""
         self.round_trips += 1
         self.profit += trade.profit
         self._memory.closed(trade)
@@ -158,7 +158,7 @@ class Reporter:
             self._show(partial(self._console.trade, trade))
 
     def _show(self, line: Callable[[], None], *, held: bool = False) -> None:
-        """Show a line, behind those held: orders leave before their decision is shown, but are read after it."""
+        """Show a line, after those held: an order is sent before its decision is shown, but is listed after it."""
         self._held.append(line)
         if not held and len(self._held) == 1:
             self._release()
@@ -176,10 +176,10 @@ class Reporter:
         self._trade_log.flush()
 
     def remember(self) -> Iterator[str]:
-        """Snapshot closed round trips and put them into the market memory's file, off the hot path, one a step.
+        """Write closed round trips as snapshots and to the market memory's file, off the hot path, one per step.
 
-        Yields what went wrong with each, "" when nothing did. What led to a trade is read from the journal, so a
-        snapshot says the same whether it is written now or, after a kill, at the next start.
+        Yields what went wrong with each, "" when nothing did. The data behind a trade is read from the journal, so a
+        snapshot is the same whether it is written now or, after a kill, at the next start.
         """
         while self._to_remember:
             trade = self._to_remember.popleft()

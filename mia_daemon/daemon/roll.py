@@ -1,4 +1,4 @@
-"""From `instrument.root` to the contract that is traded: decided once, at the start, never against an open position."""
+"""Chooses the traded contract for `instrument.root`: once, at the start, considering open positions."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Choice:
     """The contract of a run.
 
     Attributes:
-        settings: name it wherever they named a root.
-        text: which it is and when it rolls, for people.
-        warning: whether `text` tells of a position in a contract that is no longer in force.
+        settings: with the contract in place of the root.
+        text: which contract it is and when it rolls, for people.
+        warning: whether `text` reports a position in a contract that is no longer in force.
     """
 
     settings: Settings
@@ -26,13 +26,13 @@ class Choice:
 
 
 def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int) -> Choice:
-    """The contract to trade: the one in force, or an older one as long as the books hold a position in it.
+    """The contract to trade: the one in force, or an older one while the journal has a position in it.
 
-    `instrument.roll_with_position` rolls in spite of a position, and an expired contract is never kept.
+    `instrument.roll_with_position` rolls in spite of a position. An expired contract is never kept.
 
     Raises:
-        UsageError: root and pattern make no contract known here.
-        JournalError: the books can't be read.
+        UsageError: root and pattern make no known contract.
+        JournalError: the journal can't be read.
     """
     settings = _with_reference(settings, now_ns)
     front = _front(settings, now_ns)
@@ -53,7 +53,7 @@ def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int
 
 
 def contract_in_force(settings: Settings, now_ns: int) -> Settings:
-    """Settings that name the contract in force where they named a root, whatever the books hold. Raises UsageError."""
+    """Settings with the contract in force in place of a root, whatever position is open. Raises UsageError."""
     settings = _with_reference(settings, now_ns)
     front = _front(settings, now_ns)
     return settings if front is None else _with_symbol(settings, front.symbol)
@@ -67,7 +67,7 @@ def _front(settings: Settings, now_ns: int) -> Contract | None:
 
 
 def _with_reference(settings: Settings, now_ns: int) -> Settings:
-    """Settings whose reference is a contract where it was a root: it rolls by the date, as nothing is held in it."""
+    """Settings with the reference's contract in place of its root: it rolls by date, as it is not traded."""
     chosen, root = settings.instrument, settings.reference.root
     if root is None:
         return settings
@@ -85,7 +85,7 @@ def _dates(symbol: str, now_ns: int) -> str:
 
 
 def _held(settings: Settings, mode: Mode, paths: VarPaths) -> dict[str, int]:
-    """Positions of the product on the books, by contract."""
+    """Open positions of the product in the journal, by contract symbol."""
     path = paths.journal(mode)
     if not path.is_file():
         return {}

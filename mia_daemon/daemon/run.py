@@ -43,7 +43,7 @@ from mia_daemon.trading.trading_loop import TradingLoop
 
 
 class DaemonRun:
-    """Files, figures, model and account of one run. A context manager: leaving it closes everything.
+    """Files, metrics, model and account of one run. A context manager: leaving it closes everything.
 
     Args:
         settings: of the run; `instrument.symbol` is `traded.symbol`.
@@ -51,7 +51,7 @@ class DaemonRun:
         mode: paper, live or replay.
         paths: where to write.
         clock: stamps logs and rows: the wall clock, or the events' in replay.
-        console: for people; None in a replay.
+        console: the terminal; None in a replay.
 
     Raises:
         StartError, BundleError, JournalError: something can't be opened; what was opened before is closed.
@@ -96,7 +96,7 @@ class DaemonRun:
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
             self.memory = MemoryKeeper(traded, self._events, simulated=settings.simulated)
             opened.callback(self.memory.close)
-            if mode is not Mode.REPLAY:  # a replay must repeat itself: it remembers what it met, or began with
+            if mode is not Mode.REPLAY:  # to be reproducible, a replay uses no shared file
                 self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())
             self.inference = Inference(self.bundle, self.memory.memory, clock.monotonic_ns)
             self.deferred = DeferredWork(clock)
@@ -131,7 +131,7 @@ class DaemonRun:
     def _begin(self, files: dict[str, int]) -> str:
         header = RunHeader(
             mode=self.mode.value,
-            started_ns=WallClock().now_ns(),  # also in replay: it makes the run's name unique
+            started_ns=WallClock().now_ns(),  # also in replay: it makes the run's id unique
             version=__version__,
             config=RunConfig(self.settings.effective(), self.settings.sha256()),
             bundle=RunBundle(
@@ -171,7 +171,7 @@ class DaemonRun:
         self._stack.close()
 
     def alert(self, alert: Alert) -> None:
-        """Tell an alert to whom it concerns, and keep it in the journal."""
+        """Deliver an alert, and journal it."""
         self.alerts.handle(alert, self.clock.now_ns())
         try:
             self.journal.record_alert(alert)
@@ -179,20 +179,20 @@ class DaemonRun:
             self.log.warning("alert_not_journaled", code=alert.code, reason=str(error))
 
     def checkpoint(self) -> None:
-        """Put on file what the journal has buffered, then the rows that tell of it; to be called once a second."""
+        """Commit the journal's buffer, then write the rows of what was committed; to be called once a second."""
         if self.account is not None:
             self.account.executor.checkpoint()
             self.reporter.flush()
 
     def remember(self) -> Iterator[None]:
-        """Snapshot and remember the round trips closed since the last call, off the hot path, one a step."""
-        for trouble in self.reporter.remember():
-            if trouble:
-                self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, trouble))
+        """Snapshot and remember the round trips closed since the last call, off the hot path, one per step."""
+        for problem in self.reporter.remember():
+            if problem:
+                self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, problem))
             yield
 
     def open_account(self, broker: Broker, cash: float, time_scale: float = 1.0) -> TradingAccount:
-        """Open the account; `cash` is what it began with, before anything in it."""
+        """Open the account; `cash` is the starting cash, account currency, before anything in the journal."""
         settings = self.settings
         setup = AccountSetup(
             settings=settings,
@@ -214,7 +214,7 @@ class DaemonRun:
         return account
 
     def _last_trading(self, ts_ns: int) -> LastTrading:
-        """A replay trades the contract that was recorded until it expires, whichever is in force."""
+        """The end of trading in the contract: a replay trades the recorded contract until it expires."""
         chosen = self.settings.instrument
         rolls = chosen.root is not None and self.mode is not Mode.REPLAY
         return last_trading(
@@ -226,12 +226,12 @@ class DaemonRun:
         )
 
     def _now_ns(self) -> int:
-        """The time of the events: now, but for the simulator, which goes on where it stood."""
+        """The present event time: the wall clock's, but for the simulator, which continues where it stopped."""
         return self.journal.last_event_ns() if self.settings.simulated else self.clock.now_ns()
 
     @property
     def _max_age_ns(self) -> int | None:
-        """None where events do not happen now: in a replay, and in the simulator, which has a time of its own."""
+        """The largest age of an event; None where event time is not real time: replay and simulator."""
         max_age_s = self.settings.feed.max_event_age_s
         if self.mode is Mode.REPLAY or self.settings.simulated or not max_age_s:
             return None
@@ -245,7 +245,7 @@ class DaemonRun:
         before_events: Callable[[EventArray], None] = lambda _events: None,
         record: Callable[[EventArray], None] = lambda _events: None,
     ) -> TradingSession:
-        """The four tasks over `feed` and the account; the other two as in `Components`."""
+        """The four tasks for `feed` and the account; the other arguments as in `Components`."""
         settings = self.settings
         components = Components(
             feed=feed,
@@ -268,7 +268,7 @@ class DaemonRun:
 
 
 def _hold(paths: VarPaths) -> int:
-    """Of all that writes to one `var`, live, paper or replay, there is one: its CSV files are shared by the modes."""
+    """Lock `var`: one process at a time writes to it, whatever its mode, since the modes share CSV files."""
     try:
         return lock_file.hold(paths.lock)
     except InUse as error:
@@ -280,4 +280,4 @@ def _hold(paths: VarPaths) -> int:
 
 
 def _nobody(_alert: Alert) -> None:
-    """Alerts of a replay are for its files."""
+    """In a replay alerts go to files only."""

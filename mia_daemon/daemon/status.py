@@ -1,4 +1,4 @@
-"""What a running daemon says of itself: the facts behind `status`, and the terminal's last line."""
+"""Status of a running daemon: the facts behind `status`, and the terminal's status line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ from mia_daemon.trading.live_trading import Tally
 
 @dataclass(slots=True)
 class DaemonStatus:
-    """Looked at once a second.
+    """Collects the status; called once a second.
 
     Args:
-        elapsed_s: since the start.
+        elapsed_s: seconds since the start.
     """
 
     run: DaemonRun
@@ -26,7 +26,7 @@ class DaemonStatus:
     _tick_to_order: LatencyBuckets = field(default_factory=LatencyBuckets)
 
     def facts(self, decisions_per_s: float) -> dict[str, Any]:
-        """Beside the tasks' figures; the latency is of the last interval that had an entry."""
+        """The facts beside the tasks' metrics; the latency is of the last interval that had an entry."""
         run, account = self.run, self.account
         executor, state, tally = account.executor, account.state, self.tally
         ledger, touch = state.ledger, state.market.touch
@@ -65,7 +65,7 @@ class DaemonStatus:
         }
 
     def line(self, facts: Mapping[str, Any]) -> StatusLine:
-        """The last line of the terminal."""
+        """The terminal's status line."""
         touch, ledger = self.account.state.market.touch, self.account.state.ledger
         return StatusLine(
             ts_ns=self.tally.last_ts_ns,
@@ -80,7 +80,7 @@ class DaemonStatus:
         )
 
     def _note(self) -> str:
-        """Why nothing is entered, if so."""
+        """Why no entry is sent; "" otherwise."""
         if latches := self.account.risk.latches:
             return ", ".join(latch.code.value for latch in latches)
         if not self.account.state.sync.reconciled:
@@ -90,7 +90,7 @@ class DaemonStatus:
 
 
 def status_text(facts: Mapping[str, Any]) -> str:
-    """The snapshot in a few lines, for people."""
+    """The facts in a few lines, for people."""
     if not facts:
         return "starting: no figures yet"
     price = f"{facts['bid']:.2f}/{facts['ask']:.2f}" if facts["bid"] is not None else "no price"

@@ -8,7 +8,7 @@ Where the server's encoding is preset there is nothing to agree on: start leads 
 until the server has answered, and what it then names is spoken, be it what we asked for or not.
 
 Bytes go in, events come out, and what has to be sent is fetched with `outgoing`. The session is told the time: `now_ns`
-is a stopwatch reading, `received_ns` the date.
+is the monotonic clock, `received_ns` the wall clock.
 """
 
 from dataclasses import dataclass
@@ -239,7 +239,7 @@ class DtcSession:
         """Call every second or so: sends the heartbeat when it is due, notices silence and answers that stay away.
 
         Args:
-            now_ns: stopwatch reading.
+            now_ns: monotonic clock.
             unacknowledged: bytes sent that the other machine has not taken; they tell a dead line from a mute server.
         """
         self._now_ns = now_ns

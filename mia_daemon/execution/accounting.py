@@ -1,4 +1,4 @@
-"""The account: fills into ledger and journal, round trips out, its value along the way."""
+"""Applies fills to ledger, order and journal, records round trips, and values the account."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ KEPT_ORIGINS: Final = 64
 
 
 class Accounting:
-    """Applies each execution once, and knows what the account is worth."""
+    """Applies each execution once, and values the account."""
 
     def __init__(
         self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers, calendar: TradingCalendar
@@ -34,7 +34,7 @@ class Accounting:
         self._unrecorded: list[tuple[Fill, list[Trade]]] = []  # applied, but the journal could not be written
 
     def forget_origins(self) -> None:
-        """Of orders long done; those of the last ones stay, since a fill of theirs may come late."""
+        """Drop the origins of old orders. The last `KEPT_ORIGINS` stay, since a fill of theirs may arrive late."""
         origins = self._state.origins
         for decision_id in tuple(origins)[:-KEPT_ORIGINS]:
             del origins[decision_id]
@@ -42,14 +42,14 @@ class Accounting:
     # Fills.
 
     def apply_fill(self, fill: Fill, entry: WorkingOrder) -> bool:
-        """Position, order, journal and round trip move together: all on file in one commit.
+        """Apply an execution to position, order, journal and round trip. The journal gets it all in one commit.
 
         Args:
             fill: an execution.
             entry: its order.
 
         Returns:
-            False when the journal knows the execution already: nothing was applied.
+            False when the journal has the execution already: nothing was applied.
         """
         self.roll_day(fill.ts_ns)
         origin = self._state.origins.get(entry.order.decision_id) or EXTERNAL
@@ -64,7 +64,7 @@ class Accounting:
         return True
 
     def _check_slippage(self, fill: Fill, entry: WorkingOrder) -> None:
-        """Compare with the price the order stood for: a stop's trigger, a limit; of a flatten the touch."""
+        """Compare the fill with the expected price: a stop's trigger or a limit; for a flatten, the touch."""
         side, touch = fill.side, self._market.touch
         asked = [price * side for price in (entry.order.price, entry.price, entry.request.asked_price) if price]
         if asked or touch.known:
@@ -72,7 +72,7 @@ class Accounting:
             self._breakers.trip(self._risk.on_fill(fill.ts_ns, side, fill.price, expected))
 
     def is_recorded(self, fill: Fill) -> bool:
-        """Whether the journal has the execution, also of an earlier run; False when it can't be read."""
+        """Whether the journal has the execution, from this run or an earlier one; False when it can't be read."""
         try:
             return self._journal.has_fill(fill.execution_id)
         except JournalError as error:
@@ -80,7 +80,7 @@ class Accounting:
             return False
 
     def apply_external_fill(self, fill: Fill, reason: str) -> None:
-        """A change of the position that no order of ours explains."""
+        """Apply a change of the position that no order of ours explains; `reason` goes into the round trip."""
         self._on_trades(self._record(fill, EXTERNAL, reason) or [])
 
     def apply_drift(self, drift: int, price: float) -> None:
@@ -88,7 +88,8 @@ class Accounting:
 
         Args:
             drift: contracts, signed.
-            price: of the fill; not above 0 where it is not known: then the touch.
+            price: of the fill, in points; not above 0, or NaN, where it is not known: then the touch is used, or else
+                the average price.
         """
         now_ns, touch, scope = self._market.now_ns, self._market.touch, self._scope
         side = Side.BUY if drift > 0 else Side.SELL
@@ -108,7 +109,10 @@ class Accounting:
         self.apply_external_fill(fill, "drift")
 
     def _record(self, fill: Fill, origin: EntryOrigin, reason: str) -> list[Trade] | None:
-        """None when the journal knows the execution already. A dead journal keeps no fill out of the position."""
+        """Apply and journal a fill; None when the journal has it already.
+
+        The fill is applied to the position also when it can't be journaled.
+        """
         trades = None
         try:
             with self._journal.transaction():
@@ -127,7 +131,7 @@ class Accounting:
         return trades
 
     def _write_unrecorded(self) -> None:
-        """What the journal could not take before, first of all: a later fill on file would hide it."""
+        """Write what could not be written before, ahead of anything newer: a later fill on disk would hide it."""
         for fill, trades in self._unrecorded:
             self._journal.record_fill(fill)
             for trade in trades:
@@ -141,7 +145,7 @@ class Accounting:
     # Value.
 
     def roll_day(self, ts_ns: int) -> None:
-        """The result of the day counts from the exchange's opening."""
+        """Start a new trading day when `ts_ns` has reached the exchange's next opening."""
         if ts_ns >= self._day_ends_ns:
             if self._day_ends_ns:
                 self._ledger.start_day()
@@ -149,13 +153,13 @@ class Accounting:
             self._day_ends_ns = self._calendar.next_open_ns(ts_ns) or NEVER_NS
 
     def mark(self) -> None:
-        """Value the position at the touch."""
+        """Value the position at the touch; does nothing while no touch is known."""
         touch = self._market.touch
         if touch.known:
             self._ledger.mark(touch.bid, touch.ask)
 
     def account_state(self, seq: int, ts_ns: int) -> AccountState:
-        """The account as of the events seen so far, marked at the touch."""
+        """The account as of the events processed so far, marked at the touch."""
         ledger = self._ledger
         self.mark()
         return AccountState(
@@ -170,10 +174,10 @@ class Accounting:
             drawdown=ledger.drawdown,
         )
 
-    # On file.
+    # Writing to the journal.
 
     def checkpoint(self) -> None:
-        """Commit what the journal has buffered, and a point of the equity curve."""
+        """Write what could not be written before and a point of the equity curve, and commit the journal's buffer."""
         self._breakers.write(self.record_unrecorded)
         self._breakers.write(self._record_equity)
 
@@ -190,7 +194,7 @@ class Accounting:
         self._journal.commit()
 
     def record_unrecorded(self) -> None:
-        """Put on file what the journal could not take before. Raises JournalError while it still can't."""
+        """Write the fills that could not be journaled before. Raises JournalError while they still can't be."""
         if self._unrecorded:
             with self._journal.transaction():
                 self._write_unrecorded()

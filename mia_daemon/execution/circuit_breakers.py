@@ -1,7 +1,7 @@
-"""What stops trading: latches, made effective, known and lasting; and a journal that can't be written.
+"""Stops trading: what each latch demands, how latches are announced and journaled, and what a journal error does.
 
-A latch acts by level: as long as it is set, the control loop carries out what it demands, in the turn in which it was
-set first. Cancels leave before anything about the latch is written.
+A latch acts by level: the control loop carries out what it demands for as long as it is set, beginning in the turn in
+which it was set. Cancels are sent before anything about the latch is written.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,18 +17,18 @@ from mia_daemon.records import Priority
 from mia_daemon.risk.codes import Latch, RiskCode
 
 _LOSSES: Final = frozenset({RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN})
-"""Limits that also close the position: what is lost on it counts against them."""
+"""Limits that also close the position: its unrealised loss counts against them."""
 
 
 class _Failure(NamedTuple):
-    """The journal could not be written; the latches this has set."""
+    """A journal error, and the latches it has set."""
 
     error: JournalError
     latches: list[Latch]
 
 
 class CircuitBreakers:
-    """Says what the latches demand, and puts them on file.
+    """Returns what the latches demand, and records them in the journal.
 
     Args:
         incidents: what is done about a position beyond its limit.
@@ -47,21 +47,22 @@ class CircuitBreakers:
         self._failures: list[_Failure] = []
 
     def trip(self, latches: Iterable[Latch]) -> None:
-        """New latches: the control loop makes them effective in this turn, then `announce` makes them known."""
+        """Queue new latches: the control loop carries them out in this turn, then calls `announce`."""
         self._tripped += latches
 
     # What latches demand.
 
     @property
     def pending(self) -> bool:
-        """Whether anything was tripped that is not announced yet."""
+        """Whether a latch or a journal error has not been announced yet."""
         return bool(self._tripped or self._failures)
 
     @property
     def cancels_entries(self) -> bool:
-        """Whether entries are to be cancelled now, but for those that were within the count when they left.
+        """Whether entries are to be cancelled now.
 
-        What was sent to a server that is not reconciled is asked about first; a latch just set does not wait for that.
+        The latch of repeated executions cancels none: the entries sent before it were within the count. Latches set
+        earlier wait until orders are reconciled with the server; a latch just set does not wait.
         """
         new = [*self._tripped, *(latch for failure in self._failures for latch in failure.latches)]
         standing = self._risk.latches if self._sync.reconciled else ()
@@ -73,7 +74,7 @@ class CircuitBreakers:
         return next((latch.code.value for latch in self._risk.latches if latch.code in self._flattening), "")
 
     def announce(self) -> None:
-        """Make known and lasting what was tripped."""
+        """Alert and journal the latches and journal errors that are pending."""
         while self._tripped or self._failures:
             failures, self._failures = self._failures, []
             for failure in failures:
@@ -89,7 +90,7 @@ class CircuitBreakers:
         """Lift one latch, or all that need no name; returns which were set.
 
         Raises:
-            JournalError: what can't be lifted on file stays set.
+            JournalError: the lift could not be journaled; the latches stay set.
         """
         snapshot = self._state.risk_snapshot()
         with self.required(), self._journal.transaction():
@@ -98,10 +99,12 @@ class CircuitBreakers:
         return self._risk.resume(snapshot, code)
 
     def rearm(self, by: str) -> int:
-        """A person has looked: on file as a latch that was set and lifted, whether or not it had tripped yet.
+        """Restart the count of executed entries after an operator has checked them; returns how many there were.
+
+        Journaled as a latch that was set and lifted, whether or not it had tripped yet.
 
         Raises:
-            JournalError: this can't be put on file, and the count goes on.
+            JournalError: it could not be journaled; the count goes on.
         """
         now_ns = self._market.now_ns
         with self.required(), self._journal.transaction():
@@ -114,7 +117,7 @@ class CircuitBreakers:
 
     @contextmanager
     def required(self) -> Iterator[None]:
-        """What is written inside has to be on file: a failure halts, and is raised again."""
+        """Context in which every write must succeed: a JournalError halts trading and is raised again."""
         try:
             yield
         except JournalError as error:
@@ -122,7 +125,7 @@ class CircuitBreakers:
             raise
 
     def write(self, write: Callable[[], object]) -> bool:
-        """Write to the journal what nothing waits for; False when that failed, which halts."""
+        """Call `write`; False when it raised JournalError, which halts trading and is not raised again."""
         try:
             write()
         except JournalError as error:
@@ -131,10 +134,10 @@ class CircuitBreakers:
         return True
 
     def journal_failed(self, error: JournalError) -> None:
-        """Trading stops, cancels and exits still go out; the halt is kept beside the journal."""
+        """Halt trading. Cancels and exits are still sent; the halt is kept in a file beside the journal."""
         failure = _Failure(error, self._risk.halt(self._market.now_ns, "journal"))
         if failure.latches:
-            self._failures.append(failure)  # cancels leave first
+            self._failures.append(failure)  # announced after the cancels were sent
         else:
             self._announce_failure(failure)
 

@@ -1,7 +1,8 @@
 """Enters positions as brackets, and follows each entry until it has filled or is cancelled.
 
-A target on the other side closes first and leaves the entry to a later decision; a smaller target on the same side
-waits for flat too, since a bracket is closed as a whole. While a position is being closed nothing is entered.
+A decision whose target is on the other side only closes the position; a later decision enters. A smaller target on the
+same side does not reduce the position, since a bracket is closed as a whole. No entry is sent while a position is
+being closed.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ CROSS = "cross"
 
 
 class EntryPlan(NamedTuple):
-    """What a decision asks for now. It is written down with the decision before any of it happens.
+    """What a decision asks for now.
 
     Attributes:
         verdict: on the entry that it asks for; None when it asks for none.
@@ -43,7 +44,7 @@ NOTHING: Final = EntryPlan()
 
 
 class Moment(NamedTuple):
-    """What was said of a new position when the decision was made, and the snapshot that it went by."""
+    """The verdict on a new position when the decision was made, and the risk snapshot it is based on."""
 
     verdict: Verdict
     snapshot: RiskSnapshot
@@ -51,7 +52,7 @@ class Moment(NamedTuple):
 
 @dataclass(slots=True)
 class _Followed:
-    """A resting entry: why it was sent, when it is looked at next, how often it was moved, whether it has crossed."""
+    """A resting entry: its prediction, when it is checked next, how often it was moved, whether it has crossed."""
 
     prediction: Prediction
     look_ns: int
@@ -60,7 +61,7 @@ class _Followed:
 
 
 class Entries:
-    """Carries out decisions, and ends every entry in time.
+    """Carries out decisions, and cancels entries that do not fill in time.
 
     An entry is moved only while a new one like it would be allowed; otherwise it is cancelled.
     """
@@ -91,7 +92,7 @@ class Entries:
 
         Args:
             decision: what is wanted.
-            moment: what risk and the trade windows say of a new position now; None when the decision opens none.
+            moment: verdict of risk and the trade windows on a new position now; None when the decision opens none.
 
         Returns:
             The bracket that was sent, and the verdict on the entry that was asked for; ALLOWED when none was.
@@ -134,7 +135,7 @@ class Entries:
         return self._plan_entry(decision, side, abs(missing), moment or self._moment(decision))
 
     def _moment(self, decision: Decision) -> Moment:
-        """What risk says of a new position where nobody has asked yet."""
+        """Risk's verdict on a new position, where the caller brought none."""
         snapshot = self._state.risk_snapshot()
         return Moment(self._risk.check_new_risk(decision.prediction, snapshot), snapshot)
 
@@ -162,7 +163,7 @@ class Entries:
         )
 
     def _enter(self, bracket: Bracket, decision: Decision) -> bool:
-        """Send it; False when the journal could not take it."""
+        """Send it; False when it could not be journaled, and then nothing was sent."""
         now_ns = self._market.now_ns
         self._state.origins[decision.decision_id] = EntryOrigin(decision.decision_id, decision.prediction.regime_probs)
         if not self._order_manager.send_bracket(bracket):
@@ -179,7 +180,7 @@ class Entries:
             self._followed[entry.client_order_id] = _Followed(prediction, look_ns)
 
     def work(self) -> int:
-        """Do what is due; returns the event time at which to look again, NEVER_NS when no entry works."""
+        """Do what is due; returns the event time of the next call, NEVER_NS when no entry works."""
         entries = self._orders.with_role(OrderRole.ENTRY)
         if not entries:
             self._followed.clear()
@@ -207,7 +208,7 @@ class Entries:
         return min((ns for ns in (followed.look_ns, unfilled_ns) if ns > now_ns), default=due_ns)
 
     def _chase(self, entry: WorkingOrder, followed: _Followed) -> None:
-        """Move it after the touch, as often and as far as it may."""
+        """Move the entry to the near touch, within `max_moves` and `max_distance`; give up beyond them."""
         side, half_tick, touch, chase = entry.order.side, self._policy.tick / 2, self._market.touch, self._policy.chase
         near = touch.near(side)
         if not touch.known or (near - entry.price) * side < half_tick:
@@ -220,7 +221,7 @@ class Entries:
             self._move(entry, near, followed, CHASE)
 
     def _give_up(self, entry: WorkingOrder, followed: _Followed) -> None:
-        """It has not filled where it was: cross, where that is wanted, or cancel it."""
+        """Move an unfilled entry across the spread, where configured and within the limit, or else cancel it."""
         touch = self._market.touch
         crossing = self._policy.crossing(entry.order.price, entry.order.side, touch) if touch.known else None
         if self._policy.chase.cross and crossing is not None:

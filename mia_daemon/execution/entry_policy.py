@@ -1,13 +1,13 @@
-"""Where entries are priced and how they are followed, as configured.
+"""How entries are priced and how they follow the touch, as configured.
 
-- `marketable_limit` takes the far touch, at most the slippage beyond it; what does not fill rests there.
-- `market_with_protection` is the same with the wider limit of the protection points: what an exchange does with a
-  market order. A bare market order is never sent.
-- `limit_at_touch` joins the near touch. Every so often, when the touch has moved away from it, it is moved after it, a
-  limited number of times and ticks; when it may not follow, or has rested too long, it is cancelled, or made to take
-  the far touch within the same ticks.
+- `marketable_limit` sets its limit at the far touch plus the slippage; what does not fill rests there.
+- `market_with_protection` is the same with the wider limit of the protection points, as an exchange treats a market
+  order. An order without a limit is never sent.
+- `limit_at_touch` joins the near touch. At intervals, when the touch has moved away, it is moved to the touch, a
+  limited number of times and ticks. When it may not follow, or has rested too long, it is cancelled, or moved to the
+  far touch within the same ticks.
 
-Whatever the policy, what works longer than the time-out is cancelled.
+Whatever the policy, an entry that works longer than the time-out is cancelled.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class ChasePolicy:
     max_moves: int
     max_distance: float
     unfilled_ns: int
-    cross: bool  # when unfilled: take the far touch, else give up
+    cross: bool  # when unfilled: move to the far touch; False: cancel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class EntryPolicy:
 
     @classmethod
     def of(cls, settings: Settings, tick: float) -> Self:
-        """As configured."""
+        """From the settings; `tick` is the tick size in points."""
         execution, decision = settings.execution, settings.decision
         return cls(
             kind=execution.policy,
@@ -66,20 +66,23 @@ class EntryPolicy:
 
     @property
     def follows(self) -> bool:
-        """Whether an entry rests where it may be left behind."""
+        """Whether an entry rests at the touch and has to follow it."""
         return self.kind == "limit_at_touch"
 
     def expected(self, side: Side, touch: Touch) -> float:
-        """Where an entry is expected to fill: stop and target are measured from there."""
+        """The price at which an entry is expected to fill; stop and target are measured from it."""
         return touch.near(side) if self.kind == "limit_at_touch" else touch.far(side)
 
     def price(self, side: Side, expected: float) -> float:
-        """The limit of a new entry that is expected to fill there."""
+        """The limit of a new entry that is expected to fill at `expected`."""
         beyond = {"limit_at_touch": 0.0, "marketable_limit": self.slippage, "market_with_protection": self.protection}
         return expected + side * beyond[self.kind]
 
     def crossing(self, first: float, side: Side, touch: Touch) -> float | None:
-        """A limit that takes the far touch, within what an entry that began at `first` may pay; None beyond that."""
+        """A limit at the far touch plus the slippage, at most `chase.max_distance` from `first`, the first limit.
+
+        None when the far touch is beyond that.
+        """
         far = touch.far(side)
         reach = min(side * far + self.slippage, side * first + self.chase.max_distance)
         return side * reach if reach >= side * far - self.tick / 2 else None

@@ -1,9 +1,9 @@
 """Closes a position when it is not wanted.
 
-The target is moved to a price that fills at once: the server, which holds stop and target as a pair, then cancels the
-stop, and no second order of ours can race them. Only where no target works is the stop cancelled and, once that is
-confirmed, an exit sent. An exit that does not fill is moved after the market; one that still is not done after
-`escalate_ns` gives way to the server's own flatten, after every other order is confirmed gone.
+The target is moved to a price that fills at once. The server holds stop and target as an OCO pair and then cancels the
+stop, so no second closing order is needed. Only where no target works is the stop cancelled and, once that is
+confirmed, an exit sent. An exit that does not fill is moved to follow the touch. If the position is still open after
+`escalate_ns`, every closing order is cancelled and, once that is confirmed, the server is asked to flatten.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class ExitPolicy:
 
     slippage_ticks: int
     chase_ns: int = NS_PER_S
-    grace_ns: int = NS_PER_S  # how long a target that is about to work is waited for
+    grace_ns: int = NS_PER_S  # how long to wait for a target that is accepted but not working yet
     escalate_ns: int = 10 * NS_PER_S
 
     @classmethod
     def of(cls, settings: Settings, stretch: float) -> Self:
-        """As configured; what waits for an answer waits `stretch` times longer than in real time."""
+        """From the settings; times that wait for an answer are multiplied by `stretch` (event s per real s)."""
         return cls(
             slippage_ticks=settings.decision.max_slippage_ticks,
             chase_ns=round(NS_PER_S * stretch),
@@ -40,7 +40,7 @@ class ExitPolicy:
 
 
 class Exits:
-    """Works until the position is flat, for as long as `FlattenState.reason` says why."""
+    """Closes the position while `FlattenState.reason` is set; clears it once flat."""
 
     def __init__(self, state: ExecutionState, ports: Ports, order_manager: OrderManager, policy: ExitPolicy) -> None:
         self._flatten_state = state.flatten
@@ -50,17 +50,20 @@ class Exits:
         self._tick_size = ports.scope.instrument.tick_size
         self._order_manager = order_manager
         self._policy = policy
-        self._request = 0  # the number of the flatten that is worked on
+        self._request = 0  # number of the flatten request being worked on
         self._next_exit_ns = 0
-        self._flatten_id = ""  # of the order that asked the server to flatten last
-        self._moves: dict[str, tuple[int, int]] = {}  # of an exit: times moved, when to move it again
+        self._flatten_id = ""  # client order id of the last server flatten
+        self._moves: dict[str, tuple[int, int]] = {}  # by client order id: times moved, when to move it again
         self._due_ns = NEVER_NS
 
     def work(self, held: HeldPosition, *, sure: bool = True) -> int:
-        """Do what is missing now; returns the event time at which to look again, NEVER_NS when nothing is pending.
+        """Do what is missing now; returns the event time of the next call, NEVER_NS when nothing is pending.
 
-        While it is not `sure` that the server's position is this one, no order of ours is sent to close it: it would
-        open one if it were not. What the server holds is moved, and after `escalate_ns` the server is asked to flatten.
+        Args:
+            held: the position.
+            sure: whether the server is known to hold this position. While it is not, no new exit is sent, since it
+                could open a position. Orders already at the server are moved, and after `escalate_ns` the server is
+                asked to flatten.
         """
         self._due_ns = NEVER_NS
         if self._flatten_state.reason:
@@ -84,7 +87,7 @@ class Exits:
             return
         closers = [entry for entry in self._orders if entry.order.side is held.close_side and entry.live]
         if self._orders.missing_fills() or any(entry.state is OrderState.UNKNOWN for entry in closers):
-            return  # one of them may have closed it already: evidence first
+            return  # one of them may have filled already: wait for evidence
         if now_ns >= since_ns + policy.escalate_ns:
             self._escalate(held, closers)
             return
@@ -94,7 +97,7 @@ class Exits:
             return
         settled_ns = since_ns + policy.grace_ns
         if now_ns < settled_ns and any(entry.state is OrderState.ACKED for entry in closers):
-            self._again_at(settled_ns)  # a target about to work is the better exit
+            self._again_at(settled_ns)  # a target that is about to work is preferred to a new exit
             return
         for entry in closers:
             self._order_manager.cancel(entry)
@@ -102,7 +105,7 @@ class Exits:
             self._send_exit(held)
 
     def _move_exits(self, closers: list[WorkingOrder]) -> int:
-        """Bring targets and exits to where they fill; returns the contracts they cover."""
+        """Move targets and exits to a price that fills at once; returns the contracts they cover."""
         now_ns, covered = self._market.now_ns, 0
         for entry in closers:
             if entry.order.role not in {OrderRole.TARGET, OrderRole.EXIT}:
@@ -128,7 +131,7 @@ class Exits:
         return covered
 
     def _price(self, side: Side, times: int) -> float:
-        """A limit that fills at once, further through the touch each time it did not."""
+        """A limit beyond the far touch by the slippage times (`times` + 1)."""
         through = self._policy.slippage_ticks * (times + 1) * self._tick_size
         return max(self._market.touch.far(side) + side * through, self._tick_size)
 
@@ -156,9 +159,9 @@ class Exits:
     def _escalate(self, held: HeldPosition, closers: list[WorkingOrder]) -> None:
         now_ns, due_ns = self._market.now_ns, self._next_exit_ns
         asked = self._orders.get(self._flatten_id)
-        if asked is not None and asked.state is OrderState.REJECTED:  # it did nothing, and nothing more comes of it
+        if asked is not None and asked.state is OrderState.REJECTED:  # it had no effect: do not wait longer
             due_ns = min(due_ns, asked.history.sent_ns + self._policy.chase_ns)
-        if now_ns < due_ns:  # what was sent last has its time, the flatten too
+        if now_ns < due_ns:  # give the last exit or flatten its time
             self._again_at(due_ns)
             return
         if closers:
@@ -176,7 +179,7 @@ class Exits:
         self._flatten(held)
 
     def _flatten(self, held: HeldPosition) -> None:
-        """Have the server close it, whatever it is by then."""
+        """Ask the server to close whatever position it then holds."""
         order = self._order_manager.factory.make(
             OrderRole.EXIT, held.close_side, abs(held.quantity), OrderType.MARKET, 0.0, held.decision_id
         )

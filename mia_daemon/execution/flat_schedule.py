@@ -1,4 +1,4 @@
-"""By when a position has to be closed: the trade windows, followed along event time."""
+"""When a position has to be closed, by the trade windows, in event time."""
 
 from typing import Final, Protocol
 
@@ -8,7 +8,7 @@ from mia_daemon.risk.trade_window_filter import FlatRule
 
 
 class Windows(Protocol):
-    """Knows when there must be no position."""
+    """Source of the rule that no position may be held."""
 
     def flat_rule(self, ts_ns: int) -> FlatRule: ...
 
@@ -16,7 +16,7 @@ class Windows(Protocol):
 class _NoWindows:
     """Positions may be held at any time."""
 
-    def flat_rule(self, ts_ns: int) -> FlatRule:  # noqa: ARG002  # the same at all times
+    def flat_rule(self, ts_ns: int) -> FlatRule:  # noqa: ARG002  # protocol; independent of time
         return FlatRule("", NEVER_NS)
 
 
@@ -24,7 +24,7 @@ NO_WINDOWS: Final = _NoWindows()
 
 
 class FlatSchedule:
-    """Keeps `FlattenState.window` at what the trade windows ask for.
+    """Keeps `FlattenState.window` up to date with the trade windows.
 
     Attributes:
         due_ns: event time at which `advance` has to be called next; 0 before the first event.
@@ -36,9 +36,9 @@ class FlatSchedule:
         self._windows = windows
 
     def advance(self, now_ns: int) -> str:
-        """Go on to `now_ns`; returns why a position has to be closed, "" when none has to.
+        """Advance to `now_ns`; returns why a position has to be closed, "" when it may be held.
 
-        A window that a silent market has leapt over asks for it all the same, as late as that is.
+        A window that began and ended between two events still closes the position, at the later event.
         """
         asked = ""
         while now_ns >= self.due_ns:

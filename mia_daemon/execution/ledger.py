@@ -1,8 +1,8 @@
-"""Position arithmetic: fills in, position, profit and round trips out.
+"""Position arithmetic: from fills to position, average price, profit and round trips.
 
-Two exact sums carry everything: the cash that fills moved (points by contracts) and the contracts that changed hands.
-Prices on a grid of quarter points are exact in binary, so round trips and equity do not depend on how an order's fills
-were cut. Only the split of an open trip into realised and unrealised goes by the average price (average cost).
+Everything follows from two exact sums: the cash moved by fills (points times contracts) and the contracts traded.
+Prices in quarter points are exact in binary, so round trips and equity do not depend on how an order's quantity was
+split into fills. Only the split of an open round trip into realised and unrealised profit uses the average price.
 """
 
 import math
@@ -15,7 +15,7 @@ from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, JournaledFill, Side,
 
 
 class LedgerFigures(NamedTuple):
-    """What risk goes by: contracts, signed; account currency; share of peak equity."""
+    """The figures that risk uses: signed contracts, account currency, share of peak equity."""
 
     position: int
     realized_today: float
@@ -25,10 +25,10 @@ class LedgerFigures(NamedTuple):
 
 @dataclass(slots=True)
 class _TripSums:
-    """What a round trip adds up to."""
+    """Running sums of a round trip."""
 
-    cash: float = 0.0  # points by contracts, exact: what exits brought less what entries took
-    contracts: int = 0  # that changed hands
+    cash: float = 0.0  # points times contracts, exact: exits less entries
+    contracts: int = 0  # traded, entries and exits
     entered: int = 0
     entry_value: float = 0.0
     exit_value: float = 0.0
@@ -37,7 +37,7 @@ class _TripSums:
 
 @dataclass(slots=True)
 class _Trip:
-    """The round trip under way."""
+    """The open round trip."""
 
     origin: EntryOrigin
     trade_id: str
@@ -47,18 +47,18 @@ class _Trip:
 
 
 class Ledger:
-    """The account in one instrument.
+    """Position and money of the account in one instrument.
 
     Args:
-        instrument: what is traded: its point value and costs.
-        cash: account currency before the first fill it is told: the starting cash and everything earned since.
+        instrument: the traded instrument; its point value and costs are used.
+        cash: account currency before the first fill that is applied: starting cash and all profit up to then.
     """
 
     def __init__(self, instrument: Instrument, cash: float) -> None:
         self._point_value = instrument.point_value
         self._cost_per_side = instrument.cost_per_side
         self._start_cash = cash
-        self._cash = 0.0  # points by contracts
+        self._cash = 0.0  # points times contracts
         self._contracts = 0
         self._position = 0
         self._average = 0.0
@@ -68,7 +68,7 @@ class Ledger:
         self._bid = self._ask = math.nan
         self._peak = cash
 
-    # ------------------------------------------------------------------------------------------------------ what is
+    # -------------------------------------------------------------------------------------------------------- figures
 
     @property
     def position(self) -> int:
@@ -87,7 +87,7 @@ class Ledger:
 
     @property
     def origin(self) -> EntryOrigin | None:
-        """What opened the position; None when flat."""
+        """The decision that opened the position; None when flat."""
         return self._trip.origin if self._trip else None
 
     @property
@@ -102,18 +102,18 @@ class Ledger:
 
     @property
     def realized(self) -> float:
-        """By all fills so far, after costs, account currency."""
+        """Realised profit of all fills so far, after costs, account currency."""
         costs = self._contracts * self._cost_per_side
         return (self._cash + self._position * self._average) * self._point_value - costs
 
     @property
     def realized_today(self) -> float:
-        """Since `start_day`, after costs, account currency."""
+        """Realised profit since `start_day`, after costs, account currency."""
         return self.realized - self._realized_before_today
 
     @property
     def unrealized(self) -> float:
-        """At the touch the position could be closed at, account currency; 0 as long as there was none."""
+        """Unrealised profit at the marked touch, account currency; 0 when flat or while no touch was marked."""
         price = self._bid if self._position > 0 else self._ask
         if not self._position or math.isnan(price):
             return 0.0
@@ -121,7 +121,7 @@ class Ledger:
 
     @property
     def equity(self) -> float:
-        """Account currency, the open position included."""
+        """Account value in account currency, the open position included."""
         return self._start_cash + self.realized + self.unrealized
 
     @property
@@ -130,11 +130,11 @@ class Ledger:
 
     @property
     def drawdown(self) -> float:
-        """Share of peak equity lost since: 0 … 1, and 1 when there is no equity to lose."""
+        """Share of peak equity lost since, 0 … 1; 1 when peak equity is not above 0."""
         return self.figures().drawdown
 
     def figures(self) -> LedgerFigures:
-        """Position and money at once: the same numbers as one by one, each worked out once."""
+        """Position and money together: the same values as the properties, each computed once."""
         realized, unrealized = self.realized, self.unrealized
         drawdown = 1.0
         if self._peak > 0.0:
@@ -142,10 +142,10 @@ class Ledger:
             drawdown = min(max((self._peak - equity) / self._peak, 0.0), 1.0)
         return LedgerFigures(self._position, realized - self._realized_before_today, unrealized, drawdown)
 
-    # ------------------------------------------------------------------------------------------------- what happens
+    # -------------------------------------------------------------------------------------------------------- changes
 
     def mark(self, bid: float, ask: float) -> None:
-        """Value the position at this touch; a side that is NaN keeps its last price."""
+        """Value the position at this touch, in points; a side that is NaN keeps its last price."""
         if not math.isnan(bid):
             self._bid = bid
         if not math.isnan(ask):
@@ -153,20 +153,20 @@ class Ledger:
         self._peak = max(self._peak, self.equity)
 
     def start_day(self) -> None:
-        """A new trading day begins: `realized_today` counts from here."""
+        """Begin a trading day: `realized_today` counts from here."""
         self._realized_before_today = self.realized
 
     def rebase_peak(self) -> None:
-        """Measure drawdown from the present equity: what an operator's resume after a drawdown stop means."""
+        """Measure drawdown from the present equity, when an operator resumes after a drawdown stop."""
         self._peak = self.equity
 
     def apply(self, fill: Fill, origin: EntryOrigin = EXTERNAL, exit_reason: str = "signal") -> list[Trade]:
-        """Book a fill, each execution once; returns the round trip it closed, if it did.
+        """Apply a fill; returns the round trip it closed, if any. The caller applies each execution once.
 
         Args:
-            fill: one execution the ledger has not seen yet.
-            origin: what asked for it; counts where the fill opens a position.
-            exit_reason: why, where the fill closes one.
+            fill: an execution not applied yet.
+            origin: the decision behind it; used where the fill opens a position.
+            exit_reason: used where the fill closes a round trip.
 
         Raises:
             ValueError: the fill has no contracts or no finite price.
@@ -212,7 +212,7 @@ class Ledger:
         trip.sums.largest = max(trip.sums.largest, abs(self._position))
 
     def _new_trade_id(self, fill: Fill, origin: EntryOrigin) -> str:
-        """The decision's identifier; a second trip of one decision (late fills after a stop) gets a number."""
+        """The decision's identifier; a second round trip of one decision (late fills after a stop) gets a number."""
         base = origin.decision_id or f"foreign-{fill.ts_ns}"
         name, number = base, 1
         while name in self._trade_ids:
@@ -243,25 +243,25 @@ class Ledger:
     def restore(
         self, fills: Iterable[JournaledFill], *, day_start_ns: int, peak_equity: float, trade_ids: Iterable[str] = ()
     ) -> list[Trade]:
-        """Book what an earlier run has booked, in its order, on a ledger nothing was told yet.
+        """Apply the fills of earlier runs, in journal order, to a new ledger.
 
         Args:
             fills: since a moment at which the position was flat.
-            day_start_ns: when the current trading day began: earlier fills do not count for today.
+            day_start_ns: event time at which the current trading day began; earlier fills do not count for today.
             peak_equity: the highest equity known; lower than the present one where none is known.
-            trade_ids: identifiers given before the first of these fills.
+            trade_ids: identifiers used before the first of these fills.
 
         Returns:
-            The round trips those fills closed, the last of which the earlier run may have failed to record.
+            The round trips those fills closed; the earlier run may have failed to record the last of them.
         """
         self._trade_ids.update(trade_ids)
         trades: list[Trade] = []
         today = False
-        for booked in fills:
-            if not today and booked.fill.ts_ns >= day_start_ns:
+        for journaled in fills:
+            if not today and journaled.fill.ts_ns >= day_start_ns:
                 today = True
                 self.start_day()
-            trades += self.apply(booked.fill, booked.origin, booked.exit_reason)
+            trades += self.apply(journaled.fill, journaled.origin, journaled.exit_reason)
         if not today:
             self.start_day()
         self._peak = max(peak_equity, self.equity)

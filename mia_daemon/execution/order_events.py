@@ -1,4 +1,4 @@
-"""What the broker reports: of our orders, of their fills, of orders that are not ours, of the connection."""
+"""Handles what the broker reports: order updates, fills, external orders, positions, the connection."""
 
 from dataclasses import replace
 from typing import Final
@@ -28,9 +28,9 @@ _REFUSALS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_R
 
 
 class OrderEventHandler:
-    """Takes each event to where it belongs: journal, working orders, account, risk, listener.
+    """Applies each event to journal, working orders, account, risk and listener.
 
-    What follows from it for orders is not decided here: the control loop looks at the state afterwards.
+    It sends no orders: the control loop decides what follows once the event is applied.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class OrderEventHandler:
         self._breakers = breakers
 
     def on_event(self, event: BrokerEvent) -> bool:
-        """Apply one event; False when nothing can follow from it."""
+        """Apply one event; False when it has no effect on orders or position."""
         match event:
             case OrderUpdate():
                 self.on_update(event)
@@ -72,7 +72,7 @@ class OrderEventHandler:
     # Orders.
 
     def on_update(self, update: OrderUpdate) -> None:
-        """Journal it and move the order it is about."""
+        """Apply an update to its order and journal it; adopt the order or alert of it where it is not known."""
         if not self._scope.covers(update):
             return
         before = self._state_of(update)
@@ -111,7 +111,7 @@ class OrderEventHandler:
             self._breakers.trip(self._risk.on_reject(update.ts_ns, update.text))
 
     def _on_refusal(self, entry: WorkingOrder, update: OrderUpdate) -> None:
-        """A request that crossed with the end of its order on the way is no trouble."""
+        """Alert; reconcile only when the order lives on. Otherwise the request crossed with the end of its order."""
         self._alert(
             "request_refused",
             Priority.WARNING if entry.live else Priority.INFO,
@@ -123,7 +123,7 @@ class OrderEventHandler:
             self._sync.request_reconcile("a change of an order was refused")
 
     def _on_external(self, report: OrderUpdate | Fill) -> None:
-        """An order or an execution in our account and symbol that is not ours: an alert says so, it is not touched."""
+        """Alert of an order or execution in our account and symbol that is not ours. The order is not touched."""
         if isinstance(report, OrderUpdate) and report.status not in _ALIVE:
             return
         kind = "execution" if isinstance(report, Fill) else "order"
@@ -138,7 +138,7 @@ class OrderEventHandler:
             self._sync.request_reconcile("an execution is not ours")
 
     def _adopt(self, update: OrderUpdate) -> bool:
-        """Whether it is an order that a run of ours has named, though it is not in the journal."""
+        """Adopt an order that bears the name of one of our runs but is not in the journal; whether it was adopted."""
         if update.status not in _ALIVE or not self._order_manager.adopt(update, update.ts_ns):
             return False
         self._alert(
@@ -153,7 +153,7 @@ class OrderEventHandler:
     # Fills.
 
     def on_fill(self, fill: Fill) -> None:
-        """Apply it to its order, each execution once however often it is reported."""
+        """Apply a fill to its order, each execution once however often it is reported."""
         if not self._scope.covers(fill):
             return
         entry = self._orders.find(fill.client_order_id, fill.server_order_id)

@@ -1,4 +1,4 @@
-"""Makes orders under new names, and tells by its name whether an order is of a run of ours."""
+"""Makes orders under new client order ids, and finds the run that made a client order id."""
 
 import re
 from dataclasses import replace
@@ -10,7 +10,7 @@ from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate
 _TIME_IN_FORCE: Final = {
     OrderRole.ENTRY: TimeInForce.DAY,
     OrderRole.EXIT: TimeInForce.DAY,
-    OrderRole.STOP: TimeInForce.GTC,  # protection outlives the session: a day order would leave the position bare
+    OrderRole.STOP: TimeInForce.GTC,  # protection must outlive the session: a day order would expire with it
     OrderRole.TARGET: TimeInForce.GTC,
 }
 _LETTERS: Final = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", OrderRole.EXIT: "X"}
@@ -18,7 +18,7 @@ _NAME: Final = re.compile(r"(?P<run>\w+)-\d+(?P<letter>[ESTX])")
 
 
 class OrderFactory:
-    """Of one run: a client order id is the run, a number and the letter of the order's role."""
+    """Makes the orders of one run. A client order id is the run's id, a number and the letter of the order's role."""
 
     def __init__(self, scope: TradeScope) -> None:
         self._scope = scope
@@ -27,7 +27,7 @@ class OrderFactory:
     def make_bracket(
         self, side: Side, quantity: int, price: float, *, stop: float, target: float, decision_id: str
     ) -> Bracket:
-        """An entry at a limit with its stop and target, under three new names of one number."""
+        """A limit entry with its stop and target: three new client order ids with one number. Prices in points."""
         entry = self.make(OrderRole.ENTRY, side, quantity, OrderType.LIMIT, price, decision_id)
         parent, close = entry.client_order_id, side.opposite
         return Bracket(
@@ -41,7 +41,7 @@ class OrderFactory:
     def make(
         self, role: OrderRole, side: Side, quantity: int, type_: OrderType, price: float, decision_id: str
     ) -> Order:
-        """One order under a new name."""
+        """One order under a new client order id. Prices in points."""
         self._number += 1
         return self._order(role, side, quantity, type_, price, decision_id)
 
@@ -64,13 +64,13 @@ class OrderFactory:
 
 
 def run_of(client_order_id: str) -> str:
-    """The run that named this order; "" where the name is none of ours."""
+    """The run id in a client order id; "" where it does not have our form."""
     name = _NAME.fullmatch(client_order_id)
     return name["run"] if name is not None else ""
 
 
 def order_as_reported(update: OrderUpdate) -> Order | None:
-    """The order of ours that an update names and describes; None where it lacks its side or type."""
+    """The order that an update names and describes; None where side or type is missing."""
     name = _NAME.fullmatch(update.client_order_id)
     if name is None or update.side is None or update.type is None:
         return None

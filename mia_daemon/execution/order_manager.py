@@ -1,7 +1,7 @@
-"""Where orders leave: journaled, then sent, and counted against those the broker says have left.
+"""Journals orders, then sends them, and compares their count with what the broker has sent.
 
-The order of these steps is the point. An intent is on file before its bytes are on the wire, so a crash at any moment
-leaves at worst an order in the journal that the server never saw, and never the other way round.
+An intent is in the journal before its bytes are sent. A crash can therefore leave an order in the journal that the
+server never received, but no entry at the server that is not in the journal.
 """
 
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ from mia_daemon.records import Bracket, JournaledOrder, Order, OrderRole, OrderU
 
 
 class OrderManager:
-    """Writes orders down and sends them. Whether they should be sent is decided before.
+    """Journals and sends orders, cancels and replaces. The caller decides whether they should be sent.
 
     Attributes:
         factory: makes the orders to be sent.
-        approved: orders allowed to leave so far; the broker can never have sent more.
+        approved: orders approved for sending so far; the broker must never have sent more.
     """
 
     def __init__(self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers) -> None:
@@ -41,25 +41,25 @@ class OrderManager:
 
     @property
     def unapproved(self) -> int:
-        """Orders that left without having been approved: more than 0 means something else sends orders."""
+        """Orders sent less orders approved: more than 0 means that something else sends orders."""
         return self._broker.orders_sent - self._sent_before - self.approved
 
-    # Orders that are there already.
+    # Orders of earlier runs.
 
     def restore(self, orders: Iterable[JournaledOrder], ended: Iterable[JournaledOrder] = ()) -> None:
-        """Orders of earlier runs that are not known to be done: unknown until reconciled with the server.
+        """Take over orders of earlier runs that are not known to be done: unknown until reconciled with the server.
 
-        Those that `ended` last are kept too, should a fill of theirs come late.
+        Those that `ended` last are kept too, since a fill of theirs may arrive late.
         """
         states = [(order, OrderState.UNKNOWN) for order in orders] + [(order, OrderState.CANCELED) for order in ended]
         for order, state in states:
             self._orders.restore(WorkingOrder.restored(order, state))
 
     def adopt(self, update: OrderUpdate, ts_ns: int) -> bool:
-        """Take over an order at the server that bears the name of a run of ours; False when it is not ours.
+        """Take over an order at the server that bears the name of one of our runs; False when it is not ours.
 
-        It left while the journal could not be written, as what only takes risk away may, and its run died before it
-        could be put on file.
+        It was sent while the journal could not be written, as orders that only reduce risk may be, and its run ended
+        before it could be journaled.
         """
         order = order_as_reported(update)
         if order is None or not self._is_run_of_ours(run_of(update.client_order_id)):
@@ -85,7 +85,7 @@ class OrderManager:
     # Sending orders.
 
     def send_bracket(self, bracket: Bracket) -> bool:
-        """New risk: nothing leaves when it can't be written down first; False then."""
+        """Journal, then send an entry, its stop and target. False when that could not be journaled; nothing is sent."""
         orders, now_ns = (bracket.entry, bracket.stop, bracket.target), self._market.now_ns
         try:
             self._journal.record_intent(orders, now_ns)
@@ -97,7 +97,7 @@ class OrderManager:
         return True
 
     def send_stop(self, order: Order) -> bool:
-        """Protection: it leaves even when the journal is dead, since it only takes risk away. False when refused."""
+        """Send a protective stop, even when it can't be journaled: it only reduces risk. False when risk refuses."""
         if not self._passes_risk(order):
             return False
         self._breakers.write(lambda: self._journal.record_intent((order,), self._market.now_ns))
@@ -106,7 +106,7 @@ class OrderManager:
         return True
 
     def send_exit(self, order: Order, reason: str) -> bool:
-        """Close by an order of ours; `reason` is what the round trip will say. False when refused."""
+        """Send an order that closes the position; `reason` goes into the round trip. False when risk refuses."""
         if not self._passes_risk(order):
             return False
         self._write_exit(order, reason)
@@ -114,12 +114,14 @@ class OrderManager:
         return True
 
     def flatten(self, order: Order, reason: str) -> None:
-        """Have the server close the position, whatever it is, as `order`. The last resort: risk is not asked."""
+        """Ask the server to close whatever position it holds, under the id of `order`. Last resort: no risk check."""
         self._write_exit(order, reason)
         self._broker.flatten(order)
 
     def _passes_risk(self, order: Order) -> bool:
-        """Risk never refuses what reduces the position, but for nonsense."""
+        """Whether risk allows an order that reduces the position; alerts when not. It refuses only malformed orders,
+        reused identifiers and orders that would not reduce the position or could turn it beyond its limit.
+        """
         verdict = self._risk.check_order(order, self._state.risk_snapshot())
         if not verdict.allowed:
             text = f"{order.role} order {order.client_order_id} was refused: {verdict}"
@@ -147,22 +149,22 @@ class OrderManager:
             entries.append(entry)
         return entries
 
-    # Changing them.
+    # Changing orders.
 
     def cancel(self, entry: WorkingOrder) -> None:
-        """Ask for its cancellation, once: nothing more is sent while that is unanswered, or was refused, until the
-        next reconciliation.
+        """Send a cancel, once: no second one while it is unanswered, or after it was refused, until the next
+        reconciliation.
         """
         self.cancel_all((entry,))
 
     def cancel_entries(self) -> None:
-        """Whatever could add to the position. Stop and target stay as long as there is a position for them to close."""
+        """Cancel every entry. Stop and target stay as long as there is a position for them to close."""
         self.cancel_all(self._orders.with_role(OrderRole.ENTRY))
 
     def cancel_all(self, entries: Iterable[WorkingOrder]) -> None:
-        """Ask for their cancellation; all have left before the first is written down.
+        """Send cancels for these orders; all are sent before the first is journaled.
 
-        A cancel only takes risk away, and a file that is held or fails may not delay it.
+        A cancel only reduces risk, so a journal that is locked or fails must not delay it.
         """
         now_ns = self._market.now_ns
         wanted = [
@@ -184,10 +186,10 @@ class OrderManager:
             self._breakers.write(write)
 
     def replace(self, entry: WorkingOrder, price: float, reason: str) -> bool:
-        """Move it to `price`, quantity as it is; `reason` is what the round trip it closes will say.
+        """Send a replace with a new `price` (points), quantity as it is; `reason` goes into the round trip it closes.
 
-        False when nothing was sent: a stop moves toward safety only, whoever asks, and an entry is new risk, which is
-        written down first or not sent.
+        False when nothing was sent: a stop may only move toward the market, and an entry is new risk, which needs
+        risk's approval and is sent only when it could be journaled.
         """
         name, quantity, now_ns = entry.client_order_id, entry.quantity, self._market.now_ns
         price = self._instrument.round_to_tick(price)
@@ -209,7 +211,7 @@ class OrderManager:
         return True
 
     def _loosens(self, entry: WorkingOrder, price: float) -> bool:
-        """Whether a stop would trigger later than where it is, or is on its way to."""
+        """Whether a stop would trigger later than at its present or its requested price; alerts when so."""
         side, asked = entry.order.side, entry.request.asked_price or entry.price
         if entry.order.role is not OrderRole.STOP or price * side <= min(entry.price * side, asked * side):
             return False

@@ -1,8 +1,8 @@
 """The states of an order and what moves it between them: one table.
 
-An order's state is what is known of it, never what is hoped. Intent comes first (journaled, not yet on the wire). Once
-sent, only the server's word moves an order, and an order of which nothing certain is known is UNKNOWN until evidence
-resolves it: a fill, an order update, or a complete list of open orders with or without it.
+An order's state is what is known of it. INTENT comes first: journaled, not sent yet. Once sent, only the server's
+messages move an order, or the loss of the connection. An order about which nothing certain is known is UNKNOWN until
+evidence resolves it: a fill, an order update, or a complete list of open orders with or without it.
 """
 
 from enum import StrEnum
@@ -14,7 +14,7 @@ class OrderState(StrEnum):
     """What is known of an order."""
 
     INTENT = "intent"  # journaled; not known to have left
-    SENT = "sent"  # on the wire, not yet answered
+    SENT = "sent"  # sent, not answered yet
     ACKED = "acked"  # the server has it, it is not yet working (pending open, pending child)
     WORKING = "working"
     PARTIAL = "partial"  # working, some of it filled
@@ -25,19 +25,19 @@ class OrderState(StrEnum):
 
 
 DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED})
-"""Nothing more is expected of an order in these states; evidence to the contrary is still believed."""
+"""Nothing more is expected of an order in these states; later evidence still changes them."""
 
 OPEN_AT_SERVER = frozenset({OrderState.WORKING, OrderState.PARTIAL})
 
 
 class Cause(StrEnum):
-    """What moves an order from state to state: the server's statuses, fills, and what we did or lost ourselves."""
+    """What moves an order from state to state: the server's statuses, fills, our sends, and lost answers."""
 
     SEND = "send"
     LOSE = "lose"  # the link went down or no answer came in time
     PART_FILL = "part_fill"
     FULL_FILL = "full_fill"
-    LISTED = "listed"  # working, said in answer to a query for all open orders: fresher than anything before it
+    LISTED = "listed"  # working, in the answer to a query for all open orders: newer than any earlier update
     LISTED_PARTIAL = "listed_partial"  # the same, some of it filled
     LISTED_HELD = "listed_held"  # the same of an order not yet working
     ACCEPTED = OrderStatus.ACCEPTED.value
@@ -53,17 +53,17 @@ class Cause(StrEnum):
 
 
 def _table() -> dict[tuple[OrderState, Cause], OrderState]:
-    """Every state and cause. A row names the states after, in the order of `columns`."""
+    """The state after each state and cause. A row lists the states after, in the order of `columns`."""
     _, sent, acked, working, partial, filled, canceled, rejected, unknown = OrderState
     columns = tuple(OrderState)
     rows: dict[Cause, tuple[OrderState, ...]] = {
         # from:            intent    sent      acked     working   partial   filled  canceled  rejected  unknown
         Cause.SEND: (sent, sent, acked, working, partial, filled, canceled, rejected, unknown),
         Cause.LOSE: (unknown, unknown, unknown, unknown, unknown, filled, canceled, rejected, unknown),
-        # A fill proves that it was working, not that what is left of an unknown order still is.
+        # A fill proves that the order was working, not that the rest of an unknown order still is.
         Cause.PART_FILL: (partial, partial, partial, partial, partial, filled, canceled, unknown, unknown),
         Cause.FULL_FILL: (filled,) * 9,
-        # What the server lists as open is open, even if a cancel was believed before; but filled stays filled.
+        # What the server lists as open is open, even after a cancel was reported; but filled stays filled.
         Cause.LISTED: (working, working, working, working, partial, filled, working, working, working),
         Cause.LISTED_PARTIAL: (partial, partial, partial, partial, partial, filled, partial, partial, partial),
         Cause.LISTED_HELD: (acked, acked, acked, acked, partial, filled, acked, acked, acked),
@@ -71,16 +71,16 @@ def _table() -> dict[tuple[OrderState, Cause], OrderState]:
         Cause.ACCEPTED: (acked, acked, acked, working, partial, filled, canceled, rejected, acked),
         Cause.WORKING: (working, working, working, working, partial, filled, canceled, rejected, working),
         Cause.PARTIAL: (partial, partial, partial, partial, partial, filled, canceled, unknown, partial),
-        # A fill overtaken by a cancel's confirmation is a fill all the same.
+        # FILLED counts also after a cancel was confirmed: the fill was overtaken by it.
         Cause.FILLED: (filled,) * 9,
         Cause.CANCELED: (canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
-        # "Rejected" of an order that has worked contradicts itself (some servers say so of its rejected replace): ask.
+        # REJECTED after working is contradictory (some servers send it for a rejected replace): query the server.
         Cause.REJECTED: (rejected, rejected, rejected, unknown, unknown, filled, canceled, rejected, rejected),
-        # A refused request says nothing of the order itself: it lives on as before.
+        # A refused request does not change the order.
         Cause.CANCEL_REJECTED: columns,
         Cause.REPLACE_REJECTED: columns,
         Cause.REPLACED: (working, working, working, working, partial, filled, canceled, rejected, working),
-        # A complete answer without it, fills already booked: what is left of it is gone.
+        # A complete answer without the order, its fills applied already: the rest is cancelled.
         Cause.UNKNOWN_TO_SERVER: (
             *(canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
         ),
@@ -105,7 +105,7 @@ def mermaid() -> str:
 
 
 def cause_of(update: OrderUpdate) -> Cause:
-    """What an update says of its order; one that answers a query is fresher than anything before it."""
+    """The cause that an update stands for; one that answers a query is newer than any earlier update."""
     if not update.unsolicited:
         if update.status is OrderStatus.PARTIAL:
             return Cause.LISTED_PARTIAL

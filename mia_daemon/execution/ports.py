@@ -1,4 +1,4 @@
-"""What the actors of execution reach beyond the state: broker, journal, risk, alerts, listener, and their scope."""
+"""What the actors of execution use beyond the state: broker, journal, risk, alerts, listener, and their scope."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from mia_daemon.records import Fill, Order, OrderUpdate, PositionReport, Priorit
 from mia_daemon.risk.risk_controller import RiskController
 
 RaiseAlert = Callable[[str, Priority, str, dict[str, Any]], None]
-"""Raise an alert of the present event time: code, priority, sentence, context."""
+"""Raise an alert at the present event time: code, priority, sentence, context."""
 
 
 class ExecutionListener(Protocol):
-    """Notified of what happened; after the order was sent, never before."""
+    """Notified of orders, fills and round trips, after orders were sent, never before."""
 
     def order(self, ts_ns: int, order: Order, what: str) -> None: ...
 
@@ -39,7 +39,7 @@ class TradeScope:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Each for one run."""
+    """The services of one run that the actors share."""
 
     broker: Broker
     journal: Journal

@@ -1,4 +1,4 @@
-"""Keeps a position under a working stop at the server, and cancels what would open one instead of closing it."""
+"""Ensures that a working stop covers the position, and cancels closing orders that would open one instead."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -24,7 +24,7 @@ class ProtectionPolicy:
 
     @classmethod
     def of(cls, settings: Settings, stretch: float) -> Self:
-        """As configured; what waits for an answer waits `stretch` times longer than in real time."""
+        """From the settings; times that wait for an answer are multiplied by `stretch` (event s per real s)."""
         return cls(
             stop_ticks=settings.decision.stop_ticks,
             grace_ns=round(NS_PER_S * stretch),
@@ -33,7 +33,7 @@ class ProtectionPolicy:
 
 
 class Protection:
-    """Looks at the position and the stops that work for it."""
+    """Compares the position with its working stops; sends a stop or closes the position when they do not cover it."""
 
     def __init__(
         self, state: ExecutionState, ports: Ports, order_manager: OrderManager, policy: ProtectionPolicy
@@ -48,12 +48,12 @@ class Protection:
         self._policy = policy
         self._unprotected_since = 0
         self._attempts = 0
-        self._alerted = ""  # of which step an alert was raised last
+        self._alerted = ""  # text of the step last alerted
         self._surplus_since = 0
         self._due_ns = NEVER_NS
 
     def work(self, held: HeldPosition) -> int:
-        """Do what is missing now; returns the event time at which to look again, NEVER_NS when nothing is pending."""
+        """Do what is missing now; returns the event time of the next call, NEVER_NS when nothing is pending."""
         self._due_ns = NEVER_NS
         missing = abs(held.quantity) - self._orders.protection(held.close_side) if held.quantity else 0
         if missing > 0:
@@ -70,7 +70,7 @@ class Protection:
     def _guard(self, held: HeldPosition, missing: int) -> None:
         now_ns = self._market.now_ns
         if self._flatten_state.reason:
-            return  # it is being closed, by orders that a second stop would race
+            return  # it is being closed; a second stop could fill beside the exit
         if not self._unprotected_since:
             self._unprotected_since = now_ns
         if now_ns < self._unprotected_since + self._policy.grace_ns:
@@ -79,12 +79,12 @@ class Protection:
         stops = [stop for stop in self._orders.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
         awaited = any(stop.request.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
         if awaited or self._orders.missing_fills():
-            self._alert_once(held, missing, "the server's answer about it is awaited")  # or the search for one, first
+            self._alert_once(held, missing, "the server's answer about it is awaited")  # nothing is sent before
             return
         self._protect(held, missing)
 
     def _alert_once(self, held: HeldPosition, missing: int, what: str) -> None:
-        """Once for each step that is taken about it."""
+        """Raise one alert for each step taken about an unprotected position."""
         if self._alerted != what:
             self._alerted = what
             self._alert(
@@ -117,10 +117,13 @@ class Protection:
         self._state.request_flatten("unprotected")
         self._again_at(self._market.now_ns)
 
-    # What would open a position.
+    # Surplus orders.
 
     def _cancel_surplus(self, held: HeldPosition) -> None:
-        """Cancel what would open a position instead of closing one, a little after the server should have done it."""
+        """Cancel closing orders that would open a position.
+
+        Those of a bracket are cancelled only after `grace_ns`, in which the server should have done so.
+        """
         now_ns = self._market.now_ns
         surplus = self._surplus(held)
         if not surplus:
@@ -136,7 +139,7 @@ class Protection:
                 self._order_manager.cancel(entry)
 
     def _surplus(self, held: HeldPosition) -> list[WorkingOrder]:
-        """Closing orders with nothing left to close; none while fills may be on their way."""
+        """Closing orders with nothing left to close; none while fills are missing or an entry may still fill."""
         closing = [entry for entry in self._orders if entry.order.role is not OrderRole.ENTRY and entry.live]
         if not closing or self._orders.missing_fills():
             return []

@@ -1,7 +1,7 @@
-"""Reconciling with the server: when to ask for a snapshot, what it changes, and what is done about a difference.
+"""Reconciles with the server: decides when a snapshot is requested, applies it, and handles differences.
 
-`reconciliation.py` finds what differs; here it is acted upon. Whoever owns the connection asks: `begin`, then `apply`
-with the answer or `fail` without one.
+`reconciliation.py` finds what differs; this module acts on it. The owner of the connection sends the query: it calls
+`begin`, then `apply` with the answer, `fail` without a complete one, or `abandon`.
 """
 
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ from mia_daemon.execution.state import ExecutionState
 from mia_daemon.records import BrokerSnapshot, Fill, Priority
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
-"""Fills are asked for from a little before the oldest order: servers state their time in whole seconds."""
+"""Fills are requested from this long before the oldest order: servers state fill times in whole seconds."""
 
-_ALL_WELL: Final[tuple[int, tuple[str, ...]]] = (0, ())
-"""No drift, and no order that may or may not have filled."""
+_NO_DIFFERENCE: Final[tuple[int, tuple[str, ...]]] = (0, ())
+"""No drift, and no ambiguous order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class ReconcilePolicy:
     """When a snapshot is requested, and what is done about a drift; times in nanoseconds of event time.
 
     Attributes:
-        answer_ns: in which an answer is due.
+        answer_ns: time-out of an answer.
         every_ns: between two snapshots when nothing is in doubt.
-        adopt_drift: what to do when the server's position, looked at twice, is not ours: take it over (True) or halt.
+        adopt_drift: when two snapshots in a row show the same drift: take over the server's position (True) or halt.
     """
 
     answer_ns: int
@@ -41,7 +41,7 @@ class ReconcilePolicy:
 
     @classmethod
     def of(cls, settings: BrokerSettings, stretch: float) -> Self:
-        """As configured; what waits for an answer waits `stretch` times longer than in real time."""
+        """From the settings; times that wait for an answer are multiplied by `stretch` (event s per real s)."""
         return cls(
             answer_ns=round(settings.ack_timeout_s * NS_PER_S * stretch),
             every_ns=round(settings.reconcile_every_s * NS_PER_S * stretch),
@@ -50,14 +50,14 @@ class ReconcilePolicy:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotQuery:
-    """A snapshot that is being requested, and what was known when that began.
+    """A snapshot request, and what was known when it was made.
 
     Attributes:
-        since_ns: exchange time since which fills are asked for.
-        why: what made it necessary; "" when it was merely time.
+        since_ns: exchange time since which fills are requested.
+        why: the reason; "" for the periodic query.
         version: of our orders then: the answer may be older than what happened since.
         position: ours then, contracts, signed.
-        was_reconciled: the connection was not lost before it.
+        was_reconciled: `BrokerSync.reconciled` then.
     """
 
     since_ns: int
@@ -68,7 +68,7 @@ class SnapshotQuery:
 
 
 class Reconciler:
-    """Notices what is in doubt, and brings our state into agreement with the server's snapshot."""
+    """Detects what is in doubt, and brings our state into agreement with the server's snapshot."""
 
     def __init__(
         self,
@@ -93,18 +93,18 @@ class Reconciler:
         self._policy = policy
         self._asking = False
         self._asked_at_ns = 0
-        self._seen = _ALL_WELL
-        self._unexplained_ns = NEVER_NS  # as early as the last query went that left something unexplained
+        self._difference = _NO_DIFFERENCE  # found in the last snapshot
+        self._unexplained_ns = NEVER_NS  # `since_ns` of the last query that left something unexplained
         self._differs_since_ns = 0
 
     # What is in doubt.
 
     def watch(self) -> int:
-        """Look for what is in doubt; returns the event time at which to look again, NEVER_NS when nothing is awaited.
+        """Check for what is in doubt; returns the event time of the next check, NEVER_NS when nothing is awaited.
 
-        A request without an answer leaves its order's fate unknown; a fill reported but not received is asked for, in
-        time, or at once while the position is being closed; the position that the server last reported must become
-        true of ours, or is asked about.
+        An order whose request is not answered in time becomes unknown. A snapshot is requested for that, for a fill
+        that was reported but not received (after the time-out, or at once while the position is being closed), and when
+        the position last reported by the server differs from ours for longer than the time-out.
         """
         late_ns = self._market.now_ns - self._policy.answer_ns
         if self._sync.link_up:
@@ -137,17 +137,17 @@ class Reconciler:
             self._sync.request_reconcile("the server's position is not ours")
         return due_ns
 
-    # Asking.
+    # The query.
 
     @property
     def due(self) -> bool:
-        """Whether a snapshot should be requested now: something is in doubt, or it is time."""
+        """Whether a snapshot should be requested now: something is in doubt, or the interval has passed."""
         if self._asking or not self._sync.link_up:
             return False
         return bool(self._sync.query_reason) or self._market.now_ns >= self._asked_at_ns + self._policy.every_ns
 
     def begin(self) -> SnapshotQuery | None:
-        """What to request; None while a request is under way. `apply`, `fail` or `abandon` has to follow."""
+        """Start a request; None while one is under way. The caller must follow with `apply`, `fail` or `abandon`."""
         if self._asking:
             return None
         self._asking = True
@@ -156,13 +156,13 @@ class Reconciler:
         return SnapshotQuery(self._fills_since(), why, self._orders.version, self._ledger.position, sync.reconciled)
 
     def _fills_since(self) -> int:
-        """Early enough that no fill of an order not done can be missing, nor one that explains a difference."""
+        """Exchange time that includes every fill of orders not done, and fills that may explain a difference."""
         oldest = min((entry.history.sent_ns for entry in self._orders), default=self._market.now_ns)
         since_ns = max(min(oldest, self._state.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         return min(since_ns, self._unexplained_ns)
 
     def fail(self, query: SnapshotQuery, error: PeerError) -> None:
-        """There was no complete answer: nothing changes, and a snapshot stays due."""
+        """End a request without a complete answer: no state changes, and a snapshot stays due."""
         self._sync.query_reason = query.why or "the last question had no answer"
         self._alert(
             "reconcile_failed",
@@ -173,14 +173,14 @@ class Reconciler:
         self.abandon()
 
     def abandon(self) -> None:
-        """The request is over."""
+        """End the request without an answer."""
         self._asking = False
         self._asked_at_ns = self._market.now_ns
 
     # The answer.
 
     def apply(self, query: SnapshotQuery, snapshot: BrokerSnapshot) -> bool:
-        """Take over what the server says; whether both agree now."""
+        """Apply the server's snapshot; whether orders and position agree now."""
         self.abandon()
         undisturbed = query.version == self._orders.version and query.position == self._ledger.position
         agree = self._take_over(snapshot, query.version, undisturbed=undisturbed)
@@ -188,7 +188,7 @@ class Reconciler:
         return agree
 
     def _take_over(self, snapshot: BrokerSnapshot, version: int, *, undisturbed: bool) -> bool:
-        # What is applied already is left out: of an order that was done before this run it would go to another order.
+        # Fills in the journal are left out: one of an order done before this run would be attributed to another order.
         fills = tuple(fill for fill in snapshot.fills if not self._accounting.is_recorded(fill))
         found = reconcile(
             self._orders,
@@ -223,15 +223,15 @@ class Reconciler:
         self._events.on_fill(fill)
 
     def _on_drift(self, found: Reconciliation) -> None:
-        """A difference seen twice in a row is real: take over the server's position, or halt.
+        """Act on a drift found in two snapshots in a row: take over the server's position, or halt.
 
-        Orders that may have filled, but not which, are looked at twice in the same way, then given up.
+        Ambiguous orders (some of them filled, not known which) also need two snapshots in a row, then are given up.
         """
-        seen = (found.position.drift, found.ambiguous)
-        if seen != self._seen or seen == _ALL_WELL:
-            self._seen = seen
+        difference = (found.position.drift, found.ambiguous)
+        if difference != self._difference or difference == _NO_DIFFERENCE:
+            self._difference = difference
             return
-        self._seen = _ALL_WELL
+        self._difference = _NO_DIFFERENCE
         adopts = self._policy.adopt_drift
         if found.position.drift:
             self._alert(
@@ -250,7 +250,7 @@ class Reconciler:
     def _adopt(self, found: Reconciliation) -> None:
         """Apply the server's executions that explain the difference, or else an external fill.
 
-        The latter is at the server's average price, where that is of the difference alone, else at the touch.
+        The external fill is at the server's average price when we are flat, else at the touch.
         """
         if (
             found.position.drift
@@ -259,11 +259,11 @@ class Reconciler:
             for fill in found.external_fills:
                 self._accounting.apply_external_fill(fill, "drift")
         if drift := found.position.quantity - self._ledger.position:
-            # with a position of ours the server's average is of our own contracts too
+            # with a position of our own the server's average price includes our contracts
             self._accounting.apply_drift(drift, 0.0 if self._ledger.position else found.position.average_price)
 
     def _give_up(self, found: Reconciliation) -> None:
-        """The position has what these orders did, whichever it was, and none of them is open any more."""
+        """End ambiguous orders: none is open any more, and the position already includes their fills."""
         for entry in self._orders:
             name = entry.client_order_id
             if name in found.ambiguous:

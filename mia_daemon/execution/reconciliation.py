@@ -1,12 +1,14 @@
-"""Our orders and position against the server's snapshot: findings as values, nothing done.
+"""Compares our orders and position with the server's snapshot. Returns findings; changes nothing.
 
 The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
-is dead. Three limits to that. The answer says nothing of an order to which something happened after it was asked for.
-Fills are told by the server's order number, which is not known for an order whose first answer was lost, and which may
-have changed with a replace whose answer was lost: such a fill is given to the one absent order it can belong to, and
-to none when there are several. And position, orders and fills are
-three answers: what is on its way between them can look like a difference, so a drift counts only when a second look
-confirms it.
+is done. There are three limits to that:
+
+- The answer proves nothing about an order that changed after the query was sent.
+- Fills are identified by the server's order number. It is not known for an order whose first answer was lost, and may
+  have changed with a replace whose answer was lost. Such a fill is given to the one order it can belong to, and to
+  none when there are several.
+- Position, orders and fills are three answers. Messages in flight between them can look like a difference, so a drift
+  counts only when a second snapshot confirms it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,18 +21,17 @@ from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
 from mia_daemon.records import BrokerSnapshot, Fill, OrderStatus, OrderType, OrderUpdate
 
 TIME_SLACK_NS = 5 * NS_PER_S
-"""A fill may seem older than its order by so much: servers tell the time of past fills in whole seconds, of their own
-clock."""
+"""A fill may appear older than its order by this much: servers state fill times in whole seconds of their own clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerPosition:
-    """The server's position, held against ours.
+    """The server's position, compared with ours.
 
     Attributes:
         quantity: contracts, signed.
         average_price: 0 where the server reports none, or several.
-        drift: the server's position less ours after the fills found: 0 when all is explained.
+        drift: the server's position less ours after the fills found; 0 when they explain everything.
     """
 
     quantity: int
@@ -40,16 +41,16 @@ class ServerPosition:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What to do so that our state agrees with the server's. Fills are to be booked before updates are applied.
+    """What brings our state into agreement with the server's. Apply the fills before the updates.
 
     Attributes:
-        fills: of our orders, not booked yet, oldest first; each names its order.
-        updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are gone.
-        guessed: fills (also among `fills`) whose order was found by what it could belong to, not by its number.
+        fills: of our orders, not applied yet, oldest first; each names its order.
+        updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are absent.
+        guessed: fills (also among `fills`) whose order was inferred from side, price, time and quantity, not by number.
         external_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
-        external_fills: executions in our account and symbol that belong to no order of ours, as far as can be told.
+        external_fills: executions in our account and symbol that could be attributed to no order of ours.
         ambiguous: client order ids of those that are not open and may or may not have filled.
-        unresolved: client order ids that this answer says nothing certain about.
+        unresolved: client order ids about which this answer proves nothing.
         position: the server's.
     """
 
@@ -72,20 +73,21 @@ def reconcile(
         orders: ours; not changed.
         snapshot: the server's answer.
         position: ours, contracts, signed.
-        symbol: whose orders, fills and positions count.
-        account: the same.
-        as_of: `orders.version` at the moment the answer was asked for.
+        symbol: ours; orders, fills and positions of others are ignored.
+        account: ours, likewise.
+        as_of: `orders.version` at the moment the query was sent.
     """
     listed = [update for update in snapshot.open_orders if (update.symbol, update.account) == (symbol, account)]
     known = [(orders.find(update.client_order_id, update.server_order_id), update) for update in listed]
     open_names = {entry.client_order_id for entry, _ in known if entry is not None}
     absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.history.version <= as_of]
 
-    told = [fill for fill in snapshot.fills if (fill.symbol, fill.account) == (symbol, account)]
-    named, nameless = _by_order(orders, told, {update.server_order_id: entry for entry, update in known if entry})
+    reported = [fill for fill in snapshot.fills if (fill.symbol, fill.account) == (symbol, account)]
+    named, nameless = _by_order(orders, reported, {update.server_order_id: entry for entry, update in known if entry})
     short = [(entry, update.filled - entry.fills.booked) for entry, update in known if entry is not None]
     guessed, external, ambiguous = _attribute(nameless, absent, short, named)
-    rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(told)}  # many share a second: told in order
+    # Fills of one second keep the order in which the server listed them.
+    rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(reported)}
     fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
 
     lost = [entry for entry in absent if entry.client_order_id not in ambiguous]
@@ -118,12 +120,12 @@ def reconcile(
 
 
 def _by_order(
-    orders: WorkingOrders, told: Iterable[Fill], listed: dict[str, WorkingOrder]
+    orders: WorkingOrders, reported: Iterable[Fill], listed: dict[str, WorkingOrder]
 ) -> tuple[list[Fill], list[Fill]]:
-    """Fills of our orders that are not booked yet, with their order's name; and fills of orders we can't name."""
+    """Fills of our orders not applied yet, with their client order id; and fills whose order is not known."""
     named: list[Fill] = []
     nameless: list[Fill] = []
-    for fill in told:
+    for fill in reported:
         entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
         if entry is None:
             nameless.append(fill)
@@ -138,24 +140,29 @@ def _attribute(
     short: Sequence[tuple[WorkingOrder, int]],
     named: Iterable[Fill],
 ) -> tuple[list[Fill], list[Fill], set[str]]:
-    """Give fills of unknown numbers to the orders they can only belong to.
+    """Attribute fills with an unknown server order number to the orders they can only belong to.
 
-    Those are absent, also where an answer is still awaited: that it is not open says as much as any silence. Or they
-    are open, and `short` of so many contracts that the list tells of. What is `named` already leaves less room.
+    Args:
+        nameless: fills whose order is not known.
+        absent: our orders that are not open at the server, answered or not.
+        short: our open orders, each with the contracts that the server lists as filled beyond those applied.
+        named: fills attributed already; they reduce what their orders can still have filled.
 
     Returns:
-        the fills with their order's name, those that belong to none of ours, and the names of orders that may or may
-        not have filled.
+        The fills with their client order id, those that belong to no order of ours, and the client order ids of orders
+        that may or may not have filled.
     """
-    room = {entry.client_order_id: entry.open_quantity for entry in absent}
-    room |= {entry.client_order_id: missing for entry, missing in short}
+    capacity = {entry.client_order_id: entry.open_quantity for entry in absent}
+    capacity |= {entry.client_order_id: missing for entry, missing in short}
     for fill in named:
-        if fill.client_order_id in room:
-            room[fill.client_order_id] -= fill.quantity
+        if fill.client_order_id in capacity:
+            capacity[fill.client_order_id] -= fill.quantity
     candidates = [
         entry
         for entry in (*absent, *(entry for entry, _ in short))
-        if entry.live and room[entry.client_order_id] > 0 and (not entry.server_order_id or entry.request.asked_price)
+        if entry.live
+        and capacity[entry.client_order_id] > 0
+        and (not entry.server_order_id or entry.request.asked_price)
     ]
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
@@ -163,9 +170,9 @@ def _attribute(
     given: list[Fill] = []
     external: list[Fill] = []
     ambiguous: set[str] = set()
-    alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # fills of several numbers that could be the same orders'
+    alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # groups of fills, by the orders they may all belong to
     for _, fills in sorted(by_number.items(), key=lambda item: (len(item[0]), item[0])):
-        possible = _possible(fills, candidates, room)
+        possible = _possible(fills, candidates, capacity)
         if len(possible) == 1:
             candidates.remove(possible[0])
             given += _named(fills, possible[0])
@@ -175,8 +182,8 @@ def _attribute(
             external += fills
     for names, groups in alike.items():
         left = [entry for entry in candidates if entry.client_order_id in names]
-        if [room[entry.client_order_id] for entry in left] == [_quantity(fills) for fills in groups]:
-            # All have filled, and entirely; which by which can't be told: numbers rise in the order of sending.
+        if [capacity[entry.client_order_id] for entry in left] == [_quantity(fills) for fills in groups]:
+            # All have filled completely; server order numbers rise in the order of sending: pair them in order.
             given += chain.from_iterable(map(_named, groups, left))
         else:
             external += chain.from_iterable(groups)
@@ -184,13 +191,18 @@ def _attribute(
     return given, external, ambiguous
 
 
-def _possible(fills: Sequence[Fill], candidates: Iterable[WorkingOrder], room: Mapping[str, int]) -> list[WorkingOrder]:
-    """Which of the candidates may have made all these fills of one number, each with `room` for so many contracts."""
+def _possible(
+    fills: Sequence[Fill], candidates: Iterable[WorkingOrder], capacity: Mapping[str, int]
+) -> list[WorkingOrder]:
+    """The candidates to which all these fills of one server order number may belong.
+
+    `capacity` is, by client order id, the contracts that an order may still have filled.
+    """
     possible = [entry for entry in candidates if all(_fits(entry, fill) for fill in fills)]
-    possible = [entry for entry in possible if _quantity(fills) <= room[entry.client_order_id]]
+    possible = [entry for entry in possible if _quantity(fills) <= capacity[entry.client_order_id]]
     if len(possible) > 1:  # an entry whose stop or target works must have filled
         possible = [entry for entry in possible if entry.fills.released and not entry.fills.booked] or possible
-    if len(possible) > 1:  # the stop and the target of one bracket: a price short of the stop is the target's
+    if len(possible) > 1:  # stop and target of one bracket: a fill short of the stop price is the target's
         possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
     return possible
 
@@ -211,12 +223,12 @@ def _fits(entry: WorkingOrder, fill: Fill) -> bool:
 
 
 def _triggered(entry: WorkingOrder, fill: Fill) -> bool:
-    """Whether a stop's fill is at its price or beyond, as it nearly always is; True for other orders."""
+    """Whether a stop's fill is at its trigger or beyond, as it nearly always is; True for other orders."""
     return entry.order.type is not OrderType.STOP or (fill.price - entry.price) * fill.side >= 0
 
 
 def gone(entry: WorkingOrder, ts_ns: int) -> OrderUpdate:
-    """What a complete answer without the order says of it."""
+    """The update for an order that is absent from a complete answer."""
     return OrderUpdate(
         ts_ns=ts_ns,
         client_order_id=entry.client_order_id,

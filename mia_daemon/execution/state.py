@@ -1,7 +1,7 @@
-"""What is known and what is wanted: the one state that the actors of execution share.
+"""The state that the actors of execution share: what is known and what is wanted.
 
-An actor looks at the state as it is now and does what is missing. So a lost, late or repeated message changes when
-something is done, and never what.
+An actor reads the present state and does what is missing. A lost, late or repeated message therefore changes when
+something is done, not what is done.
 """
 
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
 
 @dataclass(slots=True)
 class BrokerSync:
-    """How we stand with the server: whether it can be reached, what it last reported, what it is to be asked.
+    """Connection and agreement with the server.
 
     Attributes:
-        link_up: the order connection stands.
-        reconciled: orders and position were reconciled with the server; no new risk before.
-        query_reason: why a snapshot is to be requested; "" when there is no reason to.
+        link_up: the order connection is up.
+        reconciled: orders and position were reconciled since the connection was made; no new risk before.
+        query_reason: why a snapshot is to be requested; "" when there is no reason.
         position: contracts, signed, as the server last reported; None before it has.
     """
 
@@ -30,21 +30,21 @@ class BrokerSync:
     position: int | None = None
 
     def request_reconcile(self, why: str) -> None:
-        """A snapshot is to be requested; a reason already given stays."""
+        """Mark a snapshot as due; a reason given earlier stays."""
         self.query_reason = self.query_reason or why
 
 
 @dataclass(slots=True)
 class FlattenState:
-    """Why there must be no position: every reason, in one place.
+    """Every reason for which there must be no position.
 
     Attributes:
         reason: why the position is being closed now; "" while it is not.
-        since_ns: event time at which that began.
+        since_ns: event time at which closing began.
         requests: how many times closing has begun.
         window: why the trade windows allow no position now; "" while they do.
-        shutdown: why the end of the daemon allows none; "" while it goes on, or leaves the position to its stop.
-        stopping: the daemon is about to end: nothing is entered any more.
+        shutdown: why shutting down allows none; "" while the daemon runs on, or leaves the position to its stop.
+        stopping: the daemon is shutting down: no entries.
     """
 
     reason: str = ""
@@ -56,7 +56,7 @@ class FlattenState:
 
     @property
     def standing(self) -> str:
-        """Why any position is to be closed for as long as this holds, also one that a late fill brings."""
+        """Why any position must be closed, including one opened by a late fill; "" when none must."""
         return self.shutdown or self.window
 
 
@@ -75,16 +75,16 @@ class HeldPosition:
 
 @dataclass(slots=True)
 class ExecutionState:
-    """All that execution knows.
+    """All that execution knows, shared by its actors.
 
     Attributes:
         ledger: position and money, by the fills applied.
-        orders: ours, and what is known of each.
-        market: the touch, and how far event time has come.
-        sync: how we stand with the server.
+        orders: our orders.
+        market: the touch and the newest event time.
+        sync: connection and agreement with the server.
         flatten: why there must be no position.
-        origins: what asked for the entries on their way, by decision id.
-        last_fill_ns: exchange time of the newest fill; 0 when there is none.
+        origins: entry origins by decision id.
+        last_fill_ns: exchange time of the newest fill; 0 before the first.
     """
 
     ledger: Ledger
@@ -107,17 +107,17 @@ class ExecutionState:
         return HeldPosition(ledger.position, ledger.average_price, ledger.origin.decision_id if ledger.origin else "")
 
     def request_flatten(self, reason: str) -> None:
-        """Close the position and cancel entries, until flat. While that is under way its first reason stays."""
+        """Start closing the position and cancelling entries, until flat. While under way the first reason stays."""
         flatten = self.flatten
         if not flatten.reason:
             flatten.reason = reason
             flatten.since_ns = self.market.now_ns
             flatten.requests += 1
 
-    # What risk goes by.
+    # Risk snapshots.
 
     def risk_snapshot(self, delays: Delays = NO_DELAYS) -> RiskSnapshot:
-        """All that an order is judged by, now; no `delays` where they must not matter."""
+        """The present facts by which risk judges an order; default `delays` where they must not matter."""
         snapshot, orders = self.account_snapshot(), self.orders
         snapshot.delays = delays
         if len(orders):
@@ -127,7 +127,7 @@ class ExecutionState:
         return snapshot
 
     def account_snapshot(self) -> RiskSnapshot:
-        """Position and money alone, without a look at the orders: for what is watched once a second."""
+        """A snapshot of position and money without the orders, for the checks made once a second."""
         position, realized_today, unrealized, drawdown = self.ledger.figures()
         touch = self.market.touch
         return RiskSnapshot(

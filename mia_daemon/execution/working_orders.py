@@ -1,4 +1,4 @@
-"""Our orders and what is known of each: moved by the table of `order_states`, by fills and by the server's updates."""
+"""Our orders and their states, moved by the table of `order_states` on sends, fills and updates of the server."""
 
 import math
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from mia_daemon.records import Fill, JournaledOrder, Order, OrderRole, OrderStat
 
 @dataclass(slots=True)
 class OrderFills:
-    """What of an order has filled.
+    """The filled quantity of an order.
 
     Attributes:
         booked: contracts of the fills applied.
         reported: cumulative filled quantity that the server has reported; more than `booked` while a fill is missing.
         executions: identifiers of the fills applied.
-        released: its stop or target works or has filled, so it has filled itself, whatever was reported of that.
+        released: its stop or target works or has filled, so this entry has filled, whatever was reported.
     """
 
     booked: int = 0
@@ -28,16 +28,16 @@ class OrderFills:
 
 @dataclass(slots=True)
 class PendingRequest:
-    """What was last asked of the server about an order.
+    """The last request sent to the server about an order.
 
     Attributes:
-        asked_ns: when the request still unanswered was sent; 0 when none is.
+        asked_ns: event time at which the unanswered request was sent; 0 when none is unanswered.
         cancel_pending, replace_pending: which requests are unanswered.
-        cancel_refused: its cancel was refused, and the server has not listed it as open since: asking again would be
+        cancel_refused: its cancel was refused, and no snapshot has listed it as open since: another cancel would be
             refused again.
         asked_price: of the last replace requested, confirmed or not; 0 when none was. A server may give an order
             another number with each replace.
-        exit_reason: why what the order closes is closed, where its role does not say it; "" then.
+        exit_reason: goes into the round trip that the order closes; "" where the order role is the reason.
     """
 
     asked_ns: int = 0
@@ -50,12 +50,12 @@ class PendingRequest:
 
 @dataclass(slots=True)
 class OrderHistory:
-    """When something happened to an order.
+    """When an order changed.
 
     Attributes:
-        version: number of the last thing that happened to it, by us or by the server: the answer to a query asked
-            before that may be older than what is known already.
-        sent_ns: when it was sent first; 0 before.
+        version: number of its last change, by us or by the server. The answer to a query sent before that change may
+            be older than what is known already.
+        sent_ns: event time at which it was sent; 0 before.
         updated_ns: exchange time of the newest update.
         text: of the newest update that had one.
     """
@@ -68,7 +68,7 @@ class OrderHistory:
 
 @dataclass(slots=True)
 class WorkingOrder:
-    """One of our orders and what is known of it. Moved only by `WorkingOrders`.
+    """One of our orders and what is known of it. Changed by `WorkingOrders` only.
 
     Attributes:
         quantity: total as the server last reported it, including what has filled.
@@ -86,7 +86,7 @@ class WorkingOrder:
 
     @classmethod
     def restored(cls, journaled: JournaledOrder, state: OrderState) -> Self:
-        """An order of an earlier run, as the journal has it."""
+        """An order of an earlier run, from its journaled form."""
         return cls(
             order=journaled.order,
             state=state,
@@ -104,7 +104,7 @@ class WorkingOrder:
 
     @property
     def done(self) -> bool:
-        """Nothing more can come of it, and every fill the server told of is booked."""
+        """It is in a final state, and every fill that the server reported is applied."""
         return self.state in DONE and self.fills.reported <= self.fills.booked
 
     @property
@@ -113,7 +113,7 @@ class WorkingOrder:
 
     @property
     def open_quantity(self) -> int:
-        """Contracts that may yet change the position."""
+        """Contracts that may still change the position."""
         expected = self.quantity if self.live else self.fills.reported
         return max(expected - self.fills.booked, 0)
 
@@ -126,8 +126,8 @@ class WorkingOrder:
 class WorkingOrders:
     """Our orders that are not done, and the last of those that are (`keep_done`), for late updates.
 
-    Knows nothing of positions, prices or time beyond its arguments. An update or a fill of an order it has never seen
-    is not ours: it gets None back and changes nothing.
+    Independent of positions, market prices and clocks. An update or a fill of an unknown order is not ours: the method
+    returns None and changes nothing.
     """
 
     def __init__(self, keep_done: int = 4096) -> None:
@@ -138,7 +138,7 @@ class WorkingOrders:
         self._version = 0
 
     def __iter__(self) -> Iterator[WorkingOrder]:
-        """Those not done, oldest first; the caller may send orders while it goes through them."""
+        """Those not done, oldest first; a copy, so the caller may send orders while iterating."""
         return iter(tuple(self._live.values()))
 
     def __len__(self) -> int:
@@ -148,18 +148,18 @@ class WorkingOrders:
         return self._live.get(client_order_id) or self._done.get(client_order_id)
 
     def find(self, client_order_id: str, server_order_id: str) -> WorkingOrder | None:
-        """By our own identifier, or, where a server left that out, by the server's."""
+        """By client order id, or by server order id where the server left ours out."""
         return self.get(client_order_id or self._by_server.get(server_order_id, ""))
 
     @property
     def version(self) -> int:
-        """Number of the newest thing that happened to any order: kept beside a query, it dates the answer."""
+        """Number of the newest change of any order. Kept beside a query, it tells which orders changed after it."""
         return self._version
 
-    # What we do ourselves.
+    # Our own requests.
 
     def add(self, order: Order) -> WorkingOrder:
-        """An order about to be sent. Raises ValueError when its identifier was used before."""
+        """Add an order about to be sent. Raises ValueError when its client order id was used before."""
         name = order.client_order_id
         if name in self._live or name in self._done:
             raise ValueError(f"order {name} exists already: an identifier is never used twice")
@@ -167,17 +167,17 @@ class WorkingOrders:
         return entry
 
     def restore(self, entry: WorkingOrder) -> None:
-        """An order of an earlier run, as its journal has it."""
+        """Add an order of an earlier run."""
         if entry.server_order_id:
             self._by_server[entry.server_order_id] = entry.client_order_id
         self._file(entry)
 
     def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
-        """It is being handed to the broker at `ts_ns`."""
+        """Mark it as sent at event time `ts_ns`."""
         self._version += 1
         entry.history.version = self._version
         entry.history.sent_ns = entry.request.asked_ns = ts_ns
-        entry.state = TRANSITIONS[entry.state, Cause.SEND]  # which makes no order live or done
+        entry.state = TRANSITIONS[entry.state, Cause.SEND]  # moves no order between live and done
 
     def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
         self._ask(entry, ts_ns)
@@ -189,7 +189,7 @@ class WorkingOrders:
         entry.request.replace_pending = True
 
     def lose(self, entry: WorkingOrder) -> None:
-        """Nothing certain is known of it any more, nor is an answer to its last request awaited."""
+        """Mark it as unknown unless it is done; no answer to its last request is awaited any more."""
         entry.request.asked_ns = 0
         self._move(entry, Cause.LOSE)
 
@@ -201,10 +201,10 @@ class WorkingOrders:
         self._version += 1
         entry.history.version = self._version
 
-    # What the server says.
+    # Reports of the server.
 
     def apply_update(self, update: OrderUpdate) -> WorkingOrder | None:
-        """Move the order an update speaks of; None when it is not ours."""
+        """Apply an update to its order and return the order; None when it is not ours."""
         entry = self.find(update.client_order_id, update.server_order_id)
         if entry is None:
             return None
@@ -218,13 +218,13 @@ class WorkingOrders:
         if update.status is OrderStatus.FILLED:
             entry.fills.reported = max(entry.fills.reported, update.filled or entry.quantity)
         elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.fills.reported = entry.fills.booked  # all its fills came with that answer
+            entry.fills.reported = entry.fills.booked  # that answer contained all its fills
         self._answered(entry, update)
         self._move(entry, cause_of(update))
         return entry
 
     def apply_fill(self, fill: Fill) -> WorkingOrder | None:
-        """Book a fill on its order, once; None when the order is not ours."""
+        """Apply a fill to its order, once, and return the order; None when it is not ours."""
         entry = self.find(fill.client_order_id, fill.server_order_id)
         if entry is None or fill.execution_id in entry.fills.executions:
             return entry
@@ -248,7 +248,7 @@ class WorkingOrders:
 
     @staticmethod
     def _answered(entry: WorkingOrder, update: OrderUpdate) -> None:
-        """Which of our unanswered requests this update answers."""
+        """Clear the pending requests that this update answers."""
         status = update.status
         if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:
             entry.request.cancel_pending = entry.request.replace_pending = entry.request.cancel_refused = False
@@ -270,7 +270,7 @@ class WorkingOrders:
         self._file(entry)
 
     def _file(self, entry: WorkingOrder) -> None:
-        """Keep the order among the live or the done, as its state says."""
+        """Keep the order among the live or the done ones, by its state; drop the oldest done beyond `keep_done`."""
         name = entry.client_order_id
         if not entry.done:
             self._done.pop(name, None)
@@ -283,12 +283,12 @@ class WorkingOrders:
             del self._done[oldest.client_order_id]
             self._by_server.pop(oldest.server_order_id, None)
 
-    # What it adds up to.
+    # Totals and queries.
 
     def exposure(self, side: Side) -> int:
-        """Contracts by which the position may yet move to `side`, at worst.
+        """Contracts by which working orders may still move the position to `side`, at worst.
 
-        Of a stop and a target that cancel each other the larger counts; an order that waits for its parent counts
+        Of a stop and a target that cancel each other the larger counts. An order that waits for its parent counts
         for what the parent has filled.
         """
         largest: dict[str, int] = {}
@@ -331,7 +331,7 @@ class WorkingOrders:
         return [entry for entry in self._live.values() if entry.order.role in roles]
 
     def unknown(self) -> list[WorkingOrder]:
-        """Those of which nothing certain is known: they block new risk."""
+        """The unknown orders: they block new risk."""
         return [entry for entry in self._live.values() if entry.state is OrderState.UNKNOWN]
 
     def unanswered(self, before_ns: int) -> list[WorkingOrder]:
@@ -341,7 +341,7 @@ class WorkingOrders:
         ]
 
     def missing_fills(self) -> list[WorkingOrder]:
-        """Those for which the server reported more than was booked."""
+        """Those for which the server reported more contracts as filled than were applied."""
         if not self._live:
             return []
         return [entry for entry in self._live.values() if entry.fills.reported > entry.fills.booked]

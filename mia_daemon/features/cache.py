@@ -64,7 +64,7 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
 
     Args:
         say: told one line before and one after compiling.
-        elapsed_s: a stopwatch.
+        elapsed_s: monotonic clock, seconds.
     """
     from mia_daemon.features.feature_pipeline import FeaturePipeline
     from mia_daemon.products.instruments import instrument

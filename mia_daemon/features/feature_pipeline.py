@@ -2,8 +2,8 @@
 
 A decision falls due at the first event of the traded symbol, of any kind, whose time reaches or passes the next
 boundary, a multiple of the decision interval since the epoch; its values include that event. The next boundary is the
-first one after it. The first event only starts the clock. However the events are cut into batches, the decisions and
-every bit of their values are the same; that holds for a restart as well, when the state is saved and restored.
+first one after it. The first event only sets the first boundary. However the events are cut into batches, the decisions
+and every bit of their values are the same; that holds for a restart as well, when the state is saved and restored.
 """
 
 from collections.abc import Iterator
@@ -63,8 +63,8 @@ class FeaturePipeline:
         instrument: the traded symbol, whose events carry symbol 0.
         decision_interval_s: event time between decisions, s.
         calendar: trading days; None leaves session and level features neutral.
-        warmup_s: event time to see before windows are warm, s. Time before a GAP event doesn't count, and a silence
-            of more than two hours starts it anew.
+        warmup_s: event time that has to pass before windows are warm, s. Time before a GAP event doesn't count, and a
+            silence of more than two hours restarts it.
         events: macro events for the clock features.
 
     Raises:
@@ -100,9 +100,9 @@ class FeaturePipeline:
         return list(self.windows(events, ingress_ns))
 
     def windows(self, events: EventArray, ingress_ns: int) -> Iterator[FeatureWindow]:
-        """Windows that together hold exactly these events, in order; only the last may lack values.
+        """Yield windows that together hold exactly these events, in order; only the last may lack values.
 
-        Each is made when it is asked for: what follows from a decision need not wait for the events after it.
+        Each is made on demand, so the orders of a decision need not wait for the events after it.
 
         Args:
             events: (n,) of dtype MARKET_EVENT; neither changed nor kept, but the windows are views of it.
@@ -131,15 +131,15 @@ class FeaturePipeline:
         return FeatureWindow(part, decisions - 1, ts_ns, values, quality, not quality & _COLD, ingress_ns)
 
     def save(self, path: Path) -> None:
-        """Write the state as of the last event. Raises StartError when it can't be."""
+        """Write the state as of the last event. Raises StartError when it can't be written."""
         state_file.write(path, self.state())
 
     def restore(self, path: Path) -> None:
-        """Go on from a state that `save` wrote. Raises StateRefused; the pipeline then is as it was."""
+        """Continue from a state that `save` wrote. Raises StateRefused, and then the pipeline is unchanged."""
         self.resume(state_file.read(path))
 
     def state(self) -> FeatureState:
-        """All there is to know as of the last event; a copy."""
+        """The complete state as of the last event; a copy."""
         row = int(self._clock[C_ROW])
         day = self._calendar[row].copy() if row >= 0 else np.zeros(6, np.int64)
         return FeatureState(
@@ -153,19 +153,19 @@ class FeaturePipeline:
         )
 
     def _heard_ns(self, place: int) -> int:
-        """When, to the microsecond; 0 for never."""
+        """Event time of the last event of the symbol `place`, to the microsecond; 0 for none."""
         market = self._state[M0:]
         return 1000 * round((market[M_ORIGIN] + market[place]) * 1e6) if market[place] >= 0.0 else 0
 
     def resume(self, state: FeatureState) -> None:
-        """Go on from `state`, with this pipeline's interval, warm-up and macro events; counters begin anew.
+        """Continue from `state`, with this pipeline's interval, warm-up and macro events; counters restart at 0.
 
-        Where the feed does not deliver what happened since (`max_gap_s`), the first event after it decides: if more
-        trading time than that is missing, or time has run back, the pipeline begins anew; else windows carry the GAP
-        bit for a minute, and the time that is missing does not warm.
+        Where the feed does not deliver what happened since (`max_gap_s`), the first event decides: if more trading time
+        than that is missing, or time has gone back, the pipeline starts from the beginning. Otherwise windows carry the
+        GAP bit for a minute, and the missing time does not count as warm-up.
 
         Raises:
-            StateRefused: it belongs to another catalogue, program, instrument or calendar.
+            StateRefused: the state is of another catalogue, program, instrument or calendar.
         """
         if state.owner != self._owner():
             raise StateRefused(
@@ -195,7 +195,7 @@ class FeaturePipeline:
         return StateOwner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size)
 
     def _bridge(self, first_ns: int, max_gap_s: float) -> None:
-        """Join the restored state to the first event after it, or give it up."""
+        """Continue the restored state at the first event, or discard it. Times in ns of event time, gap in s."""
         self._max_gap_s = None
         gap_ns = first_ns - self.newest_ns
         if gap_ns < 0 or self._open_ns(self.newest_ns, first_ns) > max_gap_s * NS_PER_S:
@@ -207,7 +207,7 @@ class FeaturePipeline:
         self._clock[C_WARM] -= gap_ns
 
     def _open_ns(self, since_ns: int, until_ns: int) -> int:
-        """How long the exchange was open in between; all of it without a calendar."""
+        """Time in ns for which the exchange was open in between; all of it without a calendar."""
         if not len(self._calendar):
             return until_ns - since_ns
         opened = np.maximum(self._calendar[:, CAL_OPEN], since_ns)
@@ -221,25 +221,25 @@ class FeaturePipeline:
 
     @property
     def quality(self) -> catalogue.Quality:
-        """Of the last decision."""
+        """Quality of the last decision's inputs."""
         return catalogue.Quality(int(self._clock[C_QUALITY]))
 
     @property
     def decisions(self) -> int:
-        """Decisions so far."""
+        """Number of decisions so far."""
         return int(self._clock[C_DECISIONS])
 
     @property
     def late_events(self) -> int:
-        """Events that were older than one before them."""
+        """Number of events that were older than one before them."""
         return int(self._clock[C_BACK])
 
     @property
     def bad_events(self) -> int:
-        """Events left out for an impossible time, symbol or number."""
+        """Number of events rejected for an impossible time, symbol or number."""
         return int(self._clock[C_BAD])
 
     @property
     def not_finite(self) -> int:
-        """Values that had to be replaced because a kernel left them not finite; 0 unless a kernel is wrong."""
+        """Number of values replaced because a kernel returned them not finite; 0 unless a kernel is wrong."""
         return int(self._clock[C_NOT_FINITE])

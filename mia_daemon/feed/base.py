@@ -1,4 +1,4 @@
-"""What every feed looks like: it puts batches of events on a queue, oldest first, and `END` when there are no more."""
+"""The interface of feeds: a feed puts batches of events on a queue, oldest first, and `END` after the last."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class EventBatch:
     """Events that arrived together, never empty, in arrival order.
 
     Attributes:
-        events: owned by the batch; nobody writes to it.
-        ingress_ns: stopwatch reading when the bytes of the last of them arrived: tick-to-order starts here.
+        events: owned by the batch; read-only.
+        ingress_ns: monotonic clock when the bytes of the last of them arrived: tick-to-order starts here.
     """
 
     events: EventArray
@@ -36,5 +36,5 @@ class Feed(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop orderly: what was received still leaves, then `END`, and `run` returns."""
+        """Stop in order: what was received is still put on the queue, then `END`, and `run` returns."""
         ...

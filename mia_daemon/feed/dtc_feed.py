@@ -47,7 +47,7 @@ class DtcFeed:
         rng: for the jitter of reconnection.
         reference_symbol: "" for none.
         depth_levels: of the book, per side; 0 asks for no depth.
-        timer_interval_s: silence, on the stopwatch, after which a TIMER event is made.
+        timer_interval_s: silence, on the monotonic clock, after which a TIMER event is made.
         speed: exchange seconds per second (1 but for the simulator).
         on_notice: told what the server says to people.
     """

@@ -1,4 +1,4 @@
-"""Between a producer that can't wait (a socket) and a bounded queue: nothing is lost, what piles up is joined."""
+"""Buffer between a producer that can't wait (a socket) and a bounded queue: no loss; waiting batches are joined."""
 
 import asyncio
 from collections import deque
@@ -11,7 +11,7 @@ import numpy as np
 from mia_daemon.feed.base import BatchQueue, EventBatch
 
 JOIN_EVENTS: Final = 65_536
-"""Rows of a joined batch, at most: one batch must not hold the loop for long."""
+"""Maximum rows of a joined batch: one batch must not block the event loop for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class Lag:
 
 
 class Outlet:
-    """Hands batches to `queue`, at once while it has room.
+    """Puts batches on `queue`, immediately while it is not full.
 
-    While the queue is full, batches wait here, and leave joined, in order. Beyond `limit_events` waiting rows `pause`
-    is called, to hold back the source; `resume` once half of them have left.
+    While the queue is full, batches wait here and are then joined, in order. Beyond `limit_events` waiting rows `pause`
+    is called, to pause the source, and `resume` once half of them are on the queue.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Outlet:
         self._wake.set()
         if self._backlog > self._limit:
             self._paused = True
-            self._pause()  # each time: a connection made since the last time does not know of it
+            self._pause()  # each time: a connection made since the last call is not paused
 
     async def run(self) -> None:
         """Move what waits to the queue, until cancelled."""
@@ -83,7 +83,7 @@ class Outlet:
         await self._idle.wait()
 
     def _join(self) -> EventBatch:
-        """The oldest batches as one; born when the oldest of them was, so that waiting counts as latency."""
+        """The oldest batches as one, with the ingress time of the oldest, so that waiting counts as latency."""
         first = self._waiting.popleft()
         parts, size = [first.events], len(first.events)
         while self._waiting and size + len(self._waiting[0].events) <= JOIN_EVENTS:

@@ -84,7 +84,7 @@ class SierraWriter:
         """Write what waits if that is due.
 
         Args:
-            now_ns: stopwatch reading; None writes in any case.
+            now_ns: monotonic clock; None writes in any case.
 
         Raises:
             StartError: the disk does not take it.

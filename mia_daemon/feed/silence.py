@@ -15,15 +15,15 @@ class SilenceTimer:
     a margin of a quarter interval, so that an event already on its way does not seem to come from the past.
 
     Args:
-        interval_s: silence after which the timer fires, and again each time it passes; seconds of the stopwatch.
-        speed: exchange seconds per second of the stopwatch (1 but for the simulator).
+        interval_s: silence after which the timer fires, and again each time it passes; seconds of the monotonic clock.
+        speed: exchange seconds per second of the monotonic clock (1 but for the simulator).
     """
 
     def __init__(self, interval_s: float, speed: float = 1.0) -> None:
         self._interval_ns = round(interval_s * NS_PER_S)
         self._speed = speed
         self._ts_ns = 0  # newest exchange time heard; 0 before the first
-        self._heard_ns = 0  # stopwatch readings
+        self._heard_ns = 0  # monotonic clock, as the next
         self._fired_ns = 0
 
     @property

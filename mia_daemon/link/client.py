@@ -1,7 +1,7 @@
 """A DTC connection that keeps itself alive: connect, log on, heartbeats, and connect again.
 
-One class serves prices and orders. All is callbacks and plain calls on the event loop: `send` writes at once, what
-arrives is handed over as it arrives. Only queries, which are answered in batches, are awaited.
+One class serves prices and orders. It uses callbacks and plain calls on the event loop: `send` writes immediately,
+and messages are passed on as they arrive. Only queries, which are answered in batches, are awaited.
 """
 
 import asyncio
@@ -43,25 +43,25 @@ from mia_daemon.link.connection import DtcConnection, Endpoint, connect
 from mia_daemon.link.tls import check_pin, client_context
 
 MessagesHandler = Callable[[list[Segment], int], None]
-"""Called with what one read brought, in order, and the wall-clock time of arrival (ns)."""
+"""Called with the messages of one read, in order, and the wall-clock time of arrival (ns)."""
 
 StateHandler = Callable[[bool, str], None]
-"""Called when the link comes up or goes down, with one sentence that says why."""
+"""Called when the link goes up or down, with one sentence on the reason."""
 
 NoticeHandler = Callable[[str, str], None]
-"""Called with what the server says to people, and what kind of message that was; credentials are left out."""
+"""Called with a text message of the server for people, and its message type; credentials are removed."""
 
 MAX_UNSENT_BYTES = 1 << 20
-"""A server that lets so much pile up has stopped reading."""
+"""Unsent bytes from which on the server counts as not reading."""
 
 MAX_HOPS = 4
-"""Times in a row that servers may send us on to another address."""
+"""Redirections to another address to follow in a row."""
 
 _ORDERS_IN = {SubmitNewSingleOrder: 1, SubmitNewOCOOrder: 2, SubmitFlattenPositionOrder: 1}
-"""Orders that a message makes."""
+"""Number of orders that a message creates."""
 
 _NO_REQUEST_ID = 1 << 20
-"""Requests are numbered from here on, so that callers who `send` requests may use smaller numbers themselves."""
+"""RequestIDs of `request` are above this; callers that `send` requests may use smaller ones."""
 
 _LOGON_FLAGS = (
     LogonFlag.UNBUNDLED_TRADES
@@ -81,7 +81,7 @@ class _Pending:
     done: "asyncio.Future[list[Message]]"
 
     def take(self, message: Message) -> bool:
-        """Add one message of the answer. False when it is no part of it."""
+        """Add one message of the answer. False when it is not part of it."""
         taken = self.batch.take(message)
         if self.batch.complete and not self.done.done():
             if self.batch.refusal:
@@ -94,8 +94,7 @@ class _Pending:
 class DtcClient:
     """One connection to a DTC server, renewed whenever it is lost.
 
-    Run it as a task: `run` returns after `close`, and raises LogonRefused when the server does not want to be called
-    again.
+    Run it as a task: `run` returns after `close`, and raises LogonRefused when the server asks not to reconnect.
 
     Args:
         name: of the link in texts: "prices", "orders".
@@ -107,10 +106,10 @@ class DtcClient:
 
     Attributes:
         up: logged on.
-        generation: number of the connection, from 1: what belongs to an older one is void.
+        generation: number of the connection, from 1; data of an older one is invalid.
         server: the server's answer to the logon.
-        arrived_ns: stopwatch reading when the newest bytes came.
-        orders_sent: orders written to the socket, whoever sent them.
+        arrived_ns: monotonic clock when the newest bytes arrived.
+        orders_sent: orders written to the socket, by any caller.
     """
 
     def __init__(
@@ -146,11 +145,11 @@ class DtcClient:
         self._pending: dict[int, _Pending] = {}
         self._last_request_id = _NO_REQUEST_ID
         self._up_since_ns = 0
-        self._told_generation = 0
-        self._said = ""
+        self._reported_generation = 0
+        self._reported = ""
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
-        BY_NAME[settings.encoding].encode(self._logon())  # what does not fit is refused here
+        BY_NAME[settings.encoding].encode(self._logon())  # raises here when a field does not fit
 
     def __repr__(self) -> str:
         state = "up" if self.up else "down"
@@ -158,14 +157,14 @@ class DtcClient:
 
     @property
     def address(self) -> str:
-        """Of the server, or of the one it sent us to."""
+        """Address of the server, or of the one it redirected to."""
         return str(self._endpoint)
 
     async def run(self) -> None:
         """Keep the connection up until `close`.
 
         Raises:
-            LogonRefused: the server asked not to be called again.
+            LogonRefused: the server asked not to reconnect.
         """
         settings = self._settings
         grows = wait_exponential(settings.reconnect_first_delay_s, settings.reconnect_max_delay_s)
@@ -173,7 +172,7 @@ class DtcClient:
         def delay(state: RetryCallState) -> float:
             lived_s = (self._clock.monotonic_ns() - self._up_since_ns) / NS_PER_S if self._up_since_ns else 0.0
             if lived_s > settings.reconnect_max_delay_s:
-                state.attempt_number = 1  # it had been well for long: this is a new trouble
+                state.attempt_number = 1  # it was up for long: start with the shortest delay again
             return grows(state) * self._rng.uniform(0.5, 1.0)
 
         retrying = AsyncRetrying(
@@ -185,13 +184,13 @@ class DtcClient:
         """Wait until the link is up.
 
         Raises:
-            ConnectionLost: it did not come up in time; the text is that of the last failure.
+            ConnectionLost: the link was not up in time; the text is that of the last failure.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._ready.wait()
         except TimeoutError:
-            said = self._said or f"no connection to {self.address} within {timeout_s:g} s"
+            said = self._reported or f"no connection to {self.address} within {timeout_s:g} s"
             raise ConnectionLost(said) from None
 
     def close(self) -> None:
@@ -220,8 +219,8 @@ class DtcClient:
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.
 
-        The RequestID is given here. What arrives in between and is no part of the answer goes to `on_messages` as
-        always: all that came before the end of the answer, and perhaps some that came after, before this returns.
+        The RequestID is set here. Messages that are not part of the answer go to `on_messages` as always: all that
+        arrived before the end of the answer, and perhaps some that arrived after it, before this returns.
 
         Raises:
             ConnectionLost: the link is down, or went down before the answer was complete.
@@ -248,7 +247,7 @@ class DtcClient:
             self._pending.pop(request_id, None)
 
     def pause_reading(self) -> None:
-        """Hold back the server: whoever consumes the messages can't keep up."""
+        """Stop reading from the socket: the consumer of the messages can't keep up."""
         if self._transport is not None:
             self._transport.pause_reading()
 
@@ -257,7 +256,7 @@ class DtcClient:
             self._transport.resume_reading()
 
     def _because(self) -> str:
-        return f": {self._said}" if self._said else ""
+        return f": {self._reported}" if self._reported else ""
 
     @staticmethod
     def _worth_another_try(error: BaseException) -> bool:
@@ -288,7 +287,7 @@ class DtcClient:
             self.went_down(reason)
 
     async def _serve_where_sent(self) -> None:
-        """Go where servers send us on logon, but not for ever."""
+        """Follow redirections on logon, at most `MAX_HOPS` in a row."""
         for _ in range(MAX_HOPS + 1):
             try:
                 await self._serve(await self._connect())
@@ -303,7 +302,7 @@ class DtcClient:
         )
 
     def _next_endpoint(self, hop: SentElsewhere) -> Endpoint:
-        """Credentials leave this machine unencrypted only for the host that the configuration names."""
+        """The endpoint of a redirection. Credentials are sent unencrypted only to the host in the configuration."""
         settings = self._settings
         try:
             there = self._endpoint.at(hop.address)
@@ -344,7 +343,7 @@ class DtcClient:
             Username=settings.username.get_secret_value(),
             Password=settings.password.get_secret_value(),
             HeartbeatIntervalInSeconds=settings.heartbeat_interval_s,
-            ClientName=f"{settings.client_name} {self.name}",  # of two with one name the server may drop one
+            ClientName=f"{settings.client_name} {self.name}",  # a server may drop one of two clients with the same name
             Integer_1=_LOGON_FLAGS,
         )
 
@@ -361,7 +360,7 @@ class DtcClient:
     # Called by the connection.
 
     def check_peer(self, transport: asyncio.Transport) -> None:
-        """Look at who answered, before anything is said. Raises CertificateRefused."""
+        """Check the server's certificate before anything is sent. Raises CertificateRefused."""
         if self._tls is not None:
             check_pin(self._settings, transport.get_extra_info("ssl_object"), self.address)
 
@@ -373,8 +372,8 @@ class DtcClient:
         self._up_since_ns = self._clock.monotonic_ns()
         self._ready.set()
         server = response.ServerName or "the server"
-        self._said = f"logged on to {server} at {self.address}"
-        self._on_state(True, self._said)
+        self._reported = f"logged on to {server} at {self.address}"
+        self._on_state(True, self._reported)
 
     def arrived(self, segments: list[Segment], received_ns: int) -> None:
         segments = [segment for segment in segments if not (self._noticed(segment) or self._claimed(segment))]
@@ -382,7 +381,7 @@ class DtcClient:
             self._on_messages(segments, received_ns)
 
     def _noticed(self, segment: Segment) -> bool:
-        """Whether it was text for people, who have it now."""
+        """Pass on a text message for people; False when it is another message."""
         if not isinstance(segment, Notice):
             return False
         if text := notice_text(segment).strip():
@@ -390,7 +389,7 @@ class DtcClient:
         return True
 
     def _claimed(self, segment: Segment) -> bool:
-        """Whether the message is part of the answer to a request, be it one that nobody waits for any more."""
+        """Whether the message is part of the answer to a request, including one that is no longer awaited."""
         request_id = getattr(segment, "RequestID", 0)
         if isinstance(segment, TradeAccountResponse) and not request_id:  # older servers leave it out
             request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.batch.query.answers), 0)
@@ -400,23 +399,23 @@ class DtcClient:
         return pending is None or (isinstance(segment, Message) and pending.take(segment))
 
     def went_down(self, error: PeerError) -> None:
-        """From now on nothing can be sent. Told once for each connection, and only when there is news."""
+        """Nothing can be sent from now on. Calls `on_state` once per connection, and only with a new reason."""
         self._transport = None
         self._ready.clear()
         pending, self._pending = self._pending, {}
         for request in pending.values():
             if not request.done.done():
                 request.done.set_exception(ConnectionLost(f"{request.name} has no answer: {error}"))
-        news = self.up or (self._told_generation != self.generation and str(error) != self._said)
-        self._told_generation = self.generation
-        if news:
-            self.up, self._said = False, str(error)
-            if not self._closing.is_set():  # a close of ours is no news to whoever asked for it
-                self._on_state(False, self._said)
+        changed = self.up or (self._reported_generation != self.generation and str(error) != self._reported)
+        self._reported_generation = self.generation
+        if changed:
+            self.up, self._reported = False, str(error)
+            if not self._closing.is_set():  # not reported for a close of our own
+                self._on_state(False, self._reported)
 
 
 def market_data_refused(reject: MarketDataReject | MarketDepthReject, symbol: str) -> MarketDataRefused:
-    """The error that says what a refused subscription means and what to do."""
+    """The error for a refused subscription, with what it means and what to do."""
     what = "the depth of " if isinstance(reject, MarketDepthReject) else ""
     said = f" ({reject.RejectText})" if reject.RejectText else ""
     return MarketDataRefused(

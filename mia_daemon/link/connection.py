@@ -21,10 +21,10 @@ from mia_daemon.link.tls import handshake_failure
 _Connected = TypeVar("_Connected", bound=asyncio.BaseProtocol)
 
 PORT_IS = "dtc.port is its Listening Port"
-"""Which setting has to do with the port of a DTC server."""
+"""The setting that corresponds to the port of a DTC server, for error texts."""
 
 _SHUTDOWN_S = 1.0
-"""Seconds a TLS connection has for its goodbye; then it is cut."""
+"""Seconds for the TLS shutdown; then the connection is aborted."""
 
 
 class Endpoint(NamedTuple):
@@ -46,32 +46,32 @@ class Endpoint(NamedTuple):
 
 
 class ConnectionOwner(Protocol):
-    """Who has a connection and is told of it.
+    """The owner of a connection, notified of its events.
 
     Attributes:
-        arrived_ns: stopwatch reading when the newest bytes came; set here.
+        arrived_ns: monotonic clock when the newest bytes arrived; set by the connection.
     """
 
     arrived_ns: int
 
     def check_peer(self, transport: asyncio.Transport) -> None:
-        """Look at who answered, before anything is said. Raises CertificateRefused."""
+        """Check the server's certificate before anything is sent. Raises CertificateRefused."""
 
     def came_up(self, transport: asyncio.Transport, response: LogonResponse, codec: Codec) -> None:
-        """Logged on."""
+        """The logon was accepted."""
 
     def arrived(self, segments: list[Segment], received_ns: int) -> None:
-        """What one read brought, in order, and the wall-clock time of arrival."""
+        """The messages of one read, in order, and the wall-clock time of arrival, ns."""
 
     def went_down(self, error: PeerError) -> None:
-        """From now on nothing can be sent."""
+        """Nothing can be sent from now on."""
 
 
 class DtcConnection(asyncio.Protocol):
-    """One TCP connection: feeds the session, sends what it wants sent, hands on what it brings.
+    """One TCP connection: passes bytes to the session, sends what it returns, and passes on its messages.
 
-    `over` ends with the PeerError that ended the connection, with None when we closed it, or with the bug of a
-    handler.
+    `over` completes with the PeerError that ended the connection, with None when we closed it, or with the exception of
+    a handler.
     """
 
     def __init__(self, owner: ConnectionOwner, session: DtcSession, clock: Clock, tick_s: float) -> None:
@@ -90,8 +90,8 @@ class DtcConnection(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._owner.check_peer(self._transport)
-        except PeerError as stranger:
-            self._fail(stranger)
+        except PeerError as refused:
+            self._fail(refused)
             return
         self._session.start(self._clock.monotonic_ns())
         self._flush()
@@ -102,12 +102,12 @@ class DtcConnection(asyncio.Protocol):
         self._owner.arrived_ns = now_ns
         self._handle(self._session.receive(data, now_ns, received_ns), received_ns)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the session says it better
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the session has the better reason
         self._handle(self._session.ended(), self._clock.now_ns())
         self.close()
 
     def close(self) -> None:
-        """Log off if we can, and hang up."""
+        """Log off if possible, and close."""
         if self._timer is not None:
             self._timer.cancel()
         self._session.stop()
@@ -117,14 +117,14 @@ class DtcConnection(asyncio.Protocol):
         if not self.over.done():
             self.over.set_result(None)
         elif not self.over.cancelled():
-            self.over.exception()  # whoever closes knows that it is over, and perhaps nobody else asks
+            self.over.exception()  # mark it as retrieved: perhaps nobody awaits `over`
 
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._tick_s, self._tick)
         self._handle(self._session.tick(self._clock.monotonic_ns(), self._unacknowledged()), self._clock.now_ns())
 
     def _unacknowledged(self) -> int:
-        """Bytes written that the other machine's kernel has not taken yet; 0 where that can't be told."""
+        """Bytes written that the peer has not acknowledged yet; 0 where that is not known."""
         try:
             assert self._transport is not None
             waiting = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
@@ -137,7 +137,7 @@ class DtcConnection(asyncio.Protocol):
         self._flush()
         try:
             self._dispatch(events, received_ns)
-        except Exception as bug:  # noqa: BLE001  # whoever runs the connection gets it
+        except Exception as bug:  # noqa: BLE001  # raised to the owner through `over`
             self._fail(bug)
 
     def _dispatch(self, events: list[SessionEvent], received_ns: int) -> None:
@@ -179,19 +179,19 @@ async def connect(
     timeout_s: float,
     port_is: str = PORT_IS,
 ) -> tuple[asyncio.Transport, _Connected]:
-    """Connect, and shake hands where it is encrypted.
+    """Connect, with the TLS handshake where encrypted.
 
     Args:
-        endpoint: where to.
-        factory: makes who talks there.
-        tls: how it is encrypted; None for a plain connection.
-        server_name: in the server's certificate; empty: the host.
-        timeout_s: for all of it.
-        port_is: which setting to look at when nothing listens there.
+        endpoint: address of the server.
+        factory: makes the protocol of the connection.
+        tls: the TLS settings; None for a plain connection.
+        server_name: expected in the server's certificate; empty: the host.
+        timeout_s: time limit for all of it, seconds.
+        port_is: the setting to name in the error when nothing listens there.
 
     Raises:
-        ConnectionLost: nobody answers there, or not in the language expected; the text says which and what to do.
-        CertificateRefused: the server could not prove who it is.
+        ConnectionLost: no answer, or not of the expected protocol; the text says which and what to do.
+        CertificateRefused: the server's certificate was not accepted.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -201,7 +201,7 @@ async def connect(
                 endpoint.port,
                 ssl=tls,
                 server_hostname=server_name or None,
-                # Ends before the whole does, and says so.
+                # Ends before the time limit of the whole, with a text of its own.
                 ssl_handshake_timeout=0.9 * timeout_s if tls is not None else None,
                 ssl_shutdown_timeout=_SHUTDOWN_S if tls is not None else None,
             )
@@ -210,7 +210,7 @@ async def connect(
 
 
 def not_connected(error: OSError, endpoint: Endpoint, port_is: str = PORT_IS) -> PeerError:
-    """What it means that connecting ended like this, and what to do; `port_is` where nothing listens."""
+    """The error for a failed connect, with what to do; `port_is` names the setting where nothing listens."""
     match error:
         case ConnectionRefusedError():
             return ConnectionLost(

@@ -22,7 +22,7 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, FeatureWindow, Prediction, RegimeProbs
 
 UNUSABLE: Final = "unusable"
-"""The policy's name in a prediction that no model made: an input or an output was not a number."""
+"""The policy's name in a prediction that no model made: an input or an output was not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +38,25 @@ class _Policy:
 class Inference:
     """The models of one bundle, ready to run; about 60 µs a prediction, on the caller's thread.
 
-    It remembers the regime from one decision to the next, so it sees each window once and in order.
+    It keeps the regime from one decision to the next, so it must get each window once and in order.
 
     Args:
-        bundle: what to run.
-        memory: asked what became of trades entered in markets like the present one.
-        stopwatch: read around the probability, ns; only `probability_ns` depends on it.
+        bundle: the models.
+        memory: outcomes of trades entered in markets like the present one.
+        monotonic_ns: monotonic clock; only `probability_ns` depends on it.
 
     Attributes:
-        bundle: what it runs.
-        refused: how many windows got an unusable prediction.
+        bundle: the models.
+        refused: number of windows that got an unusable prediction.
         probability_ns: how long the last probability took.
     """
 
-    def __init__(self, bundle: Bundle, memory: MarketMemory, stopwatch: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, bundle: Bundle, memory: MarketMemory, monotonic_ns: Callable[[], int] = lambda: 0) -> None:
         self.bundle = bundle
         self._memory = memory
         self.refused = 0
         self.probability_ns = 0
-        self._stopwatch = stopwatch
+        self._monotonic_ns = monotonic_ns
         self._detector = RegimeDetector(bundle.regime, catalogue.index)
         self._template = observation_template(bundle)
         self._input = np.zeros(OBSERVATION + 1, np.float32)  # one buffer for all graphs: observation, then action
@@ -70,11 +70,11 @@ class Inference:
 
     @property
     def regime(self) -> RegimeState:
-        """Where the regime stands, for a later run of the same bundle to go on from."""
+        """The state of the regime, for `resume` in a later run of the same bundle."""
         return self._detector.state(self.bundle.sha256)
 
     def resume(self, regime: RegimeState | None) -> bool:
-        """Go on from there; False when it is of another bundle, or there is none."""
+        """Continue from `regime`; False when it is None or of another bundle."""
         if regime is None or regime.bundle_sha256 != self.bundle.sha256:
             return False
         self._detector.resume(regime)
@@ -83,11 +83,11 @@ class Inference:
     def predict(
         self, window: FeatureWindow, account: AccountState, instrument: Instrument, max_position: int
     ) -> Prediction:
-        """What the models say of a window whose values are due.
+        """The prediction for a window that has values; the window and its arrays are read and not kept.
 
-        A value that is not finite, in the window, the account or a graph's answer, gives the unusable prediction:
-        action 0, probability 0, defensive, all inputs out of range. A graph would answer it with garbage that looks
-        like any other number.
+        A value that is not finite, in the window, the account or a graph's output, gives the unusable prediction:
+        action 0, probability 0, defensive, all inputs out of range. A graph would turn it into a wrong number that
+        looks valid.
         """
         values = window.values
         if values is None:
@@ -101,9 +101,9 @@ class Inference:
         if not (_finite(values) and _finite(observation)):
             return self._unusable(digest)
         self._input[OBSERVATION] = action = self._action(regime)
-        started = self._stopwatch()
+        started = self._monotonic_ns()
         probability = calibrated(self._probability.run(), self.bundle.manifest.probability, regime)
-        self.probability_ns = self._stopwatch() - started
+        self.probability_ns = self._monotonic_ns() - started
         if not (math.isfinite(action) and math.isfinite(probability)):
             return self._unusable(digest)
         return Prediction(regime, action, probability, self._name, float(out_of_range_share), digest)

@@ -123,7 +123,7 @@ class Console:
     # ------------------------------------------------------------------------------------------- the status line
 
     def status(self, status: StatusLine, elapsed_s: float) -> None:
-        """Show the status; to be called once a second. `elapsed_s` is the stopwatch, any origin."""
+        """Show the status; to be called once a second. `elapsed_s` is the monotonic clock, any origin."""
         if self._quiet:
             return
         if self._is_terminal:

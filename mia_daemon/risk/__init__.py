@@ -1,1 +1,1 @@
-"""What may be traded and when: pure checks, each denial a code with the facts behind it."""
+"""Risk checks: what may be traded and when. Each denial is a code with the facts behind it."""

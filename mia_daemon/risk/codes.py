@@ -1,4 +1,4 @@
-"""Why new risk is refused: one code per control, and the values in which verdicts and latches travel.
+"""The reasons to refuse new risk, one code per control; verdicts and latches.
 
 The identifiers in brackets are those of the controls in docs/risk.md, which is generated from `RiskCode`.
 """
@@ -29,7 +29,7 @@ class RiskCode(StrEnum):
 
     OK = "ok", "nothing stands against it", "risk/test_risk_controller.py::test_an_ordinary_entry_passes"
 
-    # nonsense: refused even where the order would reduce the position
+    # malformed orders: refused even where the order would reduce the position
     NOT_FINITE = "not_finite", "an order's price is NaN or infinite, or a fact a limit needs is (P3, P14)", _SENSELESS
     ORDER_INVALID = (
         "order_invalid",
@@ -45,7 +45,7 @@ class RiskCode(StrEnum):
     )
     NOT_REDUCING = "not_reducing", "an order meant to close is larger than the position or on its own side", _EXITS
 
-    # the order itself
+    # limits on an order
     MARKET_ORDER = (
         "market_order",
         "entries are limit orders with a maximum slippage, never market orders (P16)",
@@ -80,7 +80,7 @@ class RiskCode(StrEnum):
         "risk/test_throttle.py::test_entries_never_take_what_is_reserved_however_bursts_fall",
     )
 
-    # what is known of the world
+    # market, prediction and account state
     LINK_DOWN = "link_down", "the order connection is down (A3, A4)", _AT_THE_LIMIT
     UNKNOWN_ORDERS = (
         "unknown_orders",
@@ -125,7 +125,7 @@ class RiskCode(StrEnum):
         "trading/test_late_decisions.py::test_a_decision_that_waited_too_long_is_dropped",
     )
 
-    # latches: they stay until a person lifts them
+    # latches: they stay set until an operator lifts them
     DAILY_LOSS = (
         "daily_loss",
         "realised and unrealised loss of the trading day reached max_daily_loss (P9)",
@@ -221,7 +221,7 @@ LATCHING: Final = frozenset(_BY_NAME) | {
 """Codes that, once raised, hold until an operator lifts them, restarts included."""
 
 HALTING: Final = frozenset({RiskCode.HALTED, RiskCode.KILLED, RiskCode.ORDER_COUNT})
-"""Latches that stop trading on purpose; the others are limits that were hit."""
+"""Latches set to stop trading on purpose; the others are limits that were hit."""
 
 
 def is_lifted_by_name(code: RiskCode) -> bool:
@@ -235,7 +235,7 @@ def lifted_by(code: RiskCode) -> str:
 
 
 class TradingState(StrEnum):
-    """What is allowed at all. Orders that reduce the position, and cancels, are allowed in every state."""
+    """What is allowed. Orders that reduce the position, and cancels, are allowed in every state."""
 
     ACTIVE = "active"
     REDUCING = "reducing"  # a limit was hit or something is unknown: no new risk
@@ -244,7 +244,7 @@ class TradingState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """May it be done, and if not, which control says so, with the facts it went by."""
+    """Allowed, or the code of the control that refuses, with the facts it is based on."""
 
     code: RiskCode
     context: dict[str, Any] = field(default_factory=dict)
@@ -267,7 +267,7 @@ def deny(code: RiskCode, **context: Any) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Latch:
-    """A breaker that has tripped. It is journaled, survives restarts, and ends by an operator's command."""
+    """A stop of trading. It is journaled, survives restarts, and is lifted by an operator's command."""
 
     code: RiskCode
     ts_ns: int
@@ -282,7 +282,7 @@ class Latch:
 
 
 def markdown_table() -> str:
-    """All codes as the documentation shows them."""
+    """All codes as a Markdown table for the documentation."""
     rows = []
     for code in RiskCode:
         until = f"`{lifted_by(code)}`" if code in LATCHING else ""

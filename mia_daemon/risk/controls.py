@@ -15,8 +15,8 @@ class Control:
 
     Attributes:
         codes: that it denies or latches with; none where it works in another way.
-        how: that way, in a sentence; also what is particular about it here.
-        test: that proves it, where no code names one.
+        how: how it works, in a sentence, where codes do not tell or something is particular here.
+        test: the test that proves it, where no code names one.
     """
 
     id: str
@@ -184,7 +184,7 @@ CONTROLS: Final = (
 
 
 def markdown_table() -> str:
-    """The list as the documentation shows it."""
+    """The list as a Markdown table for the documentation."""
     rows = [
         f"| {control.id} | {control.name} | {_codes(control)}{control.how} | {_tests(control)} |"
         for control in CONTROLS

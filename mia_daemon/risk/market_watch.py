@@ -1,4 +1,4 @@
-"""Whether what the feed tells can be believed: price jumps, gaps, and what the exchange says of the symbol."""
+"""Checks on market data before new risk: price jumps, gaps, and the trading status of the symbol."""
 
 import math
 from typing import Final
@@ -14,14 +14,14 @@ from mia_daemon.risk.codes import RiskCode, Verdict, deny
 _TRADE: Final = int(EventKind.TRADE)
 _GAP: Final = int(EventKind.GAP)
 _STATUS: Final = int(EventKind.STATUS)
-_UNTOLD: Final = 0  # DTC's TRADING_STATUS_UNKNOWN: says nothing
+_UNKNOWN: Final = 0  # DTC's TRADING_STATUS_UNKNOWN: ignored
 _OPEN: Final = 2  # DTC's TRADING_STATUS_OPEN
 _LONG_AGO: Final = -(2**62)
-_FEW: Final = 16  # events: up to here one by one is sooner done than all at once
+_FEW: Final = 16  # events: up to this number a loop is faster than numpy
 
 
 class MarketWatch:
-    """Sees every event and remembers what stands against new risk. How events are cut into arrays changes nothing."""
+    """Processes every event and remembers what forbids new risk. The batching of events does not matter."""
 
     def __init__(self, limits: RiskSettings, tick_size: float) -> None:
         self._jump = math.inf if limits.max_price_jump_ticks is None else limits.max_price_jump_ticks * tick_size + 1e-9
@@ -31,10 +31,10 @@ class MarketWatch:
         self._jumped_ns = _LONG_AGO
         self._jumped_by = 0.0
         self._gap_ns = _LONG_AGO
-        self._status = _UNTOLD
+        self._status = _UNKNOWN
 
     def on_market(self, events: EventArray) -> None:
-        """Take in the next events, at least one."""
+        """Process the next events, at least one; the array is read and not kept."""
         if len(events) <= _FEW:
             self._see_one_by_one(events)
             return
@@ -45,8 +45,8 @@ class MarketWatch:
             self._see_prices(events, kinds)
 
     def check(self, ts_ns: int) -> Verdict | None:
-        """What stands against a new position at event time `ts_ns`."""
-        if self._status not in {_UNTOLD, _OPEN}:
+        """The denial of a new position at event time `ts_ns`; None when it is allowed."""
+        if self._status not in {_UNKNOWN, _OPEN}:
             return deny(RiskCode.NOT_TRADING, status=self._status)
         since_ns = ts_ns - self._pause_ns
         if self._gap_ns > since_ns:
@@ -62,37 +62,37 @@ class MarketWatch:
                 continue
             if kind == _GAP:
                 self._gap_ns = ts_ns
-            elif kind == _STATUS and count != _UNTOLD:
+            elif kind == _STATUS and count != _UNKNOWN:
                 self._status = count
-            seen = price if kind == _TRADE else (bid + ask) * 0.5
-            if math.isfinite(seen):
-                step = abs(seen - self._price)
+            new = price if kind == _TRADE else (bid + ask) * 0.5
+            if math.isfinite(new):
+                step = abs(new - self._price)
                 if step > self._jump:  # not the NaN before the first price
                     self._jumped_ns, self._jumped_by = ts_ns, step
-                self._price = seen
+                self._price = new
 
     def _see_marks(self, events: EventArray, kinds: NDArray[np.uint8]) -> None:
         own = events["symbol"] == 0
         gaps = np.flatnonzero((kinds == _GAP) & own)
         if len(gaps):
             self._gap_ns = int(events["ts_ns"][gaps[-1]])
-        told = np.flatnonzero((kinds == _STATUS) & own & (events["count"] != _UNTOLD))
-        if len(told):
-            self._status = int(events["count"][told[-1]])
+        known = np.flatnonzero((kinds == _STATUS) & own & (events["count"] != _UNKNOWN))
+        if len(known):
+            self._status = int(events["count"][known[-1]])
 
     def _see_prices(self, events: EventArray, kinds: NDArray[np.uint8]) -> None:
-        """A trade's own price, the middle of the touch otherwise, each against the one before it."""
+        """Compare each price with the one before it: a trade's price, the middle of the touch otherwise."""
         prices = (events["bid"] + events["ask"]) * 0.5
         np.copyto(prices, events["price"], where=kinds == _TRADE)
-        told = np.flatnonzero(np.isfinite(prices) & (events["symbol"] == 0))
-        if not len(told):
+        known = np.flatnonzero(np.isfinite(prices) & (events["symbol"] == 0))
+        if not len(known):
             return
-        seen = prices[told]
-        before = np.empty_like(seen)
-        before[0], before[1:] = self._price, seen[:-1]
-        steps = np.abs(seen - before)
-        self._price = float(seen[-1])
+        new = prices[known]
+        before = np.empty_like(new)
+        before[0], before[1:] = self._price, new[:-1]
+        steps = np.abs(new - before)
+        self._price = float(new[-1])
         jumps = np.flatnonzero(steps > self._jump)  # false for the NaN before the first price
         if len(jumps):
-            self._jumped_ns = int(events["ts_ns"][told[jumps[-1]]])
+            self._jumped_ns = int(events["ts_ns"][known[jumps[-1]]])
             self._jumped_by = float(steps[jumps[-1]])

@@ -1,4 +1,4 @@
-"""What an order has to be like, whatever the moment: sense, protection, size, worth, price, and never sent twice."""
+"""Limits on an order itself: well-formed, protected, size, notional, price, exposure, and not a duplicate."""
 
 import math
 from typing import Final
@@ -11,7 +11,7 @@ from mia_daemon.risk.codes import RiskCode, Verdict, deny
 from mia_daemon.risk.snapshot import RiskSnapshot
 
 DUPLICATE_WINDOW_NS: Final = NS_PER_S
-"""The same entry (side, quantity, price) twice within this event time is one intention, told twice."""
+"""The same entry (side, quantity, price) twice within this event time is a duplicate."""
 
 _SLACK: Final = 1e-6  # of a tick: prices are binary fractions of it
 
@@ -21,11 +21,11 @@ _PRICES: Final = {
     OrderType.STOP: ("price",),
     OrderType.STOP_LIMIT: ("limit_price", "price"),
 }
-"""Which prices an order of each type must have."""
+"""The prices that an order of each type must have."""
 
 
 class OrderRules:
-    """The limits on an order, for one instrument in one account; remembers which identifiers were used."""
+    """The limits on an order, for one instrument in one account; remembers the client order ids used."""
 
     def __init__(self, limits: RiskSettings, instrument: Instrument, account: str) -> None:
         self._max_contracts = limits.max_order_contracts or math.inf
@@ -38,7 +38,7 @@ class OrderRules:
         self._last_entry: tuple[int, Side, int, float] | None = None
 
     def check_entry(self, bracket: Bracket, snapshot: RiskSnapshot) -> Verdict | None:
-        """An entry's limits; that it makes sense and is protected is asked of `check_bracket`."""
+        """The limits on an entry; `check_bracket` checks that it is well-formed and protected."""
         entry = bracket.entry
         return (
             self._check_size(entry)
@@ -49,7 +49,7 @@ class OrderRules:
         )
 
     def check_bracket(self, bracket: Bracket) -> Verdict | None:
-        """It makes sense, and stop and target close exactly what the entry opens, on the right sides of its price."""
+        """Well-formed, and stop and target close exactly what the entry opens, on the right sides of its price."""
         entry, stop, target = bracket.entry, bracket.stop, bracket.target
         if (denied := self._check_sense(entry)) is not None:
             return denied
@@ -72,17 +72,17 @@ class OrderRules:
         return None
 
     def check_moved(self, entry: Order, snapshot: RiskSnapshot) -> Verdict | None:
-        """An entry that works already, as it is to be from now on."""
+        """The limits on a working entry as it will be after its replace."""
         return self._check_size(entry) or self._check_price(entry, snapshot) or self._check_self_match(entry, snapshot)
 
     def check_reducing(self, order: Order, snapshot: RiskSnapshot) -> Verdict | None:
-        """An order that is to close makes sense, closes something, and can't turn the position beyond the limit."""
+        """A closing order is well-formed, closes something, and can't turn the position beyond the limit."""
         return (
             self._check_sense(order) or self._check_closes(order, snapshot) or self._check_worst_case(order, snapshot)
         )
 
     def use(self, bracket: Bracket, ts_ns: int) -> None:
-        """This entry was approved."""
+        """Note an approved entry, for the check of duplicates."""
         entry = bracket.entry
         self._last_entry = (ts_ns, entry.side, entry.quantity, entry.price)
         self._used_ids.update((entry.client_order_id, bracket.stop.client_order_id, bracket.target.client_order_id))
@@ -132,7 +132,7 @@ class OrderRules:
         return None
 
     def _check_worst_case(self, order: Order, snapshot: RiskSnapshot) -> Verdict | None:
-        """Position, all working orders of the order's side and the order itself, if all of them fill."""
+        """The position after all working orders of the order's side and the order itself have filled."""
         working = snapshot.working_buy if order.side is Side.BUY else snapshot.working_sell
         worst = snapshot.position + order.side * (max(working, 0) + order.quantity)
         if worst * order.side > self._max_position:

@@ -1,7 +1,7 @@
-"""The last word before an order: limits, price checks, throttle, breakers and kill.
+"""The last check before an order: limits, price checks, throttle, latches and kill.
 
-Everything fails closed: a fact that is missing, NaN or out of date allows no new risk. What reduces the position passes
-in every state, and cancels are never asked about. The controller is told the time and the snapshot; it asks nobody.
+Everything fails closed: a fact that is missing, NaN or out of date allows no new risk. Orders that reduce the position
+pass in every state, and cancels are not checked. Time and snapshot are arguments; the controller reads no clock.
 """
 
 import math
@@ -40,9 +40,9 @@ class RiskController:
         max_inference_ms: of a prediction.
         latches: those an earlier run left set.
         consecutive_losses: of an earlier run.
-        consecutive_rejects: the same of entries that the server refused.
-        executions: entries that earlier runs have sent since a person last looked.
-        messages_today: what earlier runs have sent on this trading day.
+        consecutive_rejects: of an earlier run: entries that the server refused.
+        executions: entries that earlier runs have sent since the last `rearm`.
+        messages_today: messages that earlier runs have sent on this trading day.
     """
 
     def __init__(
@@ -79,25 +79,25 @@ class RiskController:
         self._losses = consecutive_losses
         self._rejects = consecutive_rejects
         self._executions = executions
-        self._loss_allowed = 0.0  # by an operator's override, on top of the limit, for the rest of the day
+        self._loss_allowed = 0.0  # by an operator's override, beyond the limit, for the rest of the day
 
-    # ---------------------------------------------------------------------------------------------------- what is
+    # ------------------------------------------------------------------------------------------------------ state
 
     @property
     def state(self) -> TradingState:
-        """By the latches set; unknown orders, stale prices and the like deny new risk beside it, while they last."""
+        """By the latches set. Unknown orders, stale prices and the like also deny new risk, while they last."""
         if not self._latches:
             return TradingState.ACTIVE
         return TradingState.REDUCING if HALTING.isdisjoint(self._latches) else TradingState.HALTED
 
     @property
     def latches(self) -> tuple[Latch, ...]:
-        """Those set, oldest first."""
+        """The latches set, oldest first."""
         return tuple(self._latches.values())
 
     @property
     def executions(self) -> int:
-        """Entries sent since a person last looked."""
+        """Entries sent since the last `rearm`."""
         return self._executions
 
     def overtrade_risk_score(self, ts_ns: int) -> float:
@@ -128,9 +128,9 @@ class RiskController:
     # --------------------------------------------------------------------------------------------------- verdicts
 
     def check_entry(self, bracket: Bracket, moment: Verdict, snapshot: RiskSnapshot) -> Verdict:
-        """May this entry be sent, with its stop and target? Counted as sent when allowed: ask once per order.
+        """Whether this entry may be sent, with its stop and target. Counted as sent when allowed: call once per entry.
 
-        `moment` is what `check_new_risk` said of the same snapshot.
+        `moment` is the verdict of `check_new_risk` on the same snapshot.
         """
         denied = (
             self._rules.check_bracket(bracket)
@@ -144,10 +144,10 @@ class RiskController:
         return ALLOWED
 
     def check_order(self, order: Order, snapshot: RiskSnapshot) -> Verdict:
-        """May this order be sent, which is to reduce the position? In every state, as long as it makes sense.
+        """Whether this order, which is to reduce the position, may be sent. Allowed in every state.
 
-        Refused are nonsense, a reused identifier, an order that reduces nothing, and one that together with the orders
-        already working could turn the position into one beyond the limit on the other side. Counted when allowed.
+        Refused are malformed orders, reused client order ids, orders that reduce nothing, and orders that together with
+        those working could turn the position beyond the limit on the other side. Counted when allowed.
         """
         denied = self._rules.check_reducing(order, snapshot)
         if denied is not None:
@@ -157,11 +157,11 @@ class RiskController:
         return ALLOWED
 
     def check_moved(self, entry: Order, price: float, snapshot: RiskSnapshot) -> Verdict:
-        """May this working entry be moved to `price`? What the moment says is asked of `check_new_risk`."""
+        """Whether this working entry may be moved to `price` (points). `check_new_risk` is checked separately."""
         return self._rules.check_moved(replace(entry, price=price), snapshot) or ALLOWED
 
     def check_new_risk(self, prediction: Prediction | None, snapshot: RiskSnapshot) -> Verdict:
-        """May any new position be opened at this moment, whatever its order? Changes nothing."""
+        """Whether any new position may be opened now, whatever its order. Changes nothing."""
         return (
             self._check_latches()
             or self._check_account(snapshot)
@@ -233,27 +233,27 @@ class RiskController:
             return deny(RiskCode.LATE_DECISION, ms=round(decision_ms, 3), limit_ms=self._max_decision_ms)
         return None
 
-    # ------------------------------------------------------------------------------------------- what has happened
+    # ----------------------------------------------------------------------------------------------------- events
 
     def on_market(self, events: EventArray) -> None:
-        """Market events pass; at least one."""
+        """Process market events, at least one; the array is read and not kept."""
         self._watch.on_market(events)
 
     def start_day(self) -> None:
-        """A trading day begins: what counts by the day starts anew, and overrides end. Latches stay."""
+        """Begin a trading day: daily counts restart at 0, and overrides end. Latches stay."""
         self._throttle.start_day()
         self._loss_allowed = 0.0
 
     def count_replace(self, ts_ns: int) -> None:
-        """An order was moved. Exits are not held back by it."""
+        """Count a replace. Exits are not refused because of the count."""
         self._throttle.order(ts_ns)
 
     def count_cancel(self, ts_ns: int) -> None:
-        """A cancel was sent: it uses up the exchange's patience, and is never held back itself."""
+        """Count a cancel as a message. Cancels themselves are never refused."""
         self._throttle.message(ts_ns)
 
     def watch(self, snapshot: RiskSnapshot) -> list[Latch]:
-        """Look at the account; returns the latches this sets, which the caller journals and makes known."""
+        """Check the account; returns the latches this sets, which the caller journals and alerts."""
         found = []
         if (loss := self._daily_loss(snapshot)) is not None:
             found += self._set(RiskCode.DAILY_LOSS, snapshot.ts_ns, loss)
@@ -265,7 +265,7 @@ class RiskController:
         return found
 
     def on_entry_sent(self, ts_ns: int) -> list[Latch]:
-        """An entry has left; returns the latch this sets, which is for the next one."""
+        """Count an entry that was sent; returns the latch this sets, which applies to later entries."""
         self._executions += 1
         if self._executions < self._max_executions:
             return []
@@ -273,7 +273,7 @@ class RiskController:
         return self._set(RiskCode.REPEATED_EXECUTION, ts_ns, context)
 
     def on_fill(self, ts_ns: int, side: Side, price: float, expected: float) -> list[Latch]:
-        """An order was filled at `price`, `expected` or better was due; returns the latch this sets."""
+        """Check a fill at `price` against the `expected` price (points); returns the latch this sets."""
         worse = (price - expected) * side / self._tick_size
         if worse <= self._max_slippage:
             return []
@@ -281,27 +281,27 @@ class RiskController:
         return self._set(RiskCode.SLIPPAGE, ts_ns, context)
 
     def on_trade(self, trade: Trade) -> list[Latch]:
-        """A round trip closed; returns the latch this sets."""
+        """Count a closed round trip; returns the latch this sets."""
         self._losses = self._losses + 1 if trade.profit < 0 else 0
         if self._losses < self._max_losses:
             return []
         return self._set(RiskCode.CONSECUTIVE_LOSSES, trade.exit_ns, {"losses": self._losses})
 
     def on_reject(self, ts_ns: int, text: str) -> list[Latch]:
-        """The server refused an order; returns the latch this sets."""
+        """Count an order that the server rejected; returns the latch this sets."""
         self._rejects += 1
         if self._rejects < self._max_rejects:
             return []
         return self._set(RiskCode.CONSECUTIVE_REJECTS, ts_ns, {"rejects": self._rejects, "last": text})
 
     def on_accept(self) -> None:
-        """The server took an order: rejects are no longer consecutive."""
+        """Reset the count of consecutive rejects: the server accepted an order."""
         self._rejects = 0
 
-    # ------------------------------------------------------------------------------------------- stopped on purpose
+    # --------------------------------------------------------------------------------------------- operator actions
 
     def halt(self, ts_ns: int, by: str, code: RiskCode = RiskCode.HALTED) -> list[Latch]:
-        """Stop on purpose, as one of `HALTING`; returns the latch this sets. Working orders are the caller's."""
+        """Stop trading with a latch of `HALTING`; returns the latch this sets. The caller handles working orders."""
         return self._set(code, ts_ns, {"by": by})
 
     def still_exceeded(self, code: RiskCode, snapshot: RiskSnapshot) -> bool:
@@ -311,16 +311,16 @@ class RiskController:
         return code is RiskCode.DRAWDOWN and self._drawdown(snapshot) is not None
 
     def liftable(self, snapshot: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
-        """Which latches an operator's `resume` lifts: the one named, or all that need no name."""
+        """The latches that an operator's `resume` lifts: the one named, or all that need no name."""
         if code is not None:
             return (code,) if code in self._latches else ()
         return tuple(each for each in self._latches if self._needs_no_name(each, snapshot))
 
     def resume(self, snapshot: RiskSnapshot, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
-        """An operator lifts what is `liftable`; returns which were set. The journal has it already.
+        """Lift what is `liftable`; returns which were set. The caller has journaled it already.
 
-        A daily loss needs its name until the next trading day. Lifted by name, as much again may be lost until the day
-        or the run ends. For a drawdown the ledger's peak is rebased by the caller. `rearm` is a word of its own.
+        A daily loss needs its name until the next trading day. Lifted by name, the same amount may be lost again until
+        the day or the run ends. After a drawdown the caller rebases the ledger's peak. `rearm` is a separate command.
         """
         lifted = self.liftable(snapshot, code)
         for each in lifted:
@@ -334,12 +334,12 @@ class RiskController:
         return lifted
 
     def executions_latch(self, ts_ns: int) -> Latch:
-        """The latch of repeated executions, set or not: what `rearm` ends."""
+        """The latch of repeated executions, whether set or not, which `rearm` ends."""
         context = {"executions": self._executions, "limit": self._max_executions}
         return self._latches.get(RiskCode.REPEATED_EXECUTION, Latch(RiskCode.REPEATED_EXECUTION, ts_ns, context))
 
     def rearm(self, ts_ns: int) -> Latch:
-        """A person has looked at what was executed, and the count begins anew; returns what ended, as on file."""
+        """Restart the count of executed entries at 0; returns the latch that ended, as journaled."""
         ended = self.executions_latch(ts_ns)
         self._executions = 0
         self._latches.pop(RiskCode.REPEATED_EXECUTION, None)

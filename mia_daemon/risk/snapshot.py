@@ -1,4 +1,4 @@
-"""What risk goes by: the facts at one moment, gathered by whoever asks."""
+"""The facts at one moment by which risk judges an order; gathered by the caller."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Delays(NamedTuple):
-    """How long it took to get this far, on the stopwatch; 0 where it is not measured (replay, to stay reproducible)."""
+    """Delays of a decision, monotonic clock; 0 where they are not measured (replay, to stay reproducible)."""
 
     inference_ms: float = 0.0  # the prediction
     decision_ms: float = 0.0  # since the bytes of the deciding event arrived
@@ -15,22 +15,22 @@ class Delays(NamedTuple):
 NO_DELAYS: Final = Delays()
 
 
-@dataclass(slots=True)  # not frozen: it is made on the hot path, where that would cost three times as much
+@dataclass(slots=True)  # not frozen: creating it on the hot path would take three times as long
 class RiskSnapshot:
     """What is known when an order is about to be sent. Times are event times.
 
     Attributes:
         position: contracts, signed; only what has filled.
-        working_buy: contracts by which working orders may yet move the position up, at worst; a stop and a target that
-            cancel each other count once. Orders of unknown fate count too.
+        working_buy: contracts by which working orders may still move the position up, at worst; a stop and a target
+            that cancel each other count once. Unknown orders count too.
         working_sell: the same, down.
         bid, ask: the touch; NaN when there is none.
-        touch_ns: when the touch was last told or confirmed.
+        touch_ns: when the touch last changed or was confirmed.
         realized_today, unrealized: account currency, after costs.
         drawdown: share of peak equity, 0 … 1.
-        unknown_orders: orders of unknown fate.
-        reconciled: our books agreed with the server's when last compared.
-        delays: of the decision that asks.
+        unknown_orders: number of unknown orders.
+        reconciled: orders and position agreed with the server's when last compared.
+        delays: of the decision being checked.
         own_bid, own_ask: the best limit prices of our own orders; infinite where there are none.
     """
 
@@ -53,5 +53,5 @@ class RiskSnapshot:
 
     @property
     def result(self) -> float:
-        """Of the trading day, open position included."""
+        """Profit of the trading day, open position included, account currency."""
         return self.realized_today + self.unrealized

@@ -1,4 +1,4 @@
-"""How much was sent lately: orders a minute, messages a second and a day."""
+"""Limits on what is sent: orders per minute, messages per second and per day."""
 
 import math
 from collections import deque
@@ -16,10 +16,10 @@ BRACKET_MESSAGES: Final = 3
 
 
 class Throttle:
-    """Counts what leaves, by event time, and says whether new risk may add to it.
+    """Counts what is sent, by event time, and checks whether new risk may add to it.
 
-    Entries are held to the unreserved share of the message limits. What reduces the position, and every cancel, is
-    counted and never refused: the reserve is there so that it finds room at the exchange too.
+    Entries may use only the unreserved share of the message limits. Orders that reduce the position, and cancels, are
+    counted and never refused: the reserve keeps the exchange's own limits from refusing them.
 
     Args:
         sent_today: messages of earlier runs on this trading day.
@@ -38,18 +38,18 @@ class Throttle:
         self.sent_today = 0
 
     def order(self, ts_ns: int, messages: int = 1) -> None:
-        """An order, or a bracket, or a replace was sent."""
+        """Count an order, a bracket or a replace, and its messages."""
         self._orders.append(ts_ns)
         self.message(ts_ns, messages)
 
     def message(self, ts_ns: int, messages: int = 1) -> None:
-        """Something was sent that is no order: a cancel."""
+        """Count messages that are not orders: cancels."""
         self.sent_today += messages
         _forget(self._messages, ts_ns - NS_PER_S)
         self._messages.extend((ts_ns,) * messages)
 
     def check(self, ts_ns: int) -> Verdict | None:
-        """Whether a bracket may be sent now."""
+        """The denial of a bracket now; None when it may be sent."""
         _forget(self._orders, ts_ns - MINUTE_NS)
         if len(self._orders) >= self._per_minute:
             return deny(RiskCode.ORDER_RATE, orders=len(self._orders), limit=self._per_minute)

@@ -1,4 +1,4 @@
-"""When new positions are allowed, and when there must be none: sessions, announcements, the end of the contract."""
+"""When positions may be opened and held: sessions, announcements, the end of the contract."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 
 
 class FlatReason(StrEnum):
-    """Why a position is closed by the clock: what its round trip and the decisions meanwhile say."""
+    """Flatten reasons of the flat schedule; round trips and decisions carry them."""
 
     SESSION_END = "session_end"
     MACRO_EVENT = "macro_event"
@@ -31,7 +31,7 @@ class FlatReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FlatRule:
-    """Why there must be no position at a moment, "" where there may be one, and when that has to be asked again."""
+    """Why there must be no position, "" where there may be one, and the event time until which that holds."""
 
     reason: str
     until_ns: int
@@ -39,7 +39,7 @@ class FlatRule:
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A time without positions, from `start_ns` until just before `end_ns`."""
+    """A time without positions: `start_ns` included, `end_ns` excluded."""
 
     start_ns: int
     end_ns: int
@@ -51,13 +51,13 @@ def _unlimited(_ts_ns: int) -> LastTrading:
 
 
 class TradeWindowFilter:
-    """Says of a moment whether a position may be opened, or held.
+    """Decides by event time whether a position may be opened, or held.
 
     Args:
         settings: sessions, margins and the impact from which an announcement counts.
         calendar: the exchange's trading days.
-        events: announcements, in order of time; those of lower impact are left out here.
-        last_trading: when trading in the contract ends; asked once, with the time first asked about.
+        events: announcements, in order of time; those of lower impact are ignored.
+        last_trading: returns when trading in the contract ends; called once, with the time of the first check.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class TradeWindowFilter:
         self._flat_close_ns = _ns(settings.flat_before_close_s)
         self._flat_macro_ns = _ns(settings.flat_before_macro_s)
         self._flat_roll_ns = _ns(settings.flat_before_roll_s)
-        # What would have to be closed at once is not opened either.
+        # No position is opened that would have to be closed at once.
         self._before_ns = max(round(settings.macro_before_s * NS_PER_S), self._flat_macro_ns or 0)
         self._after_ns = round(settings.macro_after_s * NS_PER_S)
         self._margin_ns = max(round(settings.no_entry_before_close_s * NS_PER_S), self._flat_close_ns or 0)
@@ -158,7 +158,7 @@ class TradeWindowFilter:
         return _Span(ends_ns - self._flat_roll_ns, NEVER_NS, FlatReason.CONTRACT_END)
 
     def _next_event(self, ts_ns: int) -> _Span | None:
-        """The announcement that is near, or the next one; the time after it included."""
+        """The span around the present or next announcement, including the time after it."""
         first = int(np.searchsorted(self._event_ns, ts_ns - self._after_ns, side="left"))
         if self._flat_macro_ns is None or first == len(self._event_ns):
             return None

@@ -71,7 +71,7 @@ class SimulatorSession:
         self._stream = ClientStream(manners.encoding)
         self._out_of_place = 0
         self._heartbeat_ns = 10 * NS_PER_S
-        self._heard_ns = now_ns  # stopwatch, as below
+        self._heard_ns = now_ns  # monotonic clock, as below
         self._spoken_ns = now_ns
 
     # ------------------------------------------------------------------------------------------------------------ input

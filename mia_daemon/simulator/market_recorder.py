@@ -19,7 +19,7 @@ class MarketFiles(Protocol):
         """Take rows in order of time."""
 
     def flush(self, now_ns: int | None = None) -> None:
-        """Write if that is due by the stopwatch; None: in any case."""
+        """Write if that is due by the monotonic clock; None: in any case."""
 
     def close(self) -> None:
         """Write what waits; nothing comes any more."""
@@ -69,7 +69,7 @@ class MarketRecorder:
             self._files.append(rows[:filled])
 
     def flush(self, now_ns: int) -> None:
-        """Let the files be written when that is due by the stopwatch."""
+        """Write the files when that is due by the monotonic clock."""
         self._files.flush(now_ns)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The order desk: DTC's trading messages in, DTC's answers out, and a record of both.
+"""Order entry of the simulator: handles DTC trading messages, returns DTC answers, and records both.
 
-Answers to a query go to who asked; what happens to orders, position and cash goes to everyone. Nothing here knows of
-connections: `handle` returns the answers, `publish` the news.
+Answers to a query go to the client that sent it; changes of orders, position and cash go to every client. This module
+is independent of connections: `handle` returns the answers, `publish` the updates.
 """
 
 import math
@@ -36,10 +36,10 @@ _NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.Su
 
 
 class OrderEntryHandler:
-    """Trading in one symbol on one account.
+    """Order entry for one symbol and one account.
 
     Args:
-        faults: what goes wrong on purpose.
+        faults: the faults to inject.
 
     Attributes:
         orders: every order of the account by its ClientOrderID, done or not.

@@ -1,1 +1,1 @@
-"""Task 4: what was decided, ordered, filled and earned."""
+"""Task 4: decisions, orders, fills and profit."""

@@ -1,4 +1,4 @@
-"""The wiring of one run's trading account: what earlier runs left in the journal, the state, and who acts on it."""
+"""Builds one run's trading account: restores the state from the journal, and creates the actors on it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,12 +31,12 @@ from mia_daemon.trading.trading_loop import TradingLoop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSetup:
-    """What an account is opened with.
+    """Arguments of `open_account`.
 
     Attributes:
         scope: the run, the instrument and the account at the broker.
         listener: notified of orders, fills and round trips.
-        alert: takes alerts.
+        alert: called with each alert.
     """
 
     settings: Settings
@@ -51,7 +51,7 @@ class AccountSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradingAccount:
-    """The account of one run, and what acts on it."""
+    """The account of one run: state, actors, control loop, operator actions."""
 
     scope: TradeScope
     journal: Journal
@@ -72,14 +72,14 @@ def open_account(
     time_scale: float = 1.0,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
-    """The account with the position, orders and latches that earlier runs left in the journal.
+    """Open the account with the position, orders and latches that earlier runs left in the journal.
 
-    A replay begins flat whatever stands in its journal: it must repeat itself.
+    A replay begins flat whatever its journal contains, so that it is reproducible.
 
     Args:
-        setup: what it is opened with.
-        loop: decides.
-        cash: what the account began with, before anything in the journal.
+        setup: scope, journal and other services of the run.
+        loop: the decision rules.
+        cash: starting cash, account currency, before anything in the journal.
         mode: paper, live or replay.
         time_scale: event seconds per real second, see `assemble`.
         windows: when there must be no position.
@@ -124,10 +124,10 @@ def assemble(
     time_scale: float = 1.0,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
-    """Who acts on the state, and what each of them uses.
+    """Create the actors on the state, with the services each of them uses.
 
-    `time_scale` is event seconds per real second (the simulator's speed). Waiting for an answer over a real connection
-    takes real time, so deadlines on answers are stretched by it.
+    `time_scale` is event seconds per real second (the simulator's speed). An answer over a real connection takes real
+    time, so time-outs of answers are multiplied by it.
     """
     settings, scope = setup.settings, setup.scope
     stretch = max(time_scale, 1.0)
@@ -169,10 +169,10 @@ def assemble(
 
 
 def restore(account: TradingAccount, left: Recovered, last_event_ns: int = 0) -> None:
-    """Orders of earlier runs that are not known to be done: all unknown until reconciled with the server.
+    """Restore orders of earlier runs that are not known to be done: all unknown until reconciled with the server.
 
-    To be called once, before the broker connects; ledger and risk come restored, as of the trading day of
-    `last_event_ns`. Of those orders that ended last a fill may yet be reported.
+    To be called once, before the broker connects, with ledger and risk restored already, as of the trading day of
+    `last_event_ns`. The orders that ended last are restored too, since a fill of theirs may still be reported.
     """
     state, ledger = account.state, account.state.ledger
     if last_event_ns:

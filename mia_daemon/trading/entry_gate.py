@@ -1,4 +1,4 @@
-"""When a new position may be opened at all: the trade windows, and how old the deciding event is."""
+"""The check before risk: whether trade windows and the age of the deciding event allow a new position."""
 
 import math
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 
 @dataclass(frozen=True, slots=True)
 class EntryGate:
-    """Asked before risk is, of each decision that would open a position.
+    """Checks each decision that would open a position, before risk does.
 
     Attributes:
         window_filter: sessions, announcements, the end of the contract.
-        max_age_ns: how old an event may be when it arrives for a position to be opened on it; None where the feed has a
-            time of its own (simulator, replay).
-        max_skew_ns: by how much it may lie in our future then.
+        max_age_ns: how old an event may be, on arrival, for a position to be opened on it; None where event time is not
+            real time (simulator, replay).
+        max_skew_ns: by how much event time may be ahead of the wall clock then.
     """
 
     window_filter: TradeWindowFilter
@@ -29,7 +29,7 @@ class EntryGate:
         return self._check_age(window) or self.window_filter.check(window.ts_ns)
 
     def _check_age(self, window: FeatureWindow) -> Verdict | None:
-        """No position is opened on the past: a feed that catches up, or lags, delivers events long after their time."""
+        """Deny on events that are too old or from the future: a feed that lags or catches up delivers events late."""
         if self.max_age_ns is None:
             return None
         age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns

@@ -4,9 +4,9 @@
                                                          ▲                     │
                                                          └──── AccountState ◄──┘
 
-Paper, live and replay run this same code. The one thing that flows back is the account: before the policy speaks, what
-was decided before is carried out, the executor is shown the window's events, and the account is taken as of that very
-event. That makes a replay's decisions independent of how the tasks happen to be scheduled.
+Paper, live and replay run this same code. Only the account state flows back: before the models predict, earlier
+decisions are carried out, the executor processes the window's events, and the account state is taken as of the last of
+them. So a replay's decisions do not depend on how the tasks are scheduled.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from mia_daemon.trading.trade_executor import StepTimes, TradeExecutor
 
 
 class DecisionSink(Protocol):
-    """Who is told of decisions, after they were carried out."""
+    """Notified of decisions, after they were carried out."""
 
     def decision(self, decision: Decision, verdict: Verdict, values: NDArray[np.float32]) -> None: ...
 
@@ -43,7 +43,7 @@ _TRADE = int(EventKind.TRADE)
 
 @dataclass(slots=True)
 class Tally:
-    """What a session has seen and done."""
+    """Counters of a session, and the digest of its decisions."""
 
     events: int = 0
     trades_in: int = 0
@@ -60,7 +60,7 @@ class Tally:
         self.last_ts_ns = int(events["ts_ns"][-1])
 
     def count_decision(self, decision: Decision) -> None:
-        """Fold everything the decision says into the digest, but for the run's name."""
+        """Add every field of the decision to the digest, except the run's id."""
         self.decisions += 1
         said = decision.prediction
         self.digest.update(
@@ -80,12 +80,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components:
-    """What the tasks are made of, each for one run.
+    """The parts of the four tasks, for one run.
 
     Attributes:
         sink: notified of each decision.
-        before_events: called with each batch before anything else sees it (a replay's clock).
-        record: called with each batch once all that follows from it has left (the recorder).
+        before_events: called with each batch before it is processed (a replay's clock).
+        record: called with each batch after everything that follows from it was done (the recorder).
     """
 
     feed: Feed
@@ -99,18 +99,18 @@ class Components:
 
 
 class TradingSession:
-    """The four tasks. `run` returns when the feed has ended and everything was worked off.
+    """The four tasks. `run` returns when the feed has ended and everything it brought was processed.
 
-    A batch is worked on in the callback that brings it: features, inference and executor are called one after another,
-    down to the order's bytes, as far as the callback's budget goes; their tasks go on with what is left.
+    A batch is processed in the callback that delivers it: features, inference and executor are called one after
+    another, down to the order's bytes, within the callback's budget. The tasks continue with the rest.
 
     Args:
-        components: the tasks' insides.
+        components: the parts of the tasks.
         instrument: what is traded.
-        max_position: contracts that the policy's ±1 means.
-        queue_batches: length of each queue; a full one holds the feed back.
-        measured: whether the time an inference took may decide anything, and whether callbacks are bounded; not in
-            replay, which must repeat itself and where nothing else waits.
+        max_position: contracts for a policy action of ±1.
+        queue_batches: length of each queue; a full one blocks the feed.
+        measured: whether measured delays reach risk, and whether callbacks are bounded; False in replay, which must be
+            reproducible and where nothing else waits.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class TradingSession:
     # The tasks' work, in the order of the data.
 
     def _features(self, batch: EventBatch) -> Iterator[FeatureWindow]:
-        """The batch's windows, made one by one, from no more events at a time than a callback may work on."""
+        """Yield the batch's windows one by one, from no more events at a time than the callback's budget allows."""
         components, events = self._components, batch.events
         components.before_events(events)
         self._feed_counters.start()
@@ -171,7 +171,7 @@ class TradingSession:
             counters.events_in += len(events)
         start = 0
         while start < len(events):
-            end = start + self._budget.room(len(events) - start)
+            end = start + self._budget.allowance(len(events) - start)
             for window in components.pipeline.windows(events[start:end], batch.ingress_ns):
                 self._budget.spend(len(window.events))
                 yield window
@@ -192,7 +192,7 @@ class TradingSession:
         self._times.probability.add(inference.probability_ns)
 
     def _execute(self, signal: Signal) -> Iterable[None]:
-        """From prediction to orders; what nobody waits for comes after the orders have left."""
+        """From prediction to orders; notifications and counters come after the orders were sent."""
         window = signal.window
         decision, verdict, times = self._executor.on_signal(signal, self._delays(window))
         self._times.add(times)
@@ -203,7 +203,7 @@ class TradingSession:
         return ()
 
     def _delays(self, window: FeatureWindow) -> Delays:
-        """How old the decision is: its bytes may have lain unread for as long as the loop was last held up."""
+        """The delays of the decision: its bytes may have been unread for as long as the event loop was last late."""
         if not self._measured:
             return NO_DELAYS
         waited_ns = self._clock.monotonic_ns() - window.ingress_ns if window.ingress_ns else 0
@@ -211,7 +211,7 @@ class TradingSession:
 
 
 class OperationTimes:
-    """How long the operations that the specification names took."""
+    """Durations of the operations that the specification names."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.inference = metrics.operation("inference")
@@ -222,7 +222,7 @@ class OperationTimes:
         self._executor = metrics.operation("trade_executor")
 
     def add(self, times: StepTimes) -> None:
-        """Of one decision."""
+        """Add the durations of one decision."""
         if times.window_ns is not None:
             self._window.add(times.window_ns)
         if times.risk_ns is not None:

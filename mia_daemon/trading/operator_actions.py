@@ -1,4 +1,4 @@
-"""What a person, a signal or the end of the daemon may ask of trading. Cancels leave before anything is written."""
+"""Actions of operators, of signals and of the shutdown. Cancels are sent before anything is written."""
 
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
@@ -7,7 +7,7 @@ from mia_daemon.trading.trade_executor import SHUTDOWN, Actors, TradeExecutor
 
 
 class OperatorActions:
-    """Sets what is wanted, and has the control loop act on it at once."""
+    """Changes the wanted state, and has the control loop act on it at once."""
 
     def __init__(self, state: ExecutionState, ports: Ports, actors: Actors, executor: TradeExecutor) -> None:
         self._state = state
@@ -19,15 +19,15 @@ class OperatorActions:
         self._executor = executor
 
     def halt(self, by: str) -> None:
-        """No new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
+        """Allow no new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
         self._stop_entries(by, RiskCode.HALTED)
         self._executor.act()
 
     def kill(self, by: str, *, flatten: bool) -> None:
-        """Cancel first of all, then latch, then, if wanted, close the position.
+        """Cancel entries first, then set the latch, then, if wanted, close the position.
 
-        Cancelled is whatever could add to the position. Stop and target go with their entry, by the server; those of a
-        position that is held stay until it is closed, or else the kill would leave it bare.
+        Only entries are cancelled; the server cancels the stop and target of an unfilled entry with it. Stop and target
+        of a held position stay until it is closed, or else the kill would leave it unprotected.
         """
         self._stop_entries(by, RiskCode.KILLED)
         if flatten:
@@ -39,7 +39,7 @@ class OperatorActions:
         self._breakers.trip(self._risk.halt(self._market.now_ns, by, code))
 
     def flatten(self, reason: str) -> None:
-        """Close the position and cancel entries; trading goes on afterwards unless halted."""
+        """Close the position and cancel entries; trading continues afterwards unless halted."""
         self._state.request_flatten(reason)
         self._executor.act()
 
@@ -49,7 +49,7 @@ class OperatorActions:
         self._executor.act()
 
     def stop(self, *, flatten: bool) -> None:
-        """The daemon is about to end: enter nothing more; close the position or leave it to its stop at the server."""
+        """Prepare for shutdown: no more entries; close the position or leave it to its stop at the server."""
         self._state.flatten.stopping = True
         self._state.flatten.shutdown = SHUTDOWN if flatten else ""
         self.cancel_all()
@@ -63,10 +63,10 @@ class OperatorActions:
     def resume(self, by: str, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """Lift the latch `code`, or all that need no name; returns which were set.
 
-        Nothing is entered before orders and position are reconciled again.
+        No entry is sent before orders and position are reconciled again.
 
         Raises:
-            JournalError: what can't be lifted on file stays set.
+            JournalError: the lift could not be journaled; the latches stay set.
         """
         try:
             self._record_unrecorded()
@@ -79,10 +79,10 @@ class OperatorActions:
         return lifted
 
     def rearm(self, by: str) -> int:
-        """A person has looked at what was executed; returns how many entries that were.
+        """Restart the count of executed entries after an operator has checked them; returns how many there were.
 
         Raises:
-            JournalError: this can't be put on file, and the count goes on.
+            JournalError: it could not be journaled; the count goes on.
         """
         try:
             self._record_unrecorded()
@@ -92,6 +92,6 @@ class OperatorActions:
                 self._executor.act()
 
     def _record_unrecorded(self) -> None:
-        """Nothing is entered while a fill is not on file: after a kill the position on file would be another."""
+        """Write fills that are not journaled yet: without them the journal would restore another position."""
         with self._breakers.required():
             self._accounting.record_unrecorded()

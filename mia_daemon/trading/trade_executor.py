@@ -1,8 +1,8 @@
-"""Task 4's core, the control loop: looks at the state whenever something has happened, and has done what is missing.
+"""Task 4's core, the control loop: after every event it runs the actors, which do what is missing.
 
 Synchronous: market events, broker events and signals come in; orders, journal entries, alerts and notifications go
-out. All that is decided here depends on event time and on what the broker reported, never on the clock, so a replay
-repeats it.
+out. Everything decided here depends on event time and on what the broker reported, never on a clock, so a replay
+reproduces it.
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ from mia_daemon.risk.trade_window_filter import FlatReason
 from mia_daemon.trading.trading_loop import DecisionContext, TradingLoop
 
 SHUTDOWN: Final = "shutdown"
-"""Why a position is closed when the daemon ends; a round trip's "stop" is always its protective stop."""
+"""Flatten reason when the daemon ends; "stop" as an exit reason is always the protective stop."""
 
-_ROUNDS: Final = 4  # of reactions to reactions; what is left then is looked at with the next event
+_ROUNDS: Final = 4  # rounds of actors in one call; the next event continues with what is left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actors:
-    """Those who act on the state, each for one run."""
+    """The actors on the state of one run."""
 
     order_manager: OrderManager
     order_events: OrderEventHandler
@@ -59,7 +59,7 @@ class Actors:
 
 
 class StepTimes(NamedTuple):
-    """How long the steps of one decision took, on the monotonic clock, ns; None for a step that was not taken."""
+    """Durations of the steps of one decision, monotonic clock, ns; None for a step that was not taken."""
 
     window_ns: int | None
     risk_ns: int | None
@@ -68,7 +68,7 @@ class StepTimes(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a signal came to.
+    """The result of a signal.
 
     Attributes:
         verdict: on the entry that the decision asked for; ALLOWED when it asked for none.
@@ -83,7 +83,7 @@ class TradeExecutor:
     """The control loop over the state of one run.
 
     Attributes:
-        tick_to_order: from the bytes of the deciding event to the return from the broker.
+        tick_to_order: from the ingress time of the deciding event to the return from the broker's send.
         on_settled: called whenever nothing is left to do: flat where that is wanted, and no entry that can fill.
     """
 
@@ -123,12 +123,12 @@ class TradeExecutor:
     # Market events.
 
     def on_window(self, window: FeatureWindow) -> AccountState | None:
-        """The window's events pass; the account as of the last of them where a decision is due, else None."""
+        """Process the window's events; the account as of the last of them where a decision is due, else None."""
         self.on_market(window.events)
         return self._accounting.account_state(window.seq, window.ts_ns) if window.due else None
 
     def on_market(self, events: EventArray) -> None:
-        """Market events pass: paper orders fill, deadlines come due, each at its very event."""
+        """Process market events: paper orders fill and deadlines are met, each at its own event."""
         done, n = 0, len(events)
         while done < n:
             end = self._until_deadline(events, done)
@@ -137,9 +137,9 @@ class TradeExecutor:
                 taken = self._broker.on_market(events[done:end])
             finally:
                 self._in_market = False
-            seen = events[done : done + taken]
-            self._market.on_events(seen)
-            self._risk.on_market(seen)
+            processed = events[done : done + taken]
+            self._market.on_events(processed)
+            self._risk.on_market(processed)
             self._accounting.roll_day(self._market.now_ns)
             done += taken
             self._watch_windows()
@@ -150,7 +150,7 @@ class TradeExecutor:
         self._check_order_count()
 
     def _until_deadline(self, events: EventArray, start: int) -> int:
-        """Where to stop: after the first event at which something falls due."""
+        """Index after the first event at which something falls due; `len(events)` when none is."""
         due_ns = min(self._deadline_ns, self._equity_due_ns, self._schedule.due_ns)
         if due_ns == NEVER_NS:
             return len(events)
@@ -165,10 +165,10 @@ class TradeExecutor:
 
         Args:
             signal: made on the account as of the last window.
-            delays: on the way here; none where they must not matter.
+            delays: measured up to this call; `NO_DELAYS` where they must not matter.
         """
         now, window = self._clock.monotonic_ns, signal.window
-        self._acting = True  # what happens inside is reacted to afterwards
+        self._acting = True  # actors run afterwards
         try:
             moment, window_ns, risk_ns = self._judge_moment(signal, delays)
             context = self._context(moment.verdict if moment is not None else ALLOWED)
@@ -188,9 +188,9 @@ class TradeExecutor:
         return Outcome(decision, verdict, StepTimes(window_ns, risk_ns, decided - started, sent - decided))
 
     def _judge_moment(self, signal: Signal, delays: Delays) -> tuple[Moment | None, int | None, int | None]:
-        """What risk and the trade windows say of a new position now, and how long each took.
+        """The verdict of trade windows and risk on a new position now, and how long each took, ns.
 
-        None when the signal would open none. Risk's denial is the one that counts where both refuse.
+        None when the signal would open none. Where both deny, risk's denial is returned.
         """
         if not self._loop.wants_entry(signal.prediction, signal.account):
             return None, None, None
@@ -203,7 +203,7 @@ class TradeExecutor:
         return Moment(window if risk.allowed else risk, snapshot), filtered - started, now() - filtered
 
     def _context(self, entries: Verdict) -> DecisionContext:
-        """What a decision has to know beside the account."""
+        """What a decision needs beside the account."""
         touch, flatten = self._market.touch, self._state.flatten
         return DecisionContext(
             bid=touch.bid,
@@ -218,7 +218,7 @@ class TradeExecutor:
     # Broker events.
 
     def on_broker_event(self, event: BrokerEvent) -> None:
-        """Apply it; reactions follow at once, or after the market event that is being worked on."""
+        """Apply it; actors run at once, or after the market event being processed."""
         if not self._order_events.on_event(event):
             return
         self._dirty = True
@@ -227,36 +227,36 @@ class TradeExecutor:
 
     @property
     def reconcile_due(self) -> bool:
-        """Whether a snapshot should be requested now: something is in doubt, or it is time."""
+        """Whether a snapshot should be requested now: something is in doubt, or the interval has passed."""
         return self._reconciler.due
 
     def begin_reconcile(self) -> SnapshotQuery | None:
-        """What to request of the broker; None while a request is under way."""
+        """Start a snapshot request; None while one is under way."""
         return self._reconciler.begin()
 
     def reconcile_failed(self, query: SnapshotQuery, error: PeerError | None = None) -> None:
-        """There was no complete answer, or nobody waits for it any more (no `error`)."""
+        """End a request without a complete answer; without `error` it was abandoned."""
         if error is None:
             self._reconciler.abandon()
         else:
             self._reconciler.fail(query, error)
 
     def on_snapshot(self, query: SnapshotQuery, snapshot: BrokerSnapshot) -> bool:
-        """Take over the server's snapshot; whether both agree now."""
+        """Apply the server's snapshot; whether orders and position agree now."""
         agree = self._reconciler.apply(query, snapshot)
         if not query.was_reconciled:
-            # an entry sent before the connection was lost, or by an earlier run, was meant for another market
+            # entries sent before the connection was lost, or by an earlier run, are out of date
             self._order_manager.cancel_entries()
         self.act()
         return agree
 
     def checkpoint(self) -> None:
-        """Commit what the journal has buffered, and a point of the equity curve; to be called once a second."""
+        """Record a point of the equity curve and commit the journal's buffer; to be called once a second."""
         self._accounting.checkpoint()
         if self._breakers.pending:
             self.act()
 
-    # What follows.
+    # The actors.
 
     @property
     def settled(self) -> bool:
@@ -264,11 +264,11 @@ class TradeExecutor:
         return self._state.settled
 
     def look_at_once(self) -> None:
-        """Everything falls due with the next event."""
+        """Run the actors with the next event."""
         self._deadline_ns = 0
 
     def act(self) -> None:
-        """Look at everything that may need doing, now; what a reaction sets off is looked at again, boundedly."""
+        """Run the actors now, and again while they change something, for a limited number of rounds."""
         if self._acting:
             self._dirty = True
             return
@@ -286,16 +286,16 @@ class TradeExecutor:
         self._check_order_count()
 
     def _react(self) -> None:
-        """One look at the state, by everybody who may have something to do."""
+        """Run every actor once."""
         self._carry_out_latches()
         state, held = self._state, self._state.held
         flatten = state.flatten
-        if held.quantity and flatten.standing:  # also what an entry brought in while its cancel was on its way
+        if held.quantity and flatten.standing:  # also one from an entry that filled while being cancelled
             state.request_flatten(flatten.standing)
         self._deadline_ns = self._equity_due_ns = NEVER_NS
         agreed = self._sync.position in {None, held.quantity}
         if agreed and not (held.quantity or len(state.orders) or flatten.reason):
-            self._watch_account()  # what was closed may have cost too much
+            self._watch_account()  # the round trip just closed may have hit a loss limit
             self._rest()
             return
         self._due(self._reconciler.watch())
@@ -308,7 +308,7 @@ class TradeExecutor:
         self._rest()
 
     def _carry_out_latches(self) -> None:
-        """What the latches demand: cancels first, then the position, then they are made known and put on file."""
+        """Carry out the latches: cancel entries, request the flatten, then alert and journal them."""
         breakers = self._breakers
         if not (breakers.pending or self._risk.latches):
             return
@@ -322,14 +322,14 @@ class TradeExecutor:
         self._deadline_ns = min(self._deadline_ns, ts_ns)
 
     def _rest(self) -> None:
-        """Where nothing is left to do, whoever waits for that may go on, and old orders' origins are forgotten."""
+        """When nothing is left to do: call `on_settled`, and forget the origins of old orders."""
         if self._state.settled:
             self.on_settled()
             if not len(self._state.orders):
                 self._accounting.forget_origins()
 
     def _watch_windows(self) -> None:
-        """At the very event at which a position may be held no longer, it begins to be closed, and entries go."""
+        """Close the position and cancel entries at the first event at which no position may be held."""
         if self._market.now_ns < self._schedule.due_ns:
             return
         if reason := self._schedule.advance(self._market.now_ns):
@@ -345,7 +345,7 @@ class TradeExecutor:
             )
 
     def _watch_equity(self) -> None:
-        """Value an open position once a second of event time, on a grid, so that batches don't matter."""
+        """Value an open position once per second of event time, on a fixed grid, whatever the batches."""
         self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
         self._accounting.mark()
         self._watch_account()
@@ -356,7 +356,7 @@ class TradeExecutor:
             self.act()
 
     def _check_order_count(self) -> None:
-        """More orders on the wire than were approved: something else sends them. Nothing may go on."""
+        """Halt when more orders were sent than approved: something else sends orders."""
         unapproved = self._order_manager.unapproved
         if unapproved > 0 and not self._miscounted:
             self._miscounted = True
@@ -371,4 +371,4 @@ class TradeExecutor:
 
 
 def _do_nothing() -> None:
-    """Nobody waits."""
+    """Default of `on_settled`."""

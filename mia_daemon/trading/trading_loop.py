@@ -1,8 +1,8 @@
-"""From what the models say to what should be done: one pure function, in which each outcome has its reason.
+"""The decision rules: a pure function from prediction and account to a decision with its reason.
 
-The position is the only memory. Flat, a signal must exceed `enter_above` to open one; in a position it must fall below
-`exit_below`, or turn, to close it. Between the two nothing changes, so a signal that hovers at a threshold does not
-trade back and forth. The size is settled on entry and kept: a bracket is entered and closed as a whole. A reversal goes
+The position is the only state. When flat, a signal must exceed `enter_above` to open a position; in a position it must
+fall below `exit_below`, or reverse, to close it. Between the two nothing changes, so a signal close to a threshold does
+not trade back and forth. The size is fixed on entry: a bracket is entered and closed as a whole. A reversal goes
 through flat.
 """
 
@@ -19,35 +19,35 @@ from mia_daemon.trading.entry_gate import EntryGate
 
 
 class DecisionReason(StrEnum):
-    """Which rule had the last word. What risk or the trade window holds back carries their code instead."""
+    """The rule that determined the decision. A denial by risk or a trade window carries its code instead."""
 
     SIGNAL = "signal"
     WEAK_SIGNAL = "weak_signal"  # flat, and |action| does not exceed enter_above
     KEEP = "keep"  # in a position that the signal does not contradict
     LOW_PROBABILITY = "low_probability"
     DEFENSIVE = "defensive"  # the defensive regime is too likely to enter
-    WARMING_UP = "warming_up"  # features have not seen enough yet
-    MIN_HOLD = "min_hold"  # the signal is gone, the position too young to close
+    WARMING_UP = "warming_up"  # features are not warm yet
+    MIN_HOLD = "min_hold"  # the signal is gone, but the position is too young to close
     MAX_HOLD = "max_hold"
-    REVERSAL = "reversal"  # the signal turned: first flat
+    REVERSAL = "reversal"  # the signal reversed: go flat first
     FADED = "faded"  # |action| fell below exit_below
-    ORDER_PENDING = "order_pending"  # what was decided before is still under way
-    NOT_FINITE = "not_finite"  # a prediction that is no number
+    ORDER_PENDING = "order_pending"  # an earlier decision is still being carried out
+    NOT_FINITE = "not_finite"  # a prediction that is not finite
     OVERSIZED = "oversized"  # more contracts than the policy may hold
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionContext:
-    """What the executor knows beside the account when a decision falls due.
+    """What a decision needs beside the account.
 
     Attributes:
         bid, ask: the touch; NaN when there is none.
         pending: an entry or an exit is under way.
         must_exit: why any position is to be closed now ("halted", "operator", …); "" when it is not.
-        entries: what risk and the trade window say of a new position at this moment; the first denial. Not read when
-            the signal would open none.
+        entries: the verdict of risk and the trade windows on a new position now. Not read when the signal would open
+            none.
         trade_id: of the open round trip; "" when flat.
-        overtrade_risk_score: of the minute before: 0 … 1.
+        overtrade_risk_score: of the last minute, 0 … 1.
     """
 
     bid: float = math.nan
@@ -69,8 +69,8 @@ class TradingLoop:
 
     Args:
         settings: thresholds and times.
-        run_id: makes decision ids unique for ever.
-        gate: says when a position may be opened at all.
+        run_id: prefix that makes decision ids unique across runs.
+        gate: the check before risk.
     """
 
     def __init__(self, settings: DecisionSettings, run_id: str, gate: EntryGate) -> None:
@@ -79,7 +79,7 @@ class TradingLoop:
         self._run_id = run_id
 
     def wants_entry(self, prediction: Prediction, account: AccountState) -> bool:
-        """Whether the signal would open a position, were it allowed: `DecisionContext.entries` matters only then."""
+        """Whether the signal would open a position if allowed; only then is `DecisionContext.entries` read."""
         return not account.position and wanted_contracts(prediction.action, self._settings) != 0
 
     def decide(
@@ -89,7 +89,7 @@ class TradingLoop:
         account: AccountState,
         context: DecisionContext = EMPTY_CONTEXT,
     ) -> Decision:
-        """`decide` with this run's settings and name."""
+        """`decide` with this run's settings and id."""
         return decide(window, prediction, account, self._settings, context, run_id=self._run_id)
 
 
@@ -102,10 +102,10 @@ def decide(
     *,
     run_id: str,
 ) -> Decision:
-    """What should be done now. The same arguments always give the same decision.
+    """The decision now. The same arguments always give the same decision.
 
     Args:
-        window: whose values the prediction is about; gives the decision its time and number.
+        window: the feature window of the prediction; gives the decision its time and number.
         prediction: of the models.
         account: as of the window's last event.
         settings: thresholds and times.
@@ -159,7 +159,7 @@ def _flat(
 def _held_back(
     window: FeatureWindow, prediction: Prediction, settings: DecisionSettings, context: DecisionContext, target: int
 ) -> str:
-    """Why nothing is entered; "" when nothing stands against it. The first reason that applies is the one told."""
+    """Why no entry is wanted, as the first reason that applies; "" when none does."""
     reasons = (
         (bool(context.must_exit), context.must_exit),
         (context.pending, DecisionReason.ORDER_PENDING),
@@ -191,7 +191,7 @@ def _in_position(
         return Action.EXIT, 0, DecisionReason.OVERSIZED.value
     if held_s >= settings.max_hold_s:
         return Action.EXIT, 0, DecisionReason.MAX_HOLD.value
-    # Without a signal worth believing the position stays as it is, under its stop at the server.
+    # Without a usable signal the position is kept, protected by its stop at the server.
     blind = (
         (context.pending, DecisionReason.ORDER_PENDING),
         (not window.warm, DecisionReason.WARMING_UP),
@@ -207,7 +207,7 @@ def _in_position(
 
 
 def _fading(action: float, position: int, settings: DecisionSettings) -> DecisionReason | None:
-    """Why the signal no longer carries the position; None while it does."""
+    """Why the signal no longer supports the position; None while it does."""
     along = action if position > 0 else -action
     if along >= settings.exit_below:
         return None

@@ -139,6 +139,20 @@ def test_what_the_journal_could_not_take_is_written_before_the_next_fill(parts, 
     assert len(parts.journal.rows("fill")) == 3
 
 
+@pytest.mark.parametrize("then", ["fill", "checkpoint"])
+def test_a_round_trip_that_could_not_be_put_on_file_is_written_once(parts, accounting, then):
+    parts.hold(1)
+    parts.journal.fails = {"all"}
+    close(parts, accounting)
+    parts.journal.fails = set()
+    if then == "fill":
+        entry = parts.place()
+        accounting.apply_fill(parts.fill(entry), entry)
+    for _ in range(2):
+        accounting.checkpoint()
+    assert [facts[1] for facts in parts.journal.rows("trade")] == parts.listener.trades
+
+
 def test_what_is_not_on_file_yet_is_kept_until_it_is(parts, accounting):
     entry = parts.place()
     parts.journal.fails = {"fill"}
@@ -255,6 +269,14 @@ def test_the_day_begins_at_the_exchanges_opening(parts):
     assert parts.ledger.realized_today == won
     accounting.roll_day(NOW + 100)
     assert parts.ledger.realized_today == 0.0
+
+
+def test_what_risk_counts_by_the_day_starts_with_it(parts):
+    accounting = accounting_of(parts, NOW + 100, NOW + 200)
+    accounting.roll_day(NOW)
+    parts.risk.count_cancel(NOW)
+    accounting.roll_day(NOW + 100)
+    assert parts.risk.describe(parts.state.risk_snapshot())["messages_today"] == 0
 
 
 def test_a_fill_of_the_new_day_begins_it(parts):

@@ -4,7 +4,7 @@ import pytest
 from actor_parts import NOW, REGIMES, RUN, TICK, ActorParts, make_decision
 
 from mia_daemon.clock import NEVER_NS
-from mia_daemon.execution.entries import Entries
+from mia_daemon.execution.entries import Entries, Moment
 from mia_daemon.execution.entry_policy import ChasePolicy, EntryPolicy
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.market import Touch
@@ -36,8 +36,8 @@ class Entering(ActorParts):
 
     def decide(self, action, target=0, reason="signal", asked=None, number=1):
         """The bracket that was sent, and the verdict."""
-        decision = make_decision(action, target, reason, number)
-        return self.entries.carry_out(decision, asked, self.state.risk_snapshot())
+        moment = Moment(asked, self.state.risk_snapshot()) if asked is not None else None
+        return self.entries.carry_out(make_decision(action, target, reason, number), moment)
 
     def work(self, after):
         """What is sent then; `due_ns` is counted from the first moment."""
@@ -326,6 +326,14 @@ def test_an_order_of_which_it_is_not_known_that_it_works_is_not_moved(state):
         parts.orders.lose(parts.entry)
     parts.touch(100.25)
     assert parts.work(EVERY) == parts.work(UNFILLED) == []
+
+
+def test_an_entry_that_is_being_cancelled_is_not_moved():
+    parts = resting()
+    parts.order_manager.cancel_entries()
+    parts.touch(100.25)
+    assert parts.work(EVERY) == parts.work(UNFILLED) == []
+    assert parts.due_ns == NEVER_NS
 
 
 def test_what_would_not_be_entered_now_is_not_followed_but_cancelled():

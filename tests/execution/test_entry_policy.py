@@ -36,7 +36,8 @@ def policy_of(kind, **execution):
 )
 def test_an_entry_takes_the_far_touch_with_a_limit_or_joins_the_near_one(kind, side, expected, price):
     policy, touch = policy_of(kind, protection_ticks=12), Touch(100.0, 100.25)
-    assert (policy.expected(side, touch), policy.price(side, touch)) == (expected, price)
+    assert policy.expected(side, touch) == expected
+    assert policy.price(side, expected) == price
     assert policy.follows is (kind == "limit_at_touch")
 
 

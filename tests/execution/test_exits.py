@@ -62,6 +62,7 @@ def test_the_target_is_moved_to_where_it_fills_and_no_other_order_is_sent(quanti
     assert target.request.exit_reason == "faded"
     assert parts.due_ns == CHASE
     assert parts.work(CHASE) == []  # not again while that is unanswered
+    assert parts.due_ns == ESCALATE
 
 
 def test_an_exit_that_does_not_fill_follows_the_market_further_each_time(parts):
@@ -107,6 +108,7 @@ def test_the_stop_is_cancelled_before_an_exit_of_our_own_is_sent(parts):
 def test_an_exit_of_our_own_is_moved_after_the_market_too(parts):
     parts.state.request_flatten("operator")
     parts.work()
+    assert parts.due_ns == CHASE
     (exit_,) = parts.orders
     parts.report(exit_, OrderStatus.WORKING)
     assert parts.work(CHASE - 1) == []
@@ -140,7 +142,15 @@ def test_a_target_for_a_part_of_the_position_is_not_enough(parts):
         ("cancel", stop.client_order_id),
         ("cancel", target.client_order_id),
     ]
+    parts.report(target, OrderStatus.REPLACED, price=99.0)
     assert parts.work(CHASE) == []  # what is being cancelled is not moved
+
+
+def test_what_stands_on_the_other_side_is_neither_moved_nor_waited_for(parts):
+    """It would not close the position."""
+    parts.place(OrderRole.TARGET, Side.BUY, price=98.0)
+    parts.state.request_flatten("operator")
+    assert parts.work() == [("submit", f"{RUN}-1X")]
 
 
 def test_while_it_is_not_sure_that_the_servers_position_is_ours_no_exit_of_ours_is_sent(parts):

@@ -210,6 +210,18 @@ def test_a_move_is_on_file_before_it_leaves_and_at_a_valid_price(parts, manager)
     assert target.request.replace_pending
 
 
+def test_a_stop_that_stays_where_it_is_was_not_loosened(parts, manager):
+    stop = parts.place(OrderRole.STOP, price=96.0)
+    assert manager.replace(stop, 96.0, "test")
+    assert parts.alerts == []
+
+
+def test_a_move_counts_as_an_order(parts, manager):
+    manager.replace(parts.place(), 100.25, "test")
+    assert parts.risk.describe(parts.state.risk_snapshot())["messages_today"] == 1
+    assert parts.risk.overtrade_risk_score(NOW) == 1 / 1000
+
+
 @pytest.mark.parametrize(("role", "leaves"), [(OrderRole.ENTRY, False), (OrderRole.TARGET, True)])
 def test_with_a_dead_journal_an_exit_is_moved_and_an_entry_is_not(parts, manager, role, leaves):
     entry = parts.place(role)

@@ -100,6 +100,17 @@ def test_while_a_stop_may_work_already_no_second_one_is_sent_but_an_alert(parts,
     assert "is awaited" in parts.alerts[0].text
 
 
+def test_a_position_that_is_bare_again_raises_another_alert(parts):
+    for n in range(2):
+        stop = parts.place(OrderRole.STOP, state=OrderState.SENT)
+        parts.work(10 * n * GRACE)
+        parts.work(10 * n * GRACE + GRACE)
+        assert parts.alert_codes == ["position_unprotected"] * (n + 1)
+        parts.report(stop, OrderStatus.WORKING)
+        parts.work(10 * n * GRACE + 2 * GRACE)
+        parts.report(stop, OrderStatus.CANCELED)
+
+
 def test_while_a_fill_is_missing_no_stop_is_sent(parts):
     parts.report(parts.place(OrderRole.TARGET), OrderStatus.FILLED, filled=1)
     parts.work()
@@ -127,6 +138,8 @@ def test_after_two_stops_that_were_rejected_the_position_is_closed(parts):
     for n in (1, 2):
         assert parts.work(n * GRACE) == [("submit", f"{RUN}-{n}S")]
         parts.report(parts.orders.get(f"{RUN}-{n}S"), OrderStatus.REJECTED)
+        assert parts.work((n + 1) * GRACE - 1) == []
+        assert parts.state.flatten.reason == ""
     assert parts.work(3 * GRACE) == []
     assert parts.state.flatten.reason == "unprotected"
     assert parts.due_ns == 3 * GRACE  # at once
@@ -150,6 +163,15 @@ def test_where_the_market_has_reached_the_stop_already_the_position_is_closed(qu
     parts.work()
     assert len(parts.work(GRACE)) == (not closed)
     assert parts.state.flatten.reason == ("unprotected" if closed else "")
+
+
+def test_a_stop_lies_on_the_tick_grid_and_so_the_market_reaches_it():
+    parts = Protecting(1)
+    parts.hold(2, 100.75)  # at 100.375 on average: the stop belongs at 96.5
+    parts.touch(96.5)
+    parts.work()
+    assert parts.work(GRACE) == []
+    assert parts.state.flatten.reason == "unprotected"
 
 
 def test_without_a_touch_the_position_is_closed(parts):
@@ -204,9 +226,18 @@ def test_an_order_that_would_add_to_the_position_instead_of_closing_it_is_cancel
     assert parts.work(GRACE) == [("cancel", wrong.client_order_id)]
 
 
-def test_a_stop_beyond_the_position_is_cancelled_and_that_of_the_bracket_stays(parts):
+@pytest.mark.parametrize("newest", ["ours", "the bracket's"])
+def test_a_stop_beyond_the_position_is_cancelled_and_that_of_the_bracket_stays(parts, newest):
+    first = parts.place(OrderRole.STOP, parent_id="" if newest == "the bracket's" else "K0E")
+    second = parts.place(OrderRole.STOP, parent_id="" if newest == "ours" else "K0E")
+    ours = second if newest == "ours" else first
+    assert parts.work() == [("cancel", ours.client_order_id)]
+
+
+def test_an_exit_at_work_is_no_stop_too_many(parts):
     parts.place(OrderRole.STOP, parent_id="K0E")
     ours = parts.place(OrderRole.STOP)
+    parts.place(OrderRole.EXIT)
     assert parts.work() == [("cancel", ours.client_order_id)]
 
 
