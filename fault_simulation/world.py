@@ -337,7 +337,7 @@ class World:
         if self.sick:
             return "not restarted after the disk failed"
         if not account.state.sync.reconciled:
-            return "the books were not compared"
+            return "not reconciled"
         position, on_file = self.venue.position, history.position_in_journal(life.path)
         ours_held = account.state.ledger.position
         if not ours_held == on_file == position:

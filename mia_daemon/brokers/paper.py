@@ -216,4 +216,4 @@ class PaperBroker:
 
 
 def _no_sink(_event: BrokerEvent) -> None:
-    raise RuntimeError("a broker was used before start() named who is told of its events")
+    raise RuntimeError("a broker was used before start() named the sink of its events")

@@ -299,4 +299,4 @@ class SierraBroker:
 
 
 def _no_sink(_event: BrokerEvent) -> None:
-    raise RuntimeError("a broker was used before start() named who is told of its events")
+    raise RuntimeError("a broker was used before start() named the sink of its events")

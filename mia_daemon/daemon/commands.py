@@ -136,7 +136,7 @@ class Commands:
     def _left(self) -> str:
         left = self._account.risk.latches
         if not left:
-            return "entries are allowed again once the books were compared"
+            return "entries are allowed again; orders and position are reconciled"
         return f"still set: {', '.join(map(_how, left))}"
 
     def _rearm(self, _request: Request, by: str) -> str:

@@ -43,11 +43,11 @@ def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int
     today = trade_date_at(now_ns)
     for symbol, size in held.items():
         if contract_dates(symbol, today).expiry < today:
-            text = f"{text}; the books still hold {size:+d} {symbol}, which has expired: see how it was settled"
+            text = f"{text}; the journal still has {size:+d} {symbol}, which has expired: see how it was settled"
         elif settings.instrument.roll_with_position:
             text = f"{text}; {size:+d} {symbol} is left to you and to the stop the server holds (roll_with_position)"
         else:
-            kept = f"{symbol}, kept while the books hold {size:+d} of it, though {front.symbol} is in force"
+            kept = f"{symbol}, kept while the journal has {size:+d} of it, though {front.symbol} is in force"
             return Choice(_with_symbol(settings, symbol), f"{kept}: restart when flat", warning=True)
     return Choice(_with_symbol(settings, front.symbol), text, warning=bool(held))
 

@@ -84,7 +84,7 @@ class DaemonStatus:
         if latches := self.account.risk.latches:
             return ", ".join(latch.code.value for latch in latches)
         if not self.account.state.sync.reconciled:
-            return "books not compared yet"
+            return "not reconciled yet"
         last_reason = self.run.reporter.last_reason
         return last_reason if last_reason == "warming_up" else ""
 

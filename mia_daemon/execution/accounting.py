@@ -7,7 +7,7 @@ from mia_daemon.errors import JournalError
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
-from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, Side, Trade
 

@@ -15,7 +15,7 @@ from mia_daemon.execution.entry_policy import EntryPolicy
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
-from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import Action, Bracket, Decision, EntryOrigin, Order, OrderRole, Prediction, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, Verdict
 from mia_daemon.risk.snapshot import NO_DELAYS, RiskSnapshot

@@ -9,7 +9,7 @@ from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
-from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import (
     BrokerEvent,
     Fill,
@@ -128,7 +128,7 @@ class OrderEventHandler:
             return
         kind = "execution" if isinstance(report, Fill) else "order"
         self._alert(
-            f"foreign_{kind}",
+            f"external_{kind}",
             Priority.WARNING,
             f"{kind} {report.server_order_id or report.client_order_id} in account {report.account} is not ours: "
             "trade this symbol from one place only",
@@ -168,11 +168,11 @@ class OrderEventHandler:
             self._alert(
                 "execution_known",
                 Priority.ERROR,
-                f"execution {fill.execution_id} is in the journal already and was not booked again: "
-                "if the server counts its executions anew, start with a new journal",
+                f"execution {fill.execution_id} is in the journal already and was not applied again: "
+                "if the server reuses execution ids, start with a new journal",
                 {"order": entry.client_order_id},
             )
-            self._sync.request_reconcile("an execution was told again")
+            self._sync.request_reconcile("an execution was reported again")
 
     # The connection.
 

@@ -12,7 +12,7 @@ from mia_daemon.execution.order_factory import OrderFactory, order_as_reported, 
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
-from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
 from mia_daemon.records import Bracket, JournaledOrder, Order, OrderRole, OrderUpdate, Priority
 

@@ -9,7 +9,7 @@ from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState, HeldPosition
-from mia_daemon.execution.working_orders import WorkingOrder
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import OrderRole, OrderType, Priority
 
 

@@ -167,7 +167,7 @@ class Reconciler:
         self._alert(
             "reconcile_failed",
             Priority.ERROR,
-            f"the server's books could not be read ({error}): it is asked again",
+            f"no complete snapshot from the server ({error}): it is requested again",
             {"why": query.why},
         )
         self.abandon()
@@ -209,7 +209,7 @@ class Reconciler:
         if agree:
             self._sync.reconciled = True
         else:
-            self._sync.request_reconcile("the books did not agree yet")
+            self._sync.request_reconcile("orders or position did not agree yet")
         return agree
 
     def _on_missed_fill(self, fill: Fill, *, guessed: bool) -> None:
@@ -270,7 +270,7 @@ class Reconciler:
                 self._alert(
                     "order_given_up",
                     Priority.WARNING,
-                    f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
+                    f"order {name} is not open at the server; whether it filled is not known, but the position agrees",
                     {"order": name},
                 )
                 self._events.on_update(gone(entry, self._market.now_ns))

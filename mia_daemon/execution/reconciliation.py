@@ -17,7 +17,8 @@ from itertools import chain
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
+from mia_daemon.execution.working_order import WorkingOrder
+from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.records import BrokerSnapshot, Fill, OrderStatus, OrderType, OrderUpdate
 
 TIME_SLACK_NS = 5 * NS_PER_S

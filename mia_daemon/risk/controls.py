@@ -129,7 +129,7 @@ CONTROLS: Final = (
         "A3",
         "Cancel on disconnect",
         (_C.LINK_DOWN, _C.UNKNOWN_ORDERS),
-        "On a lost connection every order is unknown; once the books were compared again, entries are cancelled.",
+        "On a lost connection every order is unknown; once reconciled, entries are cancelled.",
         "execution/test_kill.py::test_what_had_been_sent_before_the_connection_was_lost_is_cancelled_when_it_is_back",
     ),
     Control(
@@ -161,7 +161,7 @@ CONTROLS: Final = (
         "T1",
         "Immediate post-trade reports",
         (),
-        "Each fill is on file in the commit that moves the position, then shown and counted.",
+        "Each fill is journaled in the commit that moves the position, then shown and counted.",
         "trading/test_trade_executor.py::test_a_target_hit_is_a_trade",
     ),
     Control(

@@ -63,7 +63,7 @@ class OperatorActions:
     def resume(self, by: str, code: RiskCode | None = None) -> tuple[RiskCode, ...]:
         """Lift the latch `code`, or all that need no name; returns which were set.
 
-        No entry is sent before orders and position are reconciled again.
+        A snapshot of the server is requested at once.
 
         Raises:
             JournalError: the lift could not be journaled; the latches stay set.

@@ -66,7 +66,7 @@ def test_a_position_keeps_its_contract(paths, hold):
     assert not choose_contract(settings(), Mode.PAPER, paths, BEFORE).warning
     kept = choose_contract(settings(), Mode.PAPER, paths, AFTER)
     assert (kept.settings.instrument.symbol, kept.warning) == ("ESZ26_FUT_CME", True)
-    assert "kept while the books hold -2" in kept.text
+    assert "kept while the journal has -2" in kept.text
     assert "ESH27_FUT_CME is in force" in kept.text
     # TradingAccount of another mode or account, and of another product, have no say.
     assert choose_contract(settings(), Mode.LIVE, paths, AFTER).settings.instrument.symbol == "ESH27_FUT_CME"

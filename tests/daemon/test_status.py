@@ -71,7 +71,7 @@ def test_the_line_has_price_profit_and_why_nothing_is_entered(status, fake_daemo
     fake_daemon.run.reporter.last_reason = "no_signal"
     assert status.line(status.facts(0.0)).note == ""
     fake_daemon.account.state.sync.reconciled = False
-    assert status.line(status.facts(0.0)).note == "books not compared yet"
+    assert status.line(status.facts(0.0)).note == "not reconciled yet"
     fake_daemon.account.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
     assert status.line(status.facts(0.0)).note == "killed, daily_loss"
 

@@ -153,7 +153,7 @@ async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkey
     assert rig.executor.reconcile_due
     (alert,) = rig.alerts
     assert (alert.code, alert.priority) == ("reconcile_failed", Priority.ERROR)
-    assert alert.text == "the server's books could not be read (the line is dead): it is asked again"
+    assert alert.text == "no complete snapshot from the server (the line is dead): it is requested again"
     assert alert.context == {"why": "an order was not answered"}
     assert rig.sync.query_reason == "an order was not answered"
     rig.sync.query_reason = ""

@@ -194,7 +194,7 @@ async def test_a_stop_that_left_while_the_journal_failed_is_taken_over_by_the_ne
         (name, "stop", 98.0, "working")
     ]
     codes = again.alert_codes
-    assert (codes.count("order_adopted"), codes.count("foreign_order")) == (1, 1)
+    assert (codes.count("order_adopted"), codes.count("external_order")) == (1, 1)
 
 
 async def test_no_exit_of_ours_closes_a_position_that_the_server_does_not_have(rig):

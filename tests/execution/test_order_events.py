@@ -216,7 +216,8 @@ def test_a_refusal_that_crossed_with_the_end_of_the_order_is_no_trouble(parts):
 def test_an_external_order_raises_an_alert_and_is_not_touched(parts):
     parts.hear(make_update("hand", OrderStatus.WORKING, server_order_id="S9"))
     (alert,) = parts.alerts
-    assert (alert.priority, alert.context) == (Priority.WARNING, {"server_order_id": "S9"})
+    assert (alert.code, alert.priority) == ("external_order", Priority.WARNING)
+    assert alert.context == {"server_order_id": "S9"}
     assert alert.text.startswith(f"order S9 in account {ACCOUNT} is not ours")
     assert (len(parts.orders), parts.broker.sent, parts.sync.query_reason) == (0, [], "")
     assert parts.journal.rows("update") == [["hand", OrderStatus.WORKING]]
@@ -231,6 +232,7 @@ def test_an_external_order_that_is_over_raises_no_alert(parts, status):
 def test_an_external_execution_raises_an_alert_and_the_position_is_asked_about(parts):
     parts.hear(make_fill("", "hand-1", server_order_id="S9"))
     (alert,) = parts.alerts
+    assert (alert.code, alert.priority) == ("external_execution", Priority.WARNING)
     assert alert.text.startswith(f"execution S9 in account {ACCOUNT} is not ours")
     assert (parts.accounting.applied, parts.ledger.position) == ([], 0)
     assert parts.sync.query_reason == "an execution is not ours"
@@ -298,7 +300,7 @@ def test_an_execution_that_is_on_file_for_another_order_is_not_applied_again(par
     (alert,) = parts.alerts
     assert (alert.code, alert.priority) == ("execution_known", Priority.ERROR)
     assert alert.context == {"order": entry.client_order_id}
-    assert parts.sync.query_reason == "an execution was told again"
+    assert parts.sync.query_reason == "an execution was reported again"
 
 
 # The connection.
@@ -321,3 +323,4 @@ def test_when_the_connection_is_back_the_server_is_asked_first(parts):
     parts.hear(LinkReport(NOW, LinkState.UP, ""))
     assert (parts.sync.link_up, parts.sync.reconciled) == (True, False)
     assert parts.sync.query_reason == "the order connection is back"
+    assert parts.alert_codes == ["link_down"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mia_daemon.execution.order_states import DONE, TRANSITIONS, Cause, OrderState, mermaid
-from mia_daemon.execution.working_orders import WorkingOrder, WorkingOrders
+from mia_daemon.execution.working_order import WorkingOrder
+from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"

@@ -157,6 +157,19 @@ def test_a_position_that_came_to_be_ours_is_no_longer_counted_as_different(parts
     assert parts.sync.query_reason == ""
 
 
+@pytest.mark.parametrize("first", ["order", "position"])
+def test_whatever_is_due_first_is_looked_at_first(parts, first):
+    if first == "order":
+        parts.place(state=OrderState.SENT)
+    parts.after(0 if first == "position" else 3)
+    parts.sync.position = 3
+    parts.reconciler.watch()
+    if first == "position":
+        parts.after(3)
+        parts.place(state=OrderState.SENT)
+    assert parts.reconciler.watch() == NOW + ANSWER
+
+
 # Asking.
 
 
@@ -287,7 +300,7 @@ def test_an_answer_that_was_overtaken_agrees_to_nothing(parts):
     parts.sync.reconciled = False
     assert not parts.reconciler.apply(query, make_snapshot(2))
     assert (entry.state, parts.sync.position, parts.sync.reconciled) == (OrderState.SENT, None, False)
-    assert parts.sync.query_reason == "the books did not agree yet"
+    assert parts.sync.query_reason == "orders or position did not agree yet"
 
 
 def test_a_position_that_changed_meanwhile_is_not_compared(parts):
@@ -303,7 +316,7 @@ def test_while_a_fill_is_missing_both_do_not_agree(parts):
     assert not parts.answer(
         make_snapshot(orders=[parts.update(entry, OrderStatus.FILLED, filled=1, unsolicited=False)])
     )
-    assert parts.sync.query_reason == "the books did not agree yet"
+    assert parts.sync.query_reason == "orders or position did not agree yet"
 
 
 # A difference.
@@ -358,6 +371,8 @@ def test_a_drift_may_halt_instead_of_being_taken_over():
     assert (parts.ledger.position, parts.latched) == (0, [RiskCode.HALTED])
     assert parts.breakers.pending
     assert "trading is halted" in parts.alerts[0].text
+    parts.answer(make_snapshot(2))
+    assert parts.alert_codes == ["position_drift"]  # told again after two more looks
 
 
 def ambiguous_answer(parts):

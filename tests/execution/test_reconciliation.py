@@ -403,7 +403,7 @@ async def test_orders_that_may_have_filled_do_not_block_for_ever(make_rig, monke
     assert [(alert.priority, alert.text, alert.context) for alert in given_up] == [
         (
             Priority.WARNING,
-            f"order {name} is not open at the server; whether it filled can't be told, but the position agrees",
+            f"order {name} is not open at the server; whether it filled is not known, but the position agrees",
             {"order": name},
         )
         for name in ("K1", "K2")

@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
+from actor_parts import PREDICTION, make_decision
 
 from mia_daemon.daemon.broker_tasks import drain
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import (
+    FeatureWindow,
     Fill,
     LinkReport,
     LinkState,
@@ -17,6 +20,8 @@ from mia_daemon.records import (
     OrderUpdate,
     PositionReport,
     Side,
+    Signal,
+    empty_events,
 )
 from mia_daemon.risk.codes import RiskCode
 
@@ -421,7 +426,7 @@ async def test_orders_of_others_are_told_and_not_touched(muted):
     rig = muted
     foreign = OrderUpdate(rig.ts_ns, "hand", "S9", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1)
     rig.executor.on_broker_event(foreign)
-    assert rig.alert_codes == ["foreign_order"]
+    assert rig.alert_codes == ["external_order"]
     assert (len(rig.orders), rig.broker.log) == (0, [])
 
 
@@ -429,7 +434,7 @@ async def test_an_execution_of_others_is_asked_about_and_then_taken_into_the_boo
     rig = muted
     theirs = Fill(rig.ts_ns, "hand-1", "", "S9", "ESZ26_FUT_CME", "Sim1", Side.BUY, 2, 100.25)
     rig.executor.on_broker_event(theirs)
-    assert (rig.alert_codes, rig.position, rig.executor.reconcile_due) == (["foreign_execution"], 0, True)
+    assert (rig.alert_codes, rig.position, rig.executor.reconcile_due) == (["external_execution"], 0, True)
     exchange = rig.broker.inner._exchange
     exchange.position, exchange.average_price = 2, 100.25
     exchange.fills.append(theirs)
@@ -596,3 +601,28 @@ async def test_flatten_at_the_server_goes_by_the_servers_position(rig):
     rig.actors.exits._flatten(rig.state.held)
     rig.play((10, 100.0), (10, 100.0))
     assert rig.broker._exchange.position == 0
+
+
+async def test_a_window_gives_the_account_after_its_last_event_where_a_decision_is_due(rig):
+    enter(rig)
+    assert rig.executor.on_window(FeatureWindow(rig.quotes((10, 101.0)))) is None
+    window = FeatureWindow(rig.quotes((10, 101.0), (10, 102.0)), 7, rig.ts_ns, np.zeros(1, np.float32))
+    account = rig.executor.on_window(window)
+    assert (account.seq, account.ts_ns, account.position, account.unrealized) == (7, rig.ts_ns, 1, 87.5)
+
+
+@pytest.mark.parametrize(("target", "orders"), [(1, 1), (0, 0)])
+async def test_tick_to_order_is_measured_where_an_order_left(rig, target, orders):
+    account = rig.actors.accounting.account_state(2, rig.ts_ns)
+    rig.decides.decision = make_decision("buy" if target else "hold", target, number=2)
+    window = FeatureWindow(empty_events(1), 2, rig.ts_ns, np.zeros(1, np.float32), warm=True, ingress_ns=1)
+    rig.executor.on_signal(Signal(window, account, PREDICTION))
+    assert rig.executor.tick_to_order.count == orders
+
+
+async def test_a_request_that_nobody_waits_for_any_more_may_be_made_again(rig):
+    query = rig.executor.begin_reconcile()
+    assert rig.executor.begin_reconcile() is None
+    rig.executor.reconcile_failed(query)
+    assert rig.executor.begin_reconcile() is not None
+    assert rig.alerts == []
