@@ -16,10 +16,10 @@ from mia_daemon.records import (
     Decision,
     Fill,
     Order,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     Prediction,
     RegimeProbs,
     Side,
@@ -68,7 +68,7 @@ def journal_costs(directory: Path, *, durable: bool, n: int) -> None:
         bracket(i + n)
 
     def update(i: int) -> None:
-        journal.record_update(OrderUpdate(i, f"{i}E", "77", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1))
+        journal.record_update(OrderReport(i, f"{i}E", "77", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1))
 
     def fill(i: int) -> None:
         journal.record_fill(Fill(i, f"x{i}", f"{i}E", "77", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0))

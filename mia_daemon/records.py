@@ -273,7 +273,7 @@ class OrderStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class OrderUpdate:
+class OrderReport:
     """One message from a broker about one order."""
 
     ts_ns: int
@@ -353,13 +353,13 @@ class BrokerSnapshot:
     """
 
     ts_ns: int
-    open_orders: tuple[OrderUpdate, ...]
+    open_orders: tuple[OrderReport, ...]
     fills: tuple[Fill, ...]
     positions: tuple[PositionReport, ...]
     balance: BalanceReport | None
 
 
-BrokerEvent = OrderUpdate | Fill | PositionReport | BalanceReport | LinkReport
+BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from mia_daemon.records import (
     EntryOrigin,
     Fill,
     Order,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Prediction,
     RegimeProbs,
@@ -336,7 +336,7 @@ def make_order(name="K1E", role=OrderRole.ENTRY, side=None, quantity=1, price=10
 
 
 def make_update(name="", status=OrderStatus.WORKING, **more):
-    return replace(OrderUpdate(NOW, name, "", SYMBOL, ACCOUNT, status, Side.BUY, 1), **more)
+    return replace(OrderReport(NOW, name, "", SYMBOL, ACCOUNT, status, Side.BUY, 1), **more)
 
 
 def make_fill(name="", execution_id="x1", **more):

@@ -8,7 +8,7 @@ from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side
+from mia_daemon.records import Bracket, Order, OrderReport, OrderRole, OrderType, Side
 
 ES = instrument("ESZ26_FUT_CME")
 TICK = ES.tick_size
@@ -38,10 +38,10 @@ class Desk:
                 await self.changed.wait()
 
     def statuses(self, name):
-        return [e.status for e in self.told if isinstance(e, OrderUpdate) and e.client_order_id == name]
+        return [e.status for e in self.told if isinstance(e, OrderReport) and e.client_order_id == name]
 
     def last(self, name):
-        return [e for e in self.told if isinstance(e, OrderUpdate) and e.client_order_id == name][-1]
+        return [e for e in self.told if isinstance(e, OrderReport) and e.client_order_id == name][-1]
 
     def of(self, kind):
         return [event for event in self.told if isinstance(event, kind)]

@@ -14,7 +14,7 @@ from mia_daemon.brokers.paper_checks import MAX_QUANTITY, bracket_objection, is_
 from mia_daemon.brokers.paper_fill_rules import Execution, FillRules, MarketTrade
 from mia_daemon.brokers.paper_order import (
     PaperOrder,
-    Terms,
+    PaperTerms,
     link_bracket,
     link_siblings,
     update_before_acceptance,
@@ -26,9 +26,9 @@ from mia_daemon.records import (
     BrokerEvent,
     Fill,
     Order,
+    OrderReport,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
     TimeInForce,
@@ -78,7 +78,7 @@ class PaperExchange:
     def restore_order(self, order: Order, server_order_id: str, quantity: int, filled: int, price: float) -> None:
         """A working order of an earlier run; stop and target of one parent are each other's OCO sibling."""
         status = OrderStatus.PARTIAL if filled else OrderStatus.WORKING
-        terms = Terms(order.type, quantity, price, order.limit_price)
+        terms = PaperTerms(order.type, quantity, price, order.limit_price)
         paper = PaperOrder(order, server_order_id, status, terms, filled)
         for other in self._orders.values():
             if order.parent_id and other.order.parent_id == order.parent_id:
@@ -271,7 +271,7 @@ class PaperExchange:
         self._emit(ts_ns, paper.update(ts_ns, status, text, unsolicited=True))
 
     def _accept(self, order: Order, ts_ns: int) -> PaperOrder:
-        terms = Terms(order.type, order.quantity, order.price, order.limit_price)
+        terms = PaperTerms(order.type, order.quantity, order.price, order.limit_price)
         paper = PaperOrder(order, self._server_id(), OrderStatus.ACCEPTED, terms)
         self._orders[order.client_order_id] = paper
         self._used.add(order.client_order_id)
@@ -286,7 +286,7 @@ class PaperExchange:
 
     def _refuse(self, client_order_id: str, status: OrderStatus, ts_ns: int, text: str) -> None:
         self._emit(
-            ts_ns, OrderUpdate(ts_ns, client_order_id, "", self._instrument.symbol, self._account, status, text=text)
+            ts_ns, OrderReport(ts_ns, client_order_id, "", self._instrument.symbol, self._account, status, text=text)
         )
 
     def _replaceable(self, paper: PaperOrder, price: float, quantity: int) -> bool:

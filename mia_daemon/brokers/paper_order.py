@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, field
 
-from mia_daemon.records import Order, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Order, OrderReport, OrderStatus, OrderType, Side
 
 
 @dataclass(slots=True)
-class Terms:
+class PaperTerms:
     """As last accepted. A triggered stop becomes a market or limit order."""
 
     type: OrderType
@@ -45,7 +45,7 @@ class PaperOrder:
     order: Order
     server_order_id: str
     status: OrderStatus
-    terms: Terms
+    terms: PaperTerms
     filled: int = 0
     notional: float = 0.0
     match: MatchState = field(default_factory=MatchState)
@@ -73,10 +73,10 @@ class PaperOrder:
         """It fills or triggers at or below its price: a buyer's limit, a seller's stop."""
         return (self.order.side is Side.BUY) != self.armed
 
-    def update(self, ts_ns: int, status: OrderStatus, text: str, *, unsolicited: bool) -> OrderUpdate:
+    def update(self, ts_ns: int, status: OrderStatus, text: str, *, unsolicited: bool) -> OrderReport:
         """The order as the exchange reports it."""
         order, terms = self.order, self.terms
-        return OrderUpdate(
+        return OrderReport(
             ts_ns=ts_ns,
             client_order_id=order.client_order_id,
             server_order_id=self.server_order_id,
@@ -97,9 +97,9 @@ class PaperOrder:
 
 def update_before_acceptance(
     order: Order, ts_ns: int, status: OrderStatus, text: str = "", *, unsolicited: bool
-) -> OrderUpdate:
+) -> OrderReport:
     """Of an order that the exchange has not accepted: it has no server order id and no fills."""
-    return OrderUpdate(
+    return OrderReport(
         ts_ns=ts_ns,
         client_order_id=order.client_order_id,
         server_order_id="",

@@ -33,8 +33,8 @@ from mia_daemon.records import (
     LinkReport,
     LinkState,
     Order,
+    OrderReport,
     OrderStatus,
-    OrderUpdate,
 )
 
 ATTEMPTS: Final = 3  # of queries, never of orders
@@ -215,7 +215,7 @@ class SierraBroker:
             balance=None if balance is None else self._mapper.balance(balance),
         )
 
-    def _listed(self, orders: list[Any]) -> list[OrderUpdate]:
+    def _listed(self, orders: list[Any]) -> list[OrderReport]:
         found = []
         for message in orders:
             client_id = message.ClientOrderID or self._orders.client_id(message.ServerOrderID)

@@ -14,9 +14,9 @@ from mia_daemon.records import (
     Bracket,
     Fill,
     Order,
+    OrderReport,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
 )
@@ -126,9 +126,9 @@ class DtcOrderMapper:
         """Advance `newest_ns` to the time of a message."""
         self.newest_ns = max(self.newest_ns, self._time(message))
 
-    def refusal(self, client_order_id: str, status: OrderStatus, text: str) -> OrderUpdate:
+    def refusal(self, client_order_id: str, status: OrderStatus, text: str) -> OrderReport:
         """The report of a request that was never sent, as if the server had refused it."""
-        return OrderUpdate(
+        return OrderReport(
             ts_ns=self.newest_ns,
             client_order_id=client_order_id,
             server_order_id="",
@@ -160,13 +160,13 @@ class DtcOrderMapper:
             price=price,
         )
 
-    def update(self, message: dtc.OrderUpdate, client_id: str, *, unsolicited: bool) -> OrderUpdate | None:
+    def update(self, message: dtc.OrderUpdate, client_id: str, *, unsolicited: bool) -> OrderReport | None:
         """None if the message has no news: a request of ours is in transit to the exchange."""
         filled = contracts(message.FilledQuantity)
         status = self._status(message, filled, unsolicited=unsolicited)
         if status is None:
             return None
-        return OrderUpdate(
+        return OrderReport(
             ts_ns=self._time(message),
             client_order_id=client_id,
             server_order_id=message.ServerOrderID,

@@ -123,11 +123,10 @@ class Entries:
         if position and target * position <= 0:
             return EntryPlan(close=decision.reason)
         stale, coming = [], 0
-        for entry in self._orders.with_role(OrderRole.ENTRY):
-            if entry.live:
-                coming += entry.order.side * entry.open_quantity
-                if entry.order.side * target <= 0:
-                    stale.append(entry)
+        for entry in self._orders.with_role(OrderRole.ENTRY):  # all live: one that is not has a fill missing
+            coming += entry.order.side * entry.open_quantity
+            if entry.order.side * target <= 0:
+                stale.append(entry)
         missing = target - position - coming
         if stale or missing * target <= 0:
             return EntryPlan(stale=tuple(stale))

@@ -15,9 +15,9 @@ from mia_daemon.records import (
     Fill,
     LinkReport,
     LinkState,
+    OrderReport,
     OrderRole,
     OrderStatus,
-    OrderUpdate,
     PositionReport,
     Priority,
 )
@@ -56,7 +56,7 @@ class OrderEventHandler:
     def on_event(self, event: BrokerEvent) -> bool:
         """Apply one event; False when it has no effect on orders or position."""
         match event:
-            case OrderUpdate():
+            case OrderReport():
                 self.on_update(event)
             case Fill():
                 self.on_fill(event)
@@ -71,7 +71,7 @@ class OrderEventHandler:
 
     # Orders.
 
-    def on_update(self, update: OrderUpdate) -> None:
+    def on_update(self, update: OrderReport) -> None:
         """Apply an update to its order and journal it; adopt the order or alert of it where it is not known."""
         if not self._scope.covers(update):
             return
@@ -96,11 +96,11 @@ class OrderEventHandler:
             text = f"{update.status.value}: {update.text}" if update.text else update.status.value
             self._listener.order(update.ts_ns, entry.order, text)
 
-    def _state_of(self, update: OrderUpdate) -> OrderState | None:
+    def _state_of(self, update: OrderReport) -> OrderState | None:
         entry = self._orders.find(update.client_order_id, update.server_order_id)
         return entry.state if entry is not None else None
 
-    def _on_reject(self, entry: WorkingOrder, update: OrderUpdate) -> None:
+    def _on_reject(self, entry: WorkingOrder, update: OrderReport) -> None:
         self._alert(
             "order_rejected",
             Priority.ERROR if entry.order.role is OrderRole.ENTRY else Priority.CRITICAL,
@@ -110,7 +110,7 @@ class OrderEventHandler:
         if entry.order.role is OrderRole.ENTRY:
             self._breakers.trip(self._risk.on_reject(update.ts_ns, update.text))
 
-    def _on_refusal(self, entry: WorkingOrder, update: OrderUpdate) -> None:
+    def _on_refusal(self, entry: WorkingOrder, update: OrderReport) -> None:
         """Alert; reconcile only when the order lives on. Otherwise the request crossed with the end of its order."""
         self._alert(
             "request_refused",
@@ -122,9 +122,9 @@ class OrderEventHandler:
         if entry.live:
             self._sync.request_reconcile("a change of an order was refused")
 
-    def _on_external(self, report: OrderUpdate | Fill) -> None:
+    def _on_external(self, report: OrderReport | Fill) -> None:
         """Alert of an order or execution in our account and symbol that is not ours. The order is not touched."""
-        if isinstance(report, OrderUpdate) and report.status not in _ALIVE:
+        if isinstance(report, OrderReport) and report.status not in _ALIVE:
             return
         kind = "execution" if isinstance(report, Fill) else "order"
         self._alert(
@@ -137,7 +137,7 @@ class OrderEventHandler:
         if isinstance(report, Fill):
             self._sync.request_reconcile("an execution is not ours")
 
-    def _adopt(self, update: OrderUpdate) -> bool:
+    def _adopt(self, update: OrderReport) -> bool:
         """Adopt an order that bears the name of one of our runs but is not in the journal; whether it was adopted."""
         if update.status not in _ALIVE or not self._order_manager.adopt(update, update.ts_ns):
             return False

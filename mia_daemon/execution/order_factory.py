@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from mia_daemon.execution.ports import TradeScope
-from mia_daemon.records import Bracket, Order, OrderRole, OrderType, OrderUpdate, Side, TimeInForce
+from mia_daemon.records import Bracket, Order, OrderReport, OrderRole, OrderType, Side, TimeInForce
 
 _TIME_IN_FORCE: Final = {
     OrderRole.ENTRY: TimeInForce.DAY,
@@ -69,7 +69,7 @@ def run_of(client_order_id: str) -> str:
     return name["run"] if name is not None else ""
 
 
-def order_as_reported(update: OrderUpdate) -> Order | None:
+def order_as_reported(update: OrderReport) -> Order | None:
     """The order that an update names and describes; None where side or type is missing."""
     name = _NAME.fullmatch(update.client_order_id)
     if name is None or update.side is None or update.type is None:

@@ -14,7 +14,7 @@ from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
-from mia_daemon.records import Bracket, JournaledOrder, Order, OrderRole, OrderUpdate, Priority
+from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, Priority
 
 
 class OrderManager:
@@ -55,7 +55,7 @@ class OrderManager:
         for order, state in states:
             self._orders.restore(WorkingOrder.restored(order, state))
 
-    def adopt(self, update: OrderUpdate, ts_ns: int) -> bool:
+    def adopt(self, update: OrderReport, ts_ns: int) -> bool:
         """Take over an order at the server that bears the name of one of our runs; False when it is not ours.
 
         It was sent while the journal could not be written, as orders that only reduce risk may be, and its run ended

@@ -7,7 +7,7 @@ evidence resolves it: a fill, an order update, or a complete list of open orders
 
 from enum import StrEnum
 
-from mia_daemon.records import OrderStatus, OrderUpdate
+from mia_daemon.records import OrderReport, OrderStatus
 
 
 class OrderState(StrEnum):
@@ -104,7 +104,7 @@ def mermaid() -> str:
     return "\n".join(lines)
 
 
-def cause_of(update: OrderUpdate) -> Cause:
+def cause_of(update: OrderReport) -> Cause:
     """The cause that an update stands for; one that answers a query is newer than any earlier update."""
     if not update.unsolicited:
         if update.status is OrderStatus.PARTIAL:

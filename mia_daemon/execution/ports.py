@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from mia_daemon.brokers.base import Broker
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.instruments import Instrument
-from mia_daemon.records import Fill, Order, OrderUpdate, PositionReport, Priority, Trade
+from mia_daemon.records import Fill, Order, OrderReport, PositionReport, Priority, Trade
 from mia_daemon.risk.risk_controller import RiskController
 
 RaiseAlert = Callable[[str, Priority, str, dict[str, Any]], None]
@@ -32,7 +32,7 @@ class TradeScope:
     instrument: Instrument
     account: str
 
-    def covers(self, report: OrderUpdate | Fill | PositionReport) -> bool:
+    def covers(self, report: OrderReport | Fill | PositionReport) -> bool:
         """Whether it is about our symbol in our account."""
         return report.symbol == self.instrument.symbol and report.account == self.account
 

@@ -19,7 +19,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.records import BrokerSnapshot, Fill, OrderStatus, OrderType, OrderUpdate
+from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderStatus, OrderType
 
 TIME_SLACK_NS = 5 * NS_PER_S
 """A fill may appear older than its order by this much: servers state fill times in whole seconds of their own clock."""
@@ -56,9 +56,9 @@ class Reconciliation:
     """
 
     fills: tuple[Fill, ...]
-    updates: tuple[OrderUpdate, ...]
+    updates: tuple[OrderReport, ...]
     guessed: tuple[Fill, ...]
-    external_orders: tuple[OrderUpdate, ...]
+    external_orders: tuple[OrderReport, ...]
     external_fills: tuple[Fill, ...]
     ambiguous: tuple[str, ...]
     unresolved: tuple[str, ...]
@@ -228,9 +228,9 @@ def _triggered(entry: WorkingOrder, fill: Fill) -> bool:
     return entry.order.type is not OrderType.STOP or (fill.price - entry.price) * fill.side >= 0
 
 
-def gone(entry: WorkingOrder, ts_ns: int) -> OrderUpdate:
+def gone(entry: WorkingOrder, ts_ns: int) -> OrderReport:
     """The update for an order that is absent from a complete answer."""
-    return OrderUpdate(
+    return OrderReport(
         ts_ns=ts_ns,
         client_order_id=entry.client_order_id,
         server_order_id=entry.server_order_id,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mia_daemon.execution.order_states import TRANSITIONS, Cause, OrderState, cause_of
 from mia_daemon.execution.working_order import WorkingOrder
-from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus, OrderType, Side
 
 
 class WorkingOrders:
@@ -88,7 +88,7 @@ class WorkingOrders:
 
     # Reports of the server.
 
-    def apply_update(self, update: OrderUpdate) -> WorkingOrder | None:
+    def apply_update(self, update: OrderReport) -> WorkingOrder | None:
         """Apply an update to its order and return the order; None when it is not ours."""
         entry = self.find(update.client_order_id, update.server_order_id)
         if entry is None:
@@ -123,7 +123,7 @@ class WorkingOrders:
         return entry
 
     @staticmethod
-    def _take_facts(entry: WorkingOrder, update: OrderUpdate) -> None:
+    def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
         entry.history.updated_ns = update.ts_ns
         entry.history.text = update.text or entry.history.text
         entry.server_order_id = update.server_order_id or entry.server_order_id
@@ -132,7 +132,7 @@ class WorkingOrders:
             entry.price = update.price or entry.price
 
     @staticmethod
-    def _answered(entry: WorkingOrder, update: OrderUpdate) -> None:
+    def _answered(entry: WorkingOrder, update: OrderReport) -> None:
         """Clear the pending requests that this update answers."""
         status = update.status
         if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import JournalError
-from mia_daemon.journal.rows import FILL, Query, fill_of
+from mia_daemon.journal.rows import FILL, JournalQuery, fill_of
 from mia_daemon.records import Fill, Trade
 
 
@@ -37,7 +37,7 @@ class Background:
     simulated: bool = False
 
 
-def background_of(query: Query, path: Path, trade: Trade) -> Background:
+def background_of(query: JournalQuery, path: Path, trade: Trade) -> Background:
     """Raises JournalError when the features in the journal at `path` are damaged."""
     fills = tuple(_fills_of(query, trade))
     row = query(_SELECT_BACKGROUND, (trade.decision_id,)).fetchone()
@@ -51,7 +51,7 @@ def background_of(query: Query, path: Path, trade: Trade) -> Background:
     return Background(fills, name, bundle_sha256, catalogue_sha256, json.loads(shown), values, source == "simulator")
 
 
-def _fills_of(query: Query, trade: Trade) -> Iterator[Fill]:
+def _fills_of(query: JournalQuery, trade: Trade) -> Iterator[Fill]:
     """From the fill that opened the trip, flat or on the other side before it, to the one that closed it."""
     found: list[Fill] = []
     closing = query(_SELECT_CLOSING_FILL, (trade.trade_id,)).fetchone()

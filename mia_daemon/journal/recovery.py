@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mia_daemon.journal.rows import Query, fill_of, order_of, origin_of
+from mia_daemon.journal.rows import JournalQuery, fill_of, order_of, origin_of
 from mia_daemon.records import JournaledFill, JournaledOrder, OrderStatus
 from mia_daemon.risk.codes import Latch, RiskCode
 
@@ -71,7 +71,7 @@ class Recovered:
     risk: RecoveredRisk
 
 
-def recover(query: Query, symbol: str, account: str, day_start_ns: int) -> Recovered:
+def recover(query: JournalQuery, symbol: str, account: str, day_start_ns: int) -> Recovered:
     """See `JournalReader.recover`."""
     return Recovered(
         orders=RecoveredOrders(tuple(open_orders(query)), tuple(_orders(query, _ENDED))),
@@ -83,12 +83,12 @@ def recover(query: Query, symbol: str, account: str, day_start_ns: int) -> Recov
 # Orders.
 
 
-def open_orders(query: Query) -> Iterator[JournaledOrder]:
+def open_orders(query: JournalQuery) -> Iterator[JournaledOrder]:
     """Those not known to be done, oldest first."""
     return _orders(query, _OPEN)
 
 
-def _orders(query: Query, which: str) -> Iterator[JournaledOrder]:
+def _orders(query: JournalQuery, which: str) -> Iterator[JournaledOrder]:
     executions: dict[str, list[str]] = {}
     for name, execution_id in query(_SELECT_EXECUTIONS_OF + which + ")"):
         executions.setdefault(name, []).append(execution_id)
@@ -111,13 +111,13 @@ def _orders(query: Query, which: str) -> Iterator[JournaledOrder]:
 # The account.
 
 
-def positions(query: Query) -> dict[tuple[str, str], int]:
+def positions(query: JournalQuery) -> dict[tuple[str, str], int]:
     """Contracts by (symbol, account), only those not flat."""
     rows = query("SELECT symbol, account, position, MAX(number) FROM fills GROUP BY symbol, account")
     return {(symbol, account): position for symbol, account, position, _ in rows if position}
 
 
-def _account(query: Query, symbol: str, account: str, day_start_ns: int) -> RecoveredAccount:
+def _account(query: JournalQuery, symbol: str, account: str, day_start_ns: int) -> RecoveredAccount:
     base = _flat_before(query, symbol, account, day_start_ns)
     earlier = "FROM trades WHERE fill <= ? OR symbol <> ?"  # other contracts earned for the same account
     ids = query(f"SELECT trade_id {earlier} ORDER BY number DESC LIMIT 1000", (base, symbol))
@@ -136,7 +136,7 @@ def _account(query: Query, symbol: str, account: str, day_start_ns: int) -> Reco
     )
 
 
-def _flat_before(query: Query, symbol: str, account: str, day_start_ns: int) -> int:
+def _flat_before(query: JournalQuery, symbol: str, account: str, day_start_ns: int) -> int:
     """The last fill before today that left the position flat and whose round trip is certainly in the journal."""
     row = query(
         "SELECT MAX(number) FROM fills WHERE symbol = ? AND account = ? AND position = 0 AND ts_ns < ?"
@@ -146,7 +146,7 @@ def _flat_before(query: Query, symbol: str, account: str, day_start_ns: int) -> 
     return int(row[0] or 0)
 
 
-def _fills_since(query: Query, base: int, symbol: str, account: str) -> Iterator[JournaledFill]:
+def _fills_since(query: JournalQuery, base: int, symbol: str, account: str) -> Iterator[JournaledFill]:
     for row in query(_SELECT_FILLS, (base, symbol, account)):
         decision_id, role, reason, *probabilities = row[9:]
         yield JournaledFill(fill_of(row), origin_of(decision_id, probabilities), reason or role or "foreign")
@@ -155,13 +155,13 @@ def _fills_since(query: Query, base: int, symbol: str, account: str) -> Iterator
 # Risk.
 
 
-def set_latches(query: Query) -> tuple[Latch, ...]:
+def set_latches(query: JournalQuery) -> tuple[Latch, ...]:
     """Those set, oldest first."""
     rows = query("SELECT code, ts_ns, context FROM latches WHERE cleared_ns IS NULL ORDER BY number")
     return tuple(Latch(RiskCode(code), ts_ns, json.loads(context)) for code, ts_ns, context in rows)
 
 
-def _consecutive_losses(query: Query) -> int:
+def _consecutive_losses(query: JournalQuery) -> int:
     losses = 0
     sql = "SELECT gross - costs FROM trades WHERE number > ? ORDER BY number DESC"
     for (profit,) in query(sql, (_last_cleared(query, RiskCode.CONSECUTIVE_LOSSES),)):
@@ -171,7 +171,7 @@ def _consecutive_losses(query: Query) -> int:
     return losses
 
 
-def _consecutive_rejects(query: Query) -> int:
+def _consecutive_rejects(query: JournalQuery) -> int:
     rejects = 0
     for (status,) in query(_SELECT_ANSWERS_TO_ENTRIES, (_last_cleared(query, RiskCode.CONSECUTIVE_REJECTS),)):
         if status != OrderStatus.REJECTED:
@@ -180,7 +180,7 @@ def _consecutive_rejects(query: Query) -> int:
     return rejects
 
 
-def _last_cleared(query: Query, code: RiskCode) -> int:
+def _last_cleared(query: JournalQuery, code: RiskCode) -> int:
     """The number under which the last latch of this code was set that an operator has cleared; 0 for none."""
     sql = "SELECT MAX(number) FROM latches WHERE code = ? AND cleared_ns IS NOT NULL"
     return int(query(sql, (code.value,)).fetchone()[0] or 0)

@@ -26,7 +26,7 @@ Values = Sequence[Any] | dict[str, Any]
 """Of a statement's parameters."""
 
 
-class Query(Protocol):
+class JournalQuery(Protocol):
     """Executes a SELECT on an open journal. Raises JournalError."""
 
     def __call__(self, sql: str, values: Values = (), /) -> sqlite3.Cursor: ...

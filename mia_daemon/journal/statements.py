@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.journal.run_header import RunHeader
-from mia_daemon.records import Alert, Decision, Fill, Order, OrderStatus, OrderUpdate, Trade
+from mia_daemon.records import Alert, Decision, Fill, Order, OrderReport, OrderStatus, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 
 # Runs.
@@ -82,7 +82,7 @@ def intent_values(number: int, ts_ns: int, order: Order) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def update_values(number: int, update: OrderUpdate) -> tuple[Any, ...]:
+def update_values(number: int, update: OrderReport) -> tuple[Any, ...]:
     """Of `INSERT_UPDATE`."""
     return (
         number, update.ts_ns, update.client_order_id, update.server_order_id, update.symbol, update.account,
@@ -91,7 +91,7 @@ def update_values(number: int, update: OrderUpdate) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def intent_changes(update: OrderUpdate) -> dict[str, Any]:
+def intent_changes(update: OrderReport) -> dict[str, Any]:
     """Of `UPDATE_INTENT`: what an update changes about the order it names."""
     status = update.status
     confirms = status not in _REFUSED_REQUEST and status is not OrderStatus.REJECTED

@@ -27,7 +27,7 @@ from mia_daemon.records import (
     Decision,
     Fill,
     Order,
-    OrderUpdate,
+    OrderReport,
     Trade,
 )
 from mia_daemon.risk.codes import Latch, RiskCode, Verdict
@@ -204,7 +204,7 @@ class Journal(JournalTransactions):
         """All values that a recorded decision was made on, compressed: too slow to come before its orders."""
         self._run(statements.INSERT_FEATURES, statements.feature_values(decision_id, values))
 
-    def record_update(self, update: OrderUpdate) -> None:
+    def record_update(self, update: OrderReport) -> None:
         """What the server reported of an order. One without a client order id is recorded, but changes no order."""
         self._run(statements.INSERT_UPDATE, statements.update_values(self._number(), update))
         self._run(statements.UPDATE_INTENT, statements.intent_changes(update))

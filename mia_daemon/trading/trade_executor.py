@@ -67,7 +67,7 @@ class StepTimes(NamedTuple):
     executor_ns: int
 
 
-class Outcome(NamedTuple):
+class SignalOutcome(NamedTuple):
     """The result of a signal.
 
     Attributes:
@@ -160,7 +160,7 @@ class TradeExecutor:
 
     # Signals.
 
-    def on_signal(self, signal: Signal, delays: Delays = NO_DELAYS) -> Outcome:
+    def on_signal(self, signal: Signal, delays: Delays = NO_DELAYS) -> SignalOutcome:
         """Decide, and bring the position toward the decision's target: one snapshot, one evaluation, then the order.
 
         Args:
@@ -185,7 +185,7 @@ class TradeExecutor:
             for order in (bracket.entry, bracket.stop, bracket.target):
                 self._listener.order(self._market.now_ns, order, "sent")
         self.act()
-        return Outcome(decision, verdict, StepTimes(window_ns, risk_ns, decided - started, sent - decided))
+        return SignalOutcome(decision, verdict, StepTimes(window_ns, risk_ns, decided - started, sent - decided))
 
     def _judge_moment(self, signal: Signal, delays: Delays) -> tuple[Moment | None, int | None, int | None]:
         """The verdict of trade windows and risk on a new position now, and how long each took, ns.

@@ -18,10 +18,10 @@ from mia_daemon.records import (
     Fill,
     JournaledOrder,
     Order,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
     TimeInForce,
@@ -84,7 +84,7 @@ class Desk:
         return [(e.client_order_id, e.quantity, e.price, e.ts_ns // MS) for e in self.told if isinstance(e, Fill)]
 
     def last(self, name):
-        return [e for e in self.told if isinstance(e, OrderUpdate) and e.client_order_id == name][-1]
+        return [e for e in self.told if isinstance(e, OrderReport) and e.client_order_id == name][-1]
 
 
 def test_a_marketable_order_fills_at_the_touch_known_one_latency_later():
@@ -216,7 +216,7 @@ def test_protection_covers_exactly_what_has_filled():
     for event in desk.told:
         if isinstance(event, Fill):
             held += event.quantity
-        elif isinstance(event, OrderUpdate) and event.client_order_id == "S" and event.status is OrderStatus.WORKING:
+        elif isinstance(event, OrderReport) and event.client_order_id == "S" and event.status is OrderStatus.WORKING:
             covered.append((held, event.quantity))
     assert covered == [(1, 1), (2, 2), (3, 3)]
 
@@ -443,7 +443,7 @@ def test_no_fill_beats_the_touch_and_the_books_balance(events, latency):
     for event in told:
         if isinstance(event, Fill):
             filled[event.client_order_id] = filled.get(event.client_order_id, 0) + event.quantity
-        elif isinstance(event, OrderUpdate) and event.status is not OrderStatus.REPLACE_REJECTED:
+        elif isinstance(event, OrderReport) and event.status is not OrderStatus.REPLACE_REJECTED:
             assert event.filled == filled.get(event.client_order_id, 0)
             assert event.filled <= event.quantity or event.status is OrderStatus.CANCELED
 

@@ -10,7 +10,7 @@ from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.market import Touch
-from mia_daemon.records import Fill, OrderRole, OrderStatus, OrderType, OrderUpdate, Priority, Side
+from mia_daemon.records import Fill, OrderReport, OrderRole, OrderStatus, OrderType, Priority, Side
 from mia_daemon.risk.codes import RiskCode
 
 SECOND = 1000  # ms
@@ -224,7 +224,7 @@ async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading)
     rig.play((5, 100.0), (2 * SECOND, 100.25))
     entry = entry_of(rig)
     assert (rig.broker.moves, entry.request.replace_pending) == ([100.25], True)
-    refusal = OrderUpdate(
+    refusal = OrderReport(
         rig.ts_ns, entry.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="busy"
     )
     rig.executor.on_broker_event(refusal)

@@ -9,9 +9,9 @@ from mia_daemon.records import (
     Fill,
     LinkReport,
     LinkState,
+    OrderReport,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
 )
@@ -64,7 +64,7 @@ class Server:
 
     def update(self, ts_ns, name, status, number="", **more):
         facts = {"side": Side.BUY, "quantity": 1} | more
-        return OrderUpdate(ts_ns, name, number, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
+        return OrderReport(ts_ns, name, number, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
 
     def fill(self, ts_ns, execution, name, side=Side.BUY, number="", quantity=1, price=100.0):
         return Fill(ts_ns, execution, name, number, SYMBOL, ACCOUNT, side, quantity, price)

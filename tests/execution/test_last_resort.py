@@ -2,7 +2,7 @@
 
 import pytest
 
-from mia_daemon.records import Fill, OrderRole, OrderStatus, OrderUpdate, Priority, Side
+from mia_daemon.records import Fill, OrderReport, OrderRole, OrderStatus, Priority, Side
 from mia_daemon.risk.codes import RiskCode, deny
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
@@ -64,7 +64,7 @@ async def test_an_exit_the_server_refuses_is_not_sent_again_at_once(bare):
     for n in range(1, 4):
         assert len(bare.sent) == n
         _, order = bare.sent[-1]
-        update = OrderUpdate(bare.ts_ns, order.client_order_id, "S1", SYMBOL, ACCOUNT, OrderStatus.REJECTED)
+        update = OrderReport(bare.ts_ns, order.client_order_id, "S1", SYMBOL, ACCOUNT, OrderStatus.REJECTED)
         bare.executor.on_broker_event(update)
         bare.play((990, 100.0))
         assert len(bare.sent) == n

@@ -11,7 +11,7 @@ import pytest
 from sierra_session import Session, connected, order
 
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.records import Fill, LinkReport, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Fill, LinkReport, OrderReport, OrderRole, OrderStatus, OrderType, Side
 from mia_daemon.simulator import client_session
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -83,7 +83,7 @@ class Trading(Session):
 async def test_a_refused_entry_leaves_us_flat_and_is_told(make_rig, serving):
     async with serving(speed=SPEED, faults={"reject_share": 1.0}) as server, Trading(make_rig, server) as it:
         it.rig.decide("buy", 1)
-        await it.until(lambda: OrderStatus.REJECTED in [u.status for u in it.desk.of(OrderUpdate)])
+        await it.until(lambda: OrderStatus.REJECTED in [u.status for u in it.desk.of(OrderReport)])
         assert it.rig.position == 0
         assert len(it.rig.orders) == 0
         assert "order_rejected" in it.rig.alert_codes

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mia_daemon.execution.order_states import DONE, TRANSITIONS, Cause, OrderState, mermaid
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus, OrderType, Side
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -22,7 +22,7 @@ def order(name="r-1E", side=Side.BUY, quantity=2, role=OrderRole.ENTRY, parent="
 
 
 def update(name, status, *, server="S1", ts=1, **facts):
-    return OrderUpdate(ts, name, server, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
+    return OrderReport(ts, name, server, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
 
 
 def fill(name, quantity, execution, *, side=Side.BUY, server="S1"):

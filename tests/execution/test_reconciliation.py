@@ -20,10 +20,10 @@ from mia_daemon.records import (
     LinkReport,
     LinkState,
     Order,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Priority,
     Side,
@@ -39,7 +39,7 @@ def order(name="E", side=Side.BUY, quantity=1, price=100.0, kind=OrderType.LIMIT
 
 def said(name, status="working", server="S1", symbol=SYMBOL, account=ACCOUNT, **more):
     facts = {"side": Side.BUY, "quantity": 1, "unsolicited": False} | more
-    return OrderUpdate(50 * S, name, server, symbol, account, OrderStatus(status), **facts)
+    return OrderReport(50 * S, name, server, symbol, account, OrderStatus(status), **facts)
 
 
 def fill(execution="x1", server="S1", quantity=1, price=100.0, side=Side.BUY, ts=20 * S, account=ACCOUNT):
@@ -187,7 +187,7 @@ def test_a_fill_may_be_as_old_as_clocks_allow_and_no_older(working):
 
 def test_what_is_said_of_an_order_that_is_gone(working):
     numbered(working)
-    assert gone(working.get("E"), 7) == OrderUpdate(
+    assert gone(working.get("E"), 7) == OrderReport(
         7, "E", "S1", SYMBOL, ACCOUNT, OrderStatus.UNKNOWN_TO_SERVER, text="not among the server's open orders",
         unsolicited=False,
     )  # fmt: skip

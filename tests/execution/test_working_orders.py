@@ -4,7 +4,7 @@ import pytest
 
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.records import Fill, Order, OrderRole, OrderStatus, OrderType, OrderUpdate, Side
+from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus, OrderType, Side
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -14,7 +14,7 @@ def order(name="r-1E", side=Side.BUY, quantity=2, role=OrderRole.ENTRY, parent="
 
 
 def update(name, status, *, server="S1", ts=1, **facts):
-    return OrderUpdate(ts, name, server, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
+    return OrderReport(ts, name, server, SYMBOL, ACCOUNT, OrderStatus(status), **facts)
 
 
 def fill(name, quantity, execution, side=Side.BUY):

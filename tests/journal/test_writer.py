@@ -35,10 +35,10 @@ from mia_daemon.records import (
     EntryOrigin,
     Fill,
     Order,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     Prediction,
     Priority,
     RegimeProbs,
@@ -93,7 +93,7 @@ def decision(name="d1", ts_ns=1):
 
 
 def update(name, status, *, filled=0, quantity=1, price=0.0, server="s1", unsolicited=True, ts_ns=1):
-    return OrderUpdate(
+    return OrderReport(
         ts_ns, name, server, ES.symbol, "Sim1", status, quantity=quantity, filled=filled, price=price,
         unsolicited=unsolicited,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.risk.snapshot import NO_DELAYS
 from mia_daemon.stage import END
 from mia_daemon.trading.live_trading import Components, Tally, TradingSession
-from mia_daemon.trading.trade_executor import Outcome, StepTimes
+from mia_daemon.trading.trade_executor import SignalOutcome, StepTimes
 
 ES = instrument("ESZ26_FUT_CME")
 VALUES = np.zeros(350, np.float32)
@@ -113,7 +113,7 @@ class FakeTasks:
         self.delays.append(delays)
         action = Action.BUY if signal.account.position == prediction.action else Action.HOLD
         decision = Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
-        return Outcome(decision, ALLOWED, StepTimes(3, 4, 5, 6))
+        return SignalOutcome(decision, ALLOWED, StepTimes(3, 4, 5, 6))
 
 
 class Sink:

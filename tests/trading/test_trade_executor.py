@@ -14,10 +14,10 @@ from mia_daemon.records import (
     Fill,
     LinkReport,
     LinkState,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
-    OrderUpdate,
     PositionReport,
     Side,
     Signal,
@@ -185,7 +185,7 @@ async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
     rig.broker.inner.replace = lambda name, price, _quantity: (
         moves.append((name[-1], price)),
         rig.executor.on_broker_event(
-            OrderUpdate(rig.ts_ns, name, "P", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACED, price=price, quantity=1)
+            OrderReport(rig.ts_ns, name, "P", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACED, price=price, quantity=1)
         ),
     )
     rig.decide("exit", 0)
@@ -195,7 +195,7 @@ async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
 
 async def test_without_a_target_the_stop_makes_way_for_an_exit(muted):
     rig = muted
-    rig.broker.lose = {("OrderUpdate", "T")}
+    rig.broker.lose = {("OrderReport", "T")}
     enter(rig)
     exchange = rig.broker.inner._exchange
     del exchange._orders[f"{rig.run_id}-1T"]
@@ -215,7 +215,7 @@ async def test_an_exit_that_stays_stuck_gives_way_to_the_servers_flatten(muted):
     rig = muted
     enter(rig)
     rig.broker.inner.replace = lambda name, *_: rig.executor.on_broker_event(
-        OrderUpdate(rig.ts_ns, name, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="no")
+        OrderReport(rig.ts_ns, name, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="no")
     )
     rig.decide("exit", 0)
     rig.play(*((500, 100.0) for _ in range(30)))
@@ -424,7 +424,7 @@ async def test_a_position_report_that_stays_different_is_asked_about(rig):
 
 async def test_orders_of_others_are_told_and_not_touched(muted):
     rig = muted
-    foreign = OrderUpdate(rig.ts_ns, "hand", "S9", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1)
+    foreign = OrderReport(rig.ts_ns, "hand", "S9", "ESZ26_FUT_CME", "Sim1", OrderStatus.WORKING, Side.BUY, 1)
     rig.executor.on_broker_event(foreign)
     assert rig.alert_codes == ["external_order"]
     assert (len(rig.orders), rig.broker.log) == (0, [])
@@ -453,7 +453,7 @@ async def test_an_order_refused_while_it_works_is_asked_about_at_once(muted):
     enter(rig)
     target = working(rig, OrderRole.TARGET)[0]
     rig.executor.on_broker_event(
-        OrderUpdate(rig.ts_ns, target.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REJECTED, text="no")
+        OrderReport(rig.ts_ns, target.client_order_id, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REJECTED, text="no")
     )
     assert (target.state, rig.executor.reconcile_due) == (OrderState.UNKNOWN, True)
     assert await rig.reconcile()
