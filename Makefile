@@ -30,7 +30,7 @@ check: setup-test ## lint, format, types, who imports whom
 	$(BIN)/python -m docs.generate --check
 
 coverage: setup-test ## which lines and branches of the trading side (risk, trading, execution, brokers, journal) its tests do not run
-	$(BIN)/python -m coverage run -m pytest tests/risk tests/trading tests/execution tests/brokers tests/journal
+	$(BIN)/python -m coverage run -m pytest tests/risk tests/trading tests/execution tests/brokers tests/journal tests/test_market.py
 	$(BIN)/python -m coverage report
 
 format: setup-test ## format and mend what can be mended by itself

@@ -68,6 +68,7 @@ class FakeTasks:
         self.probability_ns = 7
         self.put = 0
         self.break_at = {}
+        self.times = StepTimes(3, 4, 5, 6)
 
     def note(self, what, seq):
         self.calls.append((what, seq))
@@ -113,7 +114,7 @@ class FakeTasks:
         self.delays.append(delays)
         action = Action.BUY if signal.account.position == prediction.action else Action.HOLD
         decision = Decision(f"R-{window.seq}", window.seq, window.ts_ns, action, 1, "signal", prediction, 1.0, 2.0)
-        return SignalOutcome(decision, ALLOWED, StepTimes(3, 4, 5, 6))
+        return SignalOutcome(decision, ALLOWED, self.times)
 
 
 class Sink:
@@ -194,6 +195,18 @@ async def test_every_operation_is_timed(make_session):
     assert {name: figures["count"] for name, figures in timed.items()} == dict.fromkeys(PERFORMANCE_FILES, 2)
     assert timed["risk"]["latency_max_s"] == 4e-9
     assert timed["trade_probability"]["latency_max_s"] == 7e-9
+
+
+async def test_what_was_not_asked_takes_no_time(make_session):
+    """Neither risk nor the trade windows are asked about a decision that opens nothing."""
+    tasks = FakeTasks([events(1)])
+    tasks.times = StepTimes(None, None, 5, 6)
+    session = make_session(tasks)
+    await session.run()
+    timed = session.metrics.sample((), {})["operations"]
+    assert {name for name, figures in timed.items() if figures["count"]} == {
+        "inference", "trade_probability", "trading_loop", "trade_executor",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("measured", [True, False])
