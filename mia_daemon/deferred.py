@@ -31,9 +31,15 @@ class DeferredWork:
         self._wake.set()
 
     def flush(self) -> None:
-        """Do all waiting work now."""
+        """Do all work that waits, now, also after an error; the first error is raised at the end."""
+        first: Exception | None = None
         while self._waiting:
-            self._waiting.popleft()()
+            try:
+                self._waiting.popleft()()
+            except Exception as error:  # noqa: BLE001  # raised below
+                first = first or error
+        if first is not None:
+            raise first
 
     async def run(self) -> None:
         """Do waiting work until cancelled; the rest is done before this returns."""

@@ -11,7 +11,7 @@ raises ends its TaskGroup, as `StageDied`, so that no stage trades on after anot
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Final, Generic, TypeVar
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, Clock
@@ -224,15 +224,17 @@ class Stage(Generic[T, R]):
         Raises:
             StageDied: an item could not be processed; with the cause.
         """
-        while True:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                return
-            await self._wake.wait()
-            self._wake.clear()
-            self._drain()
-            await asyncio.sleep(0)  # let the event loop poll its sockets
+        try:
+            while self._error is None and not self._ended:
+                await self._wake.wait()
+                self._wake.clear()
+                self._drain()
+                await asyncio.sleep(0)  # let the event loop poll its sockets
+        finally:
+            if isinstance(self._results, Generator):
+                self._results.close()  # the item in hand: `work` may have something to put in order
+        if self._error is not None:
+            raise self._error
 
     def _on_put(self) -> None:
         """Process an item at once, unless others wait before it; then the task does."""
@@ -244,16 +246,19 @@ class Stage(Generic[T, R]):
         self._budget.begin()
         self._draining = True
         try:
-            while self._error is None and self._depth() and not self._budget.exhausted and not self._is_held_back():
+            while self._error is None and self._depth() and not self._is_held_back():
                 self._step()
+                if self._budget.exhausted:
+                    break
         finally:
             self._draining = False
         if self._ended or self._error is not None or self._depth():
             self._wake.set()
 
     def _is_held_back(self) -> bool:
-        """Whether a later stage has items left, as one that has failed does."""
-        return self._following is not None and self._following._depth() > 0  # noqa: SLF001  # of the same class
+        """Whether a later stage has failed, or has items left."""
+        later = self._following
+        return later is not None and (later._error is not None or later._depth() > 0 or later._is_held_back())  # noqa: SLF001  # of the same class
 
     def _step(self) -> None:
         """Make one result of the present item, or take the next item."""

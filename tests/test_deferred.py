@@ -92,3 +92,16 @@ async def test_an_error_ends_it(deferred):
     async with asyncio.timeout(5):
         with pytest.raises(JournalError, match="the disk is full"):
             await deferred.task
+
+
+async def test_one_piece_that_fails_keeps_none_of_the_others_back(deferred):
+    done = []
+
+    def fail():
+        raise JournalError("the disk is full")
+
+    for work in (fail, lambda: done.append(1), fail, lambda: done.append(2)):
+        deferred.add(work)
+    with pytest.raises(JournalError):
+        deferred.flush()
+    assert (done, len(deferred)) == ([1, 2], 0)

@@ -23,6 +23,12 @@ def double(following=None, work=twice, budget=None, maxsize=0):
     return Stage("double", work, StageQueue(maxsize), WallClock(), following=following, budget=budget)
 
 
+async def together(*stages):
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        for stage in stages:
+            tasks.create_task(stage.run())
+
+
 def keep(kept):
     def work(item):
         kept.append(item)
@@ -98,18 +104,51 @@ async def test_while_something_waits_what_is_put_waits_behind_it():
 
 
 async def test_a_full_inbox_holds_the_one_before_back():
-    stage = double(budget=CallbackBudget(WallClock(), 0, None), maxsize=1)
+    stage = double(maxsize=1)
+    stage._wake.set()  # something waits: the task has not had its turn
     stage.inbox.put_nowait(1)
     with pytest.raises(asyncio.QueueFull):
         stage.inbox.put_nowait(2)
     put = asyncio.create_task(stage.inbox.put(2))
     await asyncio.sleep(0)
     assert not put.done()
-    stage._budget._max_events = None
-    stage._drain()
+    running = asyncio.create_task(stage.run())
     async with asyncio.timeout(5):
         await put
-    assert (stage.counters.items_in, stage.inbox.qsize()) == (1, 1)
+        await stage.inbox.put(END)
+        await running
+    assert stage.counters.items_in == 2
+
+
+async def test_each_callback_gets_on_however_small_its_budget():
+    kept = []
+    stage = double(work=keep(kept), budget=CallbackBudget(WallClock(), 0, 0))
+    for item in (1, 2, END):
+        stage.inbox.put_nowait(item)
+    async with asyncio.timeout(5):
+        await stage.run()
+    assert kept == [1, 2]
+
+
+async def test_the_item_in_hand_is_put_in_order_when_a_later_stage_has_failed():
+    happened = []
+
+    def work(item):
+        try:
+            yield item
+            yield -item
+        finally:
+            happened.append("closed")
+
+    def broken(_item):
+        raise ProtocolError("the peer lied")
+        yield
+
+    stage = double(double(work=broken), work=work)
+    stage.inbox.put_nowait(1)
+    with pytest.raises(ExceptionGroup):
+        await together(stage, stage._following)
+    assert happened == ["closed"]
 
 
 @pytest.mark.parametrize("error", [ProtocolError("the peer lied"), ZeroDivisionError("division by zero")])
@@ -146,7 +185,7 @@ async def test_a_stage_that_has_died_holds_those_before_it_back():
     for item in range(3):
         stage.inbox.put_nowait(item)
     assert stage._following.counters.items_in == 1
-    assert (stage._following.inbox.qsize(), stage.inbox.qsize()) == (1, 2)
+    assert (stage._following.inbox.qsize(), stage._depth()) == (0, 3)
 
 
 async def test_a_sample_reports_latency_since_the_last_one():

@@ -4,7 +4,7 @@ import asyncio
 
 from mia_daemon.errors import PeerError
 from mia_daemon.trading.assembly import TradingAccount
-from mia_daemon.trading.trade_executor import TradeExecutor
+from mia_daemon.trading.trade_executor import TradeExecutor, do_nothing
 
 
 async def reconcile(account: TradingAccount) -> bool:
@@ -37,5 +37,7 @@ async def drain(executor: TradeExecutor, timeout_s: float) -> bool:
                 settled.clear()
                 await settled.wait()
     except TimeoutError:
-        return False
+        return executor.settled
+    finally:
+        executor.on_settled = do_nothing
     return True

@@ -236,7 +236,10 @@ class Daemon:
             await asyncio.wait([tasks], timeout=FEED_END_S)
             for task in (tasks, asked, *helpers):
                 task.cancel()
-            await asyncio.gather(tasks, asked, *helpers, return_exceptions=True)
+            ended = await asyncio.gather(*helpers, tasks, asked, return_exceptions=True)
+            for helper, error in zip(helpers, ended, strict=False):
+                if isinstance(error, Exception) and helper is not failure:
+                    run.log.error("task_failed_while_stopping", task=helper.get_name(), reason=str(error))
             if _cause(failure) is None:
                 self._keeper.save()
 

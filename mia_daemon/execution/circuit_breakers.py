@@ -70,19 +70,27 @@ class CircuitBreakers:
 
     @property
     def flatten_reason(self) -> str:
-        """Why the position is to be closed; "" when no latch demands that."""
-        return next((latch.code.value for latch in self._risk.latches if latch.code in self._flattening), "")
+        """Why the position is to be closed; "" when no latch demands that.
+
+        A latch just set closes whatever is held. One that stands closes what a decision of ours opened, also after a
+        restart; what somebody else opened meanwhile is kept under its stop.
+        """
+        origin = self._state.ledger.origin
+        ours = origin is not None and bool(origin.decision_id)
+        latches = self._risk.latches if ours else self._tripped
+        return next((latch.code.value for latch in latches if latch.code in self._flattening), "")
 
     def announce(self) -> None:
         """Alert and journal the latches and journal errors that are pending."""
         while self._tripped or self._failures:
-            failures, self._failures = self._failures, []
-            for failure in failures:
-                self._announce_failure(failure)
-            tripped, self._tripped = self._tripped, []
-            for latch in tripped:
+            while self._failures:
+                self._announce_failure(self._failures[0])
+                del self._failures[0]
+            if self._tripped:
+                latch = self._tripped[0]
                 self._alert(latch.code.value, Priority.CRITICAL, latch.text, latch.context)
                 self.write(partial(self._journal.set_latch, latch))
+                del self._tripped[0]
 
     # Lifting them.
 
@@ -136,7 +144,7 @@ class CircuitBreakers:
     def journal_failed(self, error: JournalError) -> None:
         """Halt trading. Cancels and exits are still sent; the halt is kept in a file beside the journal."""
         failure = _Failure(error, self._risk.halt(self._market.now_ns, "journal"))
-        if failure.latches:
+        if failure.latches or self._failures:
             self._failures.append(failure)  # announced after the cancels were sent
         else:
             self._announce_failure(failure)

@@ -78,7 +78,8 @@ class Exits:
         self._due_ns = min(self._due_ns, ts_ns)
 
     def _close(self, held: HeldPosition, *, sure: bool) -> None:
-        now_ns, since_ns, policy = self._market.now_ns, self._flatten_state.since_ns, self._policy
+        flatten, now_ns, policy = self._flatten_state, self._market.now_ns, self._policy
+        flatten.since_ns = since_ns = flatten.since_ns or now_ns  # 0: requested before the first market event
         self._order_manager.cancel_entries()
         entering = any(entry.live for entry in self._orders.with_role(OrderRole.ENTRY))
         if not held.quantity:

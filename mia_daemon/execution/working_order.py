@@ -55,13 +55,11 @@ class OrderHistory:
             be older than what is known already.
         sent_ns: event time at which it was sent; 0 before.
         updated_ns: exchange time of the newest update.
-        text: of the newest update that had one.
     """
 
     version: int = 0
     sent_ns: int = 0
     updated_ns: int = 0
-    text: str = ""
 
 
 @dataclass(slots=True)

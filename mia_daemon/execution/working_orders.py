@@ -125,7 +125,6 @@ class WorkingOrders:
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
         entry.history.updated_ns = update.ts_ns
-        entry.history.text = update.text or entry.history.text
         entry.server_order_id = update.server_order_id or entry.server_order_id
         if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
             entry.quantity = update.quantity or entry.quantity

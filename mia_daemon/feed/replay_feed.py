@@ -83,7 +83,6 @@ class ReplayFeed:
             if self._closed:
                 break
             await queue.put(EventBatch(events, self._clock.monotonic_ns()))
-            await asyncio.sleep(0)  # the batch was worked on by the put: others get their turn
             await asyncio.sleep(0)
         await queue.put(END)
 

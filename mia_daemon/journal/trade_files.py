@@ -103,7 +103,7 @@ class TradeLog:
         _write_json(self._snapshot_path(trade), _snapshot(trade, background))
 
     def risk_snapshot(self, ts_ns: int, snapshot: dict[str, Any]) -> Path:
-        """Write risk_snapshots/risk_<time>.json (see RiskController.snapshot); returns its path."""
+        """Write risk_snapshots/risk_<time>.json (see RiskController.describe); returns its path."""
         path = self._risk_snapshots / f"risk_{_file_stamp(ts_ns)}.json"
         _write_json(path, snapshot)
         return path

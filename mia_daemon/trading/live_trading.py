@@ -170,13 +170,15 @@ class TradingSession:
         for counters in self.counters[:2]:
             counters.events_in += len(events)
         start = 0
-        while start < len(events):
-            end = start + self._budget.allowance(len(events) - start)
-            for window in components.pipeline.windows(events[start:end], batch.ingress_ns):
-                self._budget.spend(len(window.events))
-                yield window
-            start = end
-        components.record(events)
+        try:
+            while start < len(events):
+                end = start + self._budget.allowance(len(events) - start)
+                for window in components.pipeline.windows(events[start:end], batch.ingress_ns):
+                    self._budget.spend(len(window.events))
+                    yield window
+                start = end
+        finally:  # also when a later stage has failed: what was decided on these events has to be explained
+            components.record(events)
 
     def _infer(self, window: FeatureWindow) -> Iterator[Signal]:
         inference, now = self._components.inference, self._clock.monotonic_ns

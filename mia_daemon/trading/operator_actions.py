@@ -35,7 +35,7 @@ class OperatorActions:
         self._executor.act()
 
     def _stop_entries(self, by: str, code: RiskCode) -> None:
-        self._order_manager.cancel_entries()
+        self._order_manager.cancel_entries()  # at once, also where the latch is set already
         self._breakers.trip(self._risk.halt(self._market.now_ns, by, code))
 
     def flatten(self, reason: str) -> None:

@@ -97,7 +97,7 @@ class TradeExecutor:
         clock: Clock,
     ) -> None:
         self.tick_to_order = LatencyBuckets()
-        self.on_settled: Callable[[], None] = _do_nothing
+        self.on_settled: Callable[[], None] = do_nothing
         self._state = state
         self._market = state.market
         self._sync = state.sync
@@ -118,6 +118,7 @@ class TradeExecutor:
         self._clock = clock
         self._equity_due_ns = NEVER_NS  # when an open position is valued next
         self._deadline_ns = NEVER_NS  # when something else falls due
+        self._cancel_again_ns = 0  # when entries are cancelled again that a standing latch forbids
         self._dirty = self._acting = self._in_market = self._miscounted = False
 
     # Market events.
@@ -219,8 +220,11 @@ class TradeExecutor:
 
     def on_broker_event(self, event: BrokerEvent) -> None:
         """Apply it; actors run at once, or after the market event being processed."""
-        if not self._order_events.on_event(event):
-            return
+        try:
+            if not self._order_events.on_event(event):
+                return
+        finally:
+            self._dirty = self._dirty or self._breakers.pending
         self._dirty = True
         if not self._in_market:
             self.act()
@@ -312,7 +316,9 @@ class TradeExecutor:
         breakers = self._breakers
         if not (breakers.pending or self._risk.latches):
             return
-        if breakers.cancels_entries:
+        now_ns = self._market.now_ns
+        if breakers.cancels_entries and (breakers.pending or now_ns >= self._cancel_again_ns):
+            self._cancel_again_ns = now_ns + NS_PER_S  # a server that refuses a cancel is not asked at every turn
             self._order_manager.cancel_entries()
         if self._state.ledger.position and (reason := breakers.flatten_reason):
             self._state.request_flatten(reason)
@@ -370,5 +376,5 @@ class TradeExecutor:
             self.act()
 
 
-def _do_nothing() -> None:
+def do_nothing() -> None:
     """Default of `on_settled`."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.records import OrderRole, Priority, Side
+from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, OrderRole, Priority, RegimeProbs, Side
 from mia_daemon.risk.codes import LATCHING, Latch, RiskCode
 
 SECOND = 1000  # ms
@@ -328,9 +328,60 @@ def test_only_what_the_position_adds_to_closes_it(code, on_breach, reason):
     parts = ActorParts(IncidentSettings(on_position_breach=on_breach))
     assert parts.breakers.flatten_reason == ""
     trip(parts, code)
-    assert parts.breakers.flatten_reason == reason
+    assert parts.breakers.flatten_reason == reason  # whoever made the position
     parts.breakers.announce()
+    assert parts.breakers.flatten_reason == ""  # what somebody else opens afterwards is kept under its stop
+    hold(parts, EntryOrigin("R-1", RegimeProbs(0.7, 0.2, 0.1)))
     assert parts.breakers.flatten_reason == reason
+
+
+def test_a_standing_latch_leaves_a_position_that_is_not_ours(parts):
+    trip(parts, RiskCode.DAILY_LOSS)
+    parts.breakers.announce()
+    hold(parts, EXTERNAL)
+    assert parts.breakers.flatten_reason == ""
+
+
+def hold(parts, origin):
+    """One contract, opened by what `origin` says."""
+    parts.state.ledger.apply(Fill(1, "x1", "", "", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 100.0), origin)
+
+
+async def test_a_loss_latch_closes_our_position_also_after_a_restart_by_moving_its_target(make_rig):
+    """The first look at it comes before the first event: its time to close counts from there."""
+    rig = make_rig()
+    rig.play((1, 100.0))
+    await rig.reconcile()
+    rig.decide("buy", 1)
+    rig.play((10, 100.0), (10, 100.0))
+    rig.journal.set_latch(Latch(RiskCode.DAILY_LOSS, rig.ts_ns, {}))
+    again = make_rig()
+    again.ts_ns = rig.ts_ns
+    await again.reconcile()
+    again.play((10, 100.0), (10, 100.0), (10, 100.0))
+    assert (again.position, len(again.orders)) == (0, 0)
+    assert "exit_stuck" not in again.alert_codes
+    (trade,) = again.notices.trades
+    assert trade.exit_reason == "daily_loss"
+    kinds = [kind for (kind,) in again.journal._db.execute("SELECT kind FROM requests ORDER BY number")]
+    assert kinds == ["replace"]  # neither its stop nor its target was cancelled
+
+
+async def test_a_cancel_that_the_server_refuses_is_asked_for_again_once_a_second_at_most(make_rig):
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
+    rig.play((1, 100.0))
+    await rig.reconcile()
+    rig.decide("buy", 1)
+    rig.play((10, 110.0), (20, 110.0))
+    asked = []
+    rig.broker.cancel = asked.append
+    rig.operator.halt("the test")
+    (entry,) = of_role(rig, OrderRole.ENTRY)
+    for _ in range(30):  # three seconds
+        entry.request.cancel_pending = False  # as after an answer that lists it as open
+        rig.play((100, 110.0))
+        rig.executor.act()
+    assert 3 <= len(asked) <= 5
 
 
 def test_of_several_latches_the_first_that_closes_the_position_says_why(parts):

@@ -47,11 +47,11 @@ def test_an_update_without_our_name_is_found_by_the_servers_number():
 def test_of_two_messages_of_one_moment_the_later_told_counts():
     orders = WorkingOrders()
     entry = working(orders)
-    orders.apply_update(update("r-1E", "replaced", ts=5, price=101.0, text="first"))
+    orders.apply_update(update("r-1E", "replaced", ts=5, price=101.0))
     orders.apply_update(update("r-1E", "replaced", ts=5, price=102.0))
-    assert (entry.price, entry.history.text, entry.history.updated_ns) == (102.0, "first", 5)
-    orders.apply_update(update("r-1E", "canceled", ts=6, text="last"))
-    assert entry.history.text == "last"
+    assert (entry.price, entry.history.updated_ns) == (102.0, 5)
+    orders.apply_update(update("r-1E", "replaced", ts=4, price=103.0))
+    assert (entry.price, entry.history.updated_ns) == (102.0, 5)
 
 
 def test_filled_without_a_count_is_filled_entirely():

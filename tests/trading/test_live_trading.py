@@ -268,6 +268,17 @@ async def test_a_callback_that_has_taken_its_time_leaves_the_rest_to_the_tasks(m
     assert worked == [2, 3]  # two milliseconds each
 
 
+async def test_the_batch_that_a_task_failed_on_is_recorded(make_session):
+    """What was decided on its events has to be explained."""
+    recorded = []
+    tasks = FakeTasks(events(10 * n) for n in range(5))
+    tasks.break_at = {("execute", 3): JournalError("the disk is full")}
+    with pytest.raises(ExceptionGroup):
+        await make_session(tasks, record=lambda batch: recorded.append(int(batch["ts_ns"][0]) // NS_PER_S)).run()
+    assert recorded[:4] == [0, 10, 20, 30]
+    assert [call for call in tasks.calls if call[0] == "market"] == [("market", 10 * n) for n in range(4)]
+
+
 async def test_a_replay_works_on_whole_batches(make_session):
     tasks = FakeTasks([], due=lambda _seq: False)
     session = make_session(tasks, measured=False)
@@ -280,7 +291,7 @@ async def test_a_slow_task_holds_the_feed_back(make_session):
     """Queues are bounded: a backlog never grows without limit."""
     tasks = FakeTasks(events(10 * n) for n in range(100))
     session = make_session(tasks, queue_batches=2)
-    session._budget.begin = lambda: setattr(session._budget, "_ends_ns", 0)  # no callback has any time
+    session._stages[0]._drain = lambda: None  # no callback has any time
     running = asyncio.create_task(session.run())
     for _ in range(200):
         await asyncio.sleep(0)

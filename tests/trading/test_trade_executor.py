@@ -597,7 +597,6 @@ async def test_a_fill_that_was_told_of_but_not_shown_is_waited_for(muted):
 async def test_flatten_at_the_server_goes_by_the_servers_position(rig):
     enter(rig)
     rig.broker._exchange.position = -2
-    rig.state.flatten.reason = "operator"
     rig.actors.exits._flatten(rig.state.held)
     rig.play((10, 100.0), (10, 100.0))
     assert rig.broker._exchange.position == 0
