@@ -858,7 +858,7 @@ def test_only_the_owners_commit_copies_the_log_back_and_then_the_log_stops_growi
     number = itertools.count()
     sizes = []
     for _ in range(4):
-        for _ in range(600):
+        for _ in range(2100):
             journal.record_intent([order(f"o{next(number)}")], 1)
         sizes.append(log.stat().st_size)
         journal.commit()
