@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 import pytest
+from actor_parts import FakeListener
 from run_headers import run_header
 from tenacity import wait_none
 
@@ -84,24 +85,6 @@ class PreparedDecisions:
         return self.decision
 
 
-@dataclass
-class Listener:
-    """What it was told, as it came."""
-
-    orders: list = field(default_factory=list)
-    fills: list = field(default_factory=list)
-    trades: list = field(default_factory=list)
-
-    def order(self, _ts_ns, order, what):
-        self.orders.append((order.client_order_id, what))
-
-    def fill(self, fill):
-        self.fills.append(fill)
-
-    def trade(self, trade):
-        self.trades.append(trade)
-
-
 class Rig:
     """One run of the executor on a journal."""
 
@@ -142,7 +125,7 @@ class Rig:
         )
         self.broker = broker or PaperBroker(self.instrument, "Sim1", self.settings.broker, run_id)
         self.alerts = []
-        self.notices = Listener()
+        self.notices = FakeListener()
         self.seq = 0
         self.ts_ns = START
         setup = AccountSetup(
