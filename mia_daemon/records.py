@@ -260,7 +260,8 @@ class Bracket:
 class OrderStatus(StrEnum):
     """The status of an order as last reported by the server."""
 
-    ACCEPTED = "accepted"  # known to the server, not yet working (sent, pending open, pending child)
+    ACCEPTED = "accepted"  # the server has it and is placing it (sent, pending open)
+    HELD = "held"  # the server has it and holds it back until its parent fills (pending child)
     WORKING = "working"
     PARTIAL = "partial"  # working, some of it filled
     FILLED = "filled"
@@ -293,9 +294,23 @@ class OrderReport:
     unsolicited: bool = True  # False: part of the answer to a query
 
 
+class FillSource(StrEnum):
+    """Where an execution was reported. The two lists of a server may number the same execution differently."""
+
+    UPDATE = "update"  # with an update of its order
+    HISTORY = "history"  # in the answer to a query for past executions
+    AVERAGE = "average"  # in neither: what an order reported as filled lacks, at its average price
+    EXTERNAL = "external"  # no order of ours: a change of the position that was taken over
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution. `execution_id` is the server's and unique: a fill is applied once, however often reported."""
+    """One execution, as reported.
+
+    Attributes:
+        execution_id: the server's; "" where it tells none. It may be unique only within an order, or within a list.
+        filled: cumulative filled quantity of the order as reported with the execution; 0 where it is not.
+    """
 
     ts_ns: int
     execution_id: str
@@ -306,6 +321,8 @@ class Fill:
     side: Side
     quantity: int
     price: float
+    source: FillSource = FillSource.UPDATE
+    filled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,25 +354,35 @@ class LinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """The order connection went up or down; on DOWN the state of orders in flight is unknown."""
+    """The order connection went up or down; on DOWN the state of orders in flight is unknown.
+
+    Attributes:
+        final: it is down and will not be renewed.
+    """
 
     ts_ns: int
     state: LinkState
     text: str
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerSnapshot:
-    """The server's complete answer at one moment: all open orders, fills since `since_ns`, and the position.
+    """The server's answer at one moment: all open orders, fills since `since_ns`, and the position.
 
-    The answer is complete: an order of ours that is neither among the open orders nor among the fills is unknown to the
-    server.
+    An order of ours that is neither among the open orders nor among the fills is unknown to the server, if both lists
+    were told.
+
+    Attributes:
+        fills: None where the server refuses to list executions.
+        positions: one that the server reports without a quantity is left out; None where it refuses to list them.
+        balance: None where the server reports none.
     """
 
     ts_ns: int
     open_orders: tuple[OrderReport, ...]
-    fills: tuple[Fill, ...]
-    positions: tuple[PositionReport, ...]
+    fills: tuple[Fill, ...] | None
+    positions: tuple[PositionReport, ...] | None
     balance: BalanceReport | None
 
 
@@ -392,7 +419,7 @@ class JournaledOrder:
         quantity, price: as last confirmed by the server, else as intended.
         asked_price: of the last replace requested, confirmed or not; 0 when none was.
         reported: contracts the server reported as filled; more than `booked` while a fill is missing.
-        booked: contracts of the fills in the journal, listed in `executions`.
+        booked: contracts of the fills in the journal, listed in `fills`.
         origin: the decision behind it.
     """
 
@@ -404,7 +431,7 @@ class JournaledOrder:
     price: float
     reported: int
     booked: int
-    executions: frozenset[str]
+    fills: tuple[Fill, ...]
     origin: EntryOrigin = EXTERNAL
     asked_price: float = 0.0
 
