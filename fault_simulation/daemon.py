@@ -15,10 +15,11 @@ import numpy as np
 
 from fault_simulation.disk import Disk
 from fault_simulation.loop import Process, SettableClock
+from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
-from mia_daemon.daemon.broker_tasks import drain, reconcile
+from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.errors import JournalError, MiaError
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.feed.base import BatchQueue, EventBatch
@@ -208,8 +209,7 @@ class Life:
             run_id = self._begin(journal)
             broker = SierraBroker(
                 fixed.settings.dtc,
-                fixed.instrument,
-                fixed.settings.instrument.trade_account,
+                ServerScope.of(fixed.settings, fixed.instrument),
                 fixed.clock,
                 Random(self._rng.random()),
             )
@@ -297,7 +297,8 @@ class Life:
             await reconcile(account)
             tasks = [
                 asyncio.create_task(session.run()),
-                asyncio.create_task(_reconcile_when_due(account)),
+                asyncio.create_task(keep_reconciled(account)),
+                asyncio.create_task(keep_time(executor)),
                 asyncio.create_task(_checkpoint(account)),
             ]
             asked = asyncio.create_task(self._stop.wait())
@@ -316,13 +317,6 @@ class Life:
         finally:
             if self.process.alive:
                 await broker.close()
-
-
-async def _reconcile_when_due(account: TradingAccount) -> None:
-    while True:
-        await asyncio.sleep(0.2)
-        if account.executor.reconcile_due and not await reconcile(account):
-            await asyncio.sleep(1.0)
 
 
 async def _checkpoint(account: TradingAccount) -> None:

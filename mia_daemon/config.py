@@ -93,6 +93,7 @@ class InstrumentSettings(Section):
     symbol_pattern: str = "{root}{month}{year}_FUT_CME"
     roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] = 4  # before the third Friday; 4: CME's roll date
     roll_with_position: bool = False
+    trade_symbol: str | None = None  # in orders, where the server spells it otherwise; {root}, {month}, {year}
     trade_account: Annotated[str, Field(min_length=1)] = "Sim1"
 
     @model_validator(mode="after")
@@ -390,6 +391,9 @@ class BrokerSettings(Section):
     """Who takes the orders."""
 
     kind: Literal["auto", "paper", "dtc"] = "auto"  # auto: dtc where the feed is dtc or simulator, else paper
+    brackets: Literal["server", "client"] = "server"  # client: stop and target are single orders, the pair kept here
+    symbol_spellings: tuple[str, ...] = ()  # others in what the server says that mean the symbol
+    account_spellings: tuple[str, ...] = ()  # others that mean the account
     paper_feed_latency_ms: NonNegative = 0.0  # from the exchange's event to our decision on it
     paper_entry_latency_ms: NonNegative = 5.0
     paper_response_latency_ms: NonNegative = 5.0

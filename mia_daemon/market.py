@@ -58,10 +58,12 @@ class MarketState:
     Attributes:
         now_ns: the newest event time; 0 before the first event.
         touch: the last known one of the traded instrument.
+        catching_up: the events processed are old: the feed is still reading what was missed.
     """
 
     now_ns: int = 0
     touch: Touch = field(default_factory=Touch)
+    catching_up: bool = False
 
     def on_events(self, events: EventArray) -> None:
         """Process the next events, at least one; the array is read and not kept."""

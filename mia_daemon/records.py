@@ -273,27 +273,6 @@ class OrderStatus(StrEnum):
     UNKNOWN_TO_SERVER = "unknown_to_server"  # absent from a complete answer about open orders
 
 
-@dataclass(frozen=True, slots=True)
-class OrderReport:
-    """One message from a broker about one order."""
-
-    ts_ns: int
-    client_order_id: str  # "" for an order that is not ours
-    server_order_id: str
-    symbol: str
-    account: str
-    status: OrderStatus
-    side: Side | None = None
-    quantity: int = 0  # total, including what has filled
-    filled: int = 0  # cumulative
-    average_fill_price: float = 0.0
-    price: float = 0.0
-    limit_price: float = 0.0
-    type: OrderType | None = None
-    text: str = ""
-    unsolicited: bool = True  # False: part of the answer to a query
-
-
 class FillSource(StrEnum):
     """Where an execution was reported. The two lists of a server may number the same execution differently."""
 
@@ -326,13 +305,36 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderReport:
+    """One message from a broker about one order."""
+
+    ts_ns: int  # as reported; 0 where no time is
+    client_order_id: str  # "" for an order that is not ours
+    server_order_id: str
+    symbol: str
+    account: str
+    status: OrderStatus
+    side: Side | None = None
+    quantity: int = 0  # total, including what has filled
+    filled: int = 0  # cumulative
+    average_fill_price: float = 0.0
+    price: float = 0.0
+    limit_price: float = 0.0
+    type: OrderType | None = None
+    text: str = ""
+    unsolicited: bool = True  # False: part of the answer to a query
+    previous_server_order_id: str = ""  # before a replace; "" where the server does not tell it
+    fill: Fill | None = None  # the execution reported with it
+
+
+@dataclass(frozen=True, slots=True)
 class PositionReport:
     """The position as reported by the server."""
 
     ts_ns: int
     symbol: str
     account: str
-    quantity: int  # signed
+    quantity: int | None  # signed; None where the server names the position without a quantity
     average_price: float
     unsolicited: bool = True
 
@@ -375,7 +377,7 @@ class BrokerSnapshot:
 
     Attributes:
         fills: None where the server refuses to list executions.
-        positions: one that the server reports without a quantity is left out; None where it refuses to list them.
+        positions: None where it refuses to list them.
         balance: None where the server reports none.
     """
 

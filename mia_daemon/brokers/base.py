@@ -20,6 +20,14 @@ class Broker(Protocol):
     def orders_sent(self) -> int:
         """Orders sent to the server since the start, a bracket counting three: compared with those approved."""
 
+    @property
+    def has_own_clock(self) -> bool:
+        """Whether times in its reports are those of a server's clock; False: they are event times."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the server changes working orders; False: they are cancelled and sent anew."""
+
     def start(self, on_event: BrokerEventSink) -> None:
         """Set the sink of events; called once, before anything is sent. The sink may send orders while it is called."""
 
@@ -32,11 +40,11 @@ class Broker(Protocol):
     def submit_bracket(self, bracket: Bracket) -> None:
         """Send an entry with its stop and target: the server activates these as an OCO pair when the entry fills."""
 
-    def replace(self, client_order_id: str, price: float, quantity: int) -> None:
+    def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> None:
         """Change an order: `price` is its limit or trigger; `quantity` the total, filled contracts included."""
 
-    def cancel(self, client_order_id: str) -> None:
-        """Request an order's cancellation; held back until the server's order id is known."""
+    def cancel(self, client_order_id: str, server_order_id: str) -> None:
+        """Request an order's cancellation."""
 
     def flatten(self, order: Order) -> None:
         """Make the server close its position at the market, whatever it is by then, under the client id of `order`.
@@ -52,7 +60,7 @@ class Broker(Protocol):
         """
 
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
-        """Query open orders, fills since `since_ns`, position and balance.
+        """Query open orders, fills since `since_ns`, position and balance, all at once.
 
         Raises:
             ConnectionLost, RequestTimeout: there is no complete answer; the query may be repeated.

@@ -61,6 +61,14 @@ class PaperBroker:
     def orders_sent(self) -> int:
         return self._orders_sent
 
+    @property
+    def has_own_clock(self) -> bool:
+        return False
+
+    @property
+    def replaces(self) -> bool:
+        return True
+
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
@@ -87,10 +95,10 @@ class PaperBroker:
         orders = (bracket.entry, bracket.stop, bracket.target)
         self._send(lambda ts_ns: self._exchange.submit_bracket(bracket, ts_ns), *orders)
 
-    def replace(self, client_order_id: str, price: float, quantity: int) -> None:
+    def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> None:  # noqa: ARG002
         self._send(lambda ts_ns: self._exchange.replace(client_order_id, price, quantity, ts_ns))
 
-    def cancel(self, client_order_id: str) -> None:
+    def cancel(self, client_order_id: str, server_order_id: str) -> None:  # noqa: ARG002  # ours is enough here
         self._send(lambda ts_ns: self._exchange.cancel(client_order_id, ts_ns))
 
     def flatten(self, order: Order) -> None:

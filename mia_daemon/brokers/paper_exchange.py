@@ -101,7 +101,8 @@ class PaperExchange:
             for order in orders:
                 self._reject(order, ts_ns, text)
             return
-        entry, stop, target = (self._accept(order, ts_ns) for order in orders)
+        entry = self._accept(bracket.entry, ts_ns)
+        stop, target = (self._accept(order, ts_ns, OrderStatus.HELD) for order in orders[1:])
         link_bracket(entry, stop, target)
         self._activate(entry, ts_ns)
 
@@ -212,7 +213,7 @@ class PaperExchange:
         """Stop and target grow with their entry and shrink with each other."""
         for child in paper.links.children:
             if child.alive:
-                waiting = child.status is OrderStatus.ACCEPTED
+                waiting = child.status is OrderStatus.HELD
                 child.terms.quantity = quantity if waiting else child.terms.quantity + quantity
                 self._report(child, OrderStatus.WORKING, ts_ns)
                 if waiting:
@@ -232,7 +233,7 @@ class PaperExchange:
     def _cancel(self, paper: PaperOrder, ts_ns: int, text: str) -> None:
         self._report(paper, OrderStatus.CANCELED, ts_ns, text)
         for child in paper.links.children:
-            if child.status is OrderStatus.ACCEPTED:
+            if child.status is OrderStatus.HELD:
                 self._report(child, OrderStatus.CANCELED, ts_ns, "the entry was cancelled")
         sibling = paper.links.sibling
         if sibling is not None and sibling.alive:
@@ -270,12 +271,12 @@ class PaperExchange:
             self._orders.pop(paper.order.client_order_id, None)
         self._emit(ts_ns, paper.update(ts_ns, status, text, unsolicited=True))
 
-    def _accept(self, order: Order, ts_ns: int) -> PaperOrder:
+    def _accept(self, order: Order, ts_ns: int, status: OrderStatus = OrderStatus.ACCEPTED) -> PaperOrder:
         terms = PaperTerms(order.type, order.quantity, order.price, order.limit_price)
-        paper = PaperOrder(order, self._server_id(), OrderStatus.ACCEPTED, terms)
+        paper = PaperOrder(order, self._server_id(), status, terms)
         self._orders[order.client_order_id] = paper
         self._used.add(order.client_order_id)
-        self._report(paper, OrderStatus.ACCEPTED, ts_ns)
+        self._report(paper, status, ts_ns)
         return paper
 
     def _server_id(self) -> str:

@@ -61,7 +61,7 @@ class PaperOrder:
 
     @property
     def alive(self) -> bool:
-        return self.working or self.status is OrderStatus.ACCEPTED
+        return self.working or self.status in {OrderStatus.ACCEPTED, OrderStatus.HELD}
 
     @property
     def armed(self) -> bool:

@@ -13,27 +13,31 @@ from typing import Any, Final
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from mia_daemon.brokers.base import BrokerEventSink
-from mia_daemon.brokers.sierra_mapping import ENDED, DtcOrderMapper, contracts
-from mia_daemon.brokers.sierra_orders import SierraOrders
-from mia_daemon.brokers.sierra_startup import check_account, query_multiplier, wait_until_up
+from mia_daemon.brokers.server_scope import ServerScope
+from mia_daemon.brokers.sierra_mapping import DtcOrderMapper
+from mia_daemon.brokers.sierra_startup import (
+    check_account,
+    check_flags,
+    check_positions,
+    query_multiplier,
+    wait_until_up,
+)
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.market_data import Segment
-from mia_daemon.errors import ConnectionLost, PeerError, RequestTimeout, StartError, UsageError
+from mia_daemon.errors import ConnectionLost, PeerError, RequestRefused, RequestTimeout, StartError, UsageError
 from mia_daemon.link.client import DtcClient, NoticeHandler
-from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
+    BalanceReport,
     Bracket,
     BrokerEvent,
     BrokerSnapshot,
     EventArray,
-    Fill,
     JournaledOrder,
     LinkReport,
     LinkState,
     Order,
-    OrderReport,
     OrderStatus,
 )
 
@@ -46,8 +50,8 @@ class SierraBroker:
 
     Args:
         settings: of the connection.
-        instrument: orders, fills and positions of others are ignored; its tick size must be the server's.
-        account: the trade account; it must exist there and trading must be enabled.
+        scope: the account and symbol, as we name them and as the server does.
+        pairs_by_server: stop and target are linked by the server: it must say that it does.
         rng: for the jitter of reconnection.
         on_notice: called with the server's messages to users.
     """
@@ -55,11 +59,12 @@ class SierraBroker:
     def __init__(
         self,
         settings: DtcSettings,
-        instrument: Instrument,
-        account: str,
+        scope: ServerScope,
         clock: Clock,
         rng: random.Random,
         on_notice: NoticeHandler = lambda _text, _kind: None,
+        *,
+        pairs_by_server: bool = True,
     ) -> None:
         self.link = DtcClient(
             settings,
@@ -70,14 +75,10 @@ class SierraBroker:
             on_state=self._on_link_state,
             on_notice=on_notice,
         )
-        self._instrument = instrument
-        self._account = account
+        self._scope = scope
+        self._pairs_by_server = pairs_by_server
         self._sink: BrokerEventSink = _no_sink
-        self._mapper = DtcOrderMapper(instrument, account)
-        self._orders = SierraOrders()
-        self._held_back: dict[str, list[Callable[[str], None]]] = {}
-        self._fetching = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._mapper = DtcOrderMapper(scope)
         self._running: asyncio.Task[None] | None = None
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             dtc.OrderUpdate: self._on_order_update,
@@ -89,13 +90,19 @@ class SierraBroker:
     def orders_sent(self) -> int:
         return self.link.orders_sent
 
+    @property
+    def has_own_clock(self) -> bool:
+        return True
+
+    @property
+    def replaces(self) -> bool:
+        return self.link.server is None or bool(self.link.server.OrderCancelReplaceSupported)
+
     def start(self, on_event: BrokerEventSink) -> None:
         self._sink = on_event
 
-    def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:  # noqa: ARG002  # the server has the account
-        """Take over the server's ids of earlier orders: without them those can't be cancelled."""
-        for order in orders:
-            self._orders.learn_id(order.order.client_order_id, order.server_order_id)
+    def restore(self, orders: Iterable[JournaledOrder], position: int, average_price: float, cash: float) -> None:
+        """Nothing to do: the server has the orders and the account."""
 
     def on_market(self, events: EventArray) -> int:
         """Nothing to do: the server has its own market data."""
@@ -115,17 +122,13 @@ class SierraBroker:
     def flatten(self, order: Order) -> None:
         self._send_orders((order,), self._mapper.flatten(order))
 
-    def cancel(self, client_order_id: str) -> None:
-        def message(server_id: str) -> dtc.Message:
-            return self._mapper.cancel(client_order_id, server_id)
+    def cancel(self, client_order_id: str, server_order_id: str) -> None:
+        message = self._mapper.cancel(client_order_id, server_order_id)
+        self._send(message, client_order_id, OrderStatus.CANCEL_REJECTED)
 
-        self._send_change(client_order_id, OrderStatus.CANCEL_REJECTED, message)
-
-    def replace(self, client_order_id: str, price: float, quantity: int) -> None:
-        def message(server_id: str) -> dtc.Message:
-            return self._mapper.replace(client_order_id, server_id, price, quantity)
-
-        self._send_change(client_order_id, OrderStatus.REPLACE_REJECTED, message)
+    def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> None:
+        message = self._mapper.replace(client_order_id, server_order_id, price, quantity)
+        self._send(message, client_order_id, OrderStatus.REPLACE_REJECTED)
 
     def _send_orders(self, orders: tuple[Order, ...], *messages: dtc.Message) -> None:
         try:
@@ -134,24 +137,11 @@ class SierraBroker:
             for order in orders:
                 self._sink(self._mapper.refusal(order.client_order_id, OrderStatus.REJECTED, f"not sent: {error}"))
 
-    def _send_change(self, client_order_id: str, refusal: OrderStatus, message: Callable[[str], dtc.Message]) -> None:
-        """Send it with the server's id of the order; hold it back while that is not known.
-
-        Without the id the server would ignore the request without an answer.
-        """
-
-        def send(server_id: str) -> None:
-            try:
-                self.link.send(message(server_id))
-            except (ConnectionLost, UsageError) as error:
-                self._sink(self._mapper.refusal(client_order_id, refusal, f"not sent: {error}"))
-
-        if (server_id := self._orders.server_id(client_order_id)) is not None:
-            send(server_id)
-        elif self.link.up:
-            self._held_back.setdefault(client_order_id, []).append(send)
-        else:
-            self._sink(self._mapper.refusal(client_order_id, refusal, "not sent: the link is down"))
+    def _send(self, message: dtc.Message, client_order_id: str, refusal: OrderStatus) -> None:
+        try:
+            self.link.send(message)
+        except (ConnectionLost, UsageError) as error:
+            self._sink(self._mapper.refusal(client_order_id, refusal, f"not sent: {error}"))
 
     # Messages from the server.
 
@@ -162,98 +152,60 @@ class SierraBroker:
                 handler(segment)
 
     def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as DtcClient calls it
-        self._held_back.clear()
-        self._sink(LinkReport(self._mapper.newest_ns, LinkState.UP if up else LinkState.DOWN, text))
+        self._sink(LinkReport(0, LinkState.UP if up else LinkState.DOWN, text))
 
     def _on_order_update(self, message: dtc.OrderUpdate) -> None:
-        if message.NoOrders or not self._mapper.concerns(message):
-            return
-        client_id = message.ClientOrderID or self._orders.client_id(message.ServerOrderID)
-        if client_id:
-            self._orders.learn_id(client_id, message.ServerOrderID)
-        self._mapper.observe_time(message)
-        if (fill := self._mapper.fill(message, client_id)) is not None:
-            self._emit_fill(fill)
-        update = self._mapper.update(message, client_id, unsolicited=True)
-        if update is not None:
-            self._sink(update)
-        if client_id and contracts(message.FilledQuantity) > self._orders.filled(client_id):
-            self._fetch_fills()
-        if update is not None and update.status in ENDED:
-            self._held_back.pop(client_id, None)
-        for send in self._held_back.pop(client_id, ()) if message.ServerOrderID else ():
-            send(message.ServerOrderID)
-
-    def _emit_fill(self, fill: Fill) -> None:
-        """Report each execution once."""
-        if self._orders.add_execution(fill):
-            self._sink(fill)
+        event = self._mapper.update(message, unsolicited=True) or self._mapper.fill(message)
+        if event is not None:
+            self._sink(event)
 
     def _on_position(self, message: dtc.PositionUpdate) -> None:
-        if not message.NoPositions and self._mapper.concerns(message):
+        if not message.NoPositions:
             self._sink(self._mapper.position(message, unsolicited=True))
 
     def _on_balance(self, message: dtc.AccountBalanceUpdate) -> None:
-        if not message.NoAccountBalances and message.TradeAccount == self._account:
-            self._sink(self._mapper.balance(message))
+        if (balance := self._mapper.balance(message)) is not None:
+            self._sink(balance)
 
     # Queries.
 
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
-        orders = await self._ask(dtc.OpenOrdersRequest(RequestAllOrders=1, TradeAccount=self._account))
-        fills = await self._ask_fills(since_ns)
-        for fill in fills:
-            self._orders.add_execution(fill)
-        positions = await self._ask(dtc.CurrentPositionsRequest(TradeAccount=self._account))
-        balances = await self._ask(dtc.AccountBalanceRequest(TradeAccount=self._account))
-        balance = next((one for one in balances if one.TradeAccount == self._account), None)
+        mapper, account = self._mapper, self._scope.account
+        since = dtc.HistoricalOrderFillsRequest(TradeAccount=account, StartDateTime=max(since_ns // NS_PER_S, 1))
+        orders, executions, positions, balance = await asyncio.gather(
+            self._ask(dtc.OpenOrdersRequest(RequestAllOrders=1, TradeAccount=account)),
+            self._list(since),
+            self._list(dtc.CurrentPositionsRequest(TradeAccount=account)),
+            self._balance(),
+        )
+        listed = (mapper.update(message, unsolicited=False) for message in orders)
+        fills = None if executions is None else map(mapper.past_fill, executions)
+        held = None if positions is None else [one for one in positions if not one.NoPositions]
         return BrokerSnapshot(
-            ts_ns=self._mapper.newest_ns,
-            open_orders=tuple(self._listed(orders)),
-            fills=tuple(fills),
-            positions=tuple(self._mapper.position(one, unsolicited=False) for one in positions),
-            balance=None if balance is None else self._mapper.balance(balance),
+            ts_ns=0,
+            open_orders=tuple(update for update in listed if update is not None),
+            fills=None if fills is None else tuple(fill for fill in fills if fill is not None),
+            positions=None if held is None else tuple(mapper.position(one, unsolicited=False) for one in held),
+            balance=balance,
         )
 
-    def _listed(self, orders: list[Any]) -> list[OrderReport]:
-        found = []
-        for message in orders:
-            client_id = message.ClientOrderID or self._orders.client_id(message.ServerOrderID)
-            if client_id and self._mapper.concerns(message):
-                self._orders.learn_id(client_id, message.ServerOrderID)
-            update = self._mapper.update(message, client_id, unsolicited=False)
-            if update is not None:
-                found.append(update)
-        return found
-
-    async def _ask_fills(self, since_ns: int) -> list[Fill]:
-        """Executions since then. The message has no client order id; it is added if the server's id is known."""
-        request = dtc.HistoricalOrderFillsRequest(TradeAccount=self._account, StartDateTime=since_ns // NS_PER_S)
-        found = (
-            self._mapper.past_fill(message, self._orders.client_id(message.ServerOrderID))
-            for message in await self._ask(request)
-        )
-        return [fill for fill in found if fill is not None]
-
-    def _fetch_fills(self) -> None:
-        """More has filled than was reported: query the executions now, one query at a time."""
-        if self._fetching:
-            return
-        self._fetching = True
-        task = asyncio.get_running_loop().create_task(self._fetch())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _fetch(self) -> None:
+    async def _list(self, query: dtc.Message) -> list[Any] | None:
+        """None where the server refuses to list it."""
         try:
-            fills = await self._ask_fills(self._mapper.newest_ns - 60 * NS_PER_S)
-        except PeerError:
-            return  # the fill is still missing, and the executor requests a snapshot
-        finally:
-            self._fetching = False
-        for fill in fills:
-            if fill.client_order_id and (fill.symbol, fill.account) == (self._instrument.symbol, self._account):
-                self._emit_fill(fill)
+            return await self._ask(query)
+        except RequestRefused:
+            return None
+
+    async def _balance(self) -> BalanceReport | None:
+        """None where the server does not report it: no trading depends on it."""
+        try:
+            answers = await self.link.request(dtc.AccountBalanceRequest(TradeAccount=self._scope.account))
+        except (RequestRefused, RequestTimeout):
+            return None
+        return next((one for message in answers if (one := self._balance_in(message)) is not None), None)
+
+    def _balance_in(self, message: Any) -> BalanceReport | None:
+        return self._mapper.balance(message)
 
     async def _ask(self, request: dtc.Message) -> list[Any]:
         retrying = AsyncRetrying(
@@ -267,17 +219,20 @@ class SierraBroker:
     # Connecting and closing.
 
     async def connect(self) -> None:
-        """Log on, check the account, query the price scale.
+        """Log on, compare account, symbol and price scale with the server's, and what it can do.
 
         Raises:
             StartError: this is impossible; the text says what to change at the server or in the configuration.
         """
         self._running = asyncio.get_running_loop().create_task(self.link.run(), name="orders link")
         self._running.add_done_callback(self._link_ended)
+        scope, address = self._scope, self.link.address
         try:
             await wait_until_up(self.link, self._running)
-            await check_account(self._ask, self._account, self.link.address)
-            self._mapper.multiplier = await query_multiplier(self._ask, self._instrument, self.link.address)
+            check_flags(self.link, pairs_by_server=self._pairs_by_server)
+            await check_account(self._ask, scope, address)
+            self._mapper.multiplier = await query_multiplier(self._ask, scope, address)
+            await check_positions(self._list, scope, address)
         except PeerError as error:
             await self.close()
             raise StartError(f"orders can't be sent: {error}") from error
@@ -288,14 +243,13 @@ class SierraBroker:
     def _link_ended(self, task: "asyncio.Task[None]") -> None:
         """The link has ended for good, and not by us."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._sink(LinkReport(self._mapper.newest_ns, LinkState.DOWN, f"{error}; it will not be called again"))
+            text = f"{error}; it will not be called again"
+            self._sink(LinkReport(0, LinkState.DOWN, text, final=True))
 
     async def close(self) -> None:
         self.link.close()
         if self._running is not None:
             await asyncio.wait({self._running})
-        for task in self._tasks:
-            task.cancel()
 
 
 def _no_sink(_event: BrokerEvent) -> None:

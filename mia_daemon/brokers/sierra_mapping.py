@@ -3,16 +3,18 @@
 Prices in orders are the displayed ones divided by the symbol's DisplayPriceMultiplier; a field left unset is 0.
 """
 
+import math
 from typing import Any, Final
 
+from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.clock import NS_PER_MS, NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum, PartialFillHandlingEnum
-from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
     Bracket,
     Fill,
+    FillSource,
     Order,
     OrderReport,
     OrderStatus,
@@ -26,10 +28,10 @@ _REFUSALS: Final = {
     OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_REJECTED: OrderStatus.REPLACE_REJECTED,
     OrderUpdateReasonEnum.NEW_ORDER_REJECTED: OrderStatus.REJECTED,
 }
-_STATUSES: Final = {
+_STATUSES: Final[dict[int, OrderStatus]] = {
     OrderStatusEnum.ORDER_STATUS_ORDER_SENT: OrderStatus.ACCEPTED,
     OrderStatusEnum.ORDER_STATUS_PENDING_OPEN: OrderStatus.ACCEPTED,
-    OrderStatusEnum.ORDER_STATUS_PENDING_CHILD: OrderStatus.ACCEPTED,
+    OrderStatusEnum.ORDER_STATUS_PENDING_CHILD: OrderStatus.HELD,
     OrderStatusEnum.ORDER_STATUS_OPEN: OrderStatus.WORKING,
     OrderStatusEnum.ORDER_STATUS_PARTIALLY_FILLED: OrderStatus.PARTIAL,
     OrderStatusEnum.ORDER_STATUS_FILLED: OrderStatus.FILLED,
@@ -43,32 +45,38 @@ _CHANGING: Final = frozenset(
 ENDED: Final = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 """Nothing more is expected of such an order."""
 
+MAX_CONTRACTS: Final = 1e7
+MAX_PRICE: Final = 1e9
+MAX_MONEY: Final = 1e15
+MAX_TIME_NS: Final = 7_258_118_400 * NS_PER_S  # the year 2200
+"""What is beyond these makes no sense and counts as unset."""
+
 
 class DtcOrderMapper:
     """Translates for one account and one symbol.
 
+    What makes no sense (not a number, out of range) counts as unset. A time that is not told is 0.
+
     Attributes:
         multiplier: the symbol's DisplayPriceMultiplier.
-        newest_ns: the latest time in an order update: the server's time as far as it is known.
     """
 
-    def __init__(self, instrument: Instrument, account: str) -> None:
+    def __init__(self, scope: ServerScope) -> None:
         self.multiplier = 1.0
-        self.newest_ns = 0
-        self._instrument = instrument
-        self._account = account
+        self._scope = scope
+        self._instrument = scope.instrument
 
     # To the server.
 
     def single(self, order: Order, is_parent: int = 0) -> dtc.Message:
         return dtc.SubmitNewSingleOrder(
-            Symbol=order.symbol,
+            Symbol=self._scope.trade_symbol,
             TradeAccount=order.account,
             ClientOrderID=order.client_order_id,
             OrderType=order.type,
             BuySell=_BUY_SELL[order.side],
-            Price1=order.price / self.multiplier,
-            Price2=order.limit_price / self.multiplier,
+            Price1=self._outward(order.price),
+            Price2=self._outward(order.limit_price),
             Quantity=float(order.quantity),
             TimeInForce=order.time_in_force,
             IsAutomatedOrder=1,
@@ -79,16 +87,16 @@ class DtcOrderMapper:
         """Stop and target of a bracket, as the OCO pair that the entry triggers."""
         entry, stop, target = bracket.entry, bracket.stop, bracket.target
         return dtc.SubmitNewOCOOrder(
-            Symbol=entry.symbol,
+            Symbol=self._scope.trade_symbol,
             ClientOrderID_1=stop.client_order_id,
             OrderType_1=stop.type,
             BuySell_1=_BUY_SELL[stop.side],
-            Price1_1=stop.price / self.multiplier,
+            Price1_1=self._outward(stop.price),
             Quantity_1=float(stop.quantity),
             ClientOrderID_2=target.client_order_id,
             OrderType_2=target.type,
             BuySell_2=_BUY_SELL[target.side],
-            Price1_2=target.price / self.multiplier,
+            Price1_2=self._outward(target.price),
             Quantity_2=float(target.quantity),
             TimeInForce=stop.time_in_force,
             TradeAccount=entry.account,
@@ -97,158 +105,196 @@ class DtcOrderMapper:
             PartialFillHandling=PartialFillHandlingEnum.PARTIAL_FILL_HANDLING_REDUCE_QUANTITY,
         )
 
-    @staticmethod
-    def flatten(order: Order) -> dtc.Message:
+    def flatten(self, order: Order) -> dtc.Message:
         return dtc.SubmitFlattenPositionOrder(
-            Symbol=order.symbol, TradeAccount=order.account, ClientOrderID=order.client_order_id, IsAutomatedOrder=1
+            Symbol=self._scope.trade_symbol,
+            TradeAccount=order.account,
+            ClientOrderID=order.client_order_id,
+            IsAutomatedOrder=1,
         )
 
     def cancel(self, client_order_id: str, server_order_id: str) -> dtc.Message:
-        return dtc.CancelOrder(ServerOrderID=server_order_id, ClientOrderID=client_order_id, TradeAccount=self._account)
+        return dtc.CancelOrder(
+            ServerOrderID=server_order_id, ClientOrderID=client_order_id, TradeAccount=self._scope.account
+        )
 
     def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> dtc.Message:
         return dtc.CancelReplaceOrder(
             ServerOrderID=server_order_id,
             ClientOrderID=client_order_id,
-            Price1=price / self.multiplier,
+            Price1=self._outward(price),
             Price2IsSet=0,
             Quantity=float(quantity),
-            TradeAccount=self._account,
+            TradeAccount=self._scope.account,
         )
 
     # From the server.
 
-    def concerns(self, message: Any) -> bool:
-        """Whether a message is about this account and symbol."""
-        return bool(message.Symbol == self._instrument.symbol and message.TradeAccount == self._account)
-
-    def observe_time(self, message: dtc.OrderUpdate) -> None:
-        """Advance `newest_ns` to the time of a message."""
-        self.newest_ns = max(self.newest_ns, self._time(message))
-
     def refusal(self, client_order_id: str, status: OrderStatus, text: str) -> OrderReport:
         """The report of a request that was never sent, as if the server had refused it."""
         return OrderReport(
-            ts_ns=self.newest_ns,
+            ts_ns=0,
             client_order_id=client_order_id,
             server_order_id="",
             symbol=self._instrument.symbol,
-            account=self._account,
+            account=self._scope.account,
             status=status,
             text=text,
         )
 
-    def _time(self, message: dtc.OrderUpdate) -> int:
-        stated = round(message.LatestTransactionDateTime * NS_PER_S)
-        return stated or message.LastFillDateTime * NS_PER_MS or self.newest_ns
-
-    def fill(self, message: dtc.OrderUpdate, client_id: str) -> Fill | None:
-        """The execution in an update; None if it has none, or one without an execution id."""
+    def fill(self, message: dtc.OrderUpdate) -> Fill | None:
+        """The execution in an update; None where side, quantity or price is missing."""
         quantity, price = contracts(message.LastFillQuantity), self._inward(message.LastFillPrice)
         side = _side(message.BuySell)
-        if not (quantity and price and side and message.LastFillExecutionID):
+        if not (quantity and price and side):
             return None
         return Fill(
-            ts_ns=self._time(message),
+            ts_ns=_update_time(message),
             execution_id=message.LastFillExecutionID,
-            client_order_id=client_id,
+            client_order_id=message.ClientOrderID,
             server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
+            symbol=self._scope.symbol(message.Symbol),
+            account=self._scope.account_of(message.TradeAccount),
             side=side,
             quantity=quantity,
             price=price,
+            source=FillSource.UPDATE,
+            filled=contracts(message.FilledQuantity),
         )
 
-    def update(self, message: dtc.OrderUpdate, client_id: str, *, unsolicited: bool) -> OrderReport | None:
+    def update(self, message: dtc.OrderUpdate, *, unsolicited: bool) -> OrderReport | None:
         """None if the message has no news: a request of ours is in transit to the exchange."""
-        filled = contracts(message.FilledQuantity)
-        status = self._status(message, filled, unsolicited=unsolicited)
+        if message.NoOrders:
+            return None
+        filled, quantity = contracts(message.FilledQuantity), contracts(message.OrderQuantity)
+        status = _status(message, filled, quantity, unsolicited=unsolicited)
         if status is None:
             return None
         return OrderReport(
-            ts_ns=self._time(message),
-            client_order_id=client_id,
+            ts_ns=_update_time(message),
+            client_order_id=message.ClientOrderID,
             server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
+            previous_server_order_id=message.PreviousServerOrderID,
+            symbol=self._scope.symbol(message.Symbol),
+            account=self._scope.account_of(message.TradeAccount),
             status=status,
             side=_side(message.BuySell),
-            quantity=contracts(message.OrderQuantity),
+            quantity=quantity,
             filled=filled,
-            average_fill_price=self._inward(message.AverageFillPrice),
+            average_fill_price=_sane(message.AverageFillPrice) * self.multiplier,
             price=self._inward(message.Price1),
             limit_price=self._inward(message.Price2),
             type=_order_type(message.OrderType),
             text=message.InfoText,
             unsolicited=unsolicited,
+            fill=self.fill(message) if unsolicited else None,
         )
 
-    @staticmethod
-    def _status(message: dtc.OrderUpdate, filled: int, *, unsolicited: bool) -> OrderStatus | None:
-        """The reason has precedence over the status: after a refused cancel or replace the order is still live."""
-        if unsolicited and message.OrderUpdateReason in _REFUSALS:
-            return _REFUSALS[OrderUpdateReasonEnum(message.OrderUpdateReason)]
-        if message.OrderStatus in _CHANGING:
-            if unsolicited:
-                return None
-            return OrderStatus.PARTIAL if filled else OrderStatus.WORKING
-        try:
-            status = _STATUSES.get(OrderStatusEnum(message.OrderStatus))
-        except ValueError:
-            return None
-        if status is OrderStatus.WORKING and filled:
-            status = OrderStatus.PARTIAL
-        replaced = message.OrderUpdateReason == OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_COMPLETE
-        if replaced and status not in ENDED and unsolicited:
-            return OrderStatus.REPLACED
-        return status
-
-    def past_fill(self, message: Any, client_order_id: str) -> Fill | None:
-        """An execution in the answer to a query; the message has no client order id.
+    def past_fill(self, message: Any) -> Fill | None:
+        """An execution in the list of past ones; the message has no client order id.
 
         None if side, price or quantity is missing: they are never guessed, so the fill stays missing.
         """
         quantity, price = contracts(message.Quantity), self._inward(message.Price)
         side = _side(message.BuySell)
-        if not (quantity and price and side):
+        if message.NoOrderFills or not (quantity and price and side):
             return None
         return Fill(
-            ts_ns=message.DateTime * NS_PER_S,
-            execution_id=message.UniqueExecutionID
-            or f"{message.ServerOrderID}/{message.DateTime}/{message.Price}/{message.Quantity}",
-            client_order_id=client_order_id,
+            ts_ns=_time(message.DateTime, NS_PER_S),
+            execution_id=message.UniqueExecutionID,
+            client_order_id="",
             server_order_id=message.ServerOrderID,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
+            symbol=self._scope.symbol(message.Symbol),
+            account=self._scope.account_of(message.TradeAccount),
             side=side,
             quantity=quantity,
             price=price,
+            source=FillSource.HISTORY,
         )
 
     def position(self, message: dtc.PositionUpdate, *, unsolicited: bool) -> PositionReport:
+        quantity = message.Quantity
+        told = math.isfinite(quantity) and abs(quantity) < MAX_CONTRACTS
         return PositionReport(
-            ts_ns=self.newest_ns,
-            symbol=message.Symbol,
-            account=message.TradeAccount,
-            quantity=round(message.Quantity),
-            average_price=self._inward(message.AveragePrice),
+            ts_ns=0,
+            symbol=self._scope.symbol(message.Symbol),
+            account=self._scope.account_of(message.TradeAccount),
+            quantity=round(quantity) if told else None,
+            average_price=_sane(message.AveragePrice) * self.multiplier,
             unsolicited=unsolicited,
         )
 
-    def balance(self, message: dtc.AccountBalanceUpdate) -> BalanceReport:
-        return BalanceReport(
-            self.newest_ns, message.TradeAccount, message.CashBalance, message.AccountCurrency or "USD"
-        )
+    def balance(self, message: dtc.AccountBalanceUpdate) -> BalanceReport | None:
+        """None where it is of another account, or is not told."""
+        cash = message.CashBalance
+        ours = self._scope.account_of(message.TradeAccount) == self._scope.account
+        if message.NoAccountBalances or not ours or not math.isfinite(cash) or abs(cash) > MAX_MONEY:
+            return None
+        return BalanceReport(0, self._scope.account, cash, message.AccountCurrency or "USD")
 
     def _inward(self, price: float) -> float:
-        """0 if the server left the price unset."""
-        return 0.0 if abs(price) >= dtc.UNSET_F64 else price * self.multiplier
+        """In points, on the tick where it is on it but for rounding; 0 if the server left it unset."""
+        price = _sane(price) * self.multiplier
+        return self._instrument.round_to_tick(price) if self._instrument.is_on_tick(price) else price
+
+    def _outward(self, price: float) -> float:
+        """As the server scales prices: a whole number of its ticks."""
+        if self.multiplier == 1.0:
+            return price
+        tick = self._instrument.tick_size
+        return round(round(price / tick) * round(tick / self.multiplier, 9), 9)
+
+
+def nearest_decimal(value: float) -> float:
+    """The decimal number that a float32 stands for: 0.01 for 0.009999999776482582."""
+    return float(f"{value:.7g}")
 
 
 def contracts(value: float) -> int:
     """0 if the server left it unset."""
-    return 0 if not 0.0 < value < dtc.UNSET_F64 else round(value)
+    return round(value) if 0.0 < value < MAX_CONTRACTS else 0
+
+
+def _sane(price: float) -> float:
+    """A price; 0 where the server left it unset."""
+    return price if abs(price) < MAX_PRICE else 0.0  # also for NaN
+
+
+def _time(value: float, unit_ns: int) -> int:
+    """Nanoseconds since the epoch; 0 where it is not told."""
+    return round(value * unit_ns) if 0.0 < value < MAX_TIME_NS / unit_ns else 0
+
+
+def _update_time(message: dtc.OrderUpdate) -> int:
+    return _time(message.LatestTransactionDateTime, NS_PER_S) or _time(message.LastFillDateTime, NS_PER_MS)
+
+
+def _status(message: dtc.OrderUpdate, filled: int, quantity: int, *, unsolicited: bool) -> OrderStatus | None:
+    """The reason has precedence over the status: after a refused cancel or replace the order is still live."""
+    if unsolicited and message.OrderUpdateReason in _REFUSALS:
+        return _REFUSALS[OrderUpdateReasonEnum(message.OrderUpdateReason)]
+    if message.OrderStatus in _CHANGING:
+        if unsolicited:
+            return None
+        return OrderStatus.PARTIAL if filled else OrderStatus.WORKING
+    status = _STATUSES.get(message.OrderStatus) or _status_by_facts(message, filled, quantity, unsolicited=unsolicited)
+    if status is OrderStatus.WORKING and filled:
+        status = OrderStatus.PARTIAL
+    replaced = message.OrderUpdateReason == OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_COMPLETE
+    if replaced and status not in ENDED and unsolicited:
+        return OrderStatus.REPLACED
+    return status
+
+
+def _status_by_facts(message: dtc.OrderUpdate, filled: int, quantity: int, *, unsolicited: bool) -> OrderStatus:
+    """Where the status is unset or unknown: what is listed as open lives, and what is not told to have ended."""
+    if 0 < quantity <= filled:
+        return OrderStatus.FILLED
+    if unsolicited and message.OrderUpdateReason == OrderUpdateReasonEnum.ORDER_CANCELED:
+        return OrderStatus.CANCELED
+    if filled:
+        return OrderStatus.PARTIAL
+    return OrderStatus.ACCEPTED if unsolicited else OrderStatus.WORKING
 
 
 def _side(value: int) -> Side | None:

@@ -8,6 +8,7 @@ from random import Random
 
 from mia_daemon.brokers.base import Broker
 from mia_daemon.brokers.paper import PaperBroker
+from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_US
 from mia_daemon.config import Settings, VarPaths
@@ -133,7 +134,14 @@ def broker(run: DaemonRun, settings: Settings, rng: Random, on_notice: LinkNotic
     account = settings.instrument.trade_account
     if broker_kind(settings, run.mode) == "paper":
         return PaperBroker(run.instrument, account, settings.broker, run.run_id)
-    return SierraBroker(settings.dtc, run.instrument, account, run.clock, rng, partial(on_notice, "orders"))
+    return SierraBroker(
+        settings.dtc,
+        ServerScope.of(settings, run.instrument),
+        run.clock,
+        rng,
+        partial(on_notice, "orders"),
+        pairs_by_server=settings.broker.brackets == "server",
+    )
 
 
 def absent_inputs(settings: Settings) -> Inputs:

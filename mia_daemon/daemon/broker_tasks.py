@@ -1,10 +1,15 @@
 """Coroutines that wait for the broker: reconciliation with a snapshot, and draining before shutdown."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from mia_daemon.errors import PeerError
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.trade_executor import TradeExecutor, do_nothing
+
+TICK_S: Final = 0.05
+"""Seconds between two looks at what is due."""
 
 
 async def reconcile(account: TradingAccount) -> bool:
@@ -25,6 +30,21 @@ async def reconcile(account: TradingAccount) -> bool:
         executor.reconcile_failed(query)
         raise
     return executor.on_snapshot(query, snapshot)
+
+
+async def keep_reconciled(account: TradingAccount, on_disagreement: Callable[[], None] = do_nothing) -> None:
+    """Reconcile whenever a snapshot is due, until cancelled."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        if account.executor.reconcile_due and not await reconcile(account):
+            on_disagreement()
+
+
+async def keep_time(executor: TradeExecutor) -> None:
+    """Let the executor act on what falls due in our time, until cancelled."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        executor.on_timer()
 
 
 async def drain(executor: TradeExecutor, timeout_s: float) -> bool:

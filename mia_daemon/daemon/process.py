@@ -19,7 +19,7 @@ from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon import assembly
 from mia_daemon.daemon.arming import check_armed, check_bundle
-from mia_daemon.daemon.broker_tasks import drain, reconcile
+from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import preflight, unfit
@@ -38,9 +38,6 @@ from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import TradingSession
-
-RECONCILE_PAUSE_S = 0.2
-"""Seconds between two checks whether a snapshot is due."""
 
 RISK_SNAPSHOT_EVERY_S = 60.0
 FEED_END_S = 0.5
@@ -212,13 +209,19 @@ class Daemon:
         await broker.connect()
         if await reconcile(account):
             run.log.info("reconciled", position=account.state.ledger.position, working=len(account.state.orders))
+        if other := account.state.sync.other_daemon:
+            raise StartError(
+                f"order {other} works in account {account.scope.account} and is of another mia-daemon: "
+                "stop that one, or give each its own account"
+            )
 
     async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one fails, then stop in order; returns the exit status."""
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
             asyncio.create_task(run.deferred.run(), name="deferred work"),
-            asyncio.create_task(self._reconcile_when_due(run, account), name="reconcile"),
+            asyncio.create_task(keep_reconciled(account, partial(run.log.info, "not_reconciled")), name="reconcile"),
+            asyncio.create_task(keep_time(account.executor), name="clock"),
             asyncio.create_task(self._sample(run, account, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
@@ -259,13 +262,6 @@ class Daemon:
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(assembly.absent_inputs(self._settings))
         self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
-
-    async def _reconcile_when_due(self, run: DaemonRun, account: TradingAccount) -> None:
-        while True:
-            await asyncio.sleep(RECONCILE_PAUSE_S)
-            if account.executor.reconcile_due and not await reconcile(account):
-                run.log.info("not_reconciled")
-                await asyncio.sleep(1.0)
 
     # Once a second.
 

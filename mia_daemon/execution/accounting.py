@@ -1,5 +1,6 @@
 """Applies fills to ledger, order and journal, records round trips, and values the account."""
 
+from dataclasses import replace
 from typing import Final
 
 from mia_daemon.clock import NEVER_NS
@@ -9,7 +10,7 @@ from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, Side, Trade
+from mia_daemon.records import EXTERNAL, AccountState, EntryOrigin, Fill, FillSource, Side, Trade
 
 KEPT_ORIGINS: Final = 64
 
@@ -35,9 +36,9 @@ class Accounting:
 
     def forget_origins(self) -> None:
         """Drop the origins of old orders. The last `KEPT_ORIGINS` stay, since a fill of theirs may arrive late."""
-        origins = self._state.origins
-        for decision_id in tuple(origins)[:-KEPT_ORIGINS]:
-            del origins[decision_id]
+        for kept in (self._state.origins, self._state.brackets):
+            for decision_id in tuple(kept)[:-KEPT_ORIGINS]:
+                kept.pop(decision_id)
 
     # Fills.
 
@@ -45,7 +46,7 @@ class Accounting:
         """Apply an execution to position, order, journal and round trip. The journal gets it all in one commit.
 
         Args:
-            fill: an execution.
+            fill: as `OrderFills` said that it is to be booked.
             entry: its order.
 
         Returns:
@@ -56,12 +57,22 @@ class Accounting:
         trades = self._record(fill, origin, entry.request.exit_reason or entry.order.role.value)
         if trades is None:
             return False
-        self._orders.apply_fill(fill)
+        self._orders.book(entry, fill)
+        self._position_changed(fill)
         self._state.last_fill_ns = max(self._state.last_fill_ns, fill.ts_ns)
         self._listener.fill(fill)
         self._check_slippage(fill, entry)
         self._on_trades(trades)
         return True
+
+    def _position_changed(self, fill: Fill) -> None:
+        state, position = self._state, self._ledger.position
+        state.sync.on_fill(fill.side * fill.quantity, position)
+        if not position:
+            state.opened_at_ns = 0
+            self._orders.mark_surplus()
+        elif not state.opened_at_ns or abs(position) < fill.quantity:  # opened, or turned
+            state.opened_at_ns = state.own_ns
 
     def _check_slippage(self, fill: Fill, entry: WorkingOrder) -> None:
         """Compare the fill with the expected price: a stop's trigger or a limit; for a flatten, the touch."""
@@ -71,17 +82,23 @@ class Accounting:
             expected = max(asked) * side if asked else touch.far(side)
             self._breakers.trip(self._risk.on_fill(fill.ts_ns, side, fill.price, expected))
 
-    def is_recorded(self, fill: Fill) -> bool:
-        """Whether the journal has the execution, from this run or an earlier one; False when it can't be read."""
+    def recorded_under(self, server_order_id: str) -> tuple[Fill, ...]:
+        """The fills in the journal under a server's order number, of any run; none when it can't be read."""
         try:
-            return self._journal.has_fill(fill.execution_id)
+            return self._journal.executions_of(server_order_id)
         except JournalError as error:
             self._breakers.journal_failed(error)
-            return False
+            return ()
 
     def apply_external_fill(self, fill: Fill, reason: str) -> None:
         """Apply a change of the position that no order of ours explains; `reason` goes into the round trip."""
-        self._on_trades(self._record(fill, EXTERNAL, reason) or [])
+        if number := fill.server_order_id:
+            name = f"{number}/{fill.execution_id or fill.ts_ns}"
+            fill = replace(fill, client_order_id="", execution_id=name, source=FillSource.EXTERNAL)
+        trades = self._record(fill, EXTERNAL, reason)
+        if trades is not None:
+            self._position_changed(fill)
+            self._on_trades(trades)
 
     def apply_drift(self, drift: int, price: float) -> None:
         """Take over a difference to the server's position that no execution explains, as an external fill.
@@ -105,6 +122,7 @@ class Accounting:
             side=side,
             quantity=abs(drift),
             price=scope.instrument.round_to_tick(price),
+            source=FillSource.EXTERNAL,
         )
         self.apply_external_fill(fill, "drift")
 

@@ -7,7 +7,7 @@ which it was set. Cancels are sent before anything about the latch is written.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
@@ -45,17 +45,27 @@ class CircuitBreakers:
         self._flattening = _LOSSES | breach
         self._tripped: list[Latch] = []
         self._failures: list[_Failure] = []
+        self._contradictions: set[str] = set()  # found since the latch was lifted
+        self._said: list[tuple[str, str, dict[str, Any]]] = []  # their alerts, not raised yet
 
     def trip(self, latches: Iterable[Latch]) -> None:
         """Queue new latches: the control loop carries them out in this turn, then calls `announce`."""
         self._tripped += latches
+
+    def contradict(self, code: str, text: str, context: dict[str, Any]) -> None:
+        """The server contradicts what is known: stop new risk until an operator resumes. One alert for each code."""
+        if code in self._contradictions:
+            return
+        self._contradictions.add(code)
+        self.trip(self._risk.halt(self._market.now_ns, code, RiskCode.CONTRADICTED))
+        self._said.append((code, f"{text}; no new positions until `mia-daemon resume`", context))
 
     # What latches demand.
 
     @property
     def pending(self) -> bool:
         """Whether a latch or a journal error has not been announced yet."""
-        return bool(self._tripped or self._failures)
+        return bool(self._tripped or self._failures or self._said)
 
     @property
     def cancels_entries(self) -> bool:
@@ -82,7 +92,10 @@ class CircuitBreakers:
 
     def announce(self) -> None:
         """Alert and journal the latches and journal errors that are pending."""
-        while self._tripped or self._failures:
+        while self.pending:
+            while self._said:
+                code, text, context = self._said.pop(0)
+                self._alert(code, Priority.URGENT, text, context)
             while self._failures:
                 self._announce_failure(self._failures[0])
                 del self._failures[0]
@@ -104,7 +117,10 @@ class CircuitBreakers:
         with self.required(), self._journal.transaction():
             for each in self._risk.liftable(snapshot, code):
                 self._journal.clear_latch(each, self._market.now_ns, by)
-        return self._risk.resume(snapshot, code)
+        lifted = self._risk.resume(snapshot, code)
+        if RiskCode.CONTRADICTED in lifted:
+            self._contradictions.clear()
+        return lifted
 
     def rearm(self, by: str) -> int:
         """Restart the count of executed entries after an operator has checked them; returns how many there were.

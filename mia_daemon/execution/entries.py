@@ -165,6 +165,7 @@ class Entries:
         """Send it; False when it could not be journaled, and then nothing was sent."""
         now_ns = self._market.now_ns
         self._state.origins[decision.decision_id] = EntryOrigin(decision.decision_id, decision.prediction.regime_probs)
+        self._state.brackets[decision.decision_id] = bracket
         if not self._order_manager.send_bracket(bracket):
             return False
         self._follow(bracket.entry, decision.prediction)
@@ -188,7 +189,7 @@ class Entries:
 
     def _work(self, entry: WorkingOrder) -> int:
         now_ns, chase = self._market.now_ns, self._policy.chase
-        if not entry.live or entry.request.cancel_pending:
+        if not entry.live or entry.request.cancel_wanted:
             return NEVER_NS
         due_ns = entry.history.sent_ns + self._policy.timeout_ns
         if now_ns >= due_ns:
@@ -198,7 +199,7 @@ class Entries:
         if followed is None or followed.crossed:
             return due_ns
         unfilled_ns = entry.history.sent_ns + chase.unfilled_ns
-        if entry.at_server and not entry.request.replace_pending:
+        if entry.at_server and entry.server_order_id and not entry.request.replace_pending:
             if now_ns >= unfilled_ns:
                 self._give_up(entry, followed)
             elif now_ns >= followed.look_ns:

@@ -5,7 +5,9 @@ server never received, but no entry at the server that is not in the journal.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
+from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_factory import OrderFactory, order_as_reported, run_of
@@ -16,16 +18,26 @@ from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
 from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, Priority
 
+CANCEL_AGAIN_NS: Final = NS_PER_S
+"""Our time after which a first cancel without effect is repeated; doubled each time."""
+
+CANCEL_DOUBLINGS: Final = 5
+
 
 class OrderManager:
     """Journals and sends orders, cancels and replaces. The caller decides whether they should be sent.
+
+    Args:
+        client_pairs: an entry is sent without its stop and target, which are sent as single orders once it fills.
 
     Attributes:
         factory: makes the orders to be sent.
         approved: orders approved for sending so far; the broker must never have sent more.
     """
 
-    def __init__(self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers) -> None:
+    def __init__(
+        self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers, *, client_pairs: bool = False
+    ) -> None:
         self.factory = OrderFactory(ports.scope)
         self.approved = 0
         self._state = state
@@ -33,6 +45,7 @@ class OrderManager:
         self._market = state.market
         self._broker = ports.broker
         self._sent_before = ports.broker.orders_sent
+        self._client_pairs = client_pairs
         self._journal = ports.journal
         self._risk = ports.risk
         self._alert = ports.alert
@@ -75,6 +88,11 @@ class OrderManager:
         self._orders.restore(entry)
         return True
 
+    def is_of_other_daemon(self, client_order_id: str) -> bool:
+        """Whether a client order id has our form and is of a run that is not in our journal."""
+        run = run_of(client_order_id)
+        return bool(run) and not self._is_run_of_ours(run)
+
     def _is_run_of_ours(self, run_id: str) -> bool:
         try:
             return self._journal.has_run(run_id)
@@ -87,17 +105,22 @@ class OrderManager:
     def send_bracket(self, bracket: Bracket) -> bool:
         """Journal, then send an entry, its stop and target. False when that could not be journaled; nothing is sent."""
         orders, now_ns = (bracket.entry, bracket.stop, bracket.target), self._market.now_ns
+        if self._client_pairs:
+            orders = orders[:1]
         try:
             self._journal.record_intent(orders, now_ns)
         except JournalError as error:
             self._breakers.journal_failed(error)
             return False
         self._add(orders)
-        self._broker.submit_bracket(bracket)
+        if self._client_pairs:
+            self._broker.submit(bracket.entry)
+        else:
+            self._broker.submit_bracket(bracket)
         return True
 
-    def send_stop(self, order: Order) -> bool:
-        """Send a protective stop, even when it can't be journaled: it only reduces risk. False when risk refuses."""
+    def send_protection(self, order: Order) -> bool:
+        """Send a stop or a target, even when it can't be journaled: it only reduces risk. False when risk refuses."""
         if not self._passes_risk(order):
             return False
         self._breakers.write(lambda: self._journal.record_intent((order,), self._market.now_ns))
@@ -145,16 +168,14 @@ class OrderManager:
         entries = []
         for order in orders:
             entry = self._orders.add(order)
-            self._orders.sent(entry, self._market.now_ns)
+            self._orders.sent(entry, self._market.now_ns, self._state.own_ns)
             entries.append(entry)
         return entries
 
     # Changing orders.
 
     def cancel(self, entry: WorkingOrder) -> None:
-        """Send a cancel, once: no second one while it is unanswered, or after it was refused, until the next
-        reconciliation.
-        """
+        """Cancel an order, whatever it takes; see `cancel_all`."""
         self.cancel_all((entry,))
 
     def cancel_entries(self) -> None:
@@ -162,36 +183,62 @@ class OrderManager:
         self.cancel_all(self._orders.with_role(OrderRole.ENTRY))
 
     def cancel_all(self, entries: Iterable[WorkingOrder]) -> None:
-        """Send cancels for these orders; all are sent before the first is journaled.
+        """Cancel these orders: `work` sends a cancel again until they have ended, and as soon as one can be sent."""
+        for entry in entries:
+            entry.request.cancel_wanted |= entry.live
+        self.work()
 
-        A cancel only reduces risk, so a journal that is locked or fails must not delay it.
+    def work(self) -> int:
+        """Send the cancels that are wanted and possible now; our time of the next call, NEVER_NS when none is wanted.
+
+        A cancel needs the server's number of the order. It is sent at once when that is known, and again after 1, 2, 4,
+        … seconds when it was refused or not answered. All are sent before the first is journaled: a cancel only reduces
+        risk, so a journal that is locked or fails must not delay it.
         """
-        now_ns = self._market.now_ns
-        wanted = [
-            entry
-            for entry in entries
-            if entry.live and not (entry.request.cancel_pending or entry.request.cancel_refused)
-        ]
-        for entry in wanted:
-            self._orders.cancel_sent(entry, now_ns)
+        now_ns, own_ns, due_ns = self._market.now_ns, self._state.own_ns, NEVER_NS
+        sent: list[WorkingOrder] = []
+        for entry in self._orders:
+            request = entry.request
+            if not (request.cancel_wanted and entry.live) or request.cancel_pending:
+                continue
+            if not entry.server_order_id:
+                continue  # an update or a snapshot brings the number, and then this is called
+            if own_ns < request.cancel_again_ns:
+                due_ns = min(due_ns, request.cancel_again_ns)
+                continue
+            again_ns = own_ns + (CANCEL_AGAIN_NS << min(request.cancels, CANCEL_DOUBLINGS))
+            self._orders.cancel_sent(entry, own_ns, again_ns)
             self._risk.count_cancel(now_ns)
-            self._broker.cancel(entry.client_order_id)
+            self._broker.cancel(entry.client_order_id, entry.server_order_id)
+            sent.append(entry)
 
         def write() -> None:
             with self._journal.transaction():
-                for entry in wanted:
+                for entry in sent:
                     self._journal.record_request(entry.client_order_id, RequestKind.CANCEL, now_ns)
 
-        if wanted:
+        if sent:
             self._breakers.write(write)
+        return due_ns
 
-    def replace(self, entry: WorkingOrder, price: float, reason: str) -> bool:
-        """Send a replace with a new `price` (points), quantity as it is; `reason` goes into the round trip it closes.
+    def can_replace(self, entry: WorkingOrder) -> bool:
+        """Whether a replace may have an effect: the server changes orders, and has this one and not refused to."""
+        return self._broker.replaces and bool(entry.server_order_id) and not entry.request.replace_refused
 
-        False when nothing was sent: a stop may only move toward the market, and an entry is new risk, which needs
-        risk's approval and is sent only when it could be journaled.
+    def resize(self, entry: WorkingOrder, quantity: int) -> bool:
+        """Reduce a closing order to `quantity` contracts in total; False when nothing was sent."""
+        return self.replace(entry, entry.price, entry.request.exit_reason, quantity)
+
+    def replace(self, entry: WorkingOrder, price: float, reason: str, quantity: int = 0) -> bool:
+        """Send a replace with a new `price` (points); `reason` goes into the round trip it closes.
+
+        `quantity` is the total, filled contracts included; 0: as it is. False when nothing was sent: the server can't
+        replace it, a stop may only move toward the market, and an entry is new risk, which needs risk's approval and
+        is sent only when it could be journaled.
         """
-        name, quantity, now_ns = entry.client_order_id, entry.quantity, self._market.now_ns
+        if not self.can_replace(entry):
+            return False
+        name, quantity, now_ns = entry.client_order_id, quantity or entry.quantity, self._market.now_ns
         price = self._instrument.round_to_tick(price)
         is_entry = entry.order.role is OrderRole.ENTRY
         if self._loosens(entry, price) or (is_entry and not self._may_move(entry, price)):
@@ -204,10 +251,10 @@ class OrderManager:
 
         if not self._breakers.write(write) and is_entry:
             return False
-        self._orders.replace_sent(entry, now_ns, price)
+        self._orders.replace_sent(entry, self._state.own_ns, price)
         entry.request.exit_reason = reason
         self._risk.count_replace(now_ns)
-        self._broker.replace(name, price, quantity)
+        self._broker.replace(name, entry.server_order_id, price, quantity)
         return True
 
     def _loosens(self, entry: WorkingOrder, price: float) -> bool:

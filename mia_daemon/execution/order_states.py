@@ -6,6 +6,7 @@ evidence resolves it: a fill, an order update, or a complete list of open orders
 """
 
 from enum import StrEnum
+from typing import Final
 
 from mia_daemon.records import OrderReport, OrderStatus
 
@@ -15,19 +16,22 @@ class OrderState(StrEnum):
 
     INTENT = "intent"  # journaled; not known to have left
     SENT = "sent"  # sent, not answered yet
-    ACKED = "acked"  # the server has it, it is not yet working (pending open, pending child)
+    ACKED = "acked"  # the server has it and is placing it (sent, pending open): as good as working
+    HELD = "held"  # the server holds it back until its parent fills (pending child)
     WORKING = "working"
     PARTIAL = "partial"  # working, some of it filled
     FILLED = "filled"
     CANCELED = "canceled"
     REJECTED = "rejected"
+    ABSENT = "absent"  # not in a complete list of open orders; the server has not said how it ended
     UNKNOWN = "unknown"  # may be working, filled or dead: blocks new risk until evidence resolves it
 
 
-DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED})
+DONE = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.ABSENT})
 """Nothing more is expected of an order in these states; later evidence still changes them."""
 
-OPEN_AT_SERVER = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+OPEN_AT_SERVER = frozenset({OrderState.ACKED, OrderState.WORKING, OrderState.PARTIAL})
+"""Acknowledged and not ended: it works, or is about to without anything further."""
 
 
 class Cause(StrEnum):
@@ -39,8 +43,10 @@ class Cause(StrEnum):
     FULL_FILL = "full_fill"
     LISTED = "listed"  # working, in the answer to a query for all open orders: newer than any earlier update
     LISTED_PARTIAL = "listed_partial"  # the same, some of it filled
-    LISTED_HELD = "listed_held"  # the same of an order not yet working
+    LISTED_ACKED = "listed_acked"  # the same of one that is being placed
+    LISTED_HELD = "listed_held"  # the same of one that waits for its parent
     ACCEPTED = OrderStatus.ACCEPTED.value
+    HELD = OrderStatus.HELD.value
     WORKING = OrderStatus.WORKING.value
     PARTIAL = OrderStatus.PARTIAL.value
     FILLED = OrderStatus.FILLED.value
@@ -54,35 +60,55 @@ class Cause(StrEnum):
 
 def _table() -> dict[tuple[OrderState, Cause], OrderState]:
     """The state after each state and cause. A row lists the states after, in the order of `columns`."""
-    _, sent, acked, working, partial, filled, canceled, rejected, unknown = OrderState
+    _, sent, acked, held, working, partial, filled, canceled, rejected, absent, unknown = OrderState
     columns = tuple(OrderState)
     rows: dict[Cause, tuple[OrderState, ...]] = {
-        # from:            intent    sent      acked     working   partial   filled  canceled  rejected  unknown
-        Cause.SEND: (sent, sent, acked, working, partial, filled, canceled, rejected, unknown),
-        Cause.LOSE: (unknown, unknown, unknown, unknown, unknown, filled, canceled, rejected, unknown),
+        # from:       intent   sent     acked    held     working  partial  filled canceled  rejected  absent   unknown
+        Cause.SEND: (sent, sent, acked, held, working, partial, filled, canceled, rejected, absent, unknown),
+        Cause.LOSE: (unknown, unknown, unknown, unknown, unknown, unknown, filled, canceled, rejected, absent, unknown),
         # A fill proves that the order was working, not that the rest of an unknown order still is.
-        Cause.PART_FILL: (partial, partial, partial, partial, partial, filled, canceled, unknown, unknown),
-        Cause.FULL_FILL: (filled,) * 9,
+        Cause.PART_FILL: (
+            *(partial, partial, partial, partial, partial, partial, filled, canceled, unknown, unknown, unknown),
+        ),
+        Cause.FULL_FILL: (filled,) * 11,
         # What the server lists as open is open, even after a cancel was reported; but filled stays filled.
-        Cause.LISTED: (working, working, working, working, partial, filled, working, working, working),
-        Cause.LISTED_PARTIAL: (partial, partial, partial, partial, partial, filled, partial, partial, partial),
-        Cause.LISTED_HELD: (acked, acked, acked, acked, partial, filled, acked, acked, acked),
-        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress.
-        Cause.ACCEPTED: (acked, acked, acked, working, partial, filled, canceled, rejected, acked),
-        Cause.WORKING: (working, working, working, working, partial, filled, canceled, rejected, working),
-        Cause.PARTIAL: (partial, partial, partial, partial, partial, filled, canceled, unknown, partial),
+        Cause.LISTED: (
+            *(working, working, working, working, working, partial, filled, working, working, working, working),
+        ),
+        Cause.LISTED_PARTIAL: (
+            *(partial, partial, partial, partial, partial, partial, filled, partial, partial, partial, partial),
+        ),
+        Cause.LISTED_ACKED: (acked, acked, acked, acked, acked, partial, filled, acked, acked, acked, acked),
+        Cause.LISTED_HELD: (held, held, held, held, held, partial, filled, held, held, held, held),
+        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress. An
+        # order that was only absent has not ended by the server's word: an update that it lives brings it back.
+        Cause.ACCEPTED: (acked, acked, acked, acked, working, partial, filled, canceled, rejected, acked, acked),
+        Cause.HELD: (held, held, acked, held, working, partial, filled, canceled, rejected, held, held),
+        Cause.WORKING: (
+            *(working, working, working, working, working, partial, filled, canceled, rejected, working, working),
+        ),
+        Cause.PARTIAL: (
+            *(partial, partial, partial, partial, partial, partial, filled, canceled, unknown, partial, partial),
+        ),
         # FILLED counts also after a cancel was confirmed: the fill was overtaken by it.
-        Cause.FILLED: (filled,) * 9,
-        Cause.CANCELED: (canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+        Cause.FILLED: (filled,) * 11,
+        Cause.CANCELED: (
+            *(canceled, canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+            canceled,
+        ),
         # REJECTED after working is contradictory (some servers send it for a rejected replace): query the server.
-        Cause.REJECTED: (rejected, rejected, rejected, unknown, unknown, filled, canceled, rejected, rejected),
+        Cause.REJECTED: (
+            *(rejected, rejected, rejected, rejected, unknown, unknown, filled, canceled, rejected, rejected, rejected),
+        ),
         # A refused request does not change the order.
         Cause.CANCEL_REJECTED: columns,
         Cause.REPLACE_REJECTED: columns,
-        Cause.REPLACED: (working, working, working, working, partial, filled, canceled, rejected, working),
-        # A complete answer without the order, its fills applied already: the rest is cancelled.
+        Cause.REPLACED: (
+            *(working, working, working, working, working, partial, filled, canceled, rejected, working, working),
+        ),
+        # A complete answer without the order, its fills applied already.
         Cause.UNKNOWN_TO_SERVER: (
-            *(canceled, canceled, canceled, canceled, canceled, filled, canceled, rejected, canceled),
+            *(absent, absent, absent, absent, absent, absent, filled, canceled, rejected, absent, absent),
         ),
     }
     return {(state, cause): after for cause, row in rows.items() for state, after in zip(columns, row, strict=True)}
@@ -106,11 +132,14 @@ def mermaid() -> str:
 
 def cause_of(update: OrderReport) -> Cause:
     """The cause that an update stands for; one that answers a query is newer than any earlier update."""
-    if not update.unsolicited:
-        if update.status is OrderStatus.PARTIAL:
-            return Cause.LISTED_PARTIAL
-        if update.status in {OrderStatus.WORKING, OrderStatus.REPLACED}:
-            return Cause.LISTED
-        if update.status is OrderStatus.ACCEPTED:
-            return Cause.LISTED_HELD
-    return Cause(update.status.value)
+    listed = _LISTED.get(update.status) if not update.unsolicited else None
+    return listed or Cause(update.status.value)
+
+
+_LISTED: Final = {
+    OrderStatus.PARTIAL: Cause.LISTED_PARTIAL,
+    OrderStatus.WORKING: Cause.LISTED,
+    OrderStatus.REPLACED: Cause.LISTED,
+    OrderStatus.ACCEPTED: Cause.LISTED_ACKED,
+    OrderStatus.HELD: Cause.LISTED_HELD,
+}

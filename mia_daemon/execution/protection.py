@@ -1,4 +1,4 @@
-"""Ensures that a working stop covers the position, and cancels closing orders that would open one instead."""
+"""Ensures that a working stop covers the position."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,31 +9,38 @@ from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState, HeldPosition
-from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import OrderRole, OrderType, Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtectionPolicy:
-    """What is done about a position without a working stop; times in nanoseconds of event time."""
+    """What is done about a position without a working stop; times in nanoseconds of our clock."""
 
     stop_ticks: int
     grace_ns: int = NS_PER_S  # how long a position may be without a working stop
+    surplus_ns: int = NS_PER_S  # how long the server may take to cancel the other order of a pair
     flatten: bool = False  # False: send a new stop
     attempts: int = 2  # new stops before the position is closed instead
 
     @classmethod
     def of(cls, settings: Settings, stretch: float) -> Self:
-        """From the settings; times that wait for an answer are multiplied by `stretch` (event s per real s)."""
+        """From the settings; times are multiplied by `stretch` (event s per real s), as our clock is."""
+        second_ns = round(NS_PER_S * stretch)
         return cls(
             stop_ticks=settings.decision.stop_ticks,
-            grace_ns=round(NS_PER_S * stretch),
+            grace_ns=second_ns,
+            surplus_ns=0 if settings.broker.brackets == "client" else second_ns,
             flatten=settings.incidents.on_unprotected == "flatten",
         )
 
 
 class Protection:
-    """Compares the position with its working stops; sends a stop or closes the position when they do not cover it."""
+    """Compares the position with its stops; sends a stop or closes the position when they do not cover it.
+
+    A stop covers while it is acknowledged and not ended. Another is sent only once the first is disproved: refused,
+    ended, absent, or still held back in a list asked for after the position was bare. No more is protected than the
+    server is known to hold.
+    """
 
     def __init__(
         self, state: ExecutionState, ports: Ports, order_manager: OrderManager, policy: ProtectionPolicy
@@ -42,6 +49,7 @@ class Protection:
         self._flatten_state = state.flatten
         self._orders = state.orders
         self._market = state.market
+        self._sync = state.sync
         self._alert = ports.alert
         self._instrument = ports.scope.instrument
         self._order_manager = order_manager
@@ -49,39 +57,62 @@ class Protection:
         self._unprotected_since = 0
         self._attempts = 0
         self._alerted = ""  # text of the step last alerted
-        self._surplus_since = 0
         self._due_ns = NEVER_NS
 
     def work(self, held: HeldPosition) -> int:
-        """Do what is missing now; returns the event time of the next call, NEVER_NS when nothing is pending."""
+        """Do what is missing now; our time of the next call, NEVER_NS when nothing is pending."""
         self._due_ns = NEVER_NS
         missing = abs(held.quantity) - self._orders.protection(held.close_side) if held.quantity else 0
         if missing > 0:
             self._guard(held, missing)
         else:
-            self._unprotected_since = self._attempts = 0
+            self._unprotected_since = 0
             self._alerted = ""
-        self._cancel_surplus(held)
+            if not held.quantity:
+                self._attempts = 0
         return self._due_ns
 
-    def _again_at(self, ts_ns: int) -> None:
-        self._due_ns = min(self._due_ns, ts_ns)
+    def _again_at(self, own_ns: int) -> None:
+        self._due_ns = min(self._due_ns, own_ns)
 
     def _guard(self, held: HeldPosition, missing: int) -> None:
-        now_ns = self._market.now_ns
-        if self._flatten_state.reason:
+        own_ns, grace_ns = self._state.own_ns, self._policy.grace_ns
+        flatten = self._flatten_state
+        if flatten.reason and own_ns + grace_ns >= flatten.paused_until_ns:
             return  # it is being closed; a second stop could fill beside the exit
         if not self._unprotected_since:
-            self._unprotected_since = now_ns
-        if now_ns < self._unprotected_since + self._policy.grace_ns:
-            self._again_at(self._unprotected_since + self._policy.grace_ns)
+            self._unprotected_since = own_ns
+        asks_ns, acts_ns = self._unprotected_since + grace_ns // 2, self._unprotected_since + grace_ns
+        if own_ns < asks_ns:
+            self._again_at(asks_ns)
             return
-        stops = [stop for stop in self._orders.with_role(OrderRole.STOP) if stop.order.side is held.close_side]
-        awaited = any(stop.request.asked_ns or stop.state is OrderState.UNKNOWN for stop in stops)
-        if awaited or self._orders.missing_fills():
-            self._alert_once(held, missing, "the server's answer about it is awaited")  # nothing is sent before
-            return
-        self._protect(held, missing)
+        awaited = self._awaited(held)
+        bare = min(missing, self._state.confirmed - self._orders.protection(held.close_side))
+        if (awaited or bare <= 0) and self._asked_before(asks_ns):
+            self._sync.request_reconcile("a position has no working stop", urgent=True)
+        if own_ns < acts_ns:
+            self._again_at(acts_ns)
+        elif awaited:
+            self._alert_once(held, missing, awaited)  # nothing is sent before
+        elif bare <= 0:
+            self._alert_once(held, missing, "the server reports another position, which is compared first")
+        else:
+            self._protect(held, bare)
+
+    def _asked_before(self, own_ns: int) -> bool:
+        """Whether the last snapshot was requested before then."""
+        return not self._sync.query_reason and self._sync.asked_ns < own_ns
+
+    def _awaited(self, held: HeldPosition) -> str:
+        """The evidence that is still to come about stops that may cover the position; "" when there is none."""
+        if self._orders.missing_fills():
+            return "a fill that the server reported is awaited"
+        for stop in self._orders.with_role(OrderRole.STOP):
+            if stop.order.side is not held.close_side or stop.at_server or not stop.live:
+                continue
+            if stop.state is not OrderState.HELD or stop.history.listed_ns < self._unprotected_since:
+                return "the server's answer about it is awaited"
+        return ""
 
     def _alert_once(self, held: HeldPosition, missing: int, what: str) -> None:
         """Raise one alert for each step taken about an unprotected position."""
@@ -94,63 +125,27 @@ class Protection:
                 {"position": held.quantity, "missing": missing, "attempts": self._attempts},
             )
 
-    def _protect(self, held: HeldPosition, missing: int) -> None:
+    def _protect(self, held: HeldPosition, bare: int) -> None:
         """Send a stop, or give up and close the position."""
-        now_ns, touch, side = self._market.now_ns, self._market.touch, held.close_side
+        own_ns, touch, side = self._state.own_ns, self._market.touch, held.close_side
         level = held.average_price + side * self._policy.stop_ticks * self._instrument.tick_size
         level = self._instrument.round_to_tick(level)
-        reached = not touch.known or (touch.far(side) - level) * side >= 0
-        give_up = self._policy.flatten or self._attempts >= self._policy.attempts or reached
+        reached = touch.known and (touch.far(side) - level) * side >= 0
+        give_up = (self._policy.flatten or self._attempts >= self._policy.attempts or reached) and (
+            not self._flatten_state.reason
+        )
         self._alerted = ""
-        self._alert_once(held, missing, "it is being closed" if give_up else f"a stop at {level} was sent")
+        self._alert_once(held, bare, "it is being closed" if give_up else f"a stop at {level} was sent")
         if give_up:
             self._close()
             return
         self._attempts += 1
-        self._unprotected_since = now_ns
-        self._again_at(now_ns + self._policy.grace_ns)
-        stop = self._order_manager.factory.make(OrderRole.STOP, side, missing, OrderType.STOP, level, held.decision_id)
-        if not self._order_manager.send_stop(stop):
+        self._unprotected_since = own_ns
+        self._again_at(own_ns + self._policy.grace_ns)
+        stop = self._order_manager.factory.make(OrderRole.STOP, side, bare, OrderType.STOP, level, held.decision_id)
+        if not self._order_manager.send_protection(stop):
             self._close()
 
     def _close(self) -> None:
         self._state.request_flatten("unprotected")
-        self._again_at(self._market.now_ns)
-
-    # Surplus orders.
-
-    def _cancel_surplus(self, held: HeldPosition) -> None:
-        """Cancel closing orders that would open a position.
-
-        Those of a bracket are cancelled only after `grace_ns`, in which the server should have done so.
-        """
-        now_ns = self._market.now_ns
-        surplus = self._surplus(held)
-        if not surplus:
-            self._surplus_since = 0
-            return
-        if not self._surplus_since:
-            self._surplus_since = now_ns
-        late = now_ns >= self._surplus_since + self._policy.grace_ns
-        if not late:
-            self._again_at(self._surplus_since + self._policy.grace_ns)
-        for entry in surplus:
-            if late or not entry.order.parent_id:
-                self._order_manager.cancel(entry)
-
-    def _surplus(self, held: HeldPosition) -> list[WorkingOrder]:
-        """Closing orders with nothing left to close; none while fills are missing or an entry may still fill."""
-        closing = [entry for entry in self._orders if entry.order.role is not OrderRole.ENTRY and entry.live]
-        if not closing or self._orders.missing_fills():
-            return []
-        if any(entry.live for entry in self._orders.with_role(OrderRole.ENTRY)):
-            return []
-        if not held.quantity:
-            return closing
-        wrong = [entry for entry in closing if entry.order.side is not held.close_side]
-        extra = self._orders.protection(held.close_side) - abs(held.quantity)
-        for stop in reversed(closing):
-            if stop.order.role is OrderRole.STOP and not stop.order.parent_id and 0 < stop.open_quantity <= extra:
-                extra -= stop.open_quantity
-                wrong.append(stop)
-        return wrong
+        self._again_at(self._state.own_ns)

@@ -1,25 +1,28 @@
 """Compares our orders and position with the server's snapshot. Returns findings; changes nothing.
 
-The server's answer is complete, so absence is evidence too: an order of ours that is neither open nor among the fills
-is done. There are three limits to that:
+Where the server's answer is complete, absence is evidence too: an order of ours that is neither open nor among the
+fills is done. There are limits to that:
 
-- The answer proves nothing about an order that changed after the query was sent.
+- The answer proves nothing about an order that changed after the query was sent, nor about one that may be among the
+  open orders without its name.
 - Fills are identified by the server's order number. It is not known for an order whose first answer was lost, and may
   have changed with a replace whose answer was lost. Such a fill is given to the one order it can belong to, and to
   none when there are several.
-- Position, orders and fills are three answers. Messages in flight between them can look like a difference, so a drift
-  counts only when a second snapshot confirms it.
+- Position, orders and fills are three answers, and we go on meanwhile: a position is ours if it is one that we have had
+  since the query, with or without the fills found. A drift counts only when a second snapshot confirms it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderStatus, OrderType
+from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderStatus, OrderType, PositionReport
+
+Report = OrderReport | Fill | PositionReport
 
 TIME_SLACK_NS = 5 * NS_PER_S
 """A fill may appear older than its order by this much: servers state fill times in whole seconds of their own clock."""
@@ -30,34 +33,34 @@ class ServerPosition:
     """The server's position, compared with ours.
 
     Attributes:
-        quantity: contracts, signed.
+        quantity: contracts, signed; None where the server does not tell it.
         average_price: 0 where the server reports none, or several.
-        drift: the server's position less ours after the fills found; 0 when they explain everything.
+        drift: the server's position less ours; 0 when the fills found, or those since the query, explain it.
     """
 
-    quantity: int
+    quantity: int | None
     average_price: float
     drift: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What brings our state into agreement with the server's. Apply the fills before the updates.
+    """What brings our state into agreement with the server's. Apply the executions before the updates.
 
     Attributes:
-        fills: of our orders, not applied yet, oldest first; each names its order.
+        executions: by client order id, the executions that the server lists of an order of ours; booked or not.
         updates: open orders as listed, and UNKNOWN_TO_SERVER for those that are absent.
-        guessed: fills (also among `fills`) whose order was inferred from side, price, time and quantity, not by number.
-        external_orders: open orders in our account and symbol that are not ours. They are reported, not touched.
+        guessed: client order ids of those whose executions were found by side, price, time and quantity, not by number.
+        external_orders: open orders that are not ours. They are reported, not touched.
         external_fills: executions in our account and symbol that could be attributed to no order of ours.
         ambiguous: client order ids of those that are not open and may or may not have filled.
         unresolved: client order ids about which this answer proves nothing.
         position: the server's.
     """
 
-    fills: tuple[Fill, ...]
+    executions: Mapping[str, Sequence[Fill]]
     updates: tuple[OrderReport, ...]
-    guessed: tuple[Fill, ...]
+    guessed: frozenset[str]
     external_orders: tuple[OrderReport, ...]
     external_fills: tuple[Fill, ...]
     ambiguous: tuple[str, ...]
@@ -65,99 +68,153 @@ class Reconciliation:
     position: ServerPosition
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was known when the server was asked, and what has happened since.
+
+    Attributes:
+        version: `WorkingOrders.version` when the query was sent.
+        named_since_ns: our time: an order sent later and not acknowledged may be too new to be listed.
+        positions: our position then, and after each fill since.
+    """
+
+    version: int
+    named_since_ns: int
+    positions: Sequence[int]
+
+
+Listed = Sequence[tuple[WorkingOrder | None, OrderReport]]
+"""The orders that the server lists as open, each with ours that it is; None where it is none of ours."""
+
+
 def reconcile(
-    orders: WorkingOrders, snapshot: BrokerSnapshot, *, position: int, symbol: str, account: str, as_of: int
+    orders: WorkingOrders, snapshot: BrokerSnapshot, known: Listed, asked: Asked, covers: Callable[[Report], bool]
 ) -> Reconciliation:
     """Compare our orders and position with the server's answer.
 
     Args:
         orders: ours; not changed.
         snapshot: the server's answer.
-        position: ours, contracts, signed.
-        symbol: ours; orders, fills and positions of others are ignored.
-        account: ours, likewise.
-        as_of: `orders.version` at the moment the query was sent.
+        known: its open orders, identified.
+        asked: what was known when it was asked for.
+        covers: whether a report is about our account and symbol; executions and positions of others are ignored.
     """
-    listed = [update for update in snapshot.open_orders if (update.symbol, update.account) == (symbol, account)]
-    known = [(orders.find(update.client_order_id, update.server_order_id), update) for update in listed]
+    as_of = asked.version
     open_names = {entry.client_order_id for entry, _ in known if entry is not None}
-    absent = [entry for entry in orders if entry.client_order_id not in open_names and entry.history.version <= as_of]
+    nobodys = [update for entry, update in known if entry is None]
+    missing = [entry for entry in orders if entry.client_order_id not in open_names and entry.history.version <= as_of]
+    maybe = {
+        entry.client_order_id
+        for entry in missing
+        if any(_may_be(entry, update) for update in nobodys)
+        or not (entry.acknowledged or entry.history.sent_at_ns <= asked.named_since_ns)
+    }
+    absent = [entry for entry in missing if entry.client_order_id not in maybe]
 
-    reported = [fill for fill in snapshot.fills if (fill.symbol, fill.account) == (symbol, account)]
-    named, nameless = _by_order(orders, reported, {update.server_order_id: entry for entry, update in known if entry})
+    reported = [fill for fill in snapshot.fills or () if covers(fill)]
+    numbers = {update.server_order_id: entry for entry, update in known if entry is not None}
+    executions, nameless = _by_order(orders, reported, numbers)
     short = [(entry, update.filled - entry.fills.booked) for entry, update in known if entry is not None]
-    guessed, external, ambiguous = _attribute(nameless, absent, short, named)
-    # Fills of one second keep the order in which the server listed them.
-    rank = {fill.execution_id: (fill.ts_ns, n) for n, fill in enumerate(reported)}
-    fills = sorted((*named, *guessed), key=lambda fill: rank[fill.execution_id])
-
-    lost = [entry for entry in absent if entry.client_order_id not in ambiguous]
-    updates = [
-        replace(update, client_order_id=entry.client_order_id)
-        for entry, update in known
-        if entry is not None and entry.history.version <= as_of
-    ]
-    updates += [gone(entry, snapshot.ts_ns) for entry in lost]
-    held = [one for one in snapshot.positions if (one.symbol, one.account) == (symbol, account)]
-    server_position = sum(one.quantity for one in held)
-    explained = position + sum(fill.side * fill.quantity for fill in fills)
+    new = {name: _quantity(fills) - _booked(orders, name) for name, fills in executions.items()}
+    guessed, external, ambiguous = _attribute(nameless, absent, short, new)
+    for name, fills in guessed.items():
+        executions.setdefault(name, []).extend(fills)
+        new[name] = new.get(name, -_booked(orders, name)) + _quantity(fills)
+    found = sum(
+        fills[0].side * min(max(new[name], 0), _open(orders, name)) for name, fills in executions.items() if fills
+    )
+    position = _compare_position(snapshot, asked.positions, found, covers)
+    if snapshot.fills is None and position.drift:  # no list of executions: one of the absent may have filled
+        ambiguous |= {entry.client_order_id for entry in absent if entry.order.side * position.drift > 0}
+    updates = [update for entry, update in known if entry is not None and entry.history.version <= as_of]
+    updates += [gone(entry, snapshot.ts_ns) for entry in absent if entry.client_order_id not in ambiguous]
     return Reconciliation(
-        fills=tuple(fills),
+        executions=executions,
         updates=tuple(updates),
-        guessed=tuple(guessed),
-        external_orders=tuple(update for entry, update in known if entry is None),
+        guessed=frozenset(guessed),
+        external_orders=tuple(nobodys),
         external_fills=tuple(external),
         ambiguous=tuple(sorted(ambiguous)),
         unresolved=tuple(
             entry.client_order_id
             for entry in orders
-            if entry.client_order_id in ambiguous
+            if entry.client_order_id in ambiguous | maybe
             or (entry.history.version > as_of and entry.state is OrderState.UNKNOWN)
         ),
-        position=ServerPosition(
-            server_position, held[0].average_price if len(held) == 1 else 0.0, server_position - explained
-        ),
+        position=position,
     )
+
+
+def _compare_position(
+    snapshot: BrokerSnapshot, positions: Sequence[int], found: int, covers: Callable[[Report], bool]
+) -> ServerPosition:
+    """The answer may be from before or after each of our fills since the query, and those that it lists."""
+    held = None if snapshot.positions is None else [one for one in snapshot.positions if covers(one)]
+    if held is None or any(one.quantity is None for one in held):
+        return ServerPosition(None, 0.0, 0)
+    quantity = sum(one.quantity or 0 for one in held)
+    possible = {*positions[:-1], *(ours + found for ours in positions)}
+    drift = 0 if quantity in possible else quantity - (positions[-1] + found)
+    return ServerPosition(quantity, held[0].average_price if len(held) == 1 else 0.0, drift)
+
+
+def _may_be(entry: WorkingOrder, update: OrderReport) -> bool:
+    """Whether an open order that was not identified may be this one of ours: then it is not proven absent."""
+    if update.client_order_id and not entry.client_order_id.casefold().startswith(update.client_order_id.casefold()):
+        return False
+    order, prices = entry.order, (entry.price, entry.request.asked_price)
+    same = update.side is order.side and update.type is order.type and update.quantity == entry.quantity
+    return same and (not update.price or update.price in prices)
+
+
+def _booked(orders: WorkingOrders, name: str) -> int:
+    entry = orders.get(name)
+    return entry.fills.booked if entry is not None else 0
+
+
+def _open(orders: WorkingOrders, name: str) -> int:
+    entry = orders.get(name)
+    return entry.size - entry.fills.booked if entry is not None else 0
 
 
 def _by_order(
     orders: WorkingOrders, reported: Iterable[Fill], listed: dict[str, WorkingOrder]
-) -> tuple[list[Fill], list[Fill]]:
-    """Fills of our orders not applied yet, with their client order id; and fills whose order is not known."""
-    named: list[Fill] = []
+) -> tuple[dict[str, list[Fill]], list[Fill]]:
+    """The executions of each of our orders; and those whose order is not known."""
+    ours: dict[str, list[Fill]] = {}
     nameless: list[Fill] = []
     for fill in reported:
         entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
         if entry is None:
             nameless.append(fill)
-        elif fill.execution_id not in entry.fills.executions:
-            named.append(replace(fill, client_order_id=entry.client_order_id))
-    return named, nameless
+        else:
+            ours.setdefault(entry.client_order_id, []).append(fill)
+    return ours, nameless
 
 
 def _attribute(
     nameless: Iterable[Fill],
     absent: Sequence[WorkingOrder],
     short: Sequence[tuple[WorkingOrder, int]],
-    named: Iterable[Fill],
-) -> tuple[list[Fill], list[Fill], set[str]]:
+    new: Mapping[str, int],
+) -> tuple[dict[str, list[Fill]], list[Fill], set[str]]:
     """Attribute fills with an unknown server order number to the orders they can only belong to.
 
     Args:
         nameless: fills whose order is not known.
         absent: our orders that are not open at the server, answered or not.
         short: our open orders, each with the contracts that the server lists as filled beyond those applied.
-        named: fills attributed already; they reduce what their orders can still have filled.
+        new: by client order id, contracts attributed already; they reduce what their orders can still have filled.
 
     Returns:
-        The fills with their client order id, those that belong to no order of ours, and the client order ids of orders
+        The fills by client order id, those that belong to no order of ours, and the client order ids of orders
         that may or may not have filled.
     """
     capacity = {entry.client_order_id: entry.open_quantity for entry in absent}
     capacity |= {entry.client_order_id: missing for entry, missing in short}
-    for fill in named:
-        if fill.client_order_id in capacity:
-            capacity[fill.client_order_id] -= fill.quantity
+    for name, quantity in new.items():
+        if name in capacity:
+            capacity[name] -= max(quantity, 0)
     candidates = [
         entry
         for entry in (*absent, *(entry for entry, _ in short))
@@ -168,7 +225,7 @@ def _attribute(
     by_number: dict[str, list[Fill]] = {}
     for fill in nameless:
         by_number.setdefault(fill.server_order_id, []).append(fill)
-    given: list[Fill] = []
+    given: dict[str, list[Fill]] = {}
     external: list[Fill] = []
     ambiguous: set[str] = set()
     alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # groups of fills, by the orders they may all belong to
@@ -176,7 +233,7 @@ def _attribute(
         possible = _possible(fills, candidates, capacity)
         if len(possible) == 1:
             candidates.remove(possible[0])
-            given += _named(fills, possible[0])
+            given[possible[0].client_order_id] = fills
         elif possible:
             alike.setdefault(tuple(entry.client_order_id for entry in possible), []).append(fills)
         else:
@@ -185,7 +242,7 @@ def _attribute(
         left = [entry for entry in candidates if entry.client_order_id in names]
         if [capacity[entry.client_order_id] for entry in left] == [_quantity(fills) for fills in groups]:
             # All have filled completely; server order numbers rise in the order of sending: pair them in order.
-            given += chain.from_iterable(map(_named, groups, left))
+            given |= {entry.client_order_id: fills for entry, fills in zip(left, groups, strict=True)}
         else:
             external += chain.from_iterable(groups)
             ambiguous.update(entry.client_order_id for entry in left if entry in absent)
@@ -212,15 +269,12 @@ def _quantity(fills: Iterable[Fill]) -> int:
     return sum(fill.quantity for fill in fills)
 
 
-def _named(fills: Iterable[Fill], entry: WorkingOrder) -> list[Fill]:
-    return [replace(fill, client_order_id=entry.client_order_id) for fill in fills]
-
-
 def _fits(entry: WorkingOrder, fill: Fill) -> bool:
     order = entry.order
     limits = (entry.price, entry.request.asked_price or entry.price)
     within_limit = order.type is not OrderType.LIMIT or any((fill.price - limit) * order.side <= 0 for limit in limits)
-    return fill.side is order.side and within_limit and fill.ts_ns >= entry.history.sent_ns - TIME_SLACK_NS
+    in_time = not fill.ts_ns or fill.ts_ns >= entry.history.sent_ns - TIME_SLACK_NS
+    return fill.side is order.side and within_limit and in_time
 
 
 def _triggered(entry: WorkingOrder, fill: Fill) -> bool:

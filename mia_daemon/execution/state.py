@@ -4,12 +4,14 @@ An actor reads the present state and does what is missing. A lost, late or repea
 something is done, not what is done.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.ledger import Ledger
 from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.market import MarketState
-from mia_daemon.records import EntryOrigin, OrderRole, Side
+from mia_daemon.records import Bracket, EntryOrigin, OrderRole, Side
 from mia_daemon.risk.snapshot import NO_DELAYS, Delays, RiskSnapshot
 
 
@@ -21,17 +23,50 @@ class BrokerSync:
         link_up: the order connection is up.
         reconciled: orders and position were reconciled since the connection was made; no new risk before.
         query_reason: why a snapshot is to be requested; "" when there is no reason.
-        position: contracts, signed, as the server last reported; None before it has.
+        urgent: it is to be requested at once, however recent the last one is.
+        position: contracts, signed, as the server last reported on this connection; None before it has.
+        filled_since: contracts, signed, of the fills applied since that report, and not contained in it.
+        positions: ours before and after each fill since the last snapshot was requested.
+        asked_ns: our time at which the last snapshot was requested; 0 before the first.
+        agreed_ns: our time of the last query whose answer agreed with us; 0 before the first.
+        other_daemon: an order of another daemon in our account and symbol; "" where none was seen.
     """
 
     link_up: bool = True
     reconciled: bool = False
     query_reason: str = "the start"
+    urgent: bool = False
     position: int | None = None
+    filled_since: int = 0
+    positions: list[int] = field(default_factory=list)
+    asked_ns: int = 0
+    agreed_ns: int = 0
+    other_daemon: str = ""
 
-    def request_reconcile(self, why: str) -> None:
+    def request_reconcile(self, why: str, *, urgent: bool = False) -> None:
         """Mark a snapshot as due; a reason given earlier stays."""
         self.query_reason = self.query_reason or why
+        self.urgent |= urgent
+
+    @property
+    def held(self) -> int | None:
+        """The position that the server holds: its last report and the fills since; None while it has reported none."""
+        return None if self.position is None else self.position + self.filled_since
+
+    def on_position(self, quantity: int | None) -> None:
+        """The server has reported the position; None: without a quantity."""
+        self.position = quantity
+        self.filled_since = 0
+
+    def on_fill(self, change: int, position: int) -> None:
+        """A fill has changed our position by `change` to `position`. A report may come before its fill, or after."""
+        self.positions.append(position)
+        if self.position is not None:
+            self.filled_since = 0 if self.position == position else self.filled_since + change
+
+    def agrees(self, position: int) -> bool:
+        """Whether the server's reports allow this position of ours."""
+        return self.position is None or position in {self.position, self.position + self.filled_since}
 
 
 @dataclass(slots=True)
@@ -40,11 +75,14 @@ class FlattenState:
 
     Attributes:
         reason: why the position is being closed now; "" while it is not.
-        since_ns: event time at which closing began.
+        since_ns: our time at which closing began.
         requests: how many times closing has begun.
         window: why the trade windows allow no position now; "" while they do.
         shutdown: why shutting down allows none; "" while the daemon runs on, or leaves the position to its stop.
         stopping: the daemon is shutting down: no entries.
+        refusals: orders that were to close the position and that the server refused, since the last fill.
+        refused_at_ns: our time of the last of them.
+        paused_until_ns: our time until which nothing is sent to close the position: it has to be protected meanwhile.
     """
 
     reason: str = ""
@@ -53,6 +91,9 @@ class FlattenState:
     window: str = ""
     shutdown: str = ""
     stopping: bool = False
+    refusals: int = 0
+    refused_at_ns: int = 0
+    paused_until_ns: int = 0
 
     @property
     def standing(self) -> str:
@@ -85,6 +126,12 @@ class ExecutionState:
         flatten: why there must be no position.
         origins: entry origins by decision id.
         last_fill_ns: exchange time of the newest fill; 0 before the first.
+        opened_at_ns: our time of the open position's first fill; 0 when flat.
+        own_clock: our monotonic clock, scaled to event time; None: event time (replay).
+        heard_ns: our time of the newest market event; 0 before the first.
+        brackets: where the pairs are kept here: the bracket planned for each entry, by decision id.
+        differs_since_ns: our time since when the server's position is not ours; 0 while it is.
+        differs_grace_ns: for how long it may differ: it is reported before its fill, or after.
     """
 
     ledger: Ledger
@@ -94,11 +141,45 @@ class ExecutionState:
     flatten: FlattenState = field(default_factory=FlattenState)
     origins: dict[str, EntryOrigin] = field(default_factory=dict)
     last_fill_ns: int = 0
+    opened_at_ns: int = 0
+    own_clock: Callable[[], int] | None = None
+    heard_ns: int = 0
+    brackets: dict[str, Bracket] = field(default_factory=dict)
+    differs_since_ns: int = 0
+    differs_grace_ns: int = NS_PER_S
+
+    @property
+    def position_differs(self) -> bool:
+        """Whether the server's position is not ours, for longer than its reports may be early or late."""
+        since_ns = self.differs_since_ns
+        return bool(since_ns) and self.own_ns - since_ns > self.differs_grace_ns
+
+    @property
+    def own_ns(self) -> int:
+        """Our time: waits for answers, protection and retries are measured by it, whatever the market does."""
+        return self.own_clock() if self.own_clock is not None else self.market.now_ns
+
+    @property
+    def time_ns(self) -> int:
+        """Event time now: that of the newest event, and what has passed since by our clock; 0 before the first."""
+        if not self.heard_ns:
+            return self.market.now_ns
+        return self.market.now_ns + max(self.own_ns - self.heard_ns, 0)
 
     @property
     def settled(self) -> bool:
-        """Flat where that is wanted, and no entry can fill any more."""
-        return not (self.flatten.reason or self.orders.with_role(OrderRole.ENTRY))
+        """Flat where that is wanted, no entry can fill any more, and nothing works that has nothing left to do."""
+        if self.flatten.reason or self.orders.with_role(OrderRole.ENTRY):
+            return False
+        return not (self.orders.surplus() or (self.flatten.stopping and not self.ledger.position and len(self.orders)))
+
+    @property
+    def confirmed(self) -> int:
+        """Contracts of our position that the server is known to hold too: no more is protected or closed."""
+        ours, theirs = self.ledger.position, self.sync.held
+        if theirs is None:
+            return abs(ours) if self.sync.reconciled else 0
+        return min(abs(ours), max(theirs if ours > 0 else -theirs, 0))
 
     @property
     def held(self) -> HeldPosition:
@@ -111,7 +192,7 @@ class ExecutionState:
         flatten = self.flatten
         if not flatten.reason:
             flatten.reason = reason
-            flatten.since_ns = self.market.now_ns
+            flatten.since_ns = self.own_ns
             flatten.requests += 1
 
     # Risk snapshots.
@@ -123,7 +204,7 @@ class ExecutionState:
         if len(orders):
             snapshot.working_buy, snapshot.working_sell = orders.exposure(Side.BUY), orders.exposure(Side.SELL)
             snapshot.own_bid, snapshot.own_ask = orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)
-            snapshot.unknown_orders = len(orders.unknown()) + len(orders.missing_fills())
+            snapshot.unknown_orders = len(orders.unknown()) + len(orders.missing_fills()) + len(orders.surplus())
         return snapshot
 
     def account_snapshot(self) -> RiskSnapshot:
@@ -143,4 +224,6 @@ class ExecutionState:
             drawdown=drawdown,
             link_up=self.sync.link_up,
             reconciled=self.sync.reconciled,
+            server_position=self.sync.held,
+            position_differs=self.position_differs,
         )

@@ -3,25 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Self
 
+from mia_daemon.execution.executions import OrderFills
 from mia_daemon.execution.order_states import DONE, OPEN_AT_SERVER, OrderState
 from mia_daemon.records import JournaledOrder, Order
-
-
-@dataclass(slots=True)
-class OrderFills:
-    """The filled quantity of an order.
-
-    Attributes:
-        booked: contracts of the fills applied.
-        reported: cumulative filled quantity that the server has reported; more than `booked` while a fill is missing.
-        executions: identifiers of the fills applied.
-        released: its stop or target works or has filled, so this entry has filled, whatever was reported.
-    """
-
-    booked: int = 0
-    reported: int = 0
-    executions: set[str] = field(default_factory=set)
-    released: bool = False
 
 
 @dataclass(slots=True)
@@ -29,10 +13,12 @@ class PendingRequest:
     """The last request sent to the server about an order.
 
     Attributes:
-        asked_ns: event time at which the unanswered request was sent; 0 when none is unanswered.
+        asked_ns: our time at which the unanswered request was sent; 0 when none is unanswered.
         cancel_pending, replace_pending: which requests are unanswered.
-        cancel_refused: its cancel was refused, and no snapshot has listed it as open since: another cancel would be
-            refused again.
+        cancel_wanted: it is to be cancelled, whatever it takes.
+        cancels: cancels sent so far.
+        cancel_again_ns: our time before which no other cancel is sent.
+        replace_refused: the server has refused to change it.
         asked_price: of the last replace requested, confirmed or not; 0 when none was. A server may give an order
             another number with each replace.
         exit_reason: goes into the round trip that the order closes; "" where the order role is the reason.
@@ -41,7 +27,10 @@ class PendingRequest:
     asked_ns: int = 0
     cancel_pending: bool = False
     replace_pending: bool = False
-    cancel_refused: bool = False
+    cancel_wanted: bool = False
+    cancels: int = 0
+    cancel_again_ns: int = 0
+    replace_refused: bool = False
     asked_price: float = 0.0
     exit_reason: str = ""
 
@@ -54,12 +43,18 @@ class OrderHistory:
         version: number of its last change, by us or by the server. The answer to a query sent before that change may
             be older than what is known already.
         sent_ns: event time at which it was sent; 0 before.
+        sent_at_ns: our time at which it was sent; 0 before, and for an order of an earlier run.
         updated_ns: exchange time of the newest update.
+        listed_ns: our time at which the query was sent whose answer listed it last; 0 when none has.
+        surplus: the position that it was to close is closed: nothing is left for it to do.
     """
 
     version: int = 0
     sent_ns: int = 0
+    sent_at_ns: int = 0
     updated_ns: int = 0
+    listed_ns: int = 0
+    surplus: bool = False
 
 
 @dataclass(slots=True)
@@ -89,7 +84,7 @@ class WorkingOrder:
             quantity=journaled.quantity,
             price=journaled.price,
             server_order_id=journaled.server_order_id,
-            fills=OrderFills(journaled.booked, journaled.reported, set(journaled.executions)),
+            fills=OrderFills.restored(journaled.fills, journaled.reported),
             request=PendingRequest(asked_price=journaled.asked_price),
             history=OrderHistory(sent_ns=journaled.intended_ns),
         )
@@ -114,6 +109,16 @@ class WorkingOrder:
         return max(expected - self.fills.booked, 0)
 
     @property
+    def size(self) -> int:
+        """Contracts that it can fill at most."""
+        return max(self.quantity, self.order.quantity)
+
+    @property
+    def acknowledged(self) -> bool:
+        """The server has reported it."""
+        return bool(self.server_order_id) or self.history.updated_ns > 0
+
+    @property
     def at_server(self) -> bool:
-        """Known to be working now."""
+        """Acknowledged and not ended: known to work, or about to."""
         return self.state in OPEN_AT_SERVER

@@ -2,10 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from typing import Final
 
 from mia_daemon.execution.order_states import TRANSITIONS, Cause, OrderState, cause_of
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus, OrderType, Side
+
+_WORKS: Final = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+_BEFORE_A_FILL: Final = frozenset({OrderState.ACKED, OrderState.HELD, OrderState.WORKING})
 
 
 class WorkingOrders:
@@ -13,6 +17,10 @@ class WorkingOrders:
 
     Independent of positions, market prices and clocks. An update or a fill of an unknown order is not ours: the method
     returns None and changes nothing.
+
+    Attributes:
+        renumbered: the server has given a new order the number of another one of ours: its numbers began again. Set
+            here, cleared by the reader.
     """
 
     def __init__(self, keep_done: int = 4096) -> None:
@@ -21,6 +29,7 @@ class WorkingOrders:
         self._by_server: dict[str, str] = {}
         self._keep_done = keep_done
         self._version = 0
+        self.renumbered = False
 
     def __iter__(self) -> Iterator[WorkingOrder]:
         """Those not done, oldest first; a copy, so the caller may send orders while iterating."""
@@ -32,9 +41,31 @@ class WorkingOrders:
     def get(self, client_order_id: str) -> WorkingOrder | None:
         return self._live.get(client_order_id) or self._done.get(client_order_id)
 
-    def find(self, client_order_id: str, server_order_id: str) -> WorkingOrder | None:
-        """By client order id, or by server order id where the server left ours out."""
-        return self.get(client_order_id or self._by_server.get(server_order_id, ""))
+    def find(
+        self, client_order_id: str, server_order_id: str, previous_server_order_id: str = ""
+    ) -> WorkingOrder | None:
+        """By client order id, or else by the server's number, or else by its number before a replace."""
+        return (
+            self.get(client_order_id)
+            or self.get(self._by_server.get(server_order_id, ""))
+            or self.get(self._by_server.get(previous_server_order_id, ""))
+        )
+
+    def find_by_values(self, update: OrderReport, half_tick: float) -> list[WorkingOrder]:
+        """The orders that an update without a known name may be about: sent, their number not known, with its side,
+        type, quantity and price. A name in the update must be a beginning of theirs, in upper or lower case.
+        """
+        told = update.client_order_id.casefold()
+        return [
+            entry
+            for entry in self._live.values()
+            if not entry.server_order_id
+            and entry.client_order_id.casefold().startswith(told)
+            and update.side is entry.order.side
+            and update.type is entry.order.type
+            and update.quantity == entry.quantity
+            and (not update.price or abs(update.price - entry.price) < half_tick)
+        ]
 
     @property
     def version(self) -> int:
@@ -57,19 +88,24 @@ class WorkingOrders:
             self._by_server[entry.server_order_id] = entry.client_order_id
         self._file(entry)
 
-    def sent(self, entry: WorkingOrder, ts_ns: int) -> None:
-        """Mark it as sent at event time `ts_ns`."""
+    def sent(self, entry: WorkingOrder, ts_ns: int, at_ns: int) -> None:
+        """Mark it as sent at event time `ts_ns`, our time `at_ns`."""
         self._version += 1
         entry.history.version = self._version
-        entry.history.sent_ns = entry.request.asked_ns = ts_ns
+        entry.history.sent_ns = ts_ns
+        entry.history.sent_at_ns = entry.request.asked_ns = at_ns
         entry.state = TRANSITIONS[entry.state, Cause.SEND]  # moves no order between live and done
 
-    def cancel_sent(self, entry: WorkingOrder, ts_ns: int) -> None:
-        self._ask(entry, ts_ns)
+    def cancel_sent(self, entry: WorkingOrder, at_ns: int, again_ns: int) -> None:
+        """A cancel was sent at our time `at_ns`; no other is sent before `again_ns`."""
+        self._ask(entry, at_ns)
         entry.request.cancel_pending = True
+        entry.request.cancels += 1
+        entry.request.cancel_again_ns = again_ns
 
-    def replace_sent(self, entry: WorkingOrder, ts_ns: int, price: float) -> None:
-        self._ask(entry, ts_ns)
+    def replace_sent(self, entry: WorkingOrder, at_ns: int, price: float) -> None:
+        """A replace was sent at our time `at_ns`."""
+        self._ask(entry, at_ns)
         entry.request.asked_price = price
         entry.request.replace_pending = True
 
@@ -78,9 +114,9 @@ class WorkingOrders:
         entry.request.asked_ns = 0
         self._move(entry, Cause.LOSE)
 
-    def _ask(self, entry: WorkingOrder, ts_ns: int) -> None:
+    def _ask(self, entry: WorkingOrder, at_ns: int) -> None:
         self._happened(entry)
-        entry.request.asked_ns = ts_ns
+        entry.request.asked_ns = at_ns
 
     def _happened(self, entry: WorkingOrder) -> None:
         self._version += 1
@@ -90,37 +126,41 @@ class WorkingOrders:
 
     def apply_update(self, update: OrderReport) -> WorkingOrder | None:
         """Apply an update to its order and return the order; None when it is not ours."""
-        entry = self.find(update.client_order_id, update.server_order_id)
+        entry = self.find(update.client_order_id, update.server_order_id, update.previous_server_order_id)
         if entry is None:
             return None
-        if update.server_order_id:
-            self._by_server[update.server_order_id] = entry.client_order_id
+        self.learn_number(entry, update.server_order_id)
         if update.unsolicited:
             self._happened(entry)
         if update.ts_ns >= entry.history.updated_ns:
             self._take_facts(entry, update)
-        entry.fills.reported = max(entry.fills.reported, update.filled)
+        fills = entry.fills
+        if update.filled >= fills.reported and update.average_fill_price > 0.0:
+            fills.average = update.average_fill_price
+        fills.reported = max(fills.reported, min(update.filled, entry.size))
         if update.status is OrderStatus.FILLED:
-            entry.fills.reported = max(entry.fills.reported, update.filled or entry.quantity)
+            fills.reported = max(fills.reported, entry.quantity if not update.filled else 0)
         elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.fills.reported = entry.fills.booked  # that answer contained all its fills
+            fills.reported = fills.booked  # that answer contained all its fills
         self._answered(entry, update)
         self._move(entry, cause_of(update))
         return entry
 
-    def apply_fill(self, fill: Fill) -> WorkingOrder | None:
-        """Apply a fill to its order, once, and return the order; None when it is not ours."""
-        entry = self.find(fill.client_order_id, fill.server_order_id)
-        if entry is None or fill.execution_id in entry.fills.executions:
-            return entry
+    def learn_number(self, entry: WorkingOrder, server_order_id: str) -> None:
+        """The server's number of an order. One that another order of ours has, or had, means that they began again."""
+        if not server_order_id:
+            return
+        other = self._by_server.get(server_order_id)
+        if other not in {None, entry.client_order_id}:
+            self.renumbered = True
+        self._by_server[server_order_id] = entry.client_order_id
+
+    def book(self, entry: WorkingOrder, fill: Fill) -> None:
+        """Count a fill that was applied; `fill` is what `OrderFills` said is to be booked."""
         self._happened(entry)
-        if fill.server_order_id:
-            self._by_server[fill.server_order_id] = entry.client_order_id
-        entry.fills.executions.add(fill.execution_id)
-        entry.fills.booked += fill.quantity
-        entry.fills.reported = max(entry.fills.reported, entry.fills.booked)
+        self.learn_number(entry, fill.server_order_id)
+        entry.fills.add(fill)
         self._move(entry, Cause.FULL_FILL if entry.fills.booked >= entry.quantity else Cause.PART_FILL)
-        return entry
 
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
@@ -135,18 +175,21 @@ class WorkingOrders:
         """Clear the pending requests that this update answers."""
         status = update.status
         if not update.unsolicited or status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.request.cancel_pending = entry.request.replace_pending = entry.request.cancel_refused = False
+            entry.request.cancel_pending = entry.request.replace_pending = False
         elif status in {OrderStatus.REPLACED, OrderStatus.REPLACE_REJECTED}:
             entry.request.replace_pending = False
+            entry.request.replace_refused = status is OrderStatus.REPLACE_REJECTED
         elif status is OrderStatus.CANCEL_REJECTED:
             entry.request.cancel_pending = False
-            entry.request.cancel_refused = True
         if not (entry.request.cancel_pending or entry.request.replace_pending):
             entry.request.asked_ns = 0
 
     def _move(self, entry: WorkingOrder, cause: Cause) -> None:
-        entry.state = TRANSITIONS[entry.state, cause]
-        if (entry.at_server or entry.fills.booked) and (parent := self.get(entry.order.parent_id)) is not None:
+        after = TRANSITIONS[entry.state, cause]
+        if entry.fills.booked and after in _BEFORE_A_FILL:
+            after = OrderState.PARTIAL  # what has filled stays filled, whatever is reported late
+        entry.state = after
+        if (after in _WORKS or entry.fills.booked) and (parent := self.get(entry.order.parent_id)) is not None:
             parent.fills.released = True
         if not entry.live:
             entry.request.cancel_pending = entry.request.replace_pending = False
@@ -184,17 +227,35 @@ class WorkingOrders:
 
     def _active_quantity(self, entry: WorkingOrder) -> int:
         parent = self.get(entry.order.parent_id)
-        if parent is None or entry.state is not OrderState.ACKED:
+        if parent is None or entry.state not in {OrderState.ACKED, OrderState.HELD}:
             return entry.open_quantity
         return min(entry.open_quantity, max(parent.fills.reported - entry.fills.booked, 0))
 
     def protection(self, side: Side) -> int:
-        """Contracts of stops known to be working on `side`: the side opposite to the position's."""
+        """Contracts of stops on `side` that are acknowledged and not ended; one that is held back is no cover."""
         return sum(
             entry.open_quantity
             for entry in self._live.values()
             if entry.order.role is OrderRole.STOP and entry.order.side is side and entry.at_server
         )
+
+    def surplus(self) -> list[WorkingOrder]:
+        """Those live whose position is closed: nothing is left for them to do."""
+        return [entry for entry in self._live.values() if entry.live and entry.history.surplus]
+
+    def children(self, parent_id: str) -> list[WorkingOrder]:
+        """Stop and target of an entry, done or not; none for no parent."""
+        if not parent_id:
+            return []
+        every = (*self._live.values(), *self._done.values())
+        return [entry for entry in every if entry.order.parent_id == parent_id]
+
+    def mark_surplus(self) -> None:
+        """The position was closed: what closes, and belongs to no entry that may still fill, has nothing left to do."""
+        for entry in self._live.values():
+            if entry.order.role is not OrderRole.ENTRY:
+                parent = self.get(entry.order.parent_id)
+                entry.history.surplus = parent is None or not parent.live
 
     def best_limit(self, side: Side) -> float:
         """The best price at which a limit order of ours may rest on `side`; infinitely far away when there is none."""
@@ -219,7 +280,7 @@ class WorkingOrders:
         return [entry for entry in self._live.values() if entry.state is OrderState.UNKNOWN]
 
     def unanswered(self, before_ns: int) -> list[WorkingOrder]:
-        """Those with a request sent at or before `before_ns` and not answered yet."""
+        """Those with a request sent at or before `before_ns`, our time, and not answered yet."""
         return [
             entry for entry in self._live.values() if entry.request.asked_ns and entry.request.asked_ns <= before_ns
         ]

@@ -2,8 +2,20 @@
 
 import re
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from mia_daemon.errors import UsageError
+
+OFF_TICK: Final = 0.005
+"""Share of a tick by which a price may be off it: what a price in a float32 is off, and far less than a wrong scale."""
+
+
+class ContractCode(NamedTuple):
+    """A contract as its symbol names it."""
+
+    root: str
+    month: str  # FGHJKMNQUVXZ
+    year: str  # one or two digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,11 @@ class Instrument:
         """The nearest valid price."""
         return round(price / self.tick_size) * self.tick_size
 
+    def is_on_tick(self, price: float) -> bool:
+        """Whether a price is a valid one, but for `OFF_TICK` of a tick."""
+        ticks = price / self.tick_size
+        return abs(ticks - round(ticks)) <= OFF_TICK
+
     def notional(self, price: float, quantity: int) -> float:
         return abs(quantity) * price * self.point_value
 
@@ -45,6 +62,22 @@ _PRODUCTS: dict[str, tuple[float, float, float]] = {
 }
 
 _SYMBOL = re.compile(r"^(?P<root>M?ES|M?NQ)[FGHJKMNQUVXZ]\d{1,2}(?:[-_.].*)?$")
+
+_CONTRACT = re.compile(r"(?P<root>[A-Z]{1,4}?)(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{1,2})")
+
+
+def contract_of(symbol: str) -> ContractCode | None:
+    """The contract that a symbol names, whatever stands around it: `ESZ26_FUT_CME`, `MESU24-CME`, `F.US.MESM25`."""
+    for part in re.split(r"[^A-Z0-9]+", symbol.upper()):
+        if (match := _CONTRACT.fullmatch(part)) is not None:
+            return ContractCode(match["root"], match["month"], match["year"])
+    return None
+
+
+def same_contract(one: str, other: str) -> bool:
+    """Whether two spellings name the same contract."""
+    a, b = contract_of(one), contract_of(other)
+    return a is not None and b is not None and a[:2] == b[:2] and a.year[-1] == b.year[-1]
 
 
 _COMPANIONS = {"ES": "NQ", "NQ": "ES", "MES": "MNQ", "MNQ": "MES"}

@@ -87,6 +87,11 @@ class RiskCode(StrEnum):
         "the fate of an order is unknown, or the last reconciliation failed (P17)",
         _AT_THE_LIMIT,
     )
+    POSITION_DIFFERS = (
+        "position_differs",
+        "the position that the server reports has not been ours for more than a second (P17, A7)",
+        "execution/test_position_evidence.py::test_no_entry_while_the_server_reports_another_position",
+    )
     NO_PRICE = "no_price", "there is no two-sided touch (P3, P13)", _AT_THE_LIMIT
     STALE_PRICE = "stale_price", "the touch is older than max_price_age_s (P3, P13)", _AT_THE_LIMIT
     CROSSED_MARKET = "crossed_market", "the bid is not below the ask (P13)", _AT_THE_LIMIT
@@ -171,6 +176,16 @@ class RiskCode(StrEnum):
         "trading was killed by command, signal, file or watchdog (A1)",
         "execution/test_kill.py::test_a_kill_outlives_a_restart_and_a_bare_resume",
     )
+    CONTRADICTED = (
+        "contradicted",
+        "the server contradicts what is known of orders, position, names or prices; the alert says what (P17)",
+        "execution/test_circuit_breakers.py::test_a_contradiction_stops_entries_until_resumed",
+    )
+    POSITION_DRIFT = (
+        "position_drift",
+        "live, the server's position is not ours: lifting it takes the server's position over (A7)",
+        "execution/test_drift.py::test_live_takes_over_a_position_only_when_told",
+    )
     ORDER_COUNT = (
         "order_count",
         "more orders left than were approved: something else sends them (A8)",
@@ -207,7 +222,7 @@ class RiskCode(StrEnum):
 
 _BY_NAME: Final = {
     code: f"mia-daemon resume {code}"
-    for code in (RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN, RiskCode.KILLED, RiskCode.ORDER_COUNT)
+    for code in (RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN, RiskCode.KILLED, RiskCode.ORDER_COUNT, RiskCode.POSITION_DRIFT)
 } | {RiskCode.REPEATED_EXECUTION: "mia-daemon rearm"}
 """Latches that a bare resume leaves set, and the command that lifts each."""
 
@@ -217,10 +232,13 @@ LATCHING: Final = frozenset(_BY_NAME) | {
     RiskCode.SLIPPAGE,
     RiskCode.POSITION_BREACH,
     RiskCode.HALTED,
+    RiskCode.CONTRADICTED,
 }
 """Codes that, once raised, hold until an operator lifts them, restarts included."""
 
-HALTING: Final = frozenset({RiskCode.HALTED, RiskCode.KILLED, RiskCode.ORDER_COUNT})
+HALTING: Final = frozenset(
+    {RiskCode.HALTED, RiskCode.KILLED, RiskCode.ORDER_COUNT, RiskCode.CONTRADICTED, RiskCode.POSITION_DRIFT}
+)
 """Latches set to stop trading on purpose; the others are limits that were hit."""
 
 

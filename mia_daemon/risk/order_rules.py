@@ -132,13 +132,19 @@ class OrderRules:
         return None
 
     def _check_worst_case(self, order: Order, snapshot: RiskSnapshot) -> Verdict | None:
-        """The position after all working orders of the order's side and the order itself have filled."""
+        """The position after all working orders of the order's side and the order itself have filled.
+
+        It begins at ours or at the one that the server reports, whichever is worse.
+        """
         working = snapshot.working_buy if order.side is Side.BUY else snapshot.working_sell
-        worst = snapshot.position + order.side * (max(working, 0) + order.quantity)
+        position, told = snapshot.position, snapshot.server_position
+        if told is not None and order.role is OrderRole.ENTRY and told * order.side > position * order.side:
+            position = told
+        worst = position + order.side * (max(working, 0) + order.quantity)
         if worst * order.side > self._max_position:
             return deny(
                 RiskCode.POSITION_LIMIT,
-                position=snapshot.position,
+                position=position,
                 working=working,
                 worst=worst,
                 limit=self._max_position,

@@ -7,7 +7,7 @@ pass in every state, and cancels are not checked. Time and snapshot are argument
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.config import RiskSettings
@@ -27,6 +27,9 @@ from mia_daemon.risk.market_watch import MarketWatch
 from mia_daemon.risk.order_rules import OrderRules
 from mia_daemon.risk.snapshot import RiskSnapshot
 from mia_daemon.risk.throttle import BRACKET_MESSAGES, PENALTY_ABOVE, Throttle
+
+MAX_UNACKNOWLEDGED: Final = 3
+"""Entries in a row that the server has not acknowledged, at which entries stop."""
 
 
 class RiskController:
@@ -78,6 +81,7 @@ class RiskController:
         self._latches = {latch.code: latch for latch in latches}
         self._losses = consecutive_losses
         self._rejects = consecutive_rejects
+        self._unacknowledged = 0
         self._executions = executions
         self._loss_allowed = 0.0  # by an operator's override, beyond the limit, for the rest of the day
 
@@ -198,6 +202,8 @@ class RiskController:
             return deny(RiskCode.LINK_DOWN)
         if snapshot.unknown_orders or not snapshot.reconciled:
             return deny(RiskCode.UNKNOWN_ORDERS, orders=snapshot.unknown_orders, reconciled=snapshot.reconciled)
+        if snapshot.position_differs:
+            return deny(RiskCode.POSITION_DIFFERS, ours=snapshot.position, server=snapshot.server_position)
         return None
 
     def _check_touch(self, snapshot: RiskSnapshot) -> Verdict | None:
@@ -295,8 +301,13 @@ class RiskController:
         return self._set(RiskCode.CONSECUTIVE_REJECTS, ts_ns, {"rejects": self._rejects, "last": text})
 
     def on_accept(self) -> None:
-        """Reset the count of consecutive rejects: the server accepted an order."""
-        self._rejects = 0
+        """Reset the counts of consecutive rejects and silences: the server accepted an order."""
+        self._rejects = self._unacknowledged = 0
+
+    def on_unacknowledged(self) -> bool:
+        """Count an entry that the server has not acknowledged in time; whether these are too many in a row."""
+        self._unacknowledged += 1
+        return self._unacknowledged >= MAX_UNACKNOWLEDGED
 
     # --------------------------------------------------------------------------------------------- operator actions
 
@@ -331,6 +342,8 @@ class RiskController:
             self._losses = 0
         if code in {None, RiskCode.CONSECUTIVE_REJECTS}:
             self._rejects = 0
+        if RiskCode.CONTRADICTED in lifted:
+            self._unacknowledged = 0
         return lifted
 
     def executions_latch(self, ts_ns: int) -> Latch:

@@ -30,6 +30,8 @@ class RiskSnapshot:
         drawdown: share of peak equity, 0 … 1.
         unknown_orders: number of unknown orders.
         reconciled: orders and position agreed with the server's when last compared.
+        server_position: contracts, signed, as the server reports it, fills since included; None where it has not.
+        position_differs: the server's position is not ours, for longer than its reports may be early or late.
         delays: of the decision being checked.
         own_bid, own_ask: the best limit prices of our own orders; infinite where there are none.
     """
@@ -50,6 +52,8 @@ class RiskSnapshot:
     delays: Delays = NO_DELAYS
     own_bid: float = -math.inf
     own_ask: float = math.inf
+    server_position: int | None = None
+    position_differs: bool = False
 
     @property
     def result(self) -> float:

@@ -1,24 +1,28 @@
 """Builds one run's trading account: restores the state from the journal, and creates the actors on it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import Clock
+from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import Mode, Settings
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.client_pairs import ClientPairs
 from mia_daemon.execution.entries import Entries
 from mia_daemon.execution.entry_policy import EntryPolicy
 from mia_daemon.execution.exits import ExitPolicy, Exits
 from mia_daemon.execution.flat_schedule import NO_WINDOWS, FlatSchedule, Windows
 from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.market_silence import MarketSilence, SilencePolicy
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import ExecutionListener, Ports, TradeScope
 from mia_daemon.execution.protection import Protection, ProtectionPolicy
 from mia_daemon.execution.reconciler import ReconcilePolicy, Reconciler
 from mia_daemon.execution.state import ExecutionState
+from mia_daemon.execution.surplus_orders import SurplusOrders
 from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.trading_calendar import TradingCalendar
@@ -102,7 +106,7 @@ def open_account(
         executions=journal.executions_since_rearm() if left else 0,
         messages_today=journal.messages_since(day_start_ns) if left else 0,
     )
-    account = assemble(setup, ledger, risk, loop, time_scale=time_scale, windows=windows)
+    account = assemble(setup, ledger, risk, loop, mode=mode, time_scale=time_scale, windows=windows)
     if left is not None:
         for trade in ledger.restore(
             left.account.fills,
@@ -121,17 +125,27 @@ def assemble(
     risk: RiskController,
     loop: TradingLoop,
     *,
+    mode: Mode = Mode.REPLAY,
     time_scale: float = 1.0,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
     """Create the actors on the state, with the services each of them uses.
 
-    `time_scale` is event seconds per real second (the simulator's speed). An answer over a real connection takes real
-    time, so time-outs of answers are multiplied by it.
+    Args:
+        setup: scope, journal and other services of the run.
+        ledger: position and money.
+        risk: the limits.
+        loop: the decision rules.
+        mode: in replay our time is event time; in live a drift of the position is not taken over unless told.
+        time_scale: event seconds per real second (the simulator's speed): our clock runs as fast.
+        windows: when there must be no position.
     """
     settings, scope = setup.settings, setup.scope
     stretch = max(time_scale, 1.0)
     state = ExecutionState(ledger)
+    if mode is not Mode.REPLAY:
+        state.own_clock = _own_clock(setup.clock, stretch)
+    client_pairs = settings.broker.brackets == "client"
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
         setup.alert(Alert(state.market.now_ns, code, priority, text, context))
@@ -139,7 +153,8 @@ def assemble(
     ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
     breakers = CircuitBreakers(state, ports, settings.incidents)
     accounting = Accounting(state, ports, breakers, setup.calendar)
-    order_manager = OrderManager(state, ports, breakers)
+    order_manager = OrderManager(state, ports, breakers, client_pairs=client_pairs)
+    protection = ProtectionPolicy.of(settings, stretch)
     order_events = OrderEventHandler(state, ports, order_manager, accounting, breakers)
     actors = Actors(
         order_manager=order_manager,
@@ -147,10 +162,18 @@ def assemble(
         accounting=accounting,
         breakers=breakers,
         entries=Entries(state, ports, order_manager, breakers, EntryPolicy.of(settings, scope.instrument.tick_size)),
-        exits=Exits(state, ports, order_manager, ExitPolicy.of(settings, stretch)),
-        protection=Protection(state, ports, order_manager, ProtectionPolicy.of(settings, stretch)),
+        exits=Exits(state, ports, order_manager, breakers, ExitPolicy.of(settings, stretch)),
+        protection=Protection(state, ports, order_manager, protection),
+        client_pairs=ClientPairs(state, order_manager, active=client_pairs),
+        surplus=SurplusOrders(state, order_manager, breakers, protection),
+        silence=MarketSilence(state, order_manager, SilencePolicy.of(settings, stretch)),
         reconciler=Reconciler(
-            state, ports, order_events, accounting, breakers, ReconcilePolicy.of(settings.broker, stretch)
+            state,
+            ports,
+            order_events,
+            accounting,
+            breakers,
+            ReconcilePolicy.of(settings.broker, stretch, adopt_drift=mode is not Mode.LIVE),
         ),
     )
     schedule = FlatSchedule(state.flatten, windows)
@@ -168,6 +191,14 @@ def assemble(
     )
 
 
+def _own_clock(clock: Clock, scale: float) -> Callable[[], int]:
+    """Our monotonic clock, scaled to event time; never 0, which stands for "not yet"."""
+    monotonic_ns = clock.monotonic_ns
+    if scale == 1.0:
+        return lambda: monotonic_ns() + NS_PER_S
+    return lambda: round(monotonic_ns() * scale) + NS_PER_S
+
+
 def restore(account: TradingAccount, left: Recovered, last_event_ns: int = 0) -> None:
     """Restore orders of earlier runs that are not known to be done: all unknown until reconciled with the server.
 
@@ -178,6 +209,7 @@ def restore(account: TradingAccount, left: Recovered, last_event_ns: int = 0) ->
     if last_event_ns:
         account.actors.accounting.roll_day(last_event_ns)
     state.last_fill_ns = left.account.last_fill_ns
+    state.opened_at_ns = state.own_ns if ledger.position else 0
     state.origins |= {
         order.order.decision_id: order.origin
         for order in (*left.orders.ended, *left.orders.open)

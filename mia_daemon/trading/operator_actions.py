@@ -16,6 +16,7 @@ class OperatorActions:
         self._order_manager = actors.order_manager
         self._accounting = actors.accounting
         self._breakers = actors.breakers
+        self._reconciler = actors.reconciler
         self._executor = executor
 
     def halt(self, by: str) -> None:
@@ -73,6 +74,8 @@ class OperatorActions:
             lifted = self._breakers.lift(by, code)
             if RiskCode.DRAWDOWN in lifted:
                 self._state.ledger.rebase_peak()
+            if RiskCode.POSITION_DRIFT in lifted:
+                self._reconciler.adopt_next()
             self._state.sync.request_reconcile("trading was resumed")
         finally:
             self._executor.act()

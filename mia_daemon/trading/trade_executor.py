@@ -1,8 +1,8 @@
 """Task 4's core, the control loop: after every event it runs the actors, which do what is missing.
 
-Synchronous: market events, broker events and signals come in; orders, journal entries, alerts and notifications go
-out. Everything decided here depends on event time and on what the broker reported, never on a clock, so a replay
-reproduces it.
+Synchronous: market events, broker events, signals and the ticks of our clock come in; orders, journal entries, alerts
+and notifications go out. Market deadlines are in event time. Waits for the server's answers, protection and retries are
+in our time, so that they pass while the market is silent; in replay our time is event time, and a replay is reproducible.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,18 @@ from mia_daemon.clock import NEVER_NS, NS_PER_S, Clock
 from mia_daemon.errors import PeerError
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.client_pairs import ClientPairs
 from mia_daemon.execution.entries import Entries, Moment
 from mia_daemon.execution.exits import Exits
 from mia_daemon.execution.flat_schedule import FlatSchedule
+from mia_daemon.execution.market_silence import MarketSilence
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.protection import Protection
 from mia_daemon.execution.reconciler import Reconciler, SnapshotQuery
 from mia_daemon.execution.state import ExecutionState
+from mia_daemon.execution.surplus_orders import SurplusOrders
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.records import (
     AccountState,
@@ -55,6 +58,9 @@ class Actors:
     entries: Entries
     exits: Exits
     protection: Protection
+    client_pairs: ClientPairs
+    surplus: SurplusOrders
+    silence: MarketSilence
     reconciler: Reconciler
 
 
@@ -112,12 +118,17 @@ class TradeExecutor:
         self._entries = actors.entries
         self._exits = actors.exits
         self._protection = actors.protection
+        self._client_pairs = actors.client_pairs
+        self._surplus = actors.surplus
+        self._silence = actors.silence
+        self._journal = ports.journal
         self._reconciler = actors.reconciler
         self._loop = loop
         self._schedule = schedule
         self._clock = clock
         self._equity_due_ns = NEVER_NS  # when an open position is valued next
-        self._deadline_ns = NEVER_NS  # when something else falls due
+        self._deadline_ns = NEVER_NS  # when something else falls due in event time
+        self._own_deadline_ns = NEVER_NS  # when something falls due in our time
         self._cancel_again_ns = 0  # when entries are cancelled again that a standing latch forbids
         self._dirty = self._acting = self._in_market = self._miscounted = False
 
@@ -140,11 +151,16 @@ class TradeExecutor:
                 self._in_market = False
             processed = events[done : done + taken]
             self._market.on_events(processed)
+            self._state.heard_ns = self._state.own_ns
             self._risk.on_market(processed)
             self._accounting.roll_day(self._market.now_ns)
             done += taken
+            if self._market.catching_up:  # market deadlines begin when the feed has caught up
+                if self._dirty:
+                    self.act()
+                continue
             self._watch_windows()
-            if self._dirty or self._market.now_ns >= self._deadline_ns:
+            if self._dirty or self._market.now_ns >= self._deadline_ns or self._own_deadline_passed:
                 self.act()
             elif self._market.now_ns >= self._equity_due_ns:
                 self._watch_equity()
@@ -153,11 +169,27 @@ class TradeExecutor:
     def _until_deadline(self, events: EventArray, start: int) -> int:
         """Index after the first event at which something falls due; `len(events)` when none is."""
         due_ns = min(self._deadline_ns, self._equity_due_ns, self._schedule.due_ns)
+        if self._state.own_clock is None:
+            due_ns = min(due_ns, self._own_deadline_ns)
         if due_ns == NEVER_NS:
             return len(events)
         due = events["ts_ns"][start:] >= due_ns
         first = int(due.argmax())
         return start + first + 1 if due[first] else len(events)
+
+    # Our clock.
+
+    def on_timer(self) -> None:
+        """Act where something has fallen due in our time; to be called many times a second."""
+        if not self._own_deadline_passed:
+            return
+        now_ns, own_ns = self._market.now_ns, self._state.own_ns
+        self._breakers.write(lambda: self._journal.record_firing(now_ns, own_ns, "deadline"))
+        self.act()
+
+    @property
+    def _own_deadline_passed(self) -> bool:
+        return self._own_deadline_ns != NEVER_NS and self._state.own_ns >= self._own_deadline_ns
 
     # Signals.
 
@@ -268,8 +300,8 @@ class TradeExecutor:
         return self._state.settled
 
     def look_at_once(self) -> None:
-        """Run the actors with the next event."""
-        self._deadline_ns = 0
+        """Run the actors with the next event, or the next tick of our clock."""
+        self._deadline_ns = self._own_deadline_ns = 0
 
     def act(self) -> None:
         """Run the actors now, and again while they change something, for a limited number of rounds."""
@@ -282,7 +314,7 @@ class TradeExecutor:
                 self._dirty = False
                 self._react()
                 again = self._dirty or self._breakers.pending
-                if not again and self._deadline_ns > self._market.now_ns:
+                if not (again or self._deadline_ns <= self._market.now_ns or self._own_deadline_passed):
                     break
             self._carry_out_latches()
         finally:
@@ -296,17 +328,22 @@ class TradeExecutor:
         flatten = state.flatten
         if held.quantity and flatten.standing:  # also one from an entry that filled while being cancelled
             state.request_flatten(flatten.standing)
-        self._deadline_ns = self._equity_due_ns = NEVER_NS
-        agreed = self._sync.position in {None, held.quantity}
+        self._deadline_ns = self._own_deadline_ns = self._equity_due_ns = NEVER_NS
+        agreed = self._sync.agrees(held.quantity)
         if agreed and not (held.quantity or len(state.orders) or flatten.reason):
+            state.differs_since_ns = 0
             self._watch_account()  # the round trip just closed may have hit a loss limit
             self._rest()
             return
-        self._due(self._reconciler.watch())
+        self._own_due(self._reconciler.watch())
         if self._sync.link_up:
-            self._due(self._exits.work(held, sure=agreed and self._sync.reconciled))
-            self._due(self._protection.work(held))
+            self._client_pairs.work(held)
+            self._own_due(self._exits.work(held, sure=agreed and self._sync.reconciled))
+            self._own_due(self._protection.work(held))
+            self._own_due(self._surplus.work(held))
             self._due(self._entries.work())
+            self._own_due(self._silence.work())
+            self._own_due(self._order_manager.work())
         if held.quantity:
             self._watch_equity()
         self._rest()
@@ -326,6 +363,9 @@ class TradeExecutor:
 
     def _due(self, ts_ns: int) -> None:
         self._deadline_ns = min(self._deadline_ns, ts_ns)
+
+    def _own_due(self, own_ns: int) -> None:
+        self._own_deadline_ns = min(self._own_deadline_ns, own_ns)
 
     def _rest(self) -> None:
         """When nothing is left to do: call `on_settled`, and forget the origins of old orders."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import DecisionSettings
+from mia_daemon.execution import market_silence
 from mia_daemon.records import AccountState, Action, Decision, FeatureWindow, Prediction
 from mia_daemon.risk.codes import ALLOWED, Verdict
 from mia_daemon.trading.entry_gate import EntryGate
@@ -28,7 +29,7 @@ class DecisionReason(StrEnum):
     DEFENSIVE = "defensive"  # the defensive regime is too likely to enter
     WARMING_UP = "warming_up"  # features are not warm yet
     MIN_HOLD = "min_hold"  # the signal is gone, but the position is too young to close
-    MAX_HOLD = "max_hold"
+    MAX_HOLD = market_silence.MAX_HOLD
     REVERSAL = "reversal"  # the signal reversed: go flat first
     FADED = "faded"  # |action| fell below exit_below
     ORDER_PENDING = "order_pending"  # an earlier decision is still being carried out

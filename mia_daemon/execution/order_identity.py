@@ -1,0 +1,130 @@
+"""Which of our orders a report is about, and whether what else it says fits that order."""
+
+from typing import Final
+
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.ports import Ports
+from mia_daemon.execution.state import ExecutionState
+from mia_daemon.execution.working_order import WorkingOrder
+from mia_daemon.products.instruments import same_contract
+from mia_daemon.records import Fill, OrderReport, OrderStatus, PositionReport
+
+MAX_UNNAMED: Final = 3
+"""Orders in a row that were identified by their values alone, none of ours named, at which new risk stops."""
+
+MAX_PRICE_RATIO: Final = 1.5
+"""A price this far from the market is a wrong scale, not a price."""
+
+_OF_REQUESTS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
+_LISTED: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.HELD, OrderStatus.WORKING, OrderStatus.PARTIAL})
+
+
+class OrderIdentity:
+    """Identifies by client order id, then by the server's number, then by side, type, quantity and price.
+
+    What contradicts the order that was identified stops new risk; the report is used all the same.
+    """
+
+    def __init__(self, state: ExecutionState, ports: Ports, breakers: CircuitBreakers) -> None:
+        self._orders = state.orders
+        self._market = state.market
+        self._instrument = ports.scope.instrument
+        self._scope = ports.scope
+        self._breakers = breakers
+        self._unnamed = 0
+
+    def identify(self, update: OrderReport) -> WorkingOrder | None:
+        """The order that an update is about; None when it is none of ours, or it can't be told which."""
+        entry = self._orders.get(update.client_order_id)
+        if entry is not None:
+            self._unnamed = 0
+            return entry
+        entry = self._orders.find("", update.server_order_id, update.previous_server_order_id)
+        listed_as_ended = not update.unsolicited and update.status not in _LISTED
+        if entry is not None or update.status in _OF_REQUESTS or listed_as_ended:
+            return entry
+        found = self._orders.find_by_values(update, self._instrument.tick_size / 2)
+        if len(found) > 1:
+            names = ", ".join(entry.client_order_id for entry in found)
+            self._breakers.contradict(
+                "order_ambiguous",
+                f"the server reports order {update.server_order_id} without its name, and it may be any of {names}: "
+                "look at the account in Sierra Chart",
+                {"server_order_id": update.server_order_id, "orders": names},
+            )
+        if len(found) != 1:
+            return None
+        self._count_unnamed(update, found[0])
+        return found[0]
+
+    def _count_unnamed(self, update: OrderReport, entry: WorkingOrder) -> None:
+        self._orders.learn_number(entry, update.server_order_id)
+        self._unnamed += 1
+        if self._unnamed >= MAX_UNNAMED:
+            self._breakers.contradict(
+                "orders_unnamed",
+                f"the server reports our orders without their ClientOrderID, or with another "
+                f"({update.client_order_id or 'none'} for {entry.client_order_id}): they can't be told apart for sure",
+                {"order": entry.client_order_id, "told": update.client_order_id},
+            )
+
+    def check(self, report: OrderReport | Fill, entry: WorkingOrder) -> None:
+        """Compare what a report says with its order's symbol, account and price scale."""
+        if not self._scope.covers(report):
+            ours = self._scope
+            self._breakers.contradict(
+                "other_spelling",
+                f"the server reports order {entry.client_order_id} under symbol {report.symbol} and account "
+                f"{report.account}, here they are {ours.instrument.symbol} and {ours.account}: if they are the same, "
+                "add them to broker.symbol_spellings and broker.account_spellings",
+                {"symbol": report.symbol, "account": report.account, "order": entry.client_order_id},
+            )
+        prices = (report.price,) if isinstance(report, Fill) else (report.price, report.limit_price)
+        if off := next((price for price in prices if price and not self._instrument.is_on_tick(price)), 0.0):
+            self._off_tick(off, entry)
+        order = entry.order
+        if isinstance(report, OrderReport) and report.price and order.price and not _alike(report.price, order.price):
+            self._off_tick(report.price, entry)
+
+    def _off_tick(self, price: float, entry: WorkingOrder) -> None:
+        self._breakers.contradict(
+            "price_off_tick",
+            f"the server reports {price:.10g} for order {entry.client_order_id} at {entry.order.price:.10g}, no valid "
+            "price of it: its DisplayPriceMultiplier is not the scale of its prices",
+            {"order": entry.client_order_id, "price": price},
+        )
+
+    def price_makes_sense(self, fill: Fill) -> bool:
+        """Whether the price of an execution is one of this market; where it is not, new risk stops."""
+        touch = self._market.touch
+        if not touch.known or _alike(fill.price, touch.bid):
+            return True
+        self._breakers.contradict(
+            "price_senseless",
+            f"the server reports an execution of order {fill.client_order_id} at {fill.price:.10g} while the market is "
+            f"at {touch.bid:.10g}: its price is not used",
+            {"order": fill.client_order_id, "price": fill.price, "bid": touch.bid},
+        )
+        return False
+
+    @staticmethod
+    def is_alike(price: float, other: float) -> bool:
+        """Whether a price is on the scale of another, known one."""
+        return _alike(price, other)
+
+    def check_position(self, report: PositionReport) -> None:
+        """A position that is not under our names: is it ours under another spelling?"""
+        ours = self._scope
+        account = report.account.casefold() == ours.account.casefold()
+        if account and same_contract(report.symbol, ours.instrument.symbol):
+            self._breakers.contradict(
+                "other_spelling",
+                f"the server reports a position of {report.quantity:+d} under symbol {report.symbol} and account "
+                f"{report.account}, here they are {ours.instrument.symbol} and {ours.account}: if they are the same, "
+                "add them to broker.symbol_spellings and broker.account_spellings",
+                {"symbol": report.symbol, "account": report.account, "position": report.quantity},
+            )
+
+
+def _alike(price: float, other: float) -> bool:
+    return other <= 0.0 or other / MAX_PRICE_RATIO < price < other * MAX_PRICE_RATIO

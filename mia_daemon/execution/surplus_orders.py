@@ -1,0 +1,118 @@
+"""Cancels closing orders that have nothing left to close, and reduces those that would close too much.
+
+The server should do that itself for the orders of a pair; where it has not after `surplus_ns`, it is done here. A
+server that leaves both orders of several pairs in a row working does not link them.
+"""
+
+from typing import Final
+
+from mia_daemon.clock import NEVER_NS
+from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.protection import ProtectionPolicy
+from mia_daemon.execution.state import ExecutionState, HeldPosition
+from mia_daemon.execution.working_order import WorkingOrder
+from mia_daemon.records import OrderRole
+
+MAX_UNLINKED: Final = 2
+"""Pairs in a row that the server did not link, at which new risk stops."""
+
+
+class SurplusOrders:
+    """Looks after closing orders whose position is smaller than they are."""
+
+    def __init__(
+        self, state: ExecutionState, order_manager: OrderManager, breakers: CircuitBreakers, policy: ProtectionPolicy
+    ) -> None:
+        self._state = state
+        self._orders = state.orders
+        self._order_manager = order_manager
+        self._breakers = breakers
+        self._grace_ns = policy.surplus_ns
+        self._since_ns = 0
+        self._unlinked = 0
+        self._cancelled = False  # here, since there was no surplus
+
+    def work(self, held: HeldPosition) -> int:
+        """Do what is missing now; our time of the next call, NEVER_NS when nothing is pending."""
+        own_ns = self._state.own_ns
+        surplus, oversized = self._surplus(held), self._oversized(held)
+        if not (surplus or oversized):
+            if self._since_ns and not self._cancelled:
+                self._unlinked = 0
+            self._since_ns, self._cancelled = 0, False
+            return NEVER_NS
+        self._since_ns = self._since_ns or own_ns
+        due_ns = self._since_ns + self._grace_ns
+        late = own_ns >= due_ns
+        for entry in surplus:
+            if late or not entry.order.parent_id:
+                self._cancel(entry)
+        if late:
+            for entry in oversized:
+                self._reduce(entry, abs(held.quantity))
+        return NEVER_NS if late else due_ns
+
+    def _surplus(self, held: HeldPosition) -> list[WorkingOrder]:
+        """Closing orders with nothing left to close; none while fills are missing."""
+        closing = [entry for entry in self._orders if entry.order.role is not OrderRole.ENTRY and entry.live]
+        if not closing or self._orders.missing_fills():
+            return []
+        marked = [entry for entry in closing if entry.history.surplus]
+        if any(entry.live for entry in self._orders.with_role(OrderRole.ENTRY)):
+            return marked
+        if not held.quantity:
+            return closing
+        wrong = [entry for entry in closing if entry.order.side is not held.close_side or entry in marked]
+        extra = self._orders.protection(held.close_side) - abs(held.quantity)
+        for stop in reversed(closing):
+            if stop.order.role is OrderRole.STOP and not stop.order.parent_id and 0 < stop.open_quantity <= extra:
+                extra -= stop.open_quantity
+                wrong.append(stop)
+        return wrong
+
+    def _oversized(self, held: HeldPosition) -> list[WorkingOrder]:
+        """Stops and targets that would close more than the position, and so open one on the other side."""
+        if not held.quantity or self._orders.missing_fills():
+            return []
+        return [
+            entry
+            for entry in self._orders
+            if entry.order.role in {OrderRole.STOP, OrderRole.TARGET}
+            and entry.order.side is held.close_side
+            and entry.at_server
+            and entry.open_quantity > abs(held.quantity)
+            and not (entry.request.replace_pending or entry.request.cancel_wanted or self._parent_lives(entry))
+        ]
+
+    def _parent_lives(self, entry: WorkingOrder) -> bool:
+        parent = self._orders.get(entry.order.parent_id)
+        return parent is not None and parent.live
+
+    def _cancel(self, entry: WorkingOrder) -> None:
+        if entry.request.cancel_wanted:
+            return
+        self._order_manager.cancel(entry)
+        if self._grace_ns and self._sibling_filled(entry):
+            self._cancelled = True
+            self._unlinked += 1
+            if self._unlinked >= MAX_UNLINKED:
+                self._breakers.contradict(
+                    "pairs_not_linked",
+                    f"the server left {entry.order.role} {entry.client_order_id} working after the other order of its "
+                    'pair had filled, as it did before: it does not link them; set broker.brackets = "client"',
+                    {"order": entry.client_order_id},
+                )
+
+    def _sibling_filled(self, entry: WorkingOrder) -> bool:
+        return any(
+            other.state is OrderState.FILLED
+            for other in self._orders.children(entry.order.parent_id)
+            if other is not entry
+        )
+
+    def _reduce(self, entry: WorkingOrder, contracts: int) -> None:
+        """Where an order can't be reduced it is cancelled: a stop is then sent anew."""
+        if not self._order_manager.resize(entry, entry.fills.booked + contracts):
+            self._order_manager.cancel(entry)
