@@ -175,5 +175,8 @@ def earned(journal: Path) -> float:
     return float(rows(journal, "SELECT COALESCE(SUM(gross - costs), 0) FROM trades")[0][0])
 
 
-TABLES = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches")
+TABLES = (
+    "decisions", "intents", "requests", "updates", "fills", "positions", "trades", "equity", "alerts", "commands",
+    "latches", "firings",
+)  # fmt: skip
 """The tables of the journal that are compared: all but the runs."""

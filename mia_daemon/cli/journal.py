@@ -142,12 +142,13 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from mia_daemon.execution import order_path
     from mia_daemon.journal import formatting
     from mia_daemon.journal.verify import verify
     from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        findings = verify(view)
+        findings = verify(view, order_path.findings)
     if options.json:
         _print_json({"sound": findings.sound, "checks": findings.checks})
     else:

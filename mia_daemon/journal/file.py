@@ -1,4 +1,4 @@
-"""The journal's file: locked by one process, opened or created; SQLite's errors as sentences."""
+"""The journal's file: locked by one process, opened, migrated or created; SQLite's errors as sentences."""
 
 import sqlite3
 from pathlib import Path
@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from mia_daemon import lock_file
 from mia_daemon.errors import JournalError
+from mia_daemon.journal.migrations import MIGRATIONS, back_up, migrate
 from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.lock_file import InUse
 
@@ -31,11 +32,16 @@ def hold(path: Path) -> int:
 
 
 def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
-    """Open the journal at `path`, or create it if there is none. One of another version is not changed."""
+    """Open the journal at `path`, or create it if there is none.
+
+    One of an earlier version is migrated, after a copy of it was made beside it; one of an unknown version is refused
+    and not changed.
+    """
     db = None
+    version = VERSION
     try:
         if path.exists() and path.stat().st_size:
-            _check_existing(path)
+            version = _version_of_existing(path)
         db = sqlite3.connect(path, isolation_level=None, timeout=_OPENING_S, cached_statements=64)
         db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
@@ -47,32 +53,52 @@ def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
                 f"BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
                 " COMMIT;"
             )
+        if version != VERSION:
+            _migrate(path, db, version)
         db.execute(f"PRAGMA busy_timeout = {PATIENCE_MS}")
-    except sqlite3.Error as error:
+    except BaseException as error:
         if db is not None:
             db.close()
-        raise explain(path, error) from error
+        if isinstance(error, sqlite3.Error):
+            raise explain(path, error) from error
+        raise
     return db
 
 
-def _check_existing(path: Path) -> None:
+def _migrate(path: Path, db: sqlite3.Connection, version: int) -> None:
+    try:
+        back_up(path, db, version)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path} can't be copied before it is migrated: {error.strerror}; make room or check its owner"
+        ) from error
+    migrate(db, version)
+    db.execute("PRAGMA wal_checkpoint(PASSIVE)")  # a large journal makes a large log
+
+
+def _version_of_existing(path: Path) -> int:
     """Read-only, so that a file that is refused does not change by a byte."""
     db = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=_OPENING_S)
     try:
-        if db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:  # else created and still empty
-            check_version(path, db, "this daemon writes")
+        empty = not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]  # created, but nothing written yet
+        return VERSION if empty else checked_version(path, db, "this daemon writes")
     finally:
         db.close()
 
 
-def check_version(path: Path, db: sqlite3.Connection, does: str) -> None:
-    """Raises JournalError if the file is no journal of the version this program `does`; and sqlite3.Error."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+def checked_version(path: Path, db: sqlite3.Connection, does: str) -> int:
+    """The version of the file: the one this program `does`, or an earlier one that can be migrated.
+
+    Raises:
+        JournalError: it is no journal, or one of another version.
+        sqlite3.Error: it can't be read.
+    """
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
     application = db.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
         raise JournalError(f"{path} is an SQLite file but no journal: move it away or choose another --var")
-    if version == VERSION:
-        return
+    if version == VERSION or version in MIGRATIONS:
+        return version
     advice = (
         "it is left as it is and can be read by the mia-daemon that wrote it; once the account is flat and no order "
         "works, move it away, and a new one is begun"

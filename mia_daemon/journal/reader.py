@@ -11,8 +11,8 @@ from mia_daemon.journal import recovery
 from mia_daemon.journal.background import Background, background_of
 from mia_daemon.journal.file import explain
 from mia_daemon.journal.recovery import Recovered
-from mia_daemon.journal.rows import DECISION, TRADE, Values, decision_of, trade_of
-from mia_daemon.records import Decision, Trade
+from mia_daemon.journal.rows import DECISION, FILL, TRADE, Values, decision_of, fill_of, trade_of
+from mia_daemon.records import Decision, Fill, Trade
 from mia_daemon.risk.codes import Latch
 
 
@@ -42,9 +42,15 @@ class JournalReader:
         self.path = path
         self._db = db
 
-    def has_fill(self, execution_id: str) -> bool:
-        """Whether this execution is in the journal, of whichever order and run."""
-        return self._query("SELECT 1 FROM fills WHERE execution_id = ?", (execution_id,)).fetchone() is not None
+    def has_fill(self, client_order_id: str, execution_id: str) -> bool:
+        """Whether this execution of this order is in the journal, of whichever run."""
+        sql = "SELECT 1 FROM fills WHERE client_order_id = ? AND execution_id = ?"
+        return self._query(sql, (client_order_id, execution_id)).fetchone() is not None
+
+    def executions_of(self, server_order_id: str) -> tuple[Fill, ...]:
+        """All fills in the journal under this server order id, of whichever order and run, oldest first."""
+        sql = f"SELECT {FILL} FROM fills WHERE server_order_id = ? ORDER BY number"  # noqa: S608  our names
+        return tuple(map(fill_of, self._query(sql, (server_order_id,))))
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run of this name is in the journal."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mia_daemon.journal.rows import JournalQuery, fill_of, order_of, origin_of
-from mia_daemon.records import JournaledFill, JournaledOrder, OrderStatus
+from mia_daemon.journal.rows import FILL, FILL_COLUMNS, JournalQuery, fill_of, order_of, origin_of
+from mia_daemon.records import Fill, JournaledFill, JournaledOrder, OrderStatus
 from mia_daemon.risk.codes import Latch, RiskCode
 
 
@@ -89,9 +89,9 @@ def open_orders(query: JournalQuery) -> Iterator[JournaledOrder]:
 
 
 def _orders(query: JournalQuery, which: str) -> Iterator[JournaledOrder]:
-    executions: dict[str, list[str]] = {}
-    for name, execution_id in query(_SELECT_EXECUTIONS_OF + which + ")"):
-        executions.setdefault(name, []).append(execution_id)
+    fills: dict[str, list[Fill]] = {}
+    for fill in map(fill_of, query(f"{_SELECT_FILLS_OF}{which}) ORDER BY number")):
+        fills.setdefault(fill.client_order_id, []).append(fill)
     for row in query(f"{_SELECT_ORDERS}{which} ORDER BY i.number"):
         yield JournaledOrder(
             order=order_of(row),
@@ -102,7 +102,7 @@ def _orders(query: JournalQuery, which: str) -> Iterator[JournaledOrder]:
             price=row[16],
             reported=row[17],
             booked=row[18],
-            executions=frozenset(executions.get(row[0], ())),
+            fills=tuple(fills.get(row[0], ())),
             origin=origin_of(row[7], row[20:]),
             asked_price=row[19] or 0.0,
         )
@@ -148,7 +148,7 @@ def _flat_before(query: JournalQuery, symbol: str, account: str, day_start_ns: i
 
 def _fills_since(query: JournalQuery, base: int, symbol: str, account: str) -> Iterator[JournaledFill]:
     for row in query(_SELECT_FILLS, (base, symbol, account)):
-        decision_id, role, reason, *probabilities = row[9:]
+        decision_id, role, reason, *probabilities = row[len(FILL_COLUMNS) :]
         yield JournaledFill(fill_of(row), origin_of(decision_id, probabilities), reason or role or "foreign")
 
 
@@ -209,17 +209,18 @@ FROM intents i
 LEFT JOIN decisions d ON d.decision_id = i.decision_id
 WHERE booked < MAX(quantity, last_quantity) AND """
 
-_SELECT_EXECUTIONS_OF: Final = """\
-SELECT client_order_id, execution_id FROM fills WHERE client_order_id IN (
-    SELECT client_order_id FROM intents WHERE booked > 0 AND booked < MAX(quantity, last_quantity) AND """
+_SELECT_FILLS_OF: Final = f"""\
+SELECT {FILL} FROM fills WHERE client_order_id IN (
+    SELECT client_order_id FROM intents WHERE booked > 0 AND booked < MAX(quantity, last_quantity) AND """  # noqa: S608
 
 _SELECT_ANSWERS_TO_ENTRIES: Final = """\
 SELECT u.status FROM updates u JOIN intents i USING (client_order_id)
-WHERE u.number > ? AND i.role = 'entry' AND u.status IN ('rejected', 'accepted', 'working', 'partial', 'replaced')
+WHERE u.number > ? AND i.role = 'entry'
+    AND u.status IN ('rejected', 'accepted', 'held', 'working', 'partial', 'replaced')
 ORDER BY u.number DESC"""
 
-_SELECT_FILLS: Final = """\
-SELECT f.ts_ns, f.execution_id, f.client_order_id, f.server_order_id, f.symbol, f.account, f.side, f.quantity, f.price,
+_SELECT_FILLS: Final = f"""\
+SELECT {", ".join(f"f.{column}" for column in FILL_COLUMNS)},
     i.decision_id, i.role,
     (SELECT r.reason FROM requests r WHERE r.client_order_id = f.client_order_id AND r.reason <> ''
         ORDER BY r.number DESC LIMIT 1),
@@ -228,4 +229,4 @@ FROM fills f
 LEFT JOIN intents i ON i.client_order_id = f.client_order_id
 LEFT JOIN decisions d ON d.decision_id = i.decision_id
 WHERE f.number > ? AND f.symbol = ? AND f.account = ?
-ORDER BY f.number"""
+ORDER BY f.number"""  # noqa: S608  our names

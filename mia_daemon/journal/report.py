@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from mia_daemon.errors import UsageError
 from mia_daemon.journal.pending_latches import read_pending
-from mia_daemon.journal.schema import VERSION
 from mia_daemon.journal.view import JournalView, Row, run_of, stamp
 from mia_daemon.records import JournaledOrder, Trade
 
-COUNTED: Final = ("decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands")
+COUNTED: Final = (
+    "decisions", "intents", "requests", "updates", "fills", "positions", "trades", "equity", "alerts", "commands",
+    "firings",
+)  # fmt: skip
 TRADE_COLUMNS: Final = (
     "trade_id", "run", "symbol", "side", "quantity", "entry_time", "exit_time", "entry_price", "exit_price", "gross",
     "costs", "profit", "regime", "regime_probs", "decision_id", "exit_reason",
@@ -25,7 +27,7 @@ def summary(view: JournalView) -> dict[str, Any]:
     """The whole journal: runs, number of rows in each table, latches, profit, positions, open orders and equity."""
     return {
         "journal": str(view.path),
-        "version": VERSION,
+        "version": view.version,
         "runs": [run_facts(row) for row in view.runs()],
         "counts": {table: view.value(f"SELECT COUNT(*) FROM {table}") for table in COUNTED},  # noqa: S608  our names
         "latches": [_latch(row) for row in view.rows("SELECT * FROM latches ORDER BY number")],

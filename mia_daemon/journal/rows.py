@@ -12,6 +12,7 @@ from mia_daemon.records import (
     Decision,
     EntryOrigin,
     Fill,
+    FillSource,
     Order,
     OrderRole,
     OrderType,
@@ -32,7 +33,11 @@ class JournalQuery(Protocol):
     def __call__(self, sql: str, values: Values = (), /) -> sqlite3.Cursor: ...
 
 
-FILL: Final = "ts_ns, execution_id, client_order_id, server_order_id, symbol, account, side, quantity, price"
+FILL_COLUMNS: Final = (
+    "ts_ns", "execution_id", "client_order_id", "server_order_id", "symbol", "account", "side", "quantity", "price",
+    "source",
+)  # fmt: skip
+FILL: Final = ", ".join(FILL_COLUMNS)
 TRADE: Final = """trade_id, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross, costs,
     decision_id, exit_reason, p_range, p_trend, p_defensive"""
 DECISION: Final = """decision_id, seq, ts_ns, action, target, reason, bid, ask, context, overtrade_risk_score, trade_id,
@@ -58,7 +63,7 @@ def order_of(row: tuple[Any, ...]) -> Order:
 
 
 def fill_of(row: tuple[Any, ...]) -> Fill:
-    """Of the columns `FILL`."""
+    """Of the columns `FILL`, and maybe more after them."""
     return Fill(
         ts_ns=row[0],
         execution_id=row[1],
@@ -69,6 +74,7 @@ def fill_of(row: tuple[Any, ...]) -> Fill:
         side=Side(row[6]),
         quantity=row[7],
         price=row[8],
+        source=FillSource(row[9]),
     )
 
 

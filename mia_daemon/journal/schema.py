@@ -1,4 +1,4 @@
-"""The journal's tables. A change of meaning is a new version; an older journal is never altered in place.
+"""The journal's tables. A change of meaning is a new version, with the statements that lead to it in `migrations`.
 
 Rows of all tables are numbered by one sequence, so that their order is exact, whatever the clocks say. Each run has its
 own range of numbers, above those of the run before: the run follows from the number.
@@ -6,14 +6,15 @@ own range of numbers, above those of the run before: the run follows from the nu
 
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 APPLICATION_ID: Final = 0x4D494131  # "MIA1" in the file's header
 
 PER_RUN: Final = 10_000_000_000
 """Numbers in a run's range of the sequence: the first of run 3 is 30000000001."""
 
 NUMBERED: Final = (
-    "decisions", "intents", "requests", "updates", "fills", "trades", "equity", "alerts", "commands", "latches",
+    "decisions", "intents", "requests", "updates", "fills", "positions", "trades", "equity", "alerts", "commands",
+    "latches", "firings",
 )  # fmt: skip
 """The tables that share the sequence."""
 
@@ -128,7 +129,7 @@ CREATE TABLE updates (
 CREATE TABLE fills (
     number INTEGER PRIMARY KEY,
     {_RUN},
-    execution_id TEXT NOT NULL UNIQUE,
+    execution_id TEXT NOT NULL,
     ts_ns INTEGER NOT NULL,
     client_order_id TEXT NOT NULL,
     server_order_id TEXT NOT NULL,
@@ -137,7 +138,21 @@ CREATE TABLE fills (
     side INTEGER NOT NULL CHECK (side IN (1, -1)),
     quantity INTEGER NOT NULL CHECK (quantity > 0),
     price REAL NOT NULL,
-    position INTEGER NOT NULL
+    position INTEGER NOT NULL,
+    source TEXT NOT NULL DEFAULT 'update',
+    UNIQUE (client_order_id, execution_id)
+) STRICT;
+CREATE INDEX fills_of_server_order ON fills (server_order_id);
+
+CREATE TABLE positions (
+    number INTEGER PRIMARY KEY,
+    {_RUN},
+    ts_ns INTEGER NOT NULL,
+    symbol TEXT NOT NULL,
+    account TEXT NOT NULL,
+    quantity INTEGER NOT NULL,
+    average_price REAL,
+    unsolicited INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE trades (
@@ -202,4 +217,13 @@ CREATE TABLE latches (
     cleared_by TEXT
 ) STRICT;
 CREATE UNIQUE INDEX latches_set ON latches (code) WHERE cleared_ns IS NULL;
+
+CREATE TABLE firings (
+    number INTEGER PRIMARY KEY,
+    {_RUN},
+    ts_ns INTEGER NOT NULL,
+    waited_ns INTEGER NOT NULL,
+    what TEXT NOT NULL,
+    client_order_id TEXT NOT NULL
+) STRICT;
 """

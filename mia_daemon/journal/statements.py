@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.journal.run_header import RunHeader
-from mia_daemon.records import Alert, Decision, Fill, Order, OrderReport, OrderStatus, Trade
+from mia_daemon.records import Alert, Decision, Fill, Order, OrderReport, OrderStatus, PositionReport, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 
 # Runs.
@@ -113,9 +113,9 @@ LAST_POSITION: Final = """\
 SELECT position FROM fills WHERE symbol = ? AND account = ? AND number > ? ORDER BY number DESC LIMIT 1"""
 INSERT_FILL: Final = """
 INSERT INTO fills (number, execution_id, ts_ns, client_order_id, server_order_id, symbol, account, side, quantity,
-    price, position)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (execution_id) DO NOTHING"""
+    price, position, source)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (client_order_id, execution_id) DO NOTHING"""
 ADD_TO_FILLED: Final = "UPDATE intents SET booked = booked + ?1, worked = 1 WHERE client_order_id = ?2"
 INSERT_TRADE: Final = """
 INSERT INTO trades (number, trade_id, fill, symbol, side, quantity, entry_ns, exit_ns, entry_price, exit_price, gross,
@@ -128,7 +128,7 @@ def fill_values(number: int, fill: Fill, position: int) -> tuple[Any, ...]:
     """Of `INSERT_FILL`; `position` is the one after the fill."""
     return (
         number, fill.execution_id, fill.ts_ns, fill.client_order_id, fill.server_order_id, fill.symbol, fill.account,
-        int(fill.side), fill.quantity, fill.price, position,
+        int(fill.side), fill.quantity, fill.price, position, fill.source.value,
     )  # fmt: skip
 
 
@@ -170,8 +170,11 @@ def feature_values(decision_id: str, values: NDArray[np.float32]) -> tuple[bytes
     return zlib.compress(values.astype("<f4", copy=False).tobytes(), 1), decision_id
 
 
-# The account, alerts, commands and latches.
+# The account, alerts, commands, latches and deadlines.
 
+INSERT_POSITION: Final = """
+INSERT INTO positions (number, ts_ns, symbol, account, quantity, average_price, unsolicited)
+VALUES (?, ?, ?, ?, ?, ?, ?)"""
 INSERT_EQUITY: Final = """
 INSERT INTO equity (number, ts_ns, equity, peak, position, unrealized, realized_today) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 INSERT_ALERT: Final = """
@@ -181,6 +184,16 @@ INSERT INTO commands (number, ts_ns, event_ns, command, by, result) VALUES (?, ?
 INSERT_LATCH: Final = """
 INSERT INTO latches (number, code, ts_ns, context) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 CLEAR_LATCH: Final = "UPDATE latches SET cleared_ns = ?, cleared_by = ? WHERE code = ? AND cleared_ns IS NULL"
+INSERT_FIRING: Final = """
+INSERT INTO firings (number, ts_ns, waited_ns, what, client_order_id) VALUES (?, ?, ?, ?, ?)"""
+
+
+def position_values(number: int, report: PositionReport) -> tuple[Any, ...]:
+    """Of `INSERT_POSITION`."""
+    return (
+        number, report.ts_ns, report.symbol, report.account, report.quantity, report.average_price,
+        int(report.unsolicited),
+    )  # fmt: skip
 
 
 def alert_values(number: int, alert: Alert) -> tuple[Any, ...]:

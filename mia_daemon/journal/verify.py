@@ -12,9 +12,11 @@ from typing import Any, Final
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.features import catalogue
+from mia_daemon.journal.order_rows import OrderRows, order_rows
 from mia_daemon.journal.schema import NUMBERED
 from mia_daemon.journal.trips import Trip, paired, trips
-from mia_daemon.journal.view import JournalView, run_of
+from mia_daemon.journal.verify_server import booked_as_told, position_as_told
+from mia_daemon.journal.view import JournalView, ended_well, run_of
 from mia_daemon.records import Trade
 
 CENT: Final = 0.005
@@ -36,10 +38,19 @@ class Findings:
         return not any(self.checks.values())
 
 
-def verify(view: JournalView) -> Findings:
+OrderPath = Callable[[OrderRows], Iterator[str]]
+"""Checks the rows of one order against the order state table: `execution.order_path.findings`."""
+
+
+def verify(view: JournalView, order_path: OrderPath) -> Findings:
     """Run all checks. A page or a value that can't be read is a finding too: what comes after it is not checked."""
+
+    def order_paths(view: JournalView) -> Iterator[str]:
+        for order in order_rows(view):
+            yield from order_path(order)
+
     checks = {}
-    for name, check in _CHECKS.items():
+    for name, check in (_CHECKS | {"orders follow the state table": order_paths}).items():
         found: list[str] = []
         try:
             found.extend(check(view))
@@ -95,21 +106,21 @@ def _features(view: JournalView) -> Iterator[str]:
 
 
 def _unique_orders(view: JournalView) -> Iterator[str]:
-    yield from _repeated(view, "intents", "client_order_id", "client order id")
+    """Counted in the table itself, as in the next check: the unique index may be damaged."""
+    for row in view.rows(
+        "SELECT client_order_id AS name, COUNT(*) AS times FROM intents NOT INDEXED"
+        " GROUP BY client_order_id HAVING COUNT(*) > 1"
+    ):
+        yield f"client order id {row['name']} is on file {row['times']} times"
 
 
 def _unique_executions(view: JournalView) -> Iterator[str]:
-    yield from _repeated(view, "fills", "execution_id", "execution")
-
-
-def _repeated(view: JournalView, table: str, column: str, what: str) -> Iterator[str]:
-    """Counted in the table itself: the unique index may be damaged."""
-    sql = (
-        f"SELECT {column} AS name, COUNT(*) AS times FROM {table} NOT INDEXED"  # noqa: S608  our names
-        f" GROUP BY {column} HAVING COUNT(*) > 1"
-    )
-    for row in view.rows(sql):
-        yield f"{what} {row['name']} is on file {row['times']} times"
+    for row in view.rows(
+        "SELECT client_order_id AS of, execution_id AS name, COUNT(*) AS times FROM fills NOT INDEXED"
+        " GROUP BY client_order_id, execution_id HAVING COUNT(*) > 1"
+    ):
+        of = f"order {row['of']}" if row["of"] else "no order of ours"
+        yield f"execution {row['name']} of {of} is on file {row['times']} times"
 
 
 def _attributed_orders(view: JournalView) -> Iterator[str]:
@@ -173,13 +184,11 @@ def _fills_within_orders(view: JournalView) -> Iterator[str]:
         row["client_order_id"]: row["filled"]
         for row in view.rows("SELECT client_order_id, SUM(quantity) AS filled FROM fills GROUP BY client_order_id")
     }
-    for row in view.rows("SELECT client_order_id, quantity, last_quantity, booked FROM intents ORDER BY number"):
+    for row in view.rows("SELECT client_order_id, quantity, last_quantity FROM intents ORDER BY number"):
         filled = totals.get(row["client_order_id"], 0)
         asked = max(row["quantity"], row["last_quantity"])
         if filled > asked:
             yield f"order {row['client_order_id']} of {asked} filled {filled}"
-        if filled != row["booked"]:
-            yield f"order {row['client_order_id']} says {row['booked']} booked, its fills make {filled}"
 
 
 def _positions(view: JournalView) -> Iterator[str]:
@@ -204,7 +213,7 @@ def _last_state(view: JournalView) -> Iterator[str]:
     if last is None or equity is None or last["mode"] == Mode.REPLAY:
         return
     traded = last["config"].get("instrument")
-    if last["how"] in {None, "killed"} or last["how"].startswith("failed") or traded is None:
+    if not ended_well(last["how"]) or traded is None:
         return
     # What filled while the daemon was stopping was recorded after its last equity row.
     sums = "SELECT COALESCE(SUM(side * quantity), 0) FROM fills WHERE symbol = ? AND account = ? AND number < ?"
@@ -279,7 +288,9 @@ _CHECKS: Final[dict[str, _Check]] = {
     "features are whole": _features,
     "fills make sense": _fills_make_sense,
     "no order filled beyond its quantity": _fills_within_orders,
+    "orders that ended are booked as the server told": booked_as_told,
     "positions follow from the fills": _positions,
+    "the position is as the server told": position_as_told,
     "the last state follows from the fills": _last_state,
     "round trips follow from the fills": _recorded_trips,
     "money follows from the fills": _money,

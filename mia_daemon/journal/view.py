@@ -1,12 +1,13 @@
 """A journal as it was at one moment, for people: opened read-only, beside a daemon that goes on writing.
 
 All queries on one view read the same snapshot, so counts, orders and positions are consistent whatever is written
-meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open.
+meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open. A file of an
+earlier version that a daemon would migrate is read as if it were of the present one.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +17,10 @@ from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import recovery
-from mia_daemon.journal.file import check_version, explain
+from mia_daemon.journal.file import checked_version, explain
+from mia_daemon.journal.migrations import READ_AS_PRESENT
 from mia_daemon.journal.reader import JournalReader
+from mia_daemon.journal.rows import Values
 from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
@@ -44,7 +47,7 @@ class JournalView(JournalReader):
     ) -> None:
         self._db.close()
 
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+    def rows(self, sql: str, values: Values = ()) -> Iterator[Row]:
         """The rows of a query's result, each by the names of its columns."""
         cursor = self._query(sql, values)
         names = [column[0] for column in cursor.description]
@@ -54,14 +57,19 @@ class JournalView(JournalReader):
         except sqlite3.Error as error:  # a damaged page is found while reading
             raise explain(self.path, error) from error
 
-    def one(self, sql: str, values: Sequence[Any] = ()) -> Row | None:
+    def one(self, sql: str, values: Values = ()) -> Row | None:
         """The first row of a query's result; None when it has none."""
         return next(self.rows(sql, values), None)
 
-    def value(self, sql: str, values: Sequence[Any] = ()) -> Any:
+    def value(self, sql: str, values: Values = ()) -> Any:
         """The first column of the first row; None when there is no row."""
         row = self.one(sql, values)
         return None if row is None else next(iter(row.values()))
+
+    @property
+    def version(self) -> int:
+        """Of the file."""
+        return int(self.value("PRAGMA user_version"))
 
     def positions(self) -> dict[tuple[str, str], int]:
         """Contracts by (symbol, account), only those not flat."""
@@ -108,10 +116,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _snapshot(path: Path, uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
     try:
-        db.execute("PRAGMA query_only = ON")
         db.execute("BEGIN")
         db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
-        check_version(path, db, "this program reads")
+        for statement in READ_AS_PRESENT.get(checked_version(path, db, "this program reads"), ()):
+            db.execute(statement)
+        db.execute("PRAGMA query_only = ON")
     except BaseException:
         db.close()
         raise
@@ -121,6 +130,11 @@ def _snapshot(path: Path, uri: str) -> sqlite3.Connection:
 def run_of(identifier: str) -> str:
     """The run that gave a decision or an order its identifier: `1NG786R1` of `1NG786R1-17` and of `1NG786R1-2E`."""
     return identifier.rpartition("-")[0]
+
+
+def ended_well(how: str | None) -> bool:
+    """Whether a run ended in good order, by its `how`."""
+    return how is not None and how != "killed" and not how.startswith("failed")
 
 
 def stamp(ts_ns: int | None) -> str | None:

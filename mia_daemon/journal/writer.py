@@ -2,8 +2,8 @@
 
 An intent is committed before its order is sent. Everything that happens between two commits shares a transaction:
 intents, requests, fills, trades, commands and latches commit at once and take what was buffered before them along;
-decisions, their features, order updates, equity and alerts wait for the next commit, which the owner asks for at least
-once a second. Only the owner's commit ever copies the write-ahead log back.
+decisions, their features, order updates, reported positions, equity, alerts and firings wait for the next commit, which
+the owner asks for at least once a second. Only the owner's commit ever copies the write-ahead log back.
 
 One process writes, guarded by a lock file beside the journal; any number may read (`file:PATH?mode=ro`).
 """
@@ -28,6 +28,7 @@ from mia_daemon.records import (
     Fill,
     Order,
     OrderReport,
+    PositionReport,
     Trade,
 )
 from mia_daemon.risk.codes import Latch, RiskCode, Verdict
@@ -117,7 +118,7 @@ class Journal(JournalTransactions):
         self._commit_unless_in_transaction()
 
     def record_fill(self, fill: Fill) -> bool:
-        """An execution; False when it is in the journal already and must not be counted again.
+        """An execution; False when its order has one of this id already: it must not be counted again.
 
         Within `transaction` it is committed together with the round trip it closes.
         """
@@ -208,6 +209,21 @@ class Journal(JournalTransactions):
         """What the server reported of an order. One without a client order id is recorded, but changes no order."""
         self._run(statements.INSERT_UPDATE, statements.update_values(self._number(), update))
         self._run(statements.UPDATE_INTENT, statements.intent_changes(update))
+
+    def record_position(self, report: PositionReport) -> None:
+        """The position as the server reported it: the sum where it lists several of one symbol and account."""
+        self._run(statements.INSERT_POSITION, statements.position_values(self._number(), report))
+
+    def record_firing(self, ts_ns: int, waited_ns: int, what: str, client_order_id: str = "") -> None:
+        """A deadline on the daemon's own clock that was reached and led to an action.
+
+        Args:
+            ts_ns: event time at that moment.
+            waited_ns: how long was waited, on the daemon's clock.
+            what: which deadline it was.
+            client_order_id: of the order it was about, if it was about one.
+        """
+        self._run(statements.INSERT_FIRING, (self._number(), ts_ns, waited_ns, what, client_order_id))
 
     def record_equity(
         self, ts_ns: int, equity: float, peak: float, position: int, unrealized: float, realized_today: float

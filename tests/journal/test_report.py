@@ -243,7 +243,7 @@ def test_a_position_of_nobodys_is_explained_as_that(rig):
 def test_the_commands_as_typed(traded, told):
     path = traded.journal.path
     status, lines, said = told("show", "--file", path)
-    assert (status, said, lines[0]) == (0, "", f"journal {path}, version 2")
+    assert (status, said, lines[0]) == (0, "", f"journal {path}, version 3")
     first = traded.notices.trades[0].trade_id
     for words, expected in (
         (("trades",), first),

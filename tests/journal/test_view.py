@@ -121,7 +121,7 @@ def test_a_journal_of_another_version_is_left_to_the_program_that_wrote_it(journ
         db.execute(f"PRAGMA user_version = {version}")
     db.close()
     before = journal.path.read_bytes()
-    assert f"has version {version}, this program reads version 2: {advice}" in refusal(journal.path)
+    assert f"has version {version}, this program reads version 3: {advice}" in refusal(journal.path)
     assert journal.path.read_bytes() == before
 
 

@@ -34,11 +34,13 @@ from mia_daemon.records import (
     Decision,
     EntryOrigin,
     Fill,
+    FillSource,
     Order,
     OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
+    PositionReport,
     Prediction,
     Priority,
     RegimeProbs,
@@ -103,6 +105,10 @@ def fill(execution, name="o1", side=Side.BUY, quantity=1, price=6000.0, *, ts_ns
     return Fill(ts_ns, execution, name, "s1", symbol, "Sim1", side, quantity, price)
 
 
+def position(quantity, *, ts_ns=1, average_price=6000.0, unsolicited=True):
+    return PositionReport(ts_ns, ES.symbol, "Sim1", quantity, average_price, unsolicited)
+
+
 def trade(name="d1", profit=10.0, exit_ns=5):
     return Trade(name, ES.symbol, Side.BUY, 1, 1, exit_ns, 6000.0, 6000.2, profit + 2, 2.0, PROBS, "d1", "target")
 
@@ -159,21 +165,24 @@ def test_rows_of_all_tables_are_numbered_in_the_order_in_which_they_were_told(jo
         journal.record_request(f"o{run}", RequestKind.CANCEL, 700)
         journal.record_update(update(f"o{run}", OrderStatus.WORKING, ts_ns=600))
         journal.record_fill(fill(f"x{run}", f"o{run}", ts_ns=500))
+        journal.record_position(position(1, ts_ns=450))
         journal.record_trade(trade(f"t{run}"))
         journal.record_equity(400, 1.0, 1.0, 0, 0.0, 0.0)
         journal.record_alert(Alert(300, "a", Priority.INFO, "t"))
         journal.record_command(200, "halt", "me", "done", event_ns=190)
         journal.set_latch(Latch(list(RiskCode)[-run], 100))
-        told += ["decisions", "intents", "intents", "requests", "updates", "fills", "trades", "equity", "alerts"]
-        told += ["commands", "latches"]
+        journal.record_firing(50, 1_000_000_000, "no answer", f"o{run}")
+        journal.commit()
+        told += ["decisions", "intents", "intents", "requests", "updates", "fills", "positions", "trades", "equity"]
+        told += ["alerts", "commands", "latches", "firings"]
         if run == 1:
             journal = reopened(journal)
     assert set(told) == set(NUMBERED)
     every = " UNION ALL ".join(f"SELECT number, run, '{table}' FROM {table}" for table in NUMBERED)
     found = rows(journal, f"SELECT * FROM ({every}) ORDER BY number")
     assert [table for _, _, table in found] == told
-    assert [number - run * PER_RUN for number, run, _ in found] == [*range(1, 12)] * 2
-    assert [run for _, run, _ in found] == [1] * 11 + [2] * 11
+    assert [number - run * PER_RUN for number, run, _ in found] == [*range(1, 14)] * 2
+    assert [run for _, run, _ in found] == [1] * 13 + [2] * 13
     assert rows(journal, "SELECT ts_ns, event_ns FROM commands") == [(200, 190)] * 2
     journal.close()
 
@@ -210,15 +219,24 @@ def test_an_identifier_is_never_used_twice_and_a_refused_group_leaves_nothing(jo
     assert len(rows(journal, "SELECT * FROM decisions")) == 1  # what was buffered before is not lost
 
 
-def test_decisions_updates_equity_and_alerts_wait_for_a_commit(journal):
+def test_decisions_updates_positions_equity_alerts_and_firings_wait_for_a_commit(journal):
     journal.record_decision(decision())
     journal.record_update(update("o1", OrderStatus.WORKING))
+    journal.record_position(position(-2, average_price=math.nan, unsolicited=False))
+    journal.record_firing(7, 1_000_000_000, "no answer", "o1")
+    journal.record_firing(8, 2_000_000_000, "a snapshot")
     journal.record_equity(1, 100.0, 110.0, 0, 0.0, 0.0)
     journal.record_alert(Alert(1, "stale", Priority.WARNING, "text", {"age_s": 7}))
-    tables = ("decisions", "updates", "equity", "alerts")
-    assert [rows(journal, f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables] == [0, 0, 0, 0]
+    tables = ("decisions", "updates", "positions", "firings", "equity", "alerts")
+    assert [rows(journal, f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables] == [0, 0, 0, 0, 0, 0]
     journal.commit()
-    assert [rows(journal, f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables] == [1, 1, 1, 1]
+    assert [rows(journal, f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables] == [1, 1, 1, 2, 1, 1]
+    assert rows(journal, "SELECT ts_ns, symbol, account, quantity, average_price, unsolicited FROM positions") == [
+        (1, ES.symbol, "Sim1", -2, None, 0)
+    ]
+    assert rows(journal, "SELECT ts_ns, waited_ns, what, client_order_id FROM firings ORDER BY number") == [
+        (7, 1_000_000_000, "no answer", "o1"), (8, 2_000_000_000, "a snapshot", "")
+    ]  # fmt: skip
 
 
 def test_requests_fills_trades_latches_and_commands_are_on_file_at_once(journal):
@@ -265,7 +283,7 @@ def test_a_transaction_within_a_transaction_is_committed_with_it_or_not_at_all(j
 
     with pytest.raises(ValueError, match="afterwards"):
         fail_afterwards()
-    assert not journal.has_fill("x1")
+    assert not journal.has_fill("o1", "x1")
     with journal.transaction():
         with journal.transaction():
             journal.record_fill(fill("x1"))
@@ -282,6 +300,42 @@ def test_an_execution_and_a_trade_are_booked_once(journal):
     assert not journal.record_fill(fill("x1"))
     assert recover(journal).account.positions == {(ES.symbol, "Sim1"): 1}
     journal.close()
+
+
+def test_two_orders_may_have_an_execution_of_the_same_id(journal):
+    """A server may number the executions of each order from 1."""
+    with closing(journal):
+        assert journal.record_fill(fill("1", "o1"))
+        assert journal.record_fill(fill("1", "o2"))
+        assert not journal.record_fill(replace(fill("1", "o2"), price=6001.0, source=FillSource.HISTORY))
+        assert (journal.has_fill("o2", "1"), journal.has_fill("o3", "1"), journal.has_fill("o2", "2")) == (
+            True, False, False
+        )  # fmt: skip
+        assert recover(journal).account.positions == {(ES.symbol, "Sim1"): 2}
+
+
+def test_the_executions_of_a_server_order_come_back_as_they_went_in_also_in_a_later_run(journal):
+    first = replace(fill("1", "o1"), server_order_id="7", source=FillSource.HISTORY)
+    other = replace(fill("1", "o2"), server_order_id="8", source=FillSource.AVERAGE)
+    later = replace(fill("1", "o3", Side.SELL, 2, 6000.25), server_order_id="7", source=FillSource.EXTERNAL)
+    journal.record_fill(first)
+    journal.record_fill(other)
+    journal = reopened(journal)
+    with closing(journal):
+        journal.record_fill(later)
+        assert journal.executions_of("7") == (first, later)
+        assert journal.executions_of("8") == (other,)
+        assert journal.executions_of("9") == ()
+
+
+def test_what_the_execution_layer_asks_of_each_fill_is_found_by_an_index(journal):
+    """However many are on file."""
+    for sql in (
+        "SELECT 1 FROM fills WHERE client_order_id = '' AND execution_id = ''",
+        "SELECT * FROM fills WHERE server_order_id = '' ORDER BY number",
+    ):
+        ((*_, how),) = rows(journal, f"EXPLAIN QUERY PLAN {sql}")
+        assert how.startswith("SEARCH fills USING"), how
 
 
 def test_trades_come_back_as_they_went_in(journal):
@@ -621,7 +675,7 @@ def test_an_order_is_done_when_all_its_reported_fills_are_booked(journal):
     assert (known.reported, known.booked, known.status) == (2, 0, S.CANCELED)
     journal.record_fill(fill("x1", quantity=1))
     (known,) = recover(journal).orders.open
-    assert (known.booked, known.executions) == (1, {"x1"})
+    assert (known.booked, known.fills) == (1, (fill("x1", quantity=1),))
     journal.record_fill(fill("x2", quantity=1))
     assert recover(journal).orders.open == ()
 
@@ -962,7 +1016,7 @@ def test_anothers_database_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("version", "advice"),
     [
-        (3, "run the daemon that wrote it, or move it away to start anew"),
+        (4, "run the daemon that wrote it, or move it away to start anew"),
         (1, "once the account is flat and no order works, move it away, and a new one is begun"),
     ],
 )
@@ -977,7 +1031,7 @@ def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, ve
     journal.close()
     before = [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")]
     assert len(before[1]) > 4096
-    with pytest.raises(JournalError, match=f"has version {version}, this daemon writes version 2: .*{advice}"):
+    with pytest.raises(JournalError, match=f"has version {version}, this daemon writes version 3: .*{advice}"):
         Journal(kept, durable=False)
     assert [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")] == before
 
