@@ -39,7 +39,7 @@ from mia_daemon.records import (
 )
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import END
-from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
 from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
@@ -273,7 +273,7 @@ class Life:
         )
         gate = EntryGate(TradeWindowFilter(fixed.settings.windows, fixed.calendar))
         loop = TradingLoop(fixed.settings.decision, run_id, gate)
-        return open_account(setup, loop, cash=fixed.settings.simulator.starting_cash, mode=Mode.PAPER)
+        return open_account(setup, loop, cash=fixed.settings.simulator.starting_cash, time=EventTime(Mode.PAPER))
 
     async def _trade(self, account: TradingAccount, broker: SierraBroker) -> None:
         fixed, executor = self._fixed, account.executor

@@ -36,7 +36,7 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 from mia_daemon.records import Alert, EventArray, Priority
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
 from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.live_trading import Components, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
@@ -208,7 +208,7 @@ class DaemonRun:
         gate = EntryGate(self._windows, self._max_age_ns, max_skew_ns)
         loop = TradingLoop(settings.decision, self.run_id, gate)
         self.account = account = open_account(
-            setup, loop, cash=cash, mode=self.mode, time_scale=time_scale, windows=self._windows
+            setup, loop, cash=cash, time=EventTime(self.mode, time_scale), windows=self._windows
         )
         self.reporter.follow(account)
         return account

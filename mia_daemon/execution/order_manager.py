@@ -104,16 +104,15 @@ class OrderManager:
 
     def send_bracket(self, bracket: Bracket) -> bool:
         """Journal, then send an entry, its stop and target. False when that could not be journaled; nothing is sent."""
-        orders, now_ns = (bracket.entry, bracket.stop, bracket.target), self._market.now_ns
-        if self._client_pairs:
-            orders = orders[:1]
+        alone, now_ns = self._client_pairs, self._market.now_ns
+        orders = (bracket.entry,) if alone else (bracket.entry, bracket.stop, bracket.target)
         try:
             self._journal.record_intent(orders, now_ns)
         except JournalError as error:
             self._breakers.journal_failed(error)
             return False
         self._add(orders)
-        if self._client_pairs:
+        if alone:
             self._broker.submit(bracket.entry)
         else:
             self._broker.submit_bracket(bracket)

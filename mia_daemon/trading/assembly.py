@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock
@@ -53,6 +53,24 @@ class AccountSetup:
     alert: AlertSink
 
 
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """How event time passes.
+
+    Attributes:
+        mode: in replay our time is event time, and a run begins flat; in live the server's position is not taken over
+            by itself.
+        scale: event seconds per real second (the simulator's speed): our clock runs as fast.
+    """
+
+    mode: Mode = Mode.REPLAY
+    scale: float = 1.0
+
+
+EVENT_TIME: Final = EventTime()
+"""Our time is event time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradingAccount:
     """The account of one run: state, actors, control loop, operator actions."""
@@ -72,8 +90,7 @@ def open_account(
     loop: TradingLoop,
     *,
     cash: float,
-    mode: Mode,
-    time_scale: float = 1.0,
+    time: EventTime,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
     """Open the account with the position, orders and latches that earlier runs left in the journal.
@@ -84,11 +101,11 @@ def open_account(
         setup: scope, journal and other services of the run.
         loop: the decision rules.
         cash: starting cash, account currency, before anything in the journal.
-        mode: paper, live or replay.
-        time_scale: event seconds per real second, see `assemble`.
+        time: how event time passes.
         windows: when there must be no position.
     """
     settings, scope, journal, calendar = setup.settings, setup.scope, setup.journal, setup.calendar
+    mode = time.mode
     last_ns = 0 if mode is Mode.REPLAY else journal.last_event_ns()
     day = calendar.row_of(last_ns)
     day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
@@ -106,7 +123,7 @@ def open_account(
         executions=journal.executions_since_rearm() if left else 0,
         messages_today=journal.messages_since(day_start_ns) if left else 0,
     )
-    account = assemble(setup, ledger, risk, loop, mode=mode, time_scale=time_scale, windows=windows)
+    account = assemble(setup, ledger, risk, loop, time, windows)
     if left is not None:
         for trade in ledger.restore(
             left.account.fills,
@@ -124,9 +141,7 @@ def assemble(
     ledger: Ledger,
     risk: RiskController,
     loop: TradingLoop,
-    *,
-    mode: Mode = Mode.REPLAY,
-    time_scale: float = 1.0,
+    time: EventTime = EVENT_TIME,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
     """Create the actors on the state, with the services each of them uses.
@@ -136,12 +151,11 @@ def assemble(
         ledger: position and money.
         risk: the limits.
         loop: the decision rules.
-        mode: in replay our time is event time; in live a drift of the position is not taken over unless told.
-        time_scale: event seconds per real second (the simulator's speed): our clock runs as fast.
+        time: how event time passes.
         windows: when there must be no position.
     """
     settings, scope = setup.settings, setup.scope
-    stretch = max(time_scale, 1.0)
+    mode, stretch = time.mode, max(time.scale, 1.0)
     state = ExecutionState(ledger)
     if mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)

@@ -2,7 +2,7 @@
 
 Synchronous: market events, broker events, signals and the ticks of our clock come in; orders, journal entries, alerts
 and notifications go out. Market deadlines are in event time. Waits for the server's answers, protection and retries are
-in our time, so that they pass while the market is silent; in replay our time is event time, and a replay is reproducible.
+in our time, so that they pass while the market is silent. In replay our time is event time: a replay is reproducible.
 """
 
 from collections.abc import Callable
