@@ -149,7 +149,7 @@ class FakeJournal:
 
     def record_fill(self, fill):
         self._check("fill")
-        new = not any(known == fill.execution_id for known, _ in self.rows("fill"))
+        new = not self._has(fill.client_order_id, fill.execution_id)
         if new:
             self._write("fill", fill.execution_id, fill)
         return new
@@ -181,9 +181,23 @@ class FakeJournal:
         self._happened.append(("kept beside the journal", latch.code))
         return True
 
-    def has_fill(self, execution_id):
+    def has_fill(self, client_order_id, execution_id):
         self._check("has_fill")
-        return any(known == execution_id for known, _ in self.rows("fill"))
+        return self._has(client_order_id, execution_id)
+
+    def executions_of(self, server_order_id):
+        self._check("executions_of")
+        return tuple(fill for _, fill in self.rows("fill") if fill.server_order_id == server_order_id)
+
+    def _has(self, client_order_id, execution_id):
+        names = ((fill.client_order_id, fill.execution_id) for _, fill in self.rows("fill"))
+        return (client_order_id, execution_id) in names
+
+    def record_position(self, report):
+        self._write("position", report)
+
+    def record_firing(self, ts_ns, waited_ns, what, client_order_id=""):
+        self._write("firing", what, ts_ns, waited_ns, client_order_id)
 
     def has_intent(self, client_order_id):
         self._check("has_intent")

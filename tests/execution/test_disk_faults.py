@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mia_daemon.errors import JournalError
+from mia_daemon.execution import order_path
 from mia_daemon.journal.verify import verify
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
@@ -234,7 +235,7 @@ async def test_what_was_on_file_before_the_fault_still_holds_together(holding, f
             holding.executor.checkpoint()
             holding.play((1000, 100.0))
     with JournalView(holding.journal.path) as view:
-        found = verify(view)
+        found = verify(view, order_path.findings)
         assert found.sound, found
         assert view.positions() == {("ESZ26_FUT_CME", "Sim1"): 1}
 
@@ -254,7 +255,7 @@ async def test_once_there_is_room_again_an_operator_may_resume(rig, fault):
     rig.executor.checkpoint()
     assert rig.position == 1
     with JournalView(rig.journal.path) as view:
-        assert verify(view).sound
+        assert verify(view, order_path.findings).sound
 
 
 async def test_what_cannot_be_lifted_on_file_stays_set(rig):
