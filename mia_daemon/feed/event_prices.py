@@ -11,6 +11,7 @@ from mia_daemon.records import MARKET_EVENT, EventArray
 
 _NAMES: Final = ("price", "bid", "ask")
 _FIRST: Final = int(MARKET_EVENT.fields["price"][1])  # type: ignore[index]  # bytes before it in a row
+_DOUBLE: Final = np.dtype("<f8")
 _STRIDES: Final = (8, MARKET_EVENT.itemsize)
 assert MARKET_EVENT.names is not None
 assert MARKET_EVENT.names[7:10] == _NAMES, "the prices follow one another in a row"
@@ -34,7 +35,7 @@ class EventPrices:
     def check(self, events: EventArray) -> None:
         """Change the prices of contiguous events in place."""
         # All prices as one array of doubles, (3, n): field by field takes three times as long.
-        prices = np.ndarray((len(_NAMES), len(events)), np.float64, events, _FIRST, _STRIDES)
+        prices = np.ndarray((len(_NAMES), len(events)), _DOUBLE, events, _FIRST, _STRIDES)
         if len(events) <= _FEW:
             self._check_few(events, prices)
         else:

@@ -45,8 +45,8 @@ class EventTimes:
     A stream with a time of its own (a simulator that runs apart, possibly faster) is allowed for with `own_time`:
 
     - While all events since the first are from the future they are held. When their time has advanced after a second
-      of nothing else, the stream has a time of its own and is taken as it is, with a report. The first possible event
-      decides otherwise, and so do 5 s without an advance: real time.
+      of nothing else (or in the next batch of a file that has more), the stream has a time of its own and is taken as
+      it is, with a report. The first possible event decides otherwise, and so do 5 s without an advance: real time.
     - A stream on real time that gains on our clock steadily, at a tenth of its speed or more, for 5 s in which no
       possible event comes, has a time of its own as well; a clock that is set wrong gains nothing and stays clamped.
     - A stream with a time of its own that for a second brings only possible events is on real time.
@@ -116,7 +116,7 @@ class EventTimes:
         if self._since_ns is None:
             self._since_ns, self._newest_ns = monotonic_ns, newest_ns
         passed_ns = monotonic_ns - self._since_ns
-        if passed_ns >= UNDECIDED_NS and newest_ns > self._newest_ns:
+        if (more or passed_ns >= UNDECIDED_NS) and newest_ns > self._newest_ns:
             return self._take_as_own(self.rest(), recv_ns)
         if passed_ns >= RUN_AHEAD_NS:
             self._time, self._since_ns = _Time.REAL, None

@@ -104,6 +104,12 @@ def test_a_server_with_a_time_of_its_own_is_taken_as_it_is_where_that_is_allowed
     assert "a time of its own" in stream.reports[0][2]
 
 
+def test_a_file_that_lies_ahead_is_not_held_while_there_is_more_of_it():
+    stream = Stream(own_time=True)
+    assert stream.receive(0, HOUR, 2 * HOUR, more=True) == []
+    assert stream.receive(0, 3 * HOUR, 4 * HOUR, more=True) == [HOUR, 2 * HOUR, 3 * HOUR, 4 * HOUR]
+
+
 def test_where_it_is_not_allowed_it_is_clamped_from_the_first_event_on():
     stream = Stream()
     assert [stream.receive(second, 90 * HOUR) for second in range(20)] == [[3.0]] * 20
