@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mia_daemon.records import EventArray, Side
+from mia_daemon.records import EventArray, EventKind, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,29 @@ def last_touch(events: EventArray) -> Touch | None:
 class MarketState:
     """Newest event time and last known touch.
 
+    The newest time is a running maximum and takes any time for true: live feeds clamp times from the future before
+    (`feed.event_times`), as only they know whether event time is real time. Times in the past change nothing.
+
     Attributes:
         now_ns: the newest event time; 0 before the first event.
         touch: the last known one of the traded instrument.
-        catching_up: the events processed are old: the feed is still reading what was missed.
+        max_age_ns: age on arrival beyond which events are old; None: event time is not real time, no event is old.
+        catching_up: the last event processed was old: a feed reads what happened before, and its time runs fast.
     """
 
     now_ns: int = 0
     touch: Touch = field(default_factory=Touch)
+    max_age_ns: int | None = None
     catching_up: bool = False
 
     def on_events(self, events: EventArray) -> None:
         """Process the next events, at least one; the array is read and not kept."""
         self.now_ns = max(self.now_ns, int(events["ts_ns"].max()))
         self.touch = last_touch(events) or self.touch
+        if self.max_age_ns is not None:
+            self._note_age(events[-1], self.max_age_ns)
+
+    def _note_age(self, last: np.void, max_age_ns: int) -> None:
+        ts_ns, recv_ns, kind, *_ = last.item()
+        if kind != EventKind.GAP:  # the feed's own, dated as the event before it: says nothing about those to come
+            self.catching_up = recv_ns - ts_ns > max_age_ns

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mia_daemon.market import MarketState, Touch, last_touch, touch_of
-from mia_daemon.records import Side, empty_events
+from mia_daemon.records import EventKind, Side, empty_events
 
 NAN = math.nan
 
@@ -71,3 +71,39 @@ def test_event_time_never_goes_back():
     assert market.now_ns == 9
     market.on_events(events_of((8, 101.0, 101.25)))
     assert (market.now_ns, market.touch.bid) == (9, 101.0)
+
+
+def received(*rows):
+    """Events (ts_ns, recv_ns[, kind])."""
+    events = empty_events(len(rows))
+    for event, (ts_ns, recv_ns, *kind) in zip(events, rows, strict=True):
+        event["ts_ns"], event["recv_ns"], event["kind"] = ts_ns, recv_ns, kind[0] if kind else EventKind.TRADE
+    return events
+
+
+def test_a_feed_catches_up_while_the_last_of_its_events_is_old_on_arrival():
+    market = MarketState(max_age_ns=10)
+    assert not market.catching_up
+    market.on_events(received((0, 5), (5, 16)))
+    assert market.catching_up
+    market.on_events(received((5, 17), (7, 17)))
+    assert not market.catching_up
+    market.on_events(received((30, 17)))  # from the future
+    assert not market.catching_up
+
+
+def test_a_gap_says_nothing_about_the_age_of_what_follows():
+    market = MarketState(max_age_ns=10)
+    market.on_events(received((5, 100, EventKind.GAP)))
+    assert not market.catching_up
+    market.on_events(received((6, 100)))
+    market.on_events(received((6, 7, EventKind.GAP)))
+    assert market.catching_up
+    market.on_events(received((7, 10, EventKind.TIMER)))
+    assert not market.catching_up
+
+
+def test_where_event_time_is_not_real_time_no_event_is_old():
+    market = MarketState()
+    market.on_events(received((5, 10**18)))
+    assert not market.catching_up

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Final
 
 from mia_daemon.brokers.base import Broker
 from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
-from mia_daemon.clock import NS_PER_US
+from mia_daemon.clock import NS_PER_S, NS_PER_US
 from mia_daemon.config import Settings, VarPaths
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
 from mia_daemon.daemon.preflight import broker_kind
@@ -19,9 +20,13 @@ from mia_daemon.features.catalogue import Inputs
 from mia_daemon.features.state_file import FeatureState
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.products.instruments import companion
 from mia_daemon.simulator.embedded import EmbeddedSimulator
+
+_MORE_THAN_SKEW_S: Final = 1.0
+_SLACK_S: Final = 5.0  # where risk.max_clock_skew_s is waived
 
 LinkNoticeHandler = Callable[[str, str, str], None]
 """Called with a server's text message for people: name of the link, the text, the kind of message."""
@@ -90,8 +95,18 @@ def feed(
         symbol=run.instrument.symbol,
         reference_symbol=_reference_symbol(settings),
         speed=settings.speed,
+        limits=event_limits(settings, run.instrument.tick_size),
         on_notice=partial(on_notice, "prices"),
     )
+
+
+def event_limits(settings: Settings, tick_size: float) -> EventLimits:
+    """What an event may hold. Times beyond the slack are clamped to it: more than what the clock skew allows."""
+    if settings.simulated:  # it has a time of its own, possibly a faster one
+        return EventLimits(tick_size)
+    skew_s = settings.risk.max_clock_skew_s
+    slack_s = _SLACK_S if skew_s is None else skew_s + _MORE_THAN_SKEW_S
+    return EventLimits(tick_size, round(slack_s * NS_PER_S), own_time=not settings.feed.max_event_age_s)
 
 
 def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None) -> ScidFeed:
@@ -107,6 +122,7 @@ def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None)
         reference_since_ns=reference_since_ns,
         batch_events=settings.feed.batch_events,
         price_multiplier=settings.feed.price_multiplier,
+        limits=event_limits(settings, run.instrument.tick_size),
         inotify=settings.feed.watch == "auto",
         poll_interval_s=settings.feed.poll_interval_ms / 1e3,
     )
@@ -118,7 +134,9 @@ def _unread_since(run: DaemonRun, scid: Path, resumed: FeatureState | None) -> t
         reference_ns = resumed.reference_heard_ns
         return resumed.heard_ns + NS_PER_US, reference_ns + NS_PER_US if reference_ns else None
     # The trading day of the file's newest event, which may differ from today: before its first trade, the day before.
-    day = run.calendar.row_of(newest_scid_ns(scid) or run.clock.now_ns())
+    # A record from the future is no reason to begin in the future.
+    now_ns = run.clock.now_ns()
+    day = run.calendar.row_of(min(newest_scid_ns(scid) or now_ns, now_ns))
     return int(run.calendar.rows[max(day, 0), 0]), None
 
 

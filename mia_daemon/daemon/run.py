@@ -210,6 +210,7 @@ class DaemonRun:
         self.account = account = open_account(
             setup, loop, cash=cash, time=EventTime(self.mode, time_scale), windows=self._windows
         )
+        account.state.market.max_age_ns = self._max_age_ns
         self.reporter.follow(account)
         return account
 

@@ -22,6 +22,7 @@ from mia_daemon.dtc.messages import (
 )
 from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
 from mia_daemon.link.client import DtcClient, NoticeHandler, market_data_refused
@@ -33,6 +34,11 @@ MAX_BACKLOG_EVENTS: Final = 1 << 18
 
 _TRADED_ID: Final = 1  # SymbolIDs of our choice
 _REFERENCE_ID: Final = 2
+
+_OFF_TICK: Final = (
+    "look at the price format and the real-time price multiplier of the symbol in Sierra Chart, and compare its chart; "
+    "feed.price_multiplier corrects prices in files only"
+)
 
 
 class DtcFeed:
@@ -49,6 +55,7 @@ class DtcFeed:
         depth_levels: of the book, per side; 0 asks for no depth.
         timer_interval_s: silence, on the monotonic clock, after which a TIMER event is made.
         speed: exchange seconds per second (1 but for the simulator).
+        limits: of the events' times and prices.
         on_notice: told what the server says to people.
     """
 
@@ -64,12 +71,15 @@ class DtcFeed:
         depth_levels: int = 10,
         timer_interval_s: float = 1.0,
         speed: float = 1.0,
+        limits: EventLimits = NO_LIMITS,
         max_backlog_events: int = MAX_BACKLOG_EVENTS,
         on_notice: NoticeHandler = lambda _text, _kind: None,
     ) -> None:
         self._clock = clock
         self._on_alert = on_alert
         self._symbols = {_TRADED_ID: symbol} | ({_REFERENCE_ID: reference_symbol} if reference_symbol else {})
+        names = {symbol_id - _TRADED_ID: name for symbol_id, name in self._symbols.items()}
+        self._checks = EventChecks(limits, names, on_alert, _OFF_TICK)
         self._depth_levels = depth_levels
         self._max_backlog = max_backlog_events
         self._ask_again_s = settings.reconnect_max_delay_s
@@ -117,6 +127,8 @@ class DtcFeed:
                 await self._over
                 self._link.close()
                 await link
+                if len(held := self._checks.rest()):
+                    self._outlet.offer(EventBatch(held, self._clock.monotonic_ns()))
                 await self._outlet.drained()
                 for helper in helpers:
                     helper.cancel()
@@ -145,15 +157,19 @@ class DtcFeed:
         ingress_ns = self._link.arrived_ns
         for segment in segments:
             if isinstance(segment, np.ndarray):
-                self._events(segment, ingress_ns)
+                self._events(segment, received_ns, ingress_ns)
             else:
                 self._message(segment, received_ns)
 
-    def _events(self, events: EventArray, ingress_ns: int) -> None:
+    def _events(self, events: EventArray, received_ns: int, ingress_ns: int) -> None:
         assert self._outlet is not None
+        if len(self._symbols) == 1 or not events["symbol"].all():
+            self._served = self._answered = True
+        events = self._checks.check(events, received_ns, ingress_ns)
+        if not len(events):
+            return  # held until it is known whether the server has a time of its own
         mine = events["ts_ns"] if len(self._symbols) == 1 else events["ts_ns"][events["symbol"] == 0]
         if len(mine):
-            self._served = self._answered = True
             self._silence.heard(int(mine[-1]), ingress_ns)
         self._outlet.offer(EventBatch(events, ingress_ns))
 

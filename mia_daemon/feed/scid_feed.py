@@ -12,9 +12,12 @@ import numpy as np
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
 from mia_daemon.feed.sierra_files import (
     SCID,
+    Records,
     check_scid,
+    damaged,
     depth_to_events,
     ends_in_snapshot,
     scid_to_events,
@@ -30,6 +33,7 @@ from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority
 from mia_daemon.stage import END
 
 _NOTHING = empty_events(0)
+_OFF_TICK = "set feed.price_multiplier to 0.01 if Sierra Chart's files hold hundredths, else compare its chart"
 
 
 class ScidFeed:
@@ -37,7 +41,7 @@ class ScidFeed:
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
     difference is how stale they are. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
-    that is missing, an alert, and reading begins when it appears.
+    that is missing, an alert, and reading begins when it appears. A damaged record is left out, with an alert.
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
@@ -48,6 +52,7 @@ class ScidFeed:
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
         price_multiplier: of stored prices; some data services store them in hundredths.
+        limits: of the events' times and prices.
         inotify: False polls always.
         poll_interval_s: longest wait between two looks where inotify is silent.
     """
@@ -65,6 +70,7 @@ class ScidFeed:
         batch_events: int = 4096,
         timer_interval_s: float = 1.0,
         price_multiplier: float = 1.0,
+        limits: EventLimits = NO_LIMITS,
         inotify: bool = True,
         poll_interval_s: float = 0.02,
     ) -> None:
@@ -79,6 +85,10 @@ class ScidFeed:
         reference_us = since_us if reference_since_ns is None else to_us(reference_since_ns)
         self._reference = None if reference_path is None else Tail(reference_path, SCID, reference_us)
         self._beside = TimeMerge()  # what left `_merge`, and the reference
+        self._checks, self._depth_checks, self._reference_checks = (
+            EventChecks(limits, {0: path.name, 1: getattr(reference_path, "name", "")}, on_alert, _OFF_TICK)
+            for _ in range(3)
+        )
         self._in_snapshot = False
         self._silence = SilenceTimer(timer_interval_s)
         self._told: set[Path] = set()  # what is known to be missing
@@ -93,6 +103,9 @@ class ScidFeed:
                     await self._step(queue)
         finally:
             self.close()
+        held = np.concatenate([checks.rest() for checks in (self._checks, self._depth_checks, self._reference_checks)])
+        if len(held):
+            await queue.put(EventBatch(held, self._clock.monotonic_ns()))
         await queue.put(END)
 
     async def _step(self, queue: BatchQueue) -> None:
@@ -112,10 +125,12 @@ class ScidFeed:
         """What is new since the last call, possibly nothing."""
         now_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
         if self._merge.wants_trades:
-            self._read_trades(now_ns)
+            self._read_trades(now_ns, monotonic_ns)
         if self._depth is not None and self._merge.wants_depth:
             self._read_depth(self._depth, now_ns, monotonic_ns)
-        events = self._merge.take() if self._reference is None else self._take_both(self._reference, now_ns)
+        events = (
+            self._merge.take() if self._reference is None else self._take_both(self._reference, now_ns, monotonic_ns)
+        )
         events["recv_ns"] = now_ns
         own = events["ts_ns"][events["symbol"] == 0]
         if len(own):
@@ -130,18 +145,20 @@ class ScidFeed:
     def _behind(self) -> bool:
         return self._merge.behind or (self._reference is not None and self._beside.behind)
 
-    def _take_both(self, reference: Tail, now_ns: int) -> EventArray:
+    def _take_both(self, reference: Tail, now_ns: int, monotonic_ns: int) -> EventArray:
         """What may leave of both symbols; at equal times the traded one goes first."""
         if self._beside.wants_trades:
             events = self._merge.take()
             self._beside.put_trades(events, more=self._merge.behind)
         if self._beside.wants_depth:
-            self._read_reference(reference, now_ns)
+            self._read_reference(reference, now_ns, monotonic_ns)
         return self._beside.take()
 
-    def _read_reference(self, tail: Tail, now_ns: int) -> None:
+    def _read_reference(self, tail: Tail, now_ns: int, monotonic_ns: int) -> None:
+        checks = self._reference_checks
         try:
-            records, change = tail.poll(self._batch_events)
+            records, change = tail.poll(self._batch_events, _us(checks.latest_ns(now_ns, monotonic_ns)))
+            records = self._sound(records, tail.path, now_ns)
             check_scid(records, tail.path, tail.first_index)
         except FileFormatError as error:
             self._reference = None
@@ -154,22 +171,24 @@ class ScidFeed:
         if change:
             text = f"{tail.path} {change} while it was read: prices of the reference symbol may be missing"
             self._alert(now_ns, "reference_file_changed", Priority.WARNING, text, tail.path)
-        self._beside.put_depth(scid_to_events(records, 1, self._multiplier), more=tail.more)
+        events = scid_to_events(records, 1, self._multiplier)
+        self._beside.put_depth(checks.check(events, now_ns, monotonic_ns, more=tail.more), more=tail.more)
 
-    def _read_trades(self, now_ns: int) -> None:
-        tail = self._trades
-        records, change = tail.poll(self._batch_events)
+    def _read_trades(self, now_ns: int, monotonic_ns: int) -> None:
+        tail, checks = self._trades, self._checks
+        records, change = tail.poll(self._batch_events, _us(checks.latest_ns(now_ns, monotonic_ns)))
         self._tell_if_missing(tail.path, tail.trouble, "open a chart of the symbol in Sierra Chart", now_ns)
         if not len(records) and not change:
             self._merge.put_trades(_NOTHING, more=tail.more)
             return
+        records = self._sound(records, tail.path, now_ns)
         check_scid(records, tail.path, tail.first_index)
-        events = scid_to_events(records, 0, self._multiplier)
+        events = checks.check(scid_to_events(records, 0, self._multiplier), now_ns, monotonic_ns, more=tail.more)
         self._merge.put_trades(self._after_gap(events, change, tail.path, now_ns), more=tail.more)
 
     def _read_depth(self, depth: DepthTail, now_ns: int, monotonic_ns: int) -> None:
-        before = depth.path
-        records, change = depth.poll(self._batch_events, monotonic_ns)
+        before, checks = depth.path, self._depth_checks
+        records, change = depth.poll(self._batch_events, monotonic_ns, _us(checks.latest_ns(now_ns, monotonic_ns)))
         if depth.path != before:
             self._in_snapshot = False
             self._alert(now_ns, "depth_file", Priority.INFO, f"depth is read from {depth.path}", depth.path)
@@ -177,9 +196,22 @@ class ScidFeed:
         if not len(records) and not change:
             self._merge.put_depth(_NOTHING, more=depth.more)
             return
+        records = self._sound(records, depth.path, now_ns)
         events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
         self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
+        events = checks.check(events, now_ns, monotonic_ns, more=depth.more)
         self._merge.put_depth(self._after_gap(events, change, depth.path, now_ns), more=depth.more)
+
+    def _sound(self, records: Records, path: Path, now_ns: int) -> Records:
+        """The records without those that hold no price or no time: one of them must not end the feed."""
+        lost = damaged(records)
+        if not lost.any():
+            return records
+        text = (
+            f"{path} has {int(lost.sum())} damaged records among the newest, left out: look at the disk and the share"
+        )
+        self._alert(now_ns, "feed_record_damaged", Priority.ERROR, text, path)
+        return records[~lost]
 
     def _after_gap(self, events: EventArray, change: str, path: Path, now_ns: int) -> EventArray:
         """The events, behind a GAP where the file was found changed."""
@@ -214,6 +246,10 @@ class ScidFeed:
         for tail in (self._depth, self._reference):
             if tail is not None:
                 tail.close()
+
+
+def _us(ts_ns: int | None) -> int | None:
+    return None if ts_ns is None else int(to_us(ts_ns))
 
 
 def newest_scid_ns(path: Path) -> int | None:

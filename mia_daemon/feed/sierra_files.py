@@ -115,25 +115,42 @@ def check_scid(records: Records, path: Path, first_index: int = 0) -> None:
     opening = records["open"].view("<u4")
     odd = (opening & 0x7FFFFFFF != 0) & (opening != FIRST_SUBTRADE_BITS) & (opening != LAST_SUBTRADE_BITS)
     _refuse_first(odd, records, path, first_index, f"is a bar, not a single trade; {_ONE_TICK}")
-    close = records["close"]
-    _refuse_first(~np.isfinite(close), records, path, first_index, "has no finite price: the file is damaged")
-    _check_times(records, path, first_index)
+    _refuse_damaged(records, path, first_index)
 
 
 def check_depth(records: Records, path: Path, first_index: int = 0) -> None:
     """Refuse records with an unknown command, price or time. Raises FileFormatError naming the first of them."""
+    _refuse_damaged(records, path, first_index)
+
+
+def damaged(records: Records) -> NDArray[np.bool_]:
+    """Which records, of either format, have an unknown command, no finite price, or a time outside 1980-2100."""
+    return np.asarray(_unknown_commands(records) | _without_price(records) | _without_time(records), np.bool_)
+
+
+def _refuse_damaged(records: Records, path: Path, first_index: int) -> None:
+    for bad, why in (
+        (_unknown_commands(records), "has an unknown command"),
+        (_without_price(records), "has no finite price"),
+        (_without_time(records), "has a time outside 1980-2100"),
+    ):
+        _refuse_first(bad, records, path, first_index, f"{why}: the file is damaged")
+
+
+def _unknown_commands(records: Records) -> NDArray[np.bool_]:
+    if records.dtype != DEPTH_RECORD:
+        return np.zeros(len(records), np.bool_)
     command = records["command"]
-    unknown = (command < CLEAR_BOOK) | (command > DELETE_ASK)
-    _refuse_first(unknown, records, path, first_index, "has an unknown command: the file is damaged")
-    bad_price = ~np.isfinite(records["price"])
-    _refuse_first(bad_price, records, path, first_index, "has no finite price: the file is damaged")
-    _check_times(records, path, first_index)
+    return np.asarray((command < CLEAR_BOOK) | (command > DELETE_ASK))
 
 
-def _check_times(records: Records, path: Path, first_index: int) -> None:
+def _without_price(records: Records) -> NDArray[np.bool_]:
+    return np.asarray(~np.isfinite(records["price" if records.dtype == DEPTH_RECORD else "close"]))
+
+
+def _without_time(records: Records) -> NDArray[np.bool_]:
     time = records["time"]
-    wrong = (time < _EARLIEST_US) | (time > _LATEST_US)
-    _refuse_first(wrong, records, path, first_index, "has a time outside 1980-2100: the file is damaged")
+    return np.asarray((time < _EARLIEST_US) | (time > _LATEST_US))
 
 
 def _refuse_first(bad: NDArray[np.bool_], records: Records, path: Path, first_index: int, why: str) -> None:

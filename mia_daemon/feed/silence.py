@@ -32,7 +32,7 @@ class SilenceTimer:
         return self._ts_ns
 
     def heard(self, ts_ns: int, monotonic_ns: int) -> None:
-        """An event of exchange time `ts_ns` arrived."""
+        """An event of exchange time `ts_ns` arrived: a possible one, as `feed.event_times` checks before."""
         self._ts_ns = max(self._ts_ns, ts_ns)
         self._heard_ns = self._fired_ns = monotonic_ns
 

@@ -101,6 +101,11 @@ class RiskCode(StrEnum):
         "the price moved by more than max_price_jump_ticks at once, less than market_pause_s ago (P13)",
         "risk/test_market_watch.py::test_a_jump_is_the_same_however_events_are_cut",
     )
+    OFF_TICK = (
+        "off_tick",
+        "a price is off the product's tick, less than market_pause_s ago or still: the price multiplier is wrong (P13)",
+        "risk/test_market_watch.py::test_a_price_off_the_tick_stops_entries_while_it_stands",
+    )
     FEED_GAP = (
         "feed_gap",
         "events may be missing from the last market_pause_s (P13)",

@@ -81,6 +81,7 @@ CONTROLS: Final = (
             _C.CROSSED_MARKET,
             _C.WIDE_SPREAD,
             _C.PRICE_JUMP,
+            _C.OFF_TICK,
             _C.FEED_GAP,
             _C.CLOCK_SKEW,
         ),

@@ -1,5 +1,6 @@
 """Depth files in a row: the book as it stands first, then each change once, from one file to the next."""
 
+import math
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
+from mia_daemon.feed.sierra_files import damaged
 from mia_daemon.feed.tailing.depth_tail import DepthTail, book_of
 
 CLEAR, BID, ASK, MOD_BID, MOD_ASK, DEL_BID, DEL_ASK = range(1, 8)
@@ -171,20 +172,13 @@ def test_a_changed_file_begins_anew_with_its_book(tmp_path, file):
     tail.close()
 
 
-def test_damage_is_named(tmp_path, file):
-    path = file(DAY, changes((0, CLEAR, 0, 0), (1, 9, 100, 1), (7, BID, 100, 1)))
-    for since in (us(DAY), us(DAY, 5)):
-        tail = DepthTail(tmp_path, "ES", since)
-        with pytest.raises(FileFormatError, match=f"{path.name}: record 1 .*unknown command"):
-            tail.poll(9, 0)
-        tail.close()
-
-
-def test_a_damaged_record_is_named_by_its_place_in_the_file(tmp_path, file):
-    path = file(DAY, changes((0, CLEAR, 0, 0), (1, BID, 100, 1)))
-    tail = DepthTail(tmp_path, "ES", us(DAY))
-    tail.poll(9, 0)
-    grow(path, changes((2, BID, 100, 1), (3, 0, 100, 1)))
-    with pytest.raises(FileFormatError, match="record 3 "):
-        tail.poll(9, 0)
+def test_what_is_damaged_is_no_part_of_the_book_and_else_left_to_the_reader(tmp_path, file):
+    path = file(
+        DAY, changes((0, CLEAR, 0, 0), (1, BID, 100, 1), (2, 9, 100, 1), (3, ASK, math.nan, 1), (7, BID, 99, 2))
+    )
+    tail = DepthTail(tmp_path, "ES", us(DAY, 5))
+    assert told(tail.poll(9, 0)[0]) == [(CLEAR, 0, 0), (BID, 100, 1), (BID, 99, 2)]
+    grow(path, changes((8, 9, 100, 1), (9, BID, 98, 1)))
+    records, _ = tail.poll(9, 0)
+    assert damaged(records).tolist() == [True, False]
     tail.close()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from mia_daemon.clock import WallClock
+from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.messages import (
@@ -20,6 +20,7 @@ from mia_daemon.dtc.messages import (
     MarketDataReject,
     MarketDataRequest,
     MarketDataSnapshot,
+    MarketDataUpdateTradeCompact,
     MarketDataUpdateTradeV2,
     MarketDepthReject,
     MarketDepthRequest,
@@ -27,6 +28,7 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import LogonRefused, MarketDataRefused
 from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.records import EventKind, Priority
 from mia_daemon.stage import END
 
@@ -141,6 +143,55 @@ async def test_subscribes_and_delivers():
         assert events["price"].tolist() == [6000.0 + n for n in range(100)]
         assert run.codes() == ["prices_link_up"]
         assert run.feed.up
+
+
+def trade_at(seconds):
+    """A trade dated so many seconds from now."""
+    now_us = WallClock().now_ns() // 1000
+    return MarketDataUpdateTradeV2(
+        SymbolID=1, Price=6000.0, Volume=1.0, DateTime=now_us + round(seconds * 1e6), AtBidOrAsk=2
+    )
+
+
+@on_both_loops
+async def test_an_event_from_the_future_is_clamped_and_told_and_the_next_one_is_taken_as_it_is():
+    async with running(limits=EventLimits(slack_ns=3 * NS_PER_S)) as run:
+        await run.server.asked(2)
+        run.server.send(trade_at(-0.5))
+        await run.events(1)
+        run.server.send(trade_at(7200))
+        event = (await run.events(1))[0]
+        assert 3 * NS_PER_S <= event["ts_ns"] - event["recv_ns"] < 4 * NS_PER_S
+        run.server.send(trade_at(-0.25))
+        event = (await run.events(1))[0]
+        assert event["ts_ns"] < event["recv_ns"]
+        assert run.codes() == ["prices_link_up", "event_from_future"]
+        assert run.alerts[-1].priority is Priority.CRITICAL
+        assert run.alerts[-1].context["symbol"] == SYMBOL
+
+
+@on_both_loops
+async def test_what_is_held_until_the_servers_time_is_known_leaves_at_the_end():
+    async with running(limits=EventLimits(slack_ns=3 * NS_PER_S, own_time=True)) as run:
+        await run.server.asked(2)
+        run.server.send(trade_at(7200), trade_at(7200.5))
+        await run.until(lambda: run.feed._served)
+        assert run.queue.empty()
+        run.feed.close()
+        assert len(await run.events(2)) == 2
+        assert await run.queue.get() is END
+
+
+@on_both_loops
+async def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told():
+    async with running(limits=EventLimits(0.1)) as run:
+        await run.server.asked(2)
+        for price in (2345.7, 23.457):
+            trade = MarketDataUpdateTradeCompact(SymbolID=1, Price=price, Volume=1.0, DateTime=1_700_000_000)
+            run.server.send(trade)
+        assert (await run.events(2))["price"].tolist() == [23457 * 0.1, float(np.float32(23.457))]
+        assert run.codes() == ["prices_link_up", "prices_off_tick"]
+        assert "feed.price_multiplier" in run.alerts[-1].text
 
 
 @on_both_loops

@@ -9,6 +9,7 @@ import pytest
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
+from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.scid_feed import ScidFeed
 from mia_daemon.records import EventFlag, EventKind, Priority
 from mia_daemon.stage import END
@@ -147,7 +148,7 @@ def test_missing_file_is_told_once_and_awaited(tmp_path, clock, alerts):
     writer.close()
 
 
-def test_bars_and_damaged_records_end_the_feed(tmp_path, clock, alerts):
+def test_bars_end_the_feed(tmp_path, clock, alerts):
     writer = new_file(tmp_path / "x.scid", sf.SCID, trades(0))
     feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0)
     feed.poll()
@@ -158,6 +159,105 @@ def test_bars_and_damaged_records_end_the_feed(tmp_path, clock, alerts):
         feed.poll()
     feed.close()
     writer.close()
+
+
+def test_a_damaged_record_is_left_out_and_what_follows_is_read(tmp_path, clock, alerts):
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(0))
+    depth = new_file(tmp_path / f"x.{date}.depth", sf.DEPTH, book((0, sf.CLEAR_BOOK, 0), (0.5, sf.ADD_BID, 1)))
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path)
+    feed.poll()
+    without_time, negative, too_late, without_price = (trades(1) for _ in range(4))
+    without_time["time"], negative["time"], too_late["time"] = 0, -5, 2**62
+    without_price["close"] = np.nan
+    writer.append(np.concatenate((without_time, negative, trades(2), too_late, without_price, trades(3))))
+    depth.append(book((2.5, 99, 1), (2.75, sf.ADD_BID, 1)))
+    assert offsets(feed.poll()) == [2, 2.75, 3]
+    assert [(alert.code, alert.priority) for alert in alerts[1:]] == [("feed_record_damaged", Priority.ERROR)] * 2
+    assert "4 damaged records" in alerts[1].text
+    writer.append(trades(4))
+    assert offsets(feed.poll()) == [4]
+    feed.close()
+    writer.close()
+    depth.close()
+
+
+LIMITS = EventLimits(0.25, 3 * NS_PER_S)
+
+
+def test_a_record_from_the_future_stops_neither_what_follows_nor_the_other_stream(tmp_path, clock, alerts):
+    date = str(np.datetime64(NOON, "ns").astype("M8[D]"))
+    hour = 3600
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(-9, -8, hour, -6, -4, -2))
+    depth = new_file(
+        tmp_path / f"x.{date}.depth", sf.DEPTH, book(*((at, sf.ADD_BID, 1) for at in (-9.5, -7.5, -5.5, -3.5, -1.5)))
+    )
+    feed = ScidFeed(
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path, batch_events=2, limits=LIMITS
+    )
+    told = []
+    while len(events := feed.poll()):
+        told += offsets(events)
+    assert told == [-9.5, -9, -8, -7.5, -6, -6, -5.5, -4, -3.5, -2, -1.5]  # of the second -6 only the record is wrong
+    writer.append(trades(hour))
+    assert offsets(feed.poll()) == [3]
+    clock.pass_s(1)
+    writer.append(trades(0.5))
+    depth.append(book((0.75, sf.ADD_BID, 1)))
+    assert offsets(feed.poll()) == [0.5, 0.75]
+    assert {(alert.code, alert.priority) for alert in alerts[1:]} == {("event_from_future", Priority.CRITICAL)}
+    assert "x.scid is dated 3600 s after its receipt" in alerts[-1].text
+    clock.pass_s(1.5)
+    assert offsets(feed.poll()) == [pytest.approx(4.25)]  # silence is counted from a possible time
+    feed.close()
+    writer.close()
+    depth.close()
+
+
+def test_a_file_replaced_after_a_record_from_the_future_is_read_on(tmp_path, clock, alerts):
+    path = tmp_path / "x.scid"
+    new_file(path, sf.SCID, trades(-3, -2, 3600)).close()
+    feed = ScidFeed(path, clock, alerts.append, since_ns=0, limits=LIMITS)
+    assert offsets(feed.poll()) == [-3, -2, 3]
+    path.unlink()
+    writer = new_file(path, sf.SCID, trades(-3, -2, 3600, -1, 3600))
+    events = feed.poll()
+    assert events["kind"].tolist() == [EventKind.GAP, EventKind.TRADE, EventKind.TRADE]
+    assert offsets(events)[1:] == [-1, 3]
+    writer.append(trades(0))
+    assert offsets(feed.poll()) == [0]
+    feed.close()
+    writer.close()
+
+
+def test_a_file_of_another_time_is_taken_as_it_is_where_that_is_allowed(tmp_path, clock, alerts):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(7200, 7201))
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, limits=EventLimits(0.25, 0, own_time=True))
+    assert len(feed.poll()) == 0
+    clock.pass_s(1)
+    writer.append(trades(7220))
+    assert offsets(feed.poll()) == [7200, 7201, 7220]
+    assert [alert.code for alert in alerts] == ["event_from_future"]
+    feed.close()
+    writer.close()
+
+
+def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told(tmp_path, clock, alerts):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(1, price=2345.7))
+    reference = new_file(tmp_path / "y.scid", sf.SCID, trades(2, price=99.97))
+    feed = ScidFeed(
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid",
+        limits=EventLimits(0.1),
+    )  # fmt: skip
+    assert feed.poll()["price"].tolist() == [23457 * 0.1, float(np.float32(99.97))]
+    assert alerts == []
+    writer.append(trades(3, price=23.457))
+    assert feed.poll()["price"].tolist() == [float(np.float32(23.457))]
+    assert [(alert.code, alert.priority) for alert in alerts] == [("prices_off_tick", Priority.CRITICAL)]
+    assert "feed.price_multiplier" in alerts[0].text
+    feed.close()
+    writer.close()
+    reference.close()
 
 
 def test_depth_is_merged_and_followed_into_the_next_day(tmp_path, clock, alerts):

@@ -38,7 +38,7 @@ def events(*rows, symbol=0):
         elif kind == EventKind.TRADE:
             event["price"] = value
         elif kind not in {EventKind.GAP, EventKind.TIMER}:
-            event["bid"], event["ask"] = value - TICK / 2, value + TICK / 2
+            event["bid"], event["ask"] = value - TICK, value + TICK
     return made
 
 
@@ -201,3 +201,77 @@ def test_a_jump_is_the_same_however_events_are_cut(told, cuts, data):
     seen = [(ts_ns, price) for ts_ns, price in seen if math.isfinite(price)]
     jumps = [ts_ns for (_, before), (ts_ns, price) in pairwise(seen) if abs(price - before) > 10 * TICK]
     assert (whole._jumped_ns == jumps[-1]) if jumps else whole._jumped_ns < 0
+
+
+def test_a_price_off_the_tick_stops_entries_while_it_stands():
+    one = watch(max_price_jump_ticks=None)
+    one.on_market(events((0, EventKind.TRADE, 6000.0), (1, EventKind.TRADE, 60.0825), (2, EventKind.QUOTE, 6000.0)))
+    denied = one.check(NOW + 2 * NS_PER_S)
+    assert (denied.code, denied.context) == (RiskCode.OFF_TICK, {"price": 60.0825, "tick_size": TICK, "ago_s": 1.0})
+    assert code(one, 100) is RiskCode.OFF_TICK  # the last trade, however long ago
+    one.on_market(events((100, EventKind.TRADE, 6000.25)))
+    assert code(one, 100) is RiskCode.OK
+    one.on_market(events((101, EventKind.QUOTE, 6000.1), (101.5, EventKind.TRADE, 6000.0)))
+    assert code(one, 300) is RiskCode.OFF_TICK  # the touch
+    one.on_market(events((102, EventKind.QUOTE, 6000.0)))
+    assert (code(one, 105.999), code(one, 106)) == (RiskCode.OFF_TICK, RiskCode.OK)
+
+
+def level(seconds, price):
+    made = events((seconds, EventKind.DEPTH, math.nan))
+    made["price"] = price
+    return made
+
+
+def test_a_level_of_the_book_off_the_tick_stops_entries_for_the_pause():
+    one = watch()
+    one.on_market(level(1, 6000.1))
+    assert (code(one, 5.999), code(one, 6)) == (RiskCode.OFF_TICK, RiskCode.OK)
+
+
+def test_what_float32_makes_of_a_price_is_on_the_tick_and_another_symbol_has_its_own():
+    one = MarketWatch(LIMITS, 0.1)
+    told = events((0, EventKind.TRADE, float(np.float32(2345.7))))
+    one.on_market(told)
+    one.on_market(burst(told))
+    assert code(one, 0) is RiskCode.OK
+    one.on_market(events((1, EventKind.TRADE, 2345.75), symbol=1))
+    one.on_market(burst(events((1, EventKind.TRADE, 2345.75), symbol=1)))
+    assert code(one, 1) is RiskCode.OK
+
+
+odd = st.sampled_from([6000.0, 6000.25, 6000.1, 60.0825, 600825.0, math.nan, float(np.float32(6000.1))])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([EventKind.TRADE, EventKind.QUOTE, EventKind.DEPTH]),
+            odd,
+            odd,
+            odd,
+            st.sampled_from([0, 0, 1]),
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    st.lists(st.sampled_from([1, 3, 17, 25]), min_size=60, max_size=60),
+)
+@settings(max_examples=200)
+def test_prices_off_the_tick_are_the_same_however_events_are_cut(told, cuts):
+    made = empty_events(len(told))
+    for n, (kind, price, bid, ask, symbol) in enumerate(told):
+        made["ts_ns"][n], made["kind"][n], made["symbol"][n] = NOW + n * NS_PER_S, kind, symbol
+        made["price"][n] = math.nan if kind == EventKind.QUOTE else price
+        made["bid"][n], made["ask"][n] = bid, ask
+    singly, cut_up = watch(max_price_jump_ticks=None), watch(max_price_jump_ticks=None)
+    for n in range(len(made)):
+        singly.on_market(made[n : n + 1])
+    done = 0
+    for cut in cuts:
+        if done < len(made):
+            cut_up.on_market(made[done : done + cut])
+            done += cut
+    for seconds in range(len(made), len(made) + 8):
+        at = NOW + seconds * NS_PER_S
+        assert singly.check(at) == cut_up.check(at)

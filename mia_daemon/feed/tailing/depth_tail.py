@@ -18,7 +18,7 @@ from mia_daemon.feed.sierra_files import (
     DEPTH_RECORD,
     END_OF_BATCH,
     Records,
-    check_depth,
+    damaged,
     to_ns,
 )
 from mia_daemon.feed.tailing.tail import Tail
@@ -62,8 +62,11 @@ class DepthTail:
         """Why there is nothing to read, for people; "" while there is a file."""
         return f"holds no {self._symbol}.<day>.depth" if self._tail is None else self._tail.trouble
 
-    def poll(self, limit: int, monotonic_ns: int) -> tuple[Records, str]:
-        """As Tail.poll; `path` may be another one afterwards. A snapshot of the book is not cut by `limit`."""
+    def poll(self, limit: int, monotonic_ns: int, latest_us: int | None = None) -> tuple[Records, str]:
+        """As Tail.poll, damaged records included; `path` may be another one afterwards.
+
+        A snapshot of the book is not cut by `limit`.
+        """
         searching = self._searched_ns is None or monotonic_ns - self._searched_ns >= _SEARCH_EVERY_NS
         if searching:
             self._searched_ns = monotonic_ns
@@ -72,20 +75,19 @@ class DepthTail:
         if self._tail is None:
             return np.empty(0, DEPTH_RECORD), ""
         following = self._next_day() if searching else None  # before the last look at the file of now
-        records, change = self._read(self._tail, limit)
+        records, change = self._read(self._tail, limit, latest_us)
         if following is None or len(records) or change:
             return records, change
         self._follow(following, 0)
-        return self._read(self._tail, limit)
+        return self._read(self._tail, limit, latest_us)
 
-    def _read(self, tail: Tail, limit: int) -> tuple[Records, str]:
+    def _read(self, tail: Tail, limit: int, latest_us: int | None) -> tuple[Records, str]:
         book = _book(tail) if not tail.is_open and tail.open() else None
-        records, change = tail.poll(limit)
+        records, change = tail.poll(limit, latest_us)
         if change:  # what is known of the book is worth nothing: begin anew with the one that the file leaves now
             tail.close()
             self._tail = tail = Tail(tail.path, DEPTH, None)
             return _book(tail) if tail.open() else records[:0], change
-        check_depth(records, tail.path, tail.first_index)
         return records if book is None else np.concatenate((book, records)), change
 
     def _begin(self) -> None:
@@ -135,16 +137,8 @@ def _day_of(time_us: int) -> date:
 
 
 def _book(tail: Tail) -> Records:
-    """The book as it stands at the tail's place of reading."""
-
-    def checked() -> Iterable[Records]:
-        first = 0
-        for records in tail.before():
-            check_depth(records, tail.path, first)
-            first += len(records)
-            yield records
-
-    return book_of(checked())
+    """The book as it stands at the tail's place of reading, of the records that are not damaged."""
+    return book_of(records[~damaged(records)] for records in tail.before())
 
 
 def book_of(pieces: Iterable[Records]) -> Records:

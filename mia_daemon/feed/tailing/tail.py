@@ -54,14 +54,18 @@ class Tail:
         self._offset = 0
         self._last = b""  # the record before `_offset`, as it was read
         self._seen = (0, 0)  # size and time of change up to which all was read
+        self._latest_us: int | None = None
         self._empty = np.empty(0, fmt.record)
 
-    def poll(self, limit: int) -> tuple[Records, str]:
+    def poll(self, limit: int, latest_us: int | None = None) -> tuple[Records, str]:
         """Up to `limit` new records, owned by the caller, and how the file was found changed ("" if it was not).
 
+        A record later than `latest_us`, the latest possible time, is read like any other, but it is not what reading
+        goes on behind when the file changes: everything up to its time would be left out. None: any time is possible.
         Costs one `stat` (2 µs) when nothing is new. Raises FileFormatError for a foreign file.
         """
         self.more = False
+        self._latest_us = latest_us
         try:
             found = os.stat(self.path)  # noqa: PTH116  polled up to a thousand times a second
         except OSError as error:
@@ -99,7 +103,7 @@ class Tail:
         """What is left once those are taken out that were read before the file changed."""
         if self._to_skip is not None and self._newest is not None:
             time, newest_us = records["time"], self._newest[0]
-            newer = np.flatnonzero(time > newest_us)
+            newer = np.flatnonzero((time > newest_us) & self._is_possible(time))
             first = int(newer[0]) if len(newer) else len(records)
             same = np.flatnonzero(time[:first] == newest_us)
             records = records[np.concatenate((same[self._to_skip :], np.arange(first, len(records))))]
@@ -109,6 +113,7 @@ class Tail:
 
     def _note_newest(self, time: NDArray[np.int64]) -> None:
         """Remember by time up to where was read: for the case that the place in the file is lost."""
+        time = time[self._is_possible(time)]
         if not len(time):
             return
         newest_us = int(time.max())
@@ -116,6 +121,10 @@ class Tail:
         if newest_us >= known_us:
             same = int((time == newest_us).sum())
             self._newest = newest_us, same + (known if newest_us == known_us else 0)
+
+    def _is_possible(self, time: NDArray[np.int64]) -> NDArray[np.bool_]:
+        latest_us = _UNWRITTEN if self._latest_us is None else self._latest_us
+        return np.asarray(time <= latest_us)
 
     def _fail(self, error: OSError) -> str:
         """Close what can't be read; polling goes on, as a network share may come back."""

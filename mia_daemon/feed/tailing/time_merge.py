@@ -11,7 +11,8 @@ class TimeMerge:
 
     While a file has more to give than was read of it, what lies after its newest event waits here, so that a day read
     in pieces comes in the same order as in one. Once both files are read to their ends nothing waits: an event that its
-    file shows later than the other file showed newer ones comes late, with its own time.
+    file shows later than the other file showed newer ones comes late, with its own time. Times are checked before
+    (`feed.event_times`): one from the future would keep what is behind it from leaving until both files are read.
     """
 
     def __init__(self) -> None:
