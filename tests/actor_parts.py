@@ -69,6 +69,9 @@ LETTERS = {OrderRole.ENTRY: "E", OrderRole.STOP: "S", OrderRole.TARGET: "T", Ord
 class FakeBroker:
     """Notes what is sent, and answers nothing."""
 
+    has_own_clock = False
+    replaces = True
+
     def __init__(self, happened):
         self.orders_sent = 0
         self.sent = []  # (what, client order id, …)
@@ -93,10 +96,10 @@ class FakeBroker:
     def flatten(self, order):
         self._send("flatten", order)
 
-    def replace(self, client_order_id, price, quantity):
+    def replace(self, client_order_id, _server_order_id, price, quantity):
         self._note("replace", client_order_id, price, quantity)
 
-    def cancel(self, client_order_id):
+    def cancel(self, client_order_id, _server_order_id):
         self._note("cancel", client_order_id)
 
 
@@ -298,7 +301,7 @@ class ActorParts:
         self._placed += 1
         fill = Fill(NOW, f"h{self._placed}", "", "", SYMBOL, ACCOUNT, side, abs(change), price)
         self.ledger.apply(fill, EntryOrigin(decision_id, REGIMES))
-        self.sync.position = quantity
+        self.sync.on_position(quantity)
 
     # Orders.
 
@@ -309,11 +312,12 @@ class ActorParts:
         entry = self.orders.add(make_order(name, role, side, quantity, price, parent_id))
         if state is OrderState.INTENT:
             return entry
-        self.orders.sent(entry, self.market.now_ns)
+        self.orders.sent(entry, self.market.now_ns, self.state.own_ns)
         if state is OrderState.UNKNOWN:
             self.orders.lose(entry)
         elif state is not OrderState.SENT:
-            self.report(entry, OrderStatus.ACCEPTED if state is OrderState.ACKED else OrderStatus(state.value))
+            status = OrderStatus.ACCEPTED if state is OrderState.ACKED else OrderStatus(state.value)
+            self.report(entry, status, server_order_id=f"S{self._placed}")
         return entry
 
     def report(self, entry, status, **more):

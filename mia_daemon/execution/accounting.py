@@ -90,11 +90,20 @@ class Accounting:
             self._breakers.journal_failed(error)
             return ()
 
+    def _is_recorded(self, execution_id: str) -> bool:
+        """Whether the journal has an execution of this id that is of no order of ours; False when it can't be read."""
+        try:
+            return self._journal.has_fill("", execution_id)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+            return False
+
     def apply_external_fill(self, fill: Fill, reason: str) -> None:
         """Apply a change of the position that no order of ours explains; `reason` goes into the round trip."""
-        if number := fill.server_order_id:
-            name = f"{number}/{fill.execution_id or fill.ts_ns}"
-            fill = replace(fill, client_order_id="", execution_id=name, source=FillSource.EXTERNAL)
+        name = fill.execution_id or f"{fill.server_order_id}/{fill.ts_ns}"
+        if self._is_recorded(name):  # ids of a server may be unique within an order only
+            name = f"{fill.server_order_id}/{name}"
+        fill = replace(fill, client_order_id="", execution_id=name, source=FillSource.EXTERNAL)
         trades = self._record(fill, EXTERNAL, reason)
         if trades is not None:
             self._position_changed(fill)

@@ -117,7 +117,7 @@ class Exits:
         if sum(entry.open_quantity for entry in closers if self._covers(entry)) >= abs(held.quantity):
             self._move(closers)
         elif not entering and sure:
-            self._replace_closers(held, closers, since_ns + self._policy.grace_ns)
+            self._replace_closers(held, closers)
 
     def _covers(self, entry: WorkingOrder) -> bool:
         """Whether it closes the position as it is, or once moved."""
@@ -171,23 +171,28 @@ class Exits:
             self._moves[entry.client_order_id] = times, due_ns
             self._again_at(due_ns)
 
-    def _replace_closers(self, held: HeldPosition, closers: list[WorkingOrder], settled_ns: int) -> None:
+    def _replace_closers(self, held: HeldPosition, closers: list[WorkingOrder]) -> None:
         """Cancel stop and target, and once they have ended send an exit for what no exit closes yet."""
-        own_ns = self._state.own_ns
         exits = [entry for entry in closers if entry.order.role is OrderRole.EXIT]
         others = [entry for entry in closers if entry.order.role is not OrderRole.EXIT]
-        coming = {OrderState.SENT, OrderState.ACKED, OrderState.HELD}
-        if own_ns < settled_ns and any(
-            entry.order.role is OrderRole.TARGET and entry.state in coming and not entry.request.cancel_wanted
-            for entry in others
-        ):
-            self._again_at(settled_ns)  # a target that is about to work is preferred to a new exit
-            return
+        if any(self._about_to_work(entry) for entry in others):
+            return  # such a target is preferred to a new exit
         for entry in others:
             self._order_manager.cancel(entry)
         missing = abs(held.quantity) - sum(entry.open_quantity for entry in exits)
         if not others and missing > 0 and not any(entry.request.cancel_wanted for entry in exits):
             self._send_exit(held, min(missing, self._state.confirmed))
+
+    def _about_to_work(self, entry: WorkingOrder) -> bool:
+        """Whether a target may come to work within a moment: the position is new, or the target was just sent."""
+        if entry.order.role is not OrderRole.TARGET or entry.request.cancel_wanted or entry.request.replace_refused:
+            return False
+        since_ns = max(self._state.opened_at_ns, entry.history.sent_at_ns)
+        settled_ns = min(since_ns, self._flatten_state.since_ns) + self._policy.grace_ns
+        if self._state.own_ns >= settled_ns or entry.state not in {OrderState.SENT, OrderState.ACKED, OrderState.HELD}:
+            return False
+        self._again_at(settled_ns)
+        return True
 
     def _price(self, side: Side, times: int) -> float:
         """A limit beyond the far touch by the slippage times (`times` + 1)."""

@@ -80,10 +80,11 @@ def _table() -> dict[tuple[OrderState, Cause], OrderState]:
         ),
         Cause.LISTED_ACKED: (acked, acked, acked, acked, acked, partial, filled, acked, acked, acked, acked),
         Cause.LISTED_HELD: (held, held, held, held, held, partial, filled, held, held, held, held),
-        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress. An
-        # order that was only absent has not ended by the server's word: an update that it lives brings it back.
+        # Updates may come late and out of order: none of them brings a finished order back, none undoes progress. Being
+        # placed and being held back may follow each other. An order that was only absent has not ended by the server's
+        # word: an update that it lives brings it back.
         Cause.ACCEPTED: (acked, acked, acked, acked, working, partial, filled, canceled, rejected, acked, acked),
-        Cause.HELD: (held, held, acked, held, working, partial, filled, canceled, rejected, held, held),
+        Cause.HELD: (held, held, held, held, working, partial, filled, canceled, rejected, held, held),
         Cause.WORKING: (
             *(working, working, working, working, working, partial, filled, canceled, rejected, working, working),
         ),
@@ -104,7 +105,7 @@ def _table() -> dict[tuple[OrderState, Cause], OrderState]:
         Cause.CANCEL_REJECTED: columns,
         Cause.REPLACE_REJECTED: columns,
         Cause.REPLACED: (
-            *(working, working, working, working, working, partial, filled, canceled, rejected, working, working),
+            *(working, working, acked, held, working, partial, filled, canceled, rejected, working, working),
         ),
         # A complete answer without the order, its fills applied already.
         Cause.UNKNOWN_TO_SERVER: (
