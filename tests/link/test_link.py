@@ -76,6 +76,7 @@ class FakeServer:
         self.server.close()
         for writer in self.writers:
             writer.transport.abort()
+        await asyncio.gather(*[writer.wait_closed() for writer in self.writers], return_exceptions=True)
         await self.server.wait_closed()
 
     async def serve(self, reader, writer):
