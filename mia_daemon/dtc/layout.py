@@ -171,7 +171,10 @@ class Layout:
     def unpack(self, frame: bytes | memoryview) -> tuple[Any, ...]:
         """What `codec` unpacks; a float that is no number, or infinite, is unset."""
         values = self.codec.unpack_from(frame)
-        if self.floats is None or math.isfinite(sum(self.floats(values))):  # the sum, as nearly always, speaks for all
+        if self.floats is None:
+            return values
+        floats = self.floats(values)
+        if math.isfinite(sum(floats)) or all(map(math.isfinite, floats)):  # the sum of prices speaks for all, and fast
             return values
         settled = list(values)
         for index, unset in self.unset_floats:
