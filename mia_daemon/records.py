@@ -388,7 +388,14 @@ class BrokerSnapshot:
     balance: BalanceReport | None
 
 
-BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport
+@dataclass(frozen=True, slots=True)
+class UnreadMessage:
+    """A message of the server could not be read: it may have been about an order."""
+
+    text: str
+
+
+BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport | UnreadMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from mia_daemon.records import (
     LinkState,
     Order,
     OrderStatus,
+    UnreadMessage,
 )
 
 ATTEMPTS: Final = 3  # of queries, never of orders
@@ -74,6 +75,7 @@ class SierraBroker:
             on_messages=self._on_messages,
             on_state=self._on_link_state,
             on_notice=on_notice,
+            on_skipped=self._on_skipped,
         )
         self._scope = scope
         self._pairs_by_server = pairs_by_server
@@ -153,6 +155,9 @@ class SierraBroker:
 
     def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as DtcClient calls it
         self._sink(LinkReport(0, LinkState.UP if up else LinkState.DOWN, text))
+
+    def _on_skipped(self, text: str) -> None:
+        self._sink(UnreadMessage(text))
 
     def _on_order_update(self, message: dtc.OrderUpdate) -> None:
         event = self._mapper.update(message, unsolicited=True) or self._mapper.fill(message)

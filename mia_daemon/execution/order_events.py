@@ -24,6 +24,7 @@ from mia_daemon.records import (
     OrderStatus,
     PositionReport,
     Priority,
+    UnreadMessage,
 )
 
 _SHOWN: Final = frozenset(OrderStatus) - {
@@ -82,6 +83,8 @@ class OrderEventHandler:
                 self._on_position(event)
             case LinkReport():
                 self._on_link(event)
+            case UnreadMessage():
+                self._on_unread(event)
             case _:
                 return False
         return True
@@ -308,6 +311,16 @@ class OrderEventHandler:
             self._sync.on_position(report.quantity)
         elif report.quantity:
             self._identity.check_position(report)
+
+    def _on_unread(self, event: UnreadMessage) -> None:
+        self._sync.reconciled = False
+        self._sync.request_reconcile("a message could not be read", urgent=True)
+        self._alert(
+            "message_unread",
+            Priority.ERROR,
+            f"{event.text}; it may have been about an order: nothing is entered until orders and position were compared",
+            {},
+        )
 
     def _on_link(self, report: LinkReport) -> None:
         self._sync.link_up = report.state is LinkState.UP
