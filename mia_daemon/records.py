@@ -389,13 +389,20 @@ class BrokerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadMessage:
-    """A message of the server could not be read: it may have been about an order."""
+class BrokerTrouble:
+    """The server does something that it should not, about no order in particular.
 
+    Attributes:
+        code: of the alert.
+        in_doubt: a report about an order may have been lost.
+    """
+
+    code: str
     text: str
+    in_doubt: bool = False
 
 
-BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport | UnreadMessage
+BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport | BrokerTrouble
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import (
     BrokerEvent,
+    BrokerTrouble,
     Fill,
     FillSource,
     LinkReport,
@@ -24,7 +25,6 @@ from mia_daemon.records import (
     OrderStatus,
     PositionReport,
     Priority,
-    UnreadMessage,
 )
 
 _SHOWN: Final = frozenset(OrderStatus) - {
@@ -83,8 +83,8 @@ class OrderEventHandler:
                 self._on_position(event)
             case LinkReport():
                 self._on_link(event)
-            case UnreadMessage():
-                self._on_unread(event)
+            case BrokerTrouble():
+                self._on_trouble(event)
             case _:
                 return False
         return True
@@ -312,15 +312,12 @@ class OrderEventHandler:
         elif report.quantity:
             self._identity.check_position(report)
 
-    def _on_unread(self, event: UnreadMessage) -> None:
-        self._sync.reconciled = False
-        self._sync.request_reconcile("a message could not be read", urgent=True)
-        self._alert(
-            "message_unread",
-            Priority.ERROR,
-            f"{event.text}; it may have been about an order: nothing is entered until orders and position were compared",
-            {},
-        )
+    def _on_trouble(self, event: BrokerTrouble) -> None:
+        if event.in_doubt:
+            self._sync.reconciled = False
+            self._sync.request_reconcile("a message could not be read", urgent=True)
+        doubt = ": nothing is entered until orders and position were compared" if event.in_doubt else ""
+        self._alert(event.code, Priority.ERROR, event.text + doubt, {})
 
     def _on_link(self, report: LinkReport) -> None:
         self._sync.link_up = report.state is LinkState.UP
