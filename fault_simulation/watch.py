@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_simulation.history import BY_HAND, position_in_journal
-from mia_daemon.simulator.exchange import Exchange
+from fault_simulation.venue import OrderAtServer, ServerState
 
 MISLED_S = 12.0
 """A server that confirms a cancel, and afterwards reports that the order had filled, can bring the position beyond a
@@ -49,36 +49,29 @@ class ServerWatch:
         self._bare_s = 0.0
         self._reported = False
 
-    def look(self, exchange: Exchange, now_s: float) -> None:
-        """Check the exchange at loop time `now_s`."""
-        position = exchange.account.position
-        alive = exchange.engine.alive.values()
-        faults = exchange._faults
+    def look(self, state: ServerState, now_s: float) -> None:
+        """Check the account at loop time `now_s`."""
         able = self._able()
         misled = now_s < self._misled_until_s
-        if faults._late or faults._cancelled or (misled and not able):
+        if state.misleads or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
-        if any(order.client_id.startswith(BY_HAND) for order in alive):
+        if any(order.client_order_id.startswith(BY_HAND) for order in state.orders):
             self.external_trading, self._external_until_s = True, now_s + MISLED_S
         if now_s >= self._misled_until_s and not self.external_trading:
-            self._limits(position, alive)
-        self._protection(position, alive, now_s, able=able and now_s >= self._external_until_s)
+            self._limits(state.position, state.orders)
+        self._protection(state.position, state.orders, now_s, able=able and now_s >= self._external_until_s)
 
-    def _limits(self, position: int, alive: Any) -> None:
+    def _limits(self, position: int, orders: Sequence[OrderAtServer]) -> None:
         for side in (1, -1):
-            coming = sum(order.open_quantity for order in alive if order.is_parent and order.side == side)
+            coming = sum(order.open_quantity for order in orders if order.adds and order.side == side)
             if side * position + coming > self.limit:
                 self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}")
 
-    def _protection(self, position: int, alive: Any, now_s: float, *, able: bool) -> None:
+    def _protection(self, position: int, orders: Sequence[OrderAtServer], now_s: float, *, able: bool) -> None:
         passed_s, self._looked_s = now_s - self._looked_s, now_s
-        closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
-        stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
-        exits = sum(
-            order.open_quantity
-            for order in closing
-            if order.resting and order.parent is None and not order.client_id.startswith(BY_HAND)
-        )
+        closing = [order for order in orders if order.side * position < 0 and not order.adds]
+        stops = sum(order.open_quantity for order in closing if order.stops)
+        exits = sum(order.open_quantity for order in closing if order.exits)
         if stops + exits >= abs(position) or not able:
             self._bare_s = 0.0
             self._reported = False
