@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
+from fault_simulation.activity import described, each_habit
 from fault_simulation.habits import CHANGES
 from fault_simulation.plan import Wanted
 from fault_simulation.world import Outcome, simulate
@@ -23,6 +24,8 @@ VENUES = {"first": 1, "second": 2, "both": 0}
 def main() -> int:
     """Run the seeds given; exit status 1 when there was a violation."""
     options = _options()
+    if options.each_habit:
+        return _each_habit(range(options.start, options.start + options.seeds))
     seeds = range(options.start, options.start + options.seeds) if options.seed is None else [options.seed]
     habits = () if options.plain else None if options.habit is None else tuple(sorted(options.habit))
     venue = VENUES[options.venue] if habits is None else 2
@@ -46,6 +49,16 @@ def main() -> int:
     return 1 if total.violations else 0
 
 
+def _each_habit(seeds: range) -> int:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+        found = each_habit(seeds, workers)
+    for activity in found:
+        print(described(activity, SHOWN))
+    problems = sum(len(activity.problems) for activity in found)
+    print(f"{len(found)} habits, {len(seeds)} seeds each, {problems} problems")
+    return 1 if problems else 0
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fault_simulation", description="The daemon's trading side, simulated."
@@ -66,6 +79,9 @@ def _options() -> argparse.Namespace:
         help="of the second venue, instead of those drawn; repeatable",
     )
     habits.add_argument("--plain", action="store_true", help="the second venue, without habits")
+    habits.add_argument(
+        "--each-habit", action="store_true", help="each habit alone, undisturbed: share of the plain venue's contracts"
+    )
     parser.add_argument("--undisturbed", action="store_true", help="no faults but the venue's habits")
     return parser.parse_args()
 

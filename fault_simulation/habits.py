@@ -32,7 +32,7 @@ class Habits:
         child_numbers_late: a child has no ServerOrderID before its parent has filled.
         replace: same (ServerOrderID kept), renamed (new one, the old one told), anonymous (new one, the old one not
             told), anew (CANCELED, then accepted under a new one), refused.
-        slice: contracts that fill at once, at most; the next fill comes `slice_s` later.
+        parts: an order fills in so many parts, each `part_s` after the one before.
         executions: of the execution ids: same, updates, history (only there), differ, none, per_order (unique within
             their order), per_query (numbered anew in each answer).
         last_fill: updates have the LastFill fields.
@@ -65,6 +65,7 @@ class Habits:
         update_s: all order updates are this late; positions and balances are not.
         balance: told, refused.
         answer_s: before each answer to a query; queries are answered one after the other.
+        multiplier: DisplayPriceMultiplier: prices on the wire are the displayed ones divided by it.
         numbered: unsolicited messages have TotalNumMessages and MessageNumber 1.
         forgets: a crash wipes the numbering of orders and executions, and the list of fills.
     """
@@ -75,8 +76,8 @@ class Habits:
     name: str = "same"
     child_numbers_late: bool = False
     replace: str = "same"
-    slice: int = 1_000_000
-    slice_s: float = 0.0
+    parts: int = 1
+    part_s: float = 0.0
     executions: str = "same"
     last_fill: bool = True
     fills_listed: bool = True
@@ -106,6 +107,7 @@ class Habits:
     update_s: float = 0.0
     balance: str = "told"
     answer_s: float = 0.0
+    multiplier: float = 1.0
     numbered: bool = False
     forgets: bool = False
 
@@ -145,9 +147,9 @@ KINDS: Final[dict[str, Values]] = {
     "names": {f"names {value}": {"name": value} for value in ("first", "never", "short", "case")},
     "child numbers": {"child numbers late": {"child_numbers_late": True}},
     "replace": {f"replace {value}": {"replace": value} for value in ("renamed", "anonymous", "anew", "refused")},
-    "slices": {
-        "slices of 1": {"slice": 1, "slice_s": 0.15},
-        "slices of 3": {"slice": 3, "slice_s": 0.4},
+    "parts": {
+        "fills in 3 parts": {"parts": 3, "part_s": 0.15},
+        "fills one by one": {"parts": 1_000, "part_s": 0.0},
     },
     "executions": {
         f"executions {value}": {"executions": value}
@@ -205,6 +207,7 @@ KINDS: Final[dict[str, Values]] = {
     "late": {"updates 0.3 s late": {"update_s": 0.3}, "updates 0.8 s late": {"update_s": 0.8}},
     "balance": {"balance refused": {"balance": "refused"}},
     "answers": {"answers after 0.2 s": {"answer_s": 0.2}, "answers after 0.5 s": {"answer_s": 0.5}},
+    "prices": {"prices in hundredths": {"multiplier": 0.01}},
     "numbered": {"updates numbered": {"numbered": True}},
     "memory": {"numbers begin again": {"forgets": True}},
 }
@@ -233,6 +236,9 @@ LONGER_BARE_S: Final = {
     "cancels silent in part": 3.0,
 }
 """How much longer than `world.BARE_S` a position may be bare under a habit that hides it from the daemon so long."""
+
+SLOW: Final = {"acknowledged after 0.6 s": 0.4, "acknowledged after 1.2 s": 0.25, "fills one by one": 0.1}
+"""Habits that leave less time to trade: the share of the plain venue's contracts that is still to be filled."""
 
 EXPECTED_HALT: Final = {
     "names never": "nothing of ours comes back under its name",

@@ -36,7 +36,7 @@ class Wanted:
     Attributes:
         venue: 1 or 2; 0: the first for even seeds, the second for odd ones.
         habits: of the second venue; None: drawn.
-        undisturbed: there are no incidents.
+        undisturbed: there are no incidents, and it lasts half as long.
     """
 
     venue: int = 0
@@ -80,7 +80,7 @@ def plan_of(seed: int, wanted: Wanted = AS_DRAWN) -> SimulationPlan:
         () if wanted.undisturbed else tuple(incidents),
         rng.choice((0.0, 0.1, 0.5)),
         rng.choice((0.0, 0.05, 0.5)),
-        lasts_s,
+        lasts_s / 2 if wanted.undisturbed else lasts_s,
     )
 
 

@@ -325,7 +325,7 @@ class Exchange:
             if order.works and not order.done and self._now_s() >= order.fills_from_s:
                 price = self._meets(order)
                 if price is not None:
-                    self._fill(order, min(order.open_quantity, self.habits.slice), price)
+                    self._fill(order, min(order.open_quantity, -(-order.quantity // self.habits.parts)), price)
                 elif order.at_once:
                     self.end(order, Reason.ORDER_CANCELED)
 
@@ -344,7 +344,7 @@ class Exchange:
         order.filled += quantity
         order.notional += quantity * price
         order.executions += 1
-        order.fills_from_s = self._now_s() + self.habits.slice_s
+        order.fills_from_s = self._now_s() + self.habits.part_s
         whole = order.filled == order.quantity
         order.status = Status.ORDER_STATUS_FILLED if whole else Status.ORDER_STATUS_PARTIALLY_FILLED
         self.account.apply(order.side, quantity, price)

@@ -15,6 +15,7 @@ from mia_daemon.dtc.enums import TimeInForceEnum
 from mia_daemon.dtc.layout import Message
 
 _AT_ONCE: Final = frozenset({TimeInForceEnum.TIF_IMMEDIATE_OR_CANCEL, TimeInForceEnum.TIF_FILL_OR_KILL})
+_PRICES: Final = frozenset({"Price1", "Price2", "Price1_1", "Price2_1", "Price1_2", "Price2_2"})
 
 
 class OrderEntry:
@@ -42,9 +43,23 @@ class OrderEntry:
         action = self._actions.get(type(message))
         if action is None:
             return False
-        self._note("received", type=type(message).__name__, **_stated(message))
+        self._note("received", type=type(message).__name__, **self._stated(message))
         action(message)
         return True
+
+    def _stated(self, message: Message) -> dict[str, Any]:
+        """The fields that a client has set, as JSON can hold them; prices as they are displayed."""
+        blank, stated = type(message)(), {}
+        for field in fields(message):  # type: ignore[arg-type]  # every message is a dataclass
+            value = getattr(message, field.name)
+            if value == getattr(blank, field.name):
+                continue
+            if isinstance(value, float) and not math.isfinite(value):
+                value = repr(value)
+            elif field.name in _PRICES and self._traded.multiplier != 1.0:
+                value = self._traded.ticks(value) * self._traded.tick_size
+            stated[field.name] = value
+        return stated
 
     def _order(self, message: Any, end: str = "", **more: Any) -> ServedOrder:
         """The order in a message whose fields end so."""
@@ -53,15 +68,12 @@ class OrderEntry:
             self._exchange.take_number(),
             1 if getattr(message, f"BuySell{end}") == 1 else -1,
             Type(getattr(message, f"OrderType{end}")),
-            self._ticks(getattr(message, f"Price1{end}")),
-            self._ticks(getattr(message, f"Price2{end}")),
+            self._traded.ticks(getattr(message, f"Price1{end}")),
+            self._traded.ticks(getattr(message, f"Price2{end}")),
             round(getattr(message, f"Quantity{end}")),
             at_once=message.TimeInForce in _AT_ONCE,
             **more,
         )
-
-    def _ticks(self, price: float) -> int:
-        return round(price / self._traded.tick_size)
 
     def _refusal(self, message: Any, *orders: ServedOrder) -> str:
         """Why orders are not taken; "" when they are."""
@@ -129,17 +141,6 @@ class OrderEntry:
         if order is None:
             self._note("ignored", ClientOrderID=message.ClientOrderID, text="replace of an unknown order")
             return
-        price = self._ticks(message.Price1) if message.Price1IsSet and message.Price1 < dtc.UNSET_F64 else None
-        limit = self._ticks(message.Price2) if message.Price2IsSet and message.Price2 < dtc.UNSET_F64 else None
+        price = self._traded.ticks(message.Price1) if message.Price1IsSet and message.Price1 < dtc.UNSET_F64 else None
+        limit = self._traded.ticks(message.Price2) if message.Price2IsSet and message.Price2 < dtc.UNSET_F64 else None
         self._exchange.replace(order, price, limit, round(message.Quantity) if message.Quantity else 0)
-
-
-def _stated(message: Message) -> dict[str, Any]:
-    """The fields that a client has set, as JSON can hold them."""
-    blank = type(message)()
-    values = {field.name: getattr(message, field.name) for field in fields(message)}  # type: ignore[arg-type]  # all are
-    return {
-        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-        if value != getattr(blank, name)
-    }

@@ -38,11 +38,24 @@ _OTHERS: Final[dict[str, tuple[tuple[str, str, str], ...]]] = {  # name, symbol,
 
 
 class Traded(NamedTuple):
-    """What the account trades, and where."""
+    """What the account trades, and where.
+
+    Attributes:
+        multiplier: prices on the wire are the displayed ones divided by it.
+    """
 
     symbol: str
     account: str
     tick_size: float
+    multiplier: float
+
+    def wired(self, ticks: float) -> float:
+        """A price in ticks, as it is sent."""
+        return ticks * self.tick_size / self.multiplier
+
+    def ticks(self, wired: float) -> int:
+        """A price that was sent, in ticks."""
+        return round(wired * self.multiplier / self.tick_size)
 
 
 class Reports:
@@ -81,8 +94,8 @@ class Reports:
         return self._odd(dtc.OrderUpdate(**fields))
 
     def _fields(self, order: ServedOrder, status: Status, now_s: float) -> dict[str, Any]:
-        tick, waiting = self._traded.tick_size, order.waits and not order.done
-        price = dtc.UNSET_F64 if order.type == Type.ORDER_TYPE_MARKET else order.price * tick
+        wired, waiting = self._traded.wired, order.waits and not order.done
+        price = dtc.UNSET_F64 if order.type == Type.ORDER_TYPE_MARKET else wired(order.price)
         ended = status in {Status.ORDER_STATUS_CANCELED, Status.ORDER_STATUS_REJECTED}
         return {
             "Symbol": self._symbol,
@@ -93,11 +106,11 @@ class Reports:
             "OrderType": order.type,
             "BuySell": 1 if order.side > 0 else 2,
             "Price1": price,
-            "Price2": order.limit * tick if order.limit else dtc.UNSET_F64,
+            "Price2": wired(order.limit) if order.limit else dtc.UNSET_F64,
             "OrderQuantity": float(order.quantity),
             "FilledQuantity": float(order.filled),
             "RemainingQuantity": 0.0 if ended else float(order.open_quantity),
-            "AverageFillPrice": order.notional / order.filled * tick if order.filled else dtc.UNSET_F64,
+            "AverageFillPrice": wired(order.notional / order.filled) if order.filled else dtc.UNSET_F64,
             "LatestTransactionDateTime": self._time(now_s),
             "TimeInForce": 1,
         }
@@ -123,7 +136,7 @@ class Reports:
         in_updates = habits.executions not in {"history", "none"}
         time_s = self._time(now_s)
         return {
-            "LastFillPrice": execution.price * self._traded.tick_size,
+            "LastFillPrice": self._traded.wired(execution.price),
             "LastFillQuantity": float(execution.quantity),
             "LastFillDateTime": round(time_s * 1000) if abs(time_s) < 1e15 else 0,  # not so for NaN
             "LastFillExecutionID": self._execution_id(execution) if in_updates else "",
@@ -207,7 +220,7 @@ class Reports:
                     TradeAccount=self._account,
                     ServerOrderID=execution.server_number,
                     BuySell=1 if execution.order.side > 0 else 2,
-                    Price=execution.price * self._traded.tick_size,
+                    Price=self._traded.wired(execution.price),
                     DateTime=int(EPOCH_S + execution.at_s + self._ahead_s),
                     Quantity=float(execution.quantity),
                     UniqueExecutionID=self._listed_id(execution, place),
@@ -240,7 +253,7 @@ class Reports:
             "Symbol": self._symbol,
             "TradeAccount": self._account,
             "Quantity": dtc.UNSET_F64 if unset else float(account.position),
-            "AveragePrice": account.average * self._traded.tick_size if account.position else 0.0,
+            "AveragePrice": self._traded.wired(account.average) if account.position else 0.0,
         }
 
     def positions(self, request: dtc.CurrentPositionsRequest) -> list[Message]:
@@ -303,6 +316,7 @@ class Reports:
                 RequestID=request.RequestID,
                 Symbol=symbol,
                 SecurityType=1,
+                DisplayPriceMultiplier=self._traded.multiplier,
                 MinPriceIncrement=self._traded.tick_size,
                 CurrencyValuePerIncrement=self._tick_value,
                 IsFinalMessage=1,

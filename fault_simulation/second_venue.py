@@ -168,7 +168,7 @@ class SecondVenue:
         self._server: _Server | None = None
         self._by_hand = 0
         self._processes: list[Process] = []  # also dead ones: none may be finalised meanwhile
-        self._traded = Traded(traded.symbol, settings.instrument.trade_account, traded.tick_size)
+        self._traded = Traded(traded.symbol, settings.instrument.trade_account, traded.tick_size, habits.multiplier)
         self.exchange = Exchange(
             habits,
             Account(traded.tick_value, traded.cost_per_side),
@@ -282,7 +282,7 @@ class SecondVenue:
             **common,
             OrderType=1 if price is None else 2,
             BuySell=1 if what in {"buy", "bid"} else 2,
-            Price1=(price or 0) * self._traded.tick_size,
+            Price1=self._traded.wired(price or 0),
             Quantity=float(quantity),
         )
 

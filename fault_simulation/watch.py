@@ -48,6 +48,7 @@ class ServerWatch:
         self._external_until_s = 0.0  # an external order works, or did until recently: it may fill in parts
         self._bare_s = 0.0
         self._reported = False
+        self._beyond = False
 
     def look(self, state: ServerState, now_s: float) -> None:
         """Check the account at loop time `now_s`."""
@@ -62,10 +63,14 @@ class ServerWatch:
         self._protection(state.position, state.orders, now_s, able=able and now_s >= self._external_until_s)
 
     def _limits(self, position: int, orders: Sequence[OrderAtServer]) -> None:
+        beyond = ""
         for side in (1, -1):
             coming = sum(order.open_quantity for order in orders if order.adds and order.side == side)
             if side * position + coming > self.limit:
-                self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}")
+                beyond = f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}"
+        if beyond and not self._beyond:
+            self._report(beyond)
+        self._beyond = bool(beyond)
 
     def _protection(self, position: int, orders: Sequence[OrderAtServer], now_s: float, *, able: bool) -> None:
         passed_s, self._looked_s = now_s - self._looked_s, now_s
