@@ -22,7 +22,8 @@ class Ending:
         earned: by the server's account, after costs, account currency.
         excused: client order ids that could not be journaled, because the disk failed.
         executions_differ: the server's habits change what is told of executions: contracts per order are compared.
-        halted: the daemon has stopped trading by itself and said so: what it does not know need not be booked.
+        halted: it did not agree with the server, but had stopped trading by itself and said so: what it does not know
+            need not be booked.
     """
 
     position: int

@@ -125,7 +125,8 @@ class World:
         self._over = False
         self._disturbed_s = 0.0  # when something went wrong last
         self._notes: list[str] = []
-        self._stopped = ""  # why the daemon had stopped trading by itself, at the last quiet point
+        self._stopped = ""  # why the daemon had stopped trading by itself at the end
+        self._excused = ""  # why the last quiet point was passed without agreement
         self._resumed: set[RiskCode] = set()
 
     def _make_venue(self) -> Venue:
@@ -251,7 +252,7 @@ class World:
             earned=self.venue.earned,
             excused=self._wire.excused,
             executions_differ=not EXECUTIONS_DIFFER.isdisjoint(self._plan.habits or ()),
-            halted=bool(self._stopped),
+            halted=bool(self._excused),
         )
 
     def _check_stop(self) -> None:
@@ -380,14 +381,14 @@ class World:
         """End faults and signals until daemon and server agree; False when they don't in time."""
         self._incidents.end()
         began_s = self.loop.time()
-        self._stopped, why = "", "no daemon"
+        self._excused, why = "", "no daemon"
         while self.loop.time() < began_s + PATIENCE_S:
             await asyncio.sleep(AGAIN_S)
             if self.life is not None:
                 self.life.mood.rests = True
             why = self._disagreement()
             if why and self.loop.time() > began_s + HALTED_S and (stopped := self._why_stopped()):
-                self._stopped, why = stopped, ""
+                self._excused, why = stopped, ""
             if not why:
                 self._watch.external_trading = False
                 break
@@ -436,8 +437,8 @@ class World:
         assert self.life is not None
         self._incidents.end()
         self.life.mood.rests = True
-        self._stopped = self._stopped or halts.halted(self._lives) if self._plan.habits else ""
-        if self._stopped.startswith("no start"):
+        self._stopped = self._excused or halts.halted(self._lives) if self._plan.habits else ""
+        if self._excused.startswith("no start"):
             self.life.stop(flatten=True)
             return True
         alerts = sum(len(life.alerts) for life in self._lives)
@@ -450,7 +451,7 @@ class World:
                 if not (self._plan.habits and (loud := halts.loudest(self._lives, alerts) or self._stopped)):
                     self._report(f"not flat {PATIENCE_S:g} s after a flatten: {server.position:+d}")
                     return False
-                self._stopped = self._stopped or f"not flat ({loud})"
+                self._stopped = self._excused = self._stopped or f"not flat ({loud})"
                 break
             await asyncio.sleep(AGAIN_S)
         self.life.stop(flatten=True)

@@ -488,8 +488,10 @@ def test_flattens(bench, habit, named, done):
     ("habit", "symbol", "account"),
     [
         ("symbol blank", "", "Sim1"),
-        ("symbol other", "ESZ6.CME", "Sim1"),
+        ("symbol other", "ESZ26-CME", "Sim1"),
         ("account blank", "ESZ26_FUT_CME", ""),
+        ("symbol other case", "ESZ26_fut_cme", "Sim1"),
+        ("account other", "ESZ26_FUT_CME", "Sim1 (simulated)"),
         ("account other case", "ESZ26_FUT_CME", "sIM1"),
     ],
 )
