@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from fault_simulation.habits import Habits
 from fault_simulation.history import BY_HAND
-from fault_simulation.second_exchange import Exchange, ServedOrder
+from fault_simulation.second_account import ServedOrder
+from fault_simulation.second_exchange import Exchange
 from fault_simulation.second_reports import Traded
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import OrderTypeEnum as Type

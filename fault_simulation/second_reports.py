@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 from fault_simulation.habits import ODD_SHARE, Habits
 from fault_simulation.history import BY_HAND
 from fault_simulation.loop import EPOCH_NS
-from fault_simulation.second_exchange import Exchange, Execution, ServedOrder, Told
+from fault_simulation.second_account import Execution, ServedOrder, Told
+from fault_simulation.second_exchange import Exchange
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import OrderStatusEnum as Status

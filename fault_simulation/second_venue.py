@@ -18,7 +18,8 @@ from fault_simulation.history import BY_HAND
 from fault_simulation.loop import Process, SimulatedLoop
 from fault_simulation.network import End, Network
 from fault_simulation.plan import PORT
-from fault_simulation.second_exchange import Account, Exchange, Execution, ServedOrder, Told
+from fault_simulation.second_account import Account, Execution, ServedOrder, Told
+from fault_simulation.second_exchange import Exchange
 from fault_simulation.second_orders import OrderEntry
 from fault_simulation.second_reports import Reports, Traded
 from fault_simulation.second_session import Session
