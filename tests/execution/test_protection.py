@@ -1,4 +1,4 @@
-"""No position without a stop that is acknowledged and has not ended, and no second stop before the first is disproved."""
+"""No position without a stop that is acknowledged and not ended, and no second one before the first is disproved."""
 
 import pytest
 from actor_parts import LOOSE, NOW, RUN, ActorParts
