@@ -1,5 +1,7 @@
 """Stop and target as single orders, where the server links none: sent once for what an entry has filled."""
 
+from dataclasses import replace
+
 import pytest
 from actor_parts import NOW, RUN, ActorParts, make_order
 from hypothesis import given
@@ -89,6 +91,64 @@ def test_an_entry_that_fills_in_parts_is_covered_whatever_is_looked_at_when(quan
         assert sum(order.quantity for order in parts.broker.orders if order.role is role) == sum(quantities)
     names = [order.client_order_id for order in parts.broker.orders]
     assert len(set(names)) == len(names)
+
+
+def test_the_pairs_of_an_entry_that_fills_in_parts_count_together_as_what_may_still_fill():
+    parts = Pairing(3)
+    for quantity in (1, 2):
+        parts.fills(quantity)
+        parts.work()
+    assert parts.orders.exposure(Side.SELL) == 3  # the stops, or the targets
+
+
+def another_entry(parts, number, quantity=1):
+    """A later decision has added to the position."""
+    name = f"{RUN}-9{number}E"
+    first = parts.bracket
+    parts.bracket = Bracket(
+        replace(first.entry, client_order_id=name, quantity=quantity, decision_id=f"e{number}"),
+        replace(first.stop, client_order_id=f"{RUN}-9{number}S", parent_id=name, price=97.0),
+        replace(first.target, client_order_id=f"{RUN}-9{number}T", parent_id=name, price=107.0),
+    )
+    parts.state.brackets[f"e{number}"] = parts.bracket
+    parts.entry = parts.orders.add(parts.bracket.entry)
+    parts.orders.sent(parts.entry, NOW, NOW)
+    parts.report(parts.entry, OrderStatus.WORKING)
+
+
+def test_an_entry_that_adds_to_the_position_gets_its_own_pair():
+    """The position is still that of the decision which opened it."""
+    parts = Pairing()
+    parts.fills(1)
+    parts.work()
+    another_entry(parts, 1, 2)
+    parts.fills(2)
+    assert [(role, quantity, price) for role, _, quantity, price in parts.work()] == [
+        (OrderRole.STOP, 2, 97.0),
+        (OrderRole.TARGET, 2, 107.0),
+    ]
+    assert parts.work() == []
+
+
+def test_what_an_earlier_entry_filled_for_a_position_that_is_closed_gets_no_pair_later():
+    """Its fill and the end of its position were reported at once."""
+    parts = Pairing()
+    parts.fills(1)
+    parts.hold(0)
+    another_entry(parts, 1)
+    parts.fills(1)
+    assert [(role, quantity, price) for role, _, quantity, price in parts.work()] == [
+        (OrderRole.STOP, 1, 97.0),
+        (OrderRole.TARGET, 1, 107.0),
+    ]
+    assert parts.work() == []
+
+
+def test_what_a_stop_covers_already_gets_no_other():
+    parts = Pairing()
+    parts.fills(1)
+    parts.place(OrderRole.STOP, state=OrderState.SENT)
+    assert parts.work() == []
 
 
 def test_where_the_server_links_orders_nothing_is_sent():
