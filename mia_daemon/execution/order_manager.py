@@ -91,14 +91,15 @@ class OrderManager:
     def is_of_other_daemon(self, client_order_id: str) -> bool:
         """Whether a client order id has our form and is of a run that is not in our journal."""
         run = run_of(client_order_id)
-        return bool(run) and not self._is_run_of_ours(run)
+        return bool(run) and self._is_run_of_ours(run) is False
 
-    def _is_run_of_ours(self, run_id: str) -> bool:
+    def _is_run_of_ours(self, run_id: str) -> bool | None:
+        """None when the journal can't be read."""
         try:
             return self._journal.has_run(run_id)
         except JournalError as error:
             self._breakers.journal_failed(error)
-            return False
+            return None
 
     # Sending orders.
 
