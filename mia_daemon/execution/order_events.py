@@ -103,6 +103,8 @@ class OrderEventHandler:
         """
         entry = self._identity.identify(update) or self._adopted(update)
         if entry is None:
+            if update.unsolicited and self._scope.covers(update):
+                self._breakers.write(lambda: self._journal.record_update(replace(update, fill=None)))
             self._on_external(update)
             return
         if update.unsolicited:
