@@ -383,6 +383,8 @@ class Reconciler:
 
         Ambiguous orders (some of them filled, not known which) also need two snapshots in a row, then are given up.
         """
+        if self._orders.missing_fills():
+            return  # fills that were reported and are not booked yet explain it, or will change it
         difference = (found.position.drift, found.ambiguous)
         if difference != self._difference or difference == _NO_DIFFERENCE:
             self._difference = difference
