@@ -10,7 +10,7 @@ from mia_daemon.daemon.broker_tasks import drain, reconcile
 from mia_daemon.errors import RequestTimeout
 from mia_daemon.execution.reconciler import SnapshotQuery
 
-QUERY = SnapshotQuery(since_ns=17, why="the start", version=0, position=0, was_reconciled=False)
+QUERY = SnapshotQuery(since_ns=17, why="the start", version=0, asked_ns=1, was_reconciled=False)
 SNAPSHOT = make_snapshot()
 
 

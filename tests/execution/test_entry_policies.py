@@ -30,15 +30,15 @@ class Loose:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def replace(self, name, price, quantity):
+    def replace(self, name, number, price, quantity):
         self.moves.append(price)
         if "replace" not in self.keep:
-            self.inner.replace(name, price, quantity)
+            self.inner.replace(name, number, price, quantity)
 
-    def cancel(self, name):
+    def cancel(self, name, number):
         self.cancels.append(name[-1])
         if "cancel" not in self.keep:
-            self.inner.cancel(name)
+            self.inner.cancel(name, number)
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ async def test_an_entry_at_the_touch_ends_well_at_the_server(make_rig, serving, 
     """Filled in parts, followed, crossed or late: each contract booked once and protected, and flat in the end."""
     at_touch = {**AT_TOUCH, "chase_after_s": 0.4, "unfilled_after_s": 2.0, "unfilled": "cross"}
     async with serving(speed=5.0, faults=faults) as server:
-        it = Session(make_rig, server, settings={"broker": QUICK, "execution": at_touch})
+        it = Session(make_rig, server, speed=5.0, settings={"broker": QUICK, "execution": at_touch})
         await it.ready()
         rig, account = it.rig, server.exchange.account
         for target in (2, -3):

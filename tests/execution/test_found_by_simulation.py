@@ -23,6 +23,9 @@ SECOND = 1000  # ms
 class Server:
     """Takes everything and says nothing by itself."""
 
+    has_own_clock = False
+    replaces = True
+
     def __init__(self):
         self.orders_sent, self.sent, self.asked = 0, [], []
         self.open, self.fills, self.position = [], [], 0
@@ -51,7 +54,7 @@ class Server:
     def replace(self, name, *_):
         self.sent.append(("replace", name))
 
-    def cancel(self, name):
+    def cancel(self, name, _number):
         self.sent.append(("cancel", name))
 
     async def request_snapshot(self, since_ns):

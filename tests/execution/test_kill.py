@@ -34,7 +34,7 @@ async def resting(make_rig):
     rig.play((10, 110.0), (20, 110.0))
     rig.happened = []
     cancel, write = rig.broker.cancel, rig.journal._run
-    rig.broker.cancel = lambda name: (rig.happened.append("cancel"), cancel(name))
+    rig.broker.cancel = lambda *order: (rig.happened.append("cancel"), cancel(*order))
     rig.journal._run = lambda *words: (rig.happened.append("write"), write(*words))[1]
     return rig
 

@@ -31,7 +31,7 @@ class Trading(Session):
     """A session that ends flat and then holds its books against the server's."""
 
     def __init__(self, make_rig, server, dtc_settings=None):
-        super().__init__(make_rig, server, dtc_settings, settings={**QUICK})
+        super().__init__(make_rig, server, dtc_settings, SPEED, settings={**QUICK})
 
     async def __aenter__(self):
         await self.ready()

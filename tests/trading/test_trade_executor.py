@@ -61,13 +61,13 @@ class Mute:
         self.log.append(("bracket", bracket))
         self.inner.submit_bracket(bracket)
 
-    def replace(self, name, price, quantity):
+    def replace(self, name, number, price, quantity):
         self.log.append(("replace", name, price, quantity))
-        self.inner.replace(name, price, quantity)
+        self.inner.replace(name, number, price, quantity)
 
-    def cancel(self, name):
+    def cancel(self, name, number):
         self.log.append(("cancel", name))
-        self.inner.cancel(name)
+        self.inner.cancel(name, number)
 
     def flatten(self, order):
         self.log.append(("flatten", order))
@@ -182,7 +182,7 @@ async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
     enter(rig)
     rig.broker.inner._exchange.replace = lambda *_: None  # the first replace is lost in the market
     moves = []
-    rig.broker.inner.replace = lambda name, price, _quantity: (
+    rig.broker.inner.replace = lambda name, _number, price, _quantity: (
         moves.append((name[-1], price)),
         rig.executor.on_broker_event(
             OrderReport(rig.ts_ns, name, "P", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACED, price=price, quantity=1)
