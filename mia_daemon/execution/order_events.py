@@ -15,6 +15,7 @@ from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import (
     BrokerEvent,
+    BrokerTrouble,
     Fill,
     FillSource,
     LinkReport,
@@ -82,6 +83,8 @@ class OrderEventHandler:
                 self._on_position(event)
             case LinkReport():
                 self._on_link(event)
+            case BrokerTrouble():
+                self._on_trouble(event)
             case _:
                 return False
         return True
@@ -308,6 +311,13 @@ class OrderEventHandler:
             self._sync.on_position(report.quantity)
         elif report.quantity:
             self._identity.check_position(report)
+
+    def _on_trouble(self, event: BrokerTrouble) -> None:
+        if event.in_doubt:
+            self._sync.reconciled = False
+            self._sync.request_reconcile("a message could not be read", urgent=True)
+        doubt = ": nothing is entered until orders and position were compared" if event.in_doubt else ""
+        self._alert(event.code, Priority.ERROR, event.text + doubt, {})
 
     def _on_link(self, report: LinkReport) -> None:
         self._sync.link_up = report.state is LinkState.UP

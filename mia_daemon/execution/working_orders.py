@@ -140,8 +140,6 @@ class WorkingOrders:
         fills.reported = max(fills.reported, min(update.filled, entry.size))
         if update.status is OrderStatus.FILLED:
             fills.reported = max(fills.reported, entry.quantity if not update.filled else 0)
-        elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            fills.reported = fills.booked  # that answer contained all its fills
         self._answered(entry, update)
         self._move(entry, cause_of(update))
         return entry

@@ -132,6 +132,7 @@ def open_account(
             trade_ids=left.account.trade_ids,
         ):
             journal.record_trade(trade)
+        account.state.market.now_ns = min(last_ns, setup.clock.now_ns())
         restore(account, left, last_ns)
     return account
 
@@ -162,7 +163,7 @@ def assemble(
     client_pairs = settings.broker.brackets == "client"
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
-        setup.alert(Alert(state.market.now_ns, code, priority, text, context))
+        setup.alert(Alert(state.market.now_ns or setup.clock.now_ns(), code, priority, text, context))
 
     ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
     breakers = CircuitBreakers(state, ports, settings.incidents)
