@@ -249,7 +249,7 @@ def test_cancelled_entry_takes_its_waiting_children_along():
     desk.play(quotes((0, 100.0, 100.25)))
     desk.broker.submit_bracket(bracket(price=99.0))
     desk.play(quotes((1, 100.0, 100.25)))
-    assert desk.last("S").status is OrderStatus.ACCEPTED
+    assert desk.last("S").status is OrderStatus.HELD
     desk.broker.cancel("E", "")
     desk.play(quotes((2, 100.0, 100.25)))
     assert {desk.last(name).status for name in "EST"} == {OrderStatus.CANCELED}
