@@ -265,8 +265,8 @@ async def test_fills_are_asked_for_as_early_until_all_is_explained(rig):
     assert rig.broker.asked[-1] <= first
 
 
-async def test_a_flatten_that_the_server_refused_is_asked_for_again_within_a_second(rig):
-    """Both exits are gone, cancelled by hand: until it is flat the position has no stop."""
+async def test_a_position_whose_flatten_the_server_refused_gets_a_stop_until_it_is_asked_for_again(rig):
+    """Both exits are gone, cancelled by hand: until it is flat the position would have no stop."""
     _, stop, target = hold(rig)
     rig.operator.flatten("operator")
     rig.play((11 * SECOND, 100.0))
@@ -278,8 +278,16 @@ async def test_a_flatten_that_the_server_refused_is_asked_for_again_within_a_sec
     rig.play((900, 100.0))
     assert len(rig.broker.sent) == 1  # its answer is awaited
     says(rig, name, "rejected", side=Side.SELL)
-    rig.play((200, 100.0), (100, 100.0))
-    assert [what for what, _ in rig.broker.sent] == ["flatten", "flatten"]
+    rig.play((500, 100.0), (500, 100.0), (100, 100.0))
+    (what, again) = rig.broker.sent[-1]
+    assert (what, again[-1]) == ("submit", "S")
+    says(rig, again, "working", number="4", side=Side.SELL)
+    rig.play(*[(SECOND, 100.0)] * 7)
+    assert len(rig.broker.sent) == 2
+    rig.play((SECOND, 100.0), (SECOND, 100.0))
+    assert rig.broker.sent[-1] == ("cancel", again)
+    says(rig, again, "canceled", number="4", side=Side.SELL)
+    assert [what for what, _ in rig.broker.sent] == ["flatten", "submit", "cancel", "flatten"]
 
 
 async def test_a_fill_told_by_the_servers_number_alone_is_on_file_under_our_name(rig):
