@@ -327,7 +327,14 @@ class ActorParts:
     def update(self, entry, status, **more):
         """What the server says of an order, not applied."""
         order = entry.order
-        facts = {"ts_ns": self.market.now_ns, "side": order.side, "type": order.type, "quantity": entry.quantity}
+        number = entry.server_order_id or f"S-{order.client_order_id}"
+        facts = {
+            "ts_ns": self.market.now_ns,
+            "server_order_id": number,
+            "side": order.side,
+            "type": order.type,
+            "quantity": entry.quantity,
+        }
         return make_update(order.client_order_id, status, **{**facts, **more})
 
     def fill(self, entry, quantity=1, price=None, execution_id="x1", **more):

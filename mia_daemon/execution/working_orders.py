@@ -111,7 +111,9 @@ class WorkingOrders:
 
     def lose(self, entry: WorkingOrder) -> None:
         """Mark it as unknown unless it is done; no answer to its last request is awaited any more."""
-        entry.request.asked_ns = 0
+        request = entry.request
+        request.asked_ns = 0
+        request.cancel_pending = request.replace_pending = False
         self._move(entry, Cause.LOSE)
 
     def _ask(self, entry: WorkingOrder, at_ns: int) -> None:
