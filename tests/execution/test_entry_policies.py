@@ -217,7 +217,7 @@ async def test_part_of_it_fills_and_the_rest_is_given_up_under_exact_protection(
     assert rig.executor.settled
 
 
-async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading):
+async def test_a_refused_move_leaves_the_order_which_is_given_up_instead_of_moved_again(trading):
     rig = await trading(**AT_TOUCH, unfilled_after_s=14.0)
     rig.broker.keep = {"replace"}
     rig.decide("buy", 1)
@@ -234,8 +234,10 @@ async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading)
     assert rig.executor.reconcile_due
     assert await rig.reconcile()
     rig.broker.keep = set()
-    rig.play((2 * SECOND, 100.25), (5, 100.25))
-    assert (rig.broker.moves, entry.price) == ([100.25, 100.25], 100.25)
+    assert rig.broker.cancels == []
+    rig.play((2 * SECOND, 100.25), (5, 100.25), (5, 100.25))
+    assert (rig.broker.moves, rig.broker.cancels) == ([100.25], ["E"])
+    assert (entry_of(rig), rig.position) == (None, 0)
 
 
 async def test_a_fill_that_overtakes_the_cancel_is_held_protected(trading):
