@@ -181,6 +181,8 @@ class OrderEventHandler:
             return
         if self._order_manager.is_of_other_daemon(report.client_order_id):
             self._sync.other_daemon = report.client_order_id
+            if not self._state.heard_ns:
+                return  # trading has not begun: the start is refused
             self._breakers.contradict(
                 "other_daemon",
                 f"order {report.client_order_id} in account {report.account} is of another mia-daemon: "
