@@ -21,14 +21,18 @@ def scope_of(symbol=ES, account="Sim1", trade_symbol="", symbols=(), accounts=()
     """What is traded; `symbols` and `accounts` are other spellings of it."""
     trade_symbol = trade_symbol or symbol.symbol
     return ServerScope(
-        symbol, account, trade_symbol, frozenset({symbol.symbol, trade_symbol, *symbols}), frozenset({account, *accounts})
+        symbol,
+        account,
+        trade_symbol,
+        frozenset({symbol.symbol, trade_symbol, *symbols}),
+        frozenset({account, *accounts}),
     )
 
 
 class Desk:
     """A broker and everything it told."""
 
-    def __init__(self, port, scope=None, pairs_by_server=True, **dtc_settings):
+    def __init__(self, port, scope=None, *, pairs_by_server=True, **dtc_settings):
         settings = DtcSettings(port=port, connect_timeout_s=5, reconnect_first_delay_s=0.01)
         settings = settings.model_copy(update=dtc_settings)  # unchecked, so that a heartbeat may come every second
         self.broker = SierraBroker(

@@ -41,7 +41,9 @@ async def test_a_bracket_fills_protects_and_is_closed_by_moving_its_target(servi
         await desk.sees("T", OrderStatus.WORKING)
         await desk.until(lambda: desk.of(PositionReport))
         assert [(fill.client_order_id, fill.side, fill.quantity) for fill in desk.fills] == [("E", Side.BUY, 1)]
-        assert [report.fill.quantity for report in desk.of(OrderReport) if report.fill] == [1]  # with its order's update
+        assert [report.fill.quantity for report in desk.of(OrderReport) if report.fill] == [
+            1
+        ]  # with its order's update
         desk.replace("T", ask(server) - 20 * TICK)
         await desk.sees("T", OrderStatus.FILLED)
         await desk.sees("S", OrderStatus.CANCELED)
@@ -145,7 +147,10 @@ async def test_a_lost_link_is_told_and_what_could_not_leave_is_refused(serving):
     ("more", "says"),
     [
         ({"account": "U123"}, r"trade account U123 does not exist .*there: Sim1.*instrument.trade_account"),
-        ({"account": "SIM1"}, r"trade account SIM1 does not exist .*it is spelled Sim1 there.*instrument.trade_account"),
+        (
+            {"account": "SIM1"},
+            r"trade account SIM1 does not exist .*it is spelled Sim1 there.*instrument.trade_account",
+        ),
         ({"symbol": instrument("MNQZ26_FUT_CME")}, r"MNQZ26_FUT_CME"),  # neither of the two markets there
     ],
 )
@@ -288,9 +293,7 @@ async def test_what_the_server_refuses_to_list_is_not_known_and_the_rest_is(alon
     assert parts[query] is None
     del parts[query]
     assert list(parts.values()) == [
-        value
-        for kind, value in zip(LISTS, (["E"], ["x"], [1], 5.0), strict=True)
-        if kind is not query
+        value for kind, value in zip(LISTS, (["E"], ["x"], [1], 5.0), strict=True) if kind is not query
     ]
 
 

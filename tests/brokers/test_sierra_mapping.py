@@ -74,7 +74,9 @@ def test_a_change_under_way_is_no_news_but_the_order_is_listed(mapper, status):
     assert mapper.update(said(status, FilledQuantity=1.0), unsolicited=False).status is OrderStatus.PARTIAL
 
 
-@pytest.mark.parametrize(("status", "means"), [(0, OrderStatus.WORKING), (99, OrderStatus.WORKING), (3, OrderStatus.HELD)])
+@pytest.mark.parametrize(
+    ("status", "means"), [(0, OrderStatus.WORKING), (99, OrderStatus.WORKING), (3, OrderStatus.HELD)]
+)
 def test_what_is_listed_as_open_is_alive_whatever_its_status(mapper, status, means):
     assert mapper.update(said(status, reason=0), unsolicited=False).status is means
 
@@ -141,14 +143,20 @@ ODD = st.one_of(
     st.floats(0.0, 1e5),
 )
 SIDES = st.sampled_from([0, 1, 2, 3, -1, 255, 2**31 - 1])
-UPDATE_FIELDS = {
-    name: ODD
-    for name in (
-        "Price1", "Price2", "OrderQuantity", "FilledQuantity", "RemainingQuantity", "AverageFillPrice", "LastFillPrice",
-        "LastFillQuantity", "LastFillDateTime", "LatestTransactionDateTime", "OrderReceivedDateTime",
-        "OrderStatus", "OrderUpdateReason", "OrderType",
-    )
-}  # fmt: skip
+UPDATE_FIELDS = dict.fromkeys(
+    [
+        *("Price1", "Price2", "OrderQuantity", "FilledQuantity", "RemainingQuantity", "AverageFillPrice"),
+        *(
+            "LastFillPrice",
+            "LastFillQuantity",
+            "LastFillDateTime",
+            "LatestTransactionDateTime",
+            "OrderReceivedDateTime",
+        ),
+        *("OrderStatus", "OrderUpdateReason", "OrderType"),
+    ],
+    ODD,
+)
 
 
 def limits(record):
@@ -221,7 +229,13 @@ def test_one_odd_value_leaves_the_others_as_they_are(field, odd):
 def test_what_the_server_left_unset_is_nothing(mapper):
     unset = dict.fromkeys(("Price1", "OrderQuantity", "FilledQuantity", "AverageFillPrice"), dtc.UNSET_F64)
     update = mapper.update(said(**unset, LatestTransactionDateTime=0.0), unsolicited=True)
-    assert (update.price, update.quantity, update.filled, update.average_fill_price, update.ts_ns) == (0.0, 0, 0, 0.0, 0)
+    assert (update.price, update.quantity, update.filled, update.average_fill_price, update.ts_ns) == (
+        0.0,
+        0,
+        0,
+        0.0,
+        0,
+    )
 
 
 @pytest.mark.parametrize(("told", "decimal"), [(FLOAT32_CENT, 0.01), (1.0, 1.0), (100.0, 100.0), (0.25, 0.25)])

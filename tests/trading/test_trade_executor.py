@@ -8,9 +8,9 @@ import pytest
 from actor_parts import PREDICTION, make_decision
 from rig import OwnClock
 
+from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import drain
 from mia_daemon.errors import JournalError
-from mia_daemon.config import Mode
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.market import Touch
 from mia_daemon.records import (
