@@ -20,8 +20,10 @@ from mia_daemon.records import (
     OrderStatus,
     OrderType,
     PositionReport,
+    Priority,
     Side,
 )
+from mia_daemon.risk.codes import RiskCode
 from mia_daemon.simulator.client_session import Manners
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -373,6 +375,34 @@ async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving
         assert server.exchange.account.position == 0
         received = [one.client_id for one in server.exchange.desk.orders.values()]
         assert len(received) == len(set(received))
+        await session.desk.broker.close()
+
+
+async def test_orders_that_come_back_under_other_names_are_booked_and_stop_new_risk(make_rig, serving):
+    """A message that names our order is about our order, whatever else it says."""
+    async with serving() as server:
+        session = Session(make_rig, server)
+        hear_all, broker = session.desk.broker._on_messages, session.desk.broker
+
+        def respell(messages, received_ns):
+            for message in messages:
+                if isinstance(message, dtc.OrderUpdate | dtc.PositionUpdate) and message.Symbol:
+                    message.Symbol, message.TradeAccount = "F.US.ESZ26", "SIM1"
+            hear_all(messages, received_ns)
+
+        await session.ready()
+        broker.link._on_messages = respell
+        rig = session.rig
+        assert rig.decide("buy", 1).allowed
+        await session.until(lambda: rig.position == 1 and rig.orders.protection(Side.SELL) == 1)
+        (alert,) = [alert for alert in rig.alerts if alert.code == "other_spelling"]
+        assert alert.priority is Priority.URGENT
+        for told in ("F.US.ESZ26", "SIM1", "broker.symbol_spellings", "broker.account_spellings"):
+            assert told in alert.text
+        assert rig.decide("buy", 2).code is RiskCode.CONTRADICTED
+        rig.operator.flatten("operator")
+        await session.until(lambda: rig.executor.settled and not len(rig.orders))
+        assert server.exchange.account.position == rig.position == 0
         await session.desk.broker.close()
 
 
