@@ -103,12 +103,15 @@ class OrderEventHandler:
         """
         entry = self._identity.identify(update) or self._adopted(update)
         if entry is None:
+            if update.unsolicited and self._scope.covers(update):
+                dated = replace(update, ts_ns=update.ts_ns or self._state.time_ns, fill=None)
+                self._breakers.write(lambda: self._journal.record_update(dated))
             self._on_external(update)
             return
         if update.unsolicited:
             ts_ns = self._clock.received(update.ts_ns, entry.history.sent_ns)
         else:
-            ts_ns = self._clock.listed(update.ts_ns)
+            ts_ns = self._clock.listed(update.ts_ns) or self._state.time_ns
         told = replace(update, client_order_id=entry.client_order_id, ts_ns=ts_ns)
         self._identity.check(update, entry)
         if update.fill is not None:
@@ -309,7 +312,8 @@ class OrderEventHandler:
     def _on_position(self, report: PositionReport) -> None:
         if self._scope.covers(report):
             if report.quantity != self._sync.position:
-                self._breakers.write(lambda: self._journal.record_position(report))
+                dated = replace(report, ts_ns=report.ts_ns or self._state.time_ns)
+                self._breakers.write(lambda: self._journal.record_position(dated))
             self._sync.on_position(report.quantity)
         elif report.quantity:
             self._identity.check_position(report)

@@ -1,6 +1,7 @@
 """Our orders and their states, moved by the table of `order_states` on sends, fills and updates of the server."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -215,15 +216,15 @@ class WorkingOrders:
     def exposure(self, side: Side) -> int:
         """Contracts by which working orders may still move the position to `side`, at worst.
 
-        Of a stop and a target that cancel each other the larger counts. An order that waits for its parent counts
-        for what the parent has filled.
+        Of the stops and the targets of an entry, which cancel each other, the larger sum counts. An order that waits
+        for its parent counts for what the parent has filled.
         """
-        largest: dict[str, int] = {}
+        groups: dict[str, Counter[OrderRole]] = {}
         for entry in self._live.values():
             if entry.order.side is side:
-                group = entry.order.parent_id or entry.client_order_id
-                largest[group] = max(largest.get(group, 0), self._active_quantity(entry))
-        return sum(largest.values())
+                group = groups.setdefault(entry.order.parent_id or entry.client_order_id, Counter())
+                group[entry.order.role] += self._active_quantity(entry)
+        return sum(max(group.values()) for group in groups.values())
 
     def _active_quantity(self, entry: WorkingOrder) -> int:
         parent = self.get(entry.order.parent_id)

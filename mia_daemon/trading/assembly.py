@@ -157,7 +157,7 @@ def assemble(
     """
     settings, scope = setup.settings, setup.scope
     mode, stretch = time.mode, max(time.scale, 1.0)
-    state = ExecutionState(ledger)
+    state = ExecutionState(ledger, second_ns=round(NS_PER_S * stretch))
     if mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)
     client_pairs = settings.broker.brackets == "client"

@@ -114,12 +114,13 @@ def test_as_many_stops_are_cancelled_as_are_too_many_the_newest_first():
     assert parts.work() == [("cancel", third.client_order_id), ("cancel", second.client_order_id)]
 
 
-def test_a_stop_that_is_only_in_part_too_much_stays():
+def test_a_stop_that_is_only_in_part_too_much_is_reduced():
     """Without it the position would be bare."""
     parts = Watching(3)
-    for _ in range(2):
-        parts.place(OrderRole.STOP, quantity=2)
-    assert parts.work() == parts.work(2 * GRACE) == []
+    _, newest = (parts.place(OrderRole.STOP, quantity=2, price=96.0) for _ in range(2))
+    assert parts.work() == []
+    assert parts.work(GRACE) == [("replace", newest.client_order_id, 96.0, 1)]
+    assert parts.work(2 * GRACE) == []
 
 
 @pytest.mark.parametrize("doubt", ["entry", "missing fill"])
@@ -206,6 +207,53 @@ def test_after_the_grace_no_closing_order_would_turn_the_position(held, size, fi
             parts.report(entry, OrderStatus.CANCELED)
     assert all(entry.open_quantity <= held for entry in (stop, target))
     assert stop.open_quantity == min(size, held)  # and no cover is given away
+
+
+@given(st.integers(1, 4), st.lists(st.integers(1, 3), min_size=1, max_size=4), st.sampled_from([True, False]))
+def test_all_stops_together_cover_the_position_and_no_more(held, sizes, replaces):
+    """Those of brackets and our own, whatever of it has filled meanwhile."""
+    parts = Watching(held)
+    parts.broker.replaces = replaces
+    for n, size in enumerate(sizes):
+        if n % 2:
+            parts.place(OrderRole.STOP, quantity=size, price=96.0)
+        else:
+            parts.pair(size)
+    covered = parts.orders.protection(Side.SELL)
+    for turn in range(3):
+        for what, name, *more in parts.work(turn * GRACE):
+            entry = parts.orders.get(name)
+            if what == "replace":
+                parts.report(entry, OrderStatus.REPLACED, price=more[0], quantity=more[1])
+            else:
+                parts.report(entry, OrderStatus.CANCELED)
+    after = parts.orders.protection(Side.SELL)
+    assert after <= held
+    if replaces:
+        assert after == min(covered, held)
+
+
+def test_of_two_pairs_the_stop_whose_target_has_filled_is_cancelled_and_counts_as_unlinked():
+    parts = Watching(3)
+    pairs = [parts.pair() for _ in range(3)]
+    for n, (stop, target) in enumerate(pairs[:2]):
+        assert parts.latched == []
+        parts.fills(target)
+        assert parts.work(10 * n * GRACE) == []
+        assert parts.work(10 * n * GRACE + GRACE) == [("cancel", stop.client_order_id)]
+        parts.report(stop, OrderStatus.CANCELED)
+        parts.work(10 * n * GRACE + GRACE + 1)
+    assert parts.latched == [RiskCode.CONTRADICTED]
+    assert all(entry.live for entry in pairs[2])
+
+
+def test_what_is_cancelled_is_not_reduced_too():
+    parts = Watching(2)
+    larger = parts.place(OrderRole.STOP, quantity=3, price=96.0)
+    smaller = parts.place(OrderRole.STOP, quantity=2, price=96.0)
+    parts.work()
+    parts.work(GRACE)
+    assert parts.broker.sent == [("cancel", smaller.client_order_id), ("replace", larger.client_order_id, 96.0, 2)]
 
 
 # Pairs that the server does not link.
