@@ -292,6 +292,9 @@ def test_flat_the_flatten_is_over_once_no_entry_can_fill_any_more(parts):
     assert parts.state.flatten.reason == "operator"
     parts.report(entry, OrderStatus.UNKNOWN_TO_SERVER)
     parts.work()
+    assert parts.state.flatten.reason == "operator"
+    parts.orders.book(entry, parts.fill(entry))
+    parts.work()
     assert (parts.state.flatten.reason, parts.due_ns) == ("", NEVER_NS)
 
 

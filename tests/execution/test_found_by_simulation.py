@@ -284,7 +284,7 @@ async def test_a_position_whose_flatten_the_server_refused_gets_a_stop_until_it_
     says(rig, again, "working", number="4", side=Side.SELL)
     rig.play(*[(SECOND, 100.0)] * 7)
     assert len(rig.broker.sent) == 2
-    rig.play((SECOND, 100.0), (SECOND, 100.0))
+    rig.play((SECOND, 100.0))  # ten since the first
     assert rig.broker.sent[-1] == ("cancel", again)
     says(rig, again, "canceled", number="4", side=Side.SELL)
     assert [what for what, _ in rig.broker.sent] == ["flatten", "submit", "cancel", "flatten"]
