@@ -85,17 +85,30 @@ class PreparedDecisions:
         return self.decision
 
 
-class Rig:
-    """One run of the executor on a journal."""
+class OwnClock:
+    """The machine's clock, which stands still until the test says otherwise."""
 
-    def __init__(self, path, broker=None, *, settings=None, calendar=None, adopt_drift=True, **more):
+    def __init__(self):
+        self.ns = 0
+
+    def now_ns(self):
+        return START + self.ns
+
+    def monotonic_ns(self):
+        return self.ns
+
+
+class Rig:
+    """One run of the executor on a journal. Our time is event time, unless the test passes another `time`."""
+
+    def __init__(self, path, broker=None, *, settings=None, calendar=None, adopt_drift=True, clock=None, **more):
         document = {"risk": {**RISK, **(settings or {}).pop("risk", {})}, **(settings or {})}
         document.setdefault("broker", {"paper_entry_latency_ms": 0, "paper_response_latency_ms": 0})
         self.settings = config.parse(document, "test", environ={})
         self.instrument = instrument(self.settings.instrument.symbol)
         self.journal = Journal(path, durable=False)
         try:
-            self._open(broker, calendar, more)
+            self._open(broker, calendar, clock or EventClock(), more)
             reconciler = self.actors.reconciler
             reconciler._policy = replace(reconciler._policy, adopt_drift=adopt_drift)
         except BaseException:
@@ -103,7 +116,7 @@ class Rig:
                 self.journal.close()
             raise
 
-    def _open(self, broker, calendar, more):
+    def _open(self, broker, calendar, clock, more):
         rates = self.instrument.point_value, self.instrument.cost_per_side
         run_id = self.journal.begin_run(run_header(START, rates=rates))
         self.run_id = run_id
@@ -134,7 +147,7 @@ class Rig:
             journal=self.journal,
             broker=self.broker,
             calendar=calendar or NoDays(),
-            clock=EventClock(),
+            clock=clock,
             listener=self.notices,
             alert=self.alerts.append,
         )
@@ -168,6 +181,12 @@ class Rig:
 
     def play(self, *rows):
         self.executor.on_market(self.quotes(*rows))
+
+    def wait(self, clock, *ms):
+        """Our clock goes on by these, and the executor looks at it after each; no market event comes."""
+        for step in ms:
+            clock.ns += round(step * MS)
+            self.executor.on_timer()
 
     def decide(self, action, target=0, reason="signal", delays=NO_DELAYS):
         self.seq += 1

@@ -4,24 +4,40 @@ import asyncio
 import random
 from contextlib import asynccontextmanager
 
+from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
-from mia_daemon.config import DtcSettings
+from mia_daemon.config import DtcSettings, Mode
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import Bracket, Order, OrderReport, OrderRole, OrderType, Side
+from mia_daemon.records import Bracket, Fill, Order, OrderReport, OrderRole, OrderType, Side
+from mia_daemon.trading.assembly import EventTime
 
 ES = instrument("ESZ26_FUT_CME")
 TICK = ES.tick_size
 PATIENCE_S = 20.0
 
 
+def scope_of(symbol=ES, account="Sim1", trade_symbol="", symbols=(), accounts=()):
+    """What is traded; `symbols` and `accounts` are other spellings of it."""
+    trade_symbol = trade_symbol or symbol.symbol
+    return ServerScope(
+        symbol,
+        account,
+        trade_symbol,
+        frozenset({symbol.symbol, trade_symbol, *symbols}),
+        frozenset({account, *accounts}),
+    )
+
+
 class Desk:
     """A broker and everything it told."""
 
-    def __init__(self, port, account="Sim1", symbol=ES, **dtc_settings):
+    def __init__(self, port, scope=None, *, pairs_by_server=True, **dtc_settings):
         settings = DtcSettings(port=port, connect_timeout_s=5, reconnect_first_delay_s=0.01)
         settings = settings.model_copy(update=dtc_settings)  # unchecked, so that a heartbeat may come every second
-        self.broker = SierraBroker(settings, symbol, account, WallClock(), random.Random(1))
+        self.broker = SierraBroker(
+            settings, scope or scope_of(), WallClock(), random.Random(1), pairs_by_server=pairs_by_server
+        )
         self.told = []
         self.changed = asyncio.Event()
         self.broker.start(self.take)
@@ -45,6 +61,20 @@ class Desk:
 
     def of(self, kind):
         return [event for event in self.told if isinstance(event, kind)]
+
+    @property
+    def fills(self):
+        """The executions told, with an update of their order or alone."""
+        events = (event.fill if isinstance(event, OrderReport) else event for event in self.told)
+        return [event for event in events if isinstance(event, Fill)]
+
+    def cancel(self, name):
+        """Cancel an order by the number last told."""
+        self.broker.cancel(name, self.last(name).server_order_id)
+
+    def replace(self, name, price, quantity=1):
+        """Change an order by the number last told."""
+        self.broker.replace(name, self.last(name).server_order_id, price, quantity)
 
     async def sees(self, name, status):
         await self.until(lambda: status in self.statuses(name))
@@ -78,14 +108,17 @@ async def connected(server, **more):
 
 
 class Session:
-    """An executor that trades at the simulator, shown the server's own touch, `shift` ticks away."""
+    """An executor that trades at the simulator, shown the server's own touch, `shift` ticks away.
+
+    Its waits pass on the machine's clock, `speed` times as fast, as the simulator's market does.
+    """
 
     shift = 0
 
-    def __init__(self, make_rig, server, dtc_settings=None, **more):
+    def __init__(self, make_rig, server, dtc_settings=None, speed=2.0, **more):
         self.desk = Desk(server.port, **(dtc_settings or {}))
         self.server = server
-        self.rig = make_rig(self.desk.broker, time_scale=2.0, **more)
+        self.rig = make_rig(self.desk.broker, time=EventTime(Mode.PAPER, speed), **more)
         take = self.rig.executor.on_broker_event
         self.desk.broker.start(lambda event: (take(event), self.desk.take(event)))
 
@@ -94,6 +127,7 @@ class Session:
         async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self.show()
+                self.rig.executor.on_timer()
                 if self.rig.executor.reconcile_due:
                     await self.rig.reconcile()
                 await asyncio.sleep(0.002)

@@ -87,15 +87,18 @@ async def query_multiplier(ask: Ask, scope: ServerScope, address: str) -> float:
             f"{address} answers about {definition.Symbol} when it is asked about {symbol}: "
             "set instrument.trade_symbol to the spelling for orders, and broker.symbol_spellings to the others"
         )
-    multiplier = nearest_decimal(float(definition.DisplayPriceMultiplier))
-    tick = nearest_decimal(float(definition.MinPriceIncrement))
-    size = scope.instrument.tick_size
-    if 0.0 < tick < dtc.UNSET_F32 and abs(tick - size) > 1e-6:
+    tick, size = _told(definition.MinPriceIncrement), scope.instrument.tick_size
+    if tick and abs(tick - size) > 1e-6:
         raise StartError(
             f"{address} says that {symbol} moves by {tick:g}, here it is {size:g}: "
             "this is not the product it is taken for"
         )
-    return multiplier if 0.0 < multiplier < dtc.UNSET_F32 else 1.0
+    return _told(definition.DisplayPriceMultiplier) or 1.0
+
+
+def _told(value: float) -> float:
+    """The decimal that a float32 stands for; 0 where it is unset or makes no sense."""
+    return nearest_decimal(value) if 0.0 < value < dtc.UNSET_F32 else 0.0
 
 
 async def check_positions(ask: AskOrRefuse, scope: ServerScope, address: str) -> None:

@@ -144,8 +144,10 @@ class Exits:
         pause_ns = min(self._policy.chase_ns << min(refusals - 1, 16), self._policy.longest_pause_ns)
         flatten.paused_until_ns = flatten.refused_at_ns + pause_ns
         if refusals >= MAX_REFUSALS - 1 and self._sync.agreed_ns <= flatten.refused_at_ns:
-            self._again_at(max(flatten.paused_until_ns, own_ns + pause_ns))
-            return True  # the answer to the query that the refusal has caused is awaited
+            # the answer to the query that the refusal has caused is awaited
+            flatten.paused_until_ns = max(flatten.paused_until_ns, own_ns + pause_ns)
+            self._again_at(flatten.paused_until_ns)
+            return True
         if own_ns < flatten.paused_until_ns:
             self._again_at(flatten.paused_until_ns)
             return True
@@ -227,6 +229,8 @@ class Exits:
         own_ns = self._state.own_ns
         if own_ns < self._next_exit_ns:  # give the last exit or flatten its time
             self._again_at(self._next_exit_ns)
+            if not any(entry.order.role is OrderRole.EXIT for entry in closers):  # refused: a stop protects meanwhile
+                self._flatten_state.paused_until_ns = self._next_exit_ns
             return
         theirs = self._sync.held
         if closers or (theirs is not None and not self._state.confirmed) or not (sure or self._sync.link_up):

@@ -78,10 +78,10 @@ class Protection:
     def _guard(self, held: HeldPosition, missing: int) -> None:
         own_ns, grace_ns = self._state.own_ns, self._policy.grace_ns
         flatten = self._flatten_state
-        if flatten.reason and own_ns + grace_ns >= flatten.paused_until_ns:
-            return  # it is being closed; a second stop could fill beside the exit
         if not self._unprotected_since:
             self._unprotected_since = own_ns
+        if flatten.reason and own_ns + grace_ns >= flatten.paused_until_ns:
+            return  # it is being closed; a second stop could fill beside the exit
         asks_ns, acts_ns = self._unprotected_since + grace_ns // 2, self._unprotected_since + grace_ns
         if own_ns < asks_ns:
             self._again_at(asks_ns)

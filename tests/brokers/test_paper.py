@@ -226,7 +226,7 @@ def test_a_partial_target_reduces_the_stop():
     desk.play(quotes((0, 100.0, 100.25)))
     desk.broker.submit_bracket(bracket(quantity=3))
     desk.play(quotes((1, 100.0, 100.25), (2, 100.0, 100.25, 1, 1)))
-    desk.broker.replace("T", 100.0, 3)
+    desk.broker.replace("T", "", 100.0, 3)
     desk.play(quotes((3, 99.5, 99.75, 1, 1)))
     assert desk.fills[-1][:3] == ("T", 1, 100.0)
     assert desk.last("S").quantity == 2
@@ -249,8 +249,8 @@ def test_cancelled_entry_takes_its_waiting_children_along():
     desk.play(quotes((0, 100.0, 100.25)))
     desk.broker.submit_bracket(bracket(price=99.0))
     desk.play(quotes((1, 100.0, 100.25)))
-    assert desk.last("S").status is OrderStatus.ACCEPTED
-    desk.broker.cancel("E")
+    assert desk.last("S").status is OrderStatus.HELD
+    desk.broker.cancel("E", "")
     desk.play(quotes((2, 100.0, 100.25)))
     assert {desk.last(name).status for name in "EST"} == {OrderStatus.CANCELED}
 
@@ -261,7 +261,7 @@ def test_a_target_replaced_to_the_market_closes_the_position():
     desk.broker.submit_bracket(bracket())
     desk.play(quotes((1, 100.0, 100.25)))
     before = desk.last("T").server_order_id
-    desk.broker.replace("T", 99.0, 1)
+    desk.broker.replace("T", "", 99.0, 1)
     desk.play(quotes((2, 100.0, 100.25)))
     assert desk.fills[-1][:3] == ("T", 1, 100.0)
     assert desk.last("T").server_order_id != before
@@ -302,8 +302,8 @@ def test_a_used_identifier_and_an_inconsistent_bracket_are_rejected():
 def test_requests_about_unknown_orders_are_refused():
     desk = Desk()
     desk.play(quotes((0, 100.0, 100.25)))
-    desk.broker.cancel("nobody")
-    desk.broker.replace("nobody", 100.0, 1)
+    desk.broker.cancel("nobody", "")
+    desk.broker.replace("nobody", "", 100.0, 1)
     desk.play(quotes((1, 100.0, 100.25)))
     assert [e.status for e in desk.told] == [OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED]
 
@@ -399,7 +399,7 @@ def simple_strategy(desk, events, cuts):
         desk.told.append((desk.broker._now_ns, event))
         if isinstance(event, Fill) and event.client_order_id.endswith("E") and len(reacted) < 3:
             reacted.append(event)
-            desk.broker.replace(event.client_order_id[:-1] + "T", event.price - 1.0 * event.side, event.quantity)
+            desk.broker.replace(event.client_order_id[:-1] + "T", "", event.price - 1.0 * event.side, event.quantity)
 
     desk.broker.start(react)
     sends = {len(events) // 5: Side.BUY, len(events) // 2: Side.SELL}
@@ -487,12 +487,12 @@ class Brackets(RuleBasedStateMachine):
 
     @rule()
     def cancels_the_entry(self):
-        self.desk.broker.cancel("E")
+        self.desk.broker.cancel("E", "")
         self.show()
 
     @rule(name=st.sampled_from("ET"), away=st.integers(-3, 3))
     def replaces(self, name, away):
-        self.desk.broker.replace(name, (self.bid + away) * 0.25, 5 if name == "E" else self.desk.last("T").quantity)
+        self.desk.broker.replace(name, "", (self.bid + away) * 0.25, 5 if name == "E" else self.desk.last("T").quantity)
         self.show()
 
     @invariant()

@@ -1,24 +1,29 @@
 """Orders over real TCP against the simulator's DTC server; and messages that no friendly server sends, one by one."""
 
-import pytest
-from sierra_session import ES, TICK, Desk, Session, ask, bracket, connected, order
+from dataclasses import replace
 
-from mia_daemon.brokers import sierra_orders, sierra_startup
+import pytest
+from sierra_session import ES, TICK, Desk, Session, ask, bracket, connected, order, scope_of
+
+from mia_daemon.brokers import sierra_startup
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.errors import ConnectionLost, RequestTimeout, StartError
+from mia_daemon.errors import ConnectionLost, RequestRefused, RequestTimeout, StartError
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     BalanceReport,
-    Fill,
-    JournaledOrder,
+    BrokerTrouble,
+    FillSource,
     LinkReport,
     LinkState,
+    OrderReport,
     OrderRole,
     OrderStatus,
     OrderType,
     PositionReport,
+    Priority,
     Side,
 )
+from mia_daemon.risk.codes import RiskCode
 from mia_daemon.simulator.client_session import Manners
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -37,14 +42,16 @@ async def test_a_bracket_fills_protects_and_is_closed_by_moving_its_target(servi
         await desk.sees("S", OrderStatus.WORKING)
         await desk.sees("T", OrderStatus.WORKING)
         await desk.until(lambda: desk.of(PositionReport))
-        assert [(fill.client_order_id, fill.side, fill.quantity) for fill in desk.of(Fill)] == [("E", Side.BUY, 1)]
-        assert desk.told.index(desk.of(Fill)[0]) < desk.told.index(desk.last("E"))
-        desk.broker.replace("T", ask(server) - 20 * TICK, 1)
+        assert [(fill.client_order_id, fill.side, fill.quantity) for fill in desk.fills] == [("E", Side.BUY, 1)]
+        assert [report.fill.quantity for report in desk.of(OrderReport) if report.fill] == [
+            1
+        ]  # with its order's update
+        desk.replace("T", ask(server) - 20 * TICK)
         await desk.sees("T", OrderStatus.FILLED)
         await desk.sees("S", OrderStatus.CANCELED)
         await desk.until(lambda: desk.of(PositionReport)[-1].quantity == 0)
         assert OrderStatus.REPLACED in desk.statuses("T")
-        assert [f.side * f.quantity for f in desk.of(Fill)] == [1, -1]
+        assert [f.side * f.quantity for f in desk.fills] == [1, -1]
         assert desk.of(BalanceReport)
 
 
@@ -62,26 +69,17 @@ async def test_the_book_of_record_is_one_answer(serving):
         assert (empty.open_orders, empty.fills, [p.quantity for p in empty.positions]) == ((), (), [])
         desk.broker.submit_bracket(bracket(ask(server)))
         await desk.sees("S", OrderStatus.WORKING)
-        book = await desk.broker.request_snapshot(desk.of(Fill)[0].ts_ns - 10**9)
+        book = await desk.broker.request_snapshot(desk.fills[0].ts_ns - 10**9)
         assert {(o.client_order_id, o.status, o.unsolicited) for o in book.open_orders} == {
             ("S", OrderStatus.WORKING, False),
             ("T", OrderStatus.WORKING, False),
         }
-        told = desk.of(Fill)[0]
-        assert [(f.execution_id, f.client_order_id, f.price) for f in book.fills] == [
-            (told.execution_id, "E", told.price)
+        told = desk.fills[0]
+        assert [(f.execution_id, f.server_order_id, f.price, f.source) for f in book.fills] == [
+            (told.execution_id, told.server_order_id, told.price, FillSource.HISTORY)
         ]
         assert [p.quantity for p in book.positions] == [1]
         assert book.balance.account == "Sim1"
-
-
-async def test_a_cancel_waits_for_the_servers_number(serving):
-    async with serving() as server, connected(server) as desk:
-        desk.broker.submit_bracket(bracket(ask(server), away=100))
-        desk.broker.cancel("E")
-        await desk.sees("E", OrderStatus.CANCELED)
-        await desk.sees("S", OrderStatus.CANCELED)
-        assert (await desk.broker.request_snapshot(0)).open_orders == ()
 
 
 async def test_an_order_renamed_by_a_replace_can_still_be_cancelled(serving):
@@ -90,10 +88,10 @@ async def test_an_order_renamed_by_a_replace_can_still_be_cancelled(serving):
         desk.broker.submit(order("E", Side.BUY, price))
         await desk.sees("E", OrderStatus.WORKING)
         before = desk.last("E").server_order_id
-        desk.broker.replace("E", price - TICK, 1)
+        desk.replace("E", price - TICK)
         await desk.sees("E", OrderStatus.REPLACED)
         assert (desk.last("E").server_order_id != before, desk.last("E").price) == (True, price - TICK)
-        desk.broker.cancel("E")
+        desk.cancel("E")
         await desk.sees("E", OrderStatus.CANCELED)
 
 
@@ -101,7 +99,7 @@ async def test_a_rejected_replace_leaves_the_order_alive(serving):
     async with serving() as server, connected(server) as desk:
         desk.broker.submit(order("E", Side.BUY, ask(server) - 100 * TICK))
         await desk.sees("E", OrderStatus.WORKING)
-        desk.broker.replace("E", 1.1, 1)
+        desk.replace("E", 1.1)
         await desk.sees("E", OrderStatus.REPLACE_REJECTED)
         assert [o.status for o in (await desk.broker.request_snapshot(0)).open_orders] == [OrderStatus.WORKING]
 
@@ -119,58 +117,75 @@ async def test_flatten_closes_the_position_under_its_own_name(serving):
         await desk.sees("E", OrderStatus.FILLED)
         desk.broker.flatten(order("X", Side.SELL, 0.0, OrderType.MARKET, OrderRole.EXIT, 2))
         await desk.sees("X", OrderStatus.FILLED)
-        assert sum(f.quantity for f in desk.of(Fill) if f.client_order_id == "X") == 2
+        assert sum(f.quantity for f in desk.fills if f.client_order_id == "X") == 2
         assert (await desk.broker.request_snapshot(0)).positions == ()
 
 
 async def test_a_lost_link_is_told_and_what_could_not_leave_is_refused(serving):
     async with serving() as server, connected(server) as desk:
         desk.broker.submit_bracket(bracket(ask(server), away=100))
-        await desk.sees("S", OrderStatus.ACCEPTED)
+        await desk.sees("S", OrderStatus.HELD)
         for connection in list(server._connections):
             connection.transport.abort()
         await desk.until(lambda: desk.of(LinkReport)[-1].state is LinkState.DOWN)
         sent = desk.broker.orders_sent
         desk.broker.submit(order("late", Side.BUY, 100.0))
-        desk.broker.cancel("E")
-        desk.broker.cancel("unheard")
+        desk.cancel("E")
+        desk.replace("E", 100.0)
         assert desk.last("late").status is OrderStatus.REJECTED
         assert "not sent" in desk.last("late").text
-        assert desk.last("E").status is OrderStatus.CANCEL_REJECTED
-        assert desk.last("unheard").status is OrderStatus.CANCEL_REJECTED
+        assert desk.statuses("E")[-2:] == [OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED]
         assert desk.broker.orders_sent == sent
         with pytest.raises(ConnectionLost):
             await desk.broker.request_snapshot(0)
         await desk.until(lambda: desk.of(LinkReport)[-1].state is LinkState.UP)
-        assert len((await desk.broker.request_snapshot(0)).open_orders) == 3
-        desk.broker.cancel("E")
+        listed = (await desk.broker.request_snapshot(0)).open_orders
+        assert {report.client_order_id for report in listed} == {"E", "S", "T"}
+        desk.broker.cancel("E", next(report.server_order_id for report in listed if report.client_order_id == "E"))
         await desk.sees("E", OrderStatus.CANCELED)
-
-
-async def test_orders_of_an_earlier_run_can_be_cancelled_once_known(serving):
-    async with serving() as server:
-        async with connected(server) as first:
-            first.broker.submit(order("old", Side.BUY, ask(server) - 100 * TICK))
-            await first.sees("old", OrderStatus.WORKING)
-            number = first.last("old").server_order_id
-        async with connected(server) as second:
-            old = order("old", Side.BUY, 1.0)
-            second.broker.restore([JournaledOrder(old, 0, None, number, 1, 1.0, 0, 0, frozenset())], 0, 0.0, 0.0)
-            second.broker.cancel("old")
-            await second.sees("old", OrderStatus.CANCELED)
 
 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"account": "U123"}, r"trade account U123 does not exist .*there: Sim1"),
+        ({"account": "U123"}, r"trade account U123 does not exist .*there: Sim1.*instrument.trade_account"),
+        (
+            {"account": "SIM1"},
+            r"trade account SIM1 does not exist .*it is spelled Sim1 there.*instrument.trade_account",
+        ),
         ({"symbol": instrument("MNQZ26_FUT_CME")}, r"MNQZ26_FUT_CME"),  # neither of the two markets there
     ],
 )
 async def test_what_does_not_fit_is_refused_at_the_start(serving, more, says):
     async with serving() as server:
         with pytest.raises(StartError, match=says):
-            await Desk(server.port, **more).broker.connect()
+            await Desk(server.port, scope_of(**more)).broker.connect()
+
+
+async def test_a_server_that_links_no_orders_is_refused_unless_the_pairs_are_kept_here(serving, monkeypatch):
+    logon = dtc.LogonResponse
+    monkeypatch.setattr(dtc, "LogonResponse", lambda **fields: logon(**{**fields, "OCOOrdersSupported": 0}))
+    async with serving() as server:
+        with pytest.raises(StartError, match=r'links no orders .*set broker.brackets = "client"'):
+            await Desk(server.port).broker.connect()
+        async with connected(server, pairs_by_server=False) as desk:
+            assert desk.of(LinkReport)[-1].state is LinkState.UP
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"symbol": instrument("MESZ26_FUT_CME"), "trade_symbol": ES.symbol},
+        {"account": "mine", "accounts": ("Sim1",)},
+    ],
+)
+async def test_what_is_spelled_otherwise_there_is_traded_under_our_names(serving, spelled):
+    scope = scope_of(**spelled)
+    async with serving() as server, connected(server, scope=scope) as desk:
+        desk.broker.submit(replace(order("E", Side.BUY, ask(server) - 100 * TICK), symbol=scope.instrument.symbol))
+        await desk.sees("E", OrderStatus.WORKING)
+        report = desk.last("E")
+        assert (report.symbol, report.account) == (scope.instrument.symbol, scope.account)
 
 
 async def test_a_server_that_is_not_there_is_tried_three_times(unused_tcp_port, very_impatient):
@@ -189,16 +204,20 @@ async def test_a_refused_logon_ends_the_attempt(serving):
 
 
 @pytest.fixture
-async def alone():
+def alone():
+    """A broker without a link: `answers` by type of query, or an error to raise; `asked` are the queries."""
     desk = Desk(1)
-    desk.asked = []
+    desk.asked, desk.answers, desk.sent = [], {}, []
 
-    async def answer(request):
-        desk.asked.append(request)
-        return desk.answers.pop(0)
+    async def request(query, _timeout_s=None):
+        desk.asked.append(type(query))
+        answer = desk.answers.get(type(query), [])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    desk.answers = []
-    desk.broker._ask = answer
+    desk.broker.link.request = request
+    desk.broker.link.send = lambda *messages: desk.sent.extend(messages)
     return desk
 
 
@@ -212,115 +231,113 @@ def hear(desk, *messages):
     desk.broker._on_messages(list(messages), 0)
 
 
+async def test_what_is_said_of_other_symbols_and_accounts_is_passed_on_as_it_is_spelled(alone):
+    """Whose it is, is told by the order's name: our own may come back under another spelling."""
+    hear(alone, said(Symbol="F.US.EPZ26"), said(TradeAccount="SIM1"), said(Symbol="", TradeAccount=""))
+    assert [(report.symbol, report.account) for report in alone.of(OrderReport)] == [
+        ("F.US.EPZ26", "Sim1"),
+        (ES.symbol, "SIM1"),
+        (ES.symbol, "Sim1"),
+    ]
+
+
+async def test_an_execution_comes_with_the_update_that_tells_it_named_or_not(alone):
+    fill = {"FilledQuantity": 1.0, "LastFillQuantity": 1.0, "LastFillPrice": 99.75}
+    hear(alone, said(status=4, reason=5, LastFillExecutionID="x1", **fill), said(status=7, reason=4, **fill))
+    assert [(f.execution_id, f.client_order_id, f.quantity, f.price, f.filled) for f in alone.fills] == [
+        ("x1", "E", 1, 99.75, 1),
+        ("", "E", 1, 99.75, 1),
+    ]
+    assert alone.statuses("E") == [OrderStatus.PARTIAL, OrderStatus.FILLED]
+
+
+async def test_an_execution_told_while_a_change_is_under_way_is_passed_on(alone):
+    fill = {"FilledQuantity": 1.0, "LastFillQuantity": 1.0, "LastFillPrice": 99.75}
+    hear(alone, said(status=5, reason=5, **fill))
+    assert [(f.quantity, f.price) for f in alone.fills] == [(1, 99.75)]
+
+
+async def test_a_position_without_a_number_is_reported_as_not_known(alone):
+    for quantity in (float("nan"), dtc.UNSET_F64, 3.0):
+        hear(alone, dtc.PositionUpdate(Symbol=ES.symbol, TradeAccount="Sim1", Quantity=quantity))
+    assert [report.quantity for report in alone.of(PositionReport)] == [None, None, 3]
+
+
+LISTS = {
+    dtc.OpenOrdersRequest: [said()],
+    dtc.HistoricalOrderFillsRequest: [
+        dtc.HistoricalOrderFillResponse(ServerOrderID="S1", BuySell=1, Price=100.0, Quantity=1.0, UniqueExecutionID="x")
+    ],
+    dtc.CurrentPositionsRequest: [dtc.PositionUpdate(Symbol=ES.symbol, TradeAccount="Sim1", Quantity=1.0)],
+    dtc.AccountBalanceRequest: [dtc.AccountBalanceUpdate(TradeAccount="Sim1", CashBalance=5.0)],
+}
+REFUSED = RequestRefused("no")
+
+
 @pytest.mark.parametrize(
-    ("status", "reason", "more", "means"),
+    ("query", "error"),
     [
-        (1, 3, {}, OrderStatus.ACCEPTED),
-        (2, 2, {}, OrderStatus.ACCEPTED),
-        (3, 3, {}, OrderStatus.ACCEPTED),
-        (4, 2, {}, OrderStatus.WORKING),
-        (4, 3, {"FilledQuantity": 1.0}, OrderStatus.PARTIAL),
-        (4, 7, {}, OrderStatus.REPLACED),
-        (10, 5, {"FilledQuantity": 1.0}, OrderStatus.PARTIAL),
-        (7, 4, {"FilledQuantity": 2.0}, OrderStatus.FILLED),
-        (8, 6, {}, OrderStatus.CANCELED),
-        (9, 8, {}, OrderStatus.REJECTED),
-        (9, 9, {}, OrderStatus.CANCEL_REJECTED),
-        (4, 9, {}, OrderStatus.CANCEL_REJECTED),
-        (9, 10, {}, OrderStatus.REPLACE_REJECTED),
-        (0, 10, {}, OrderStatus.REPLACE_REJECTED),
+        (dtc.HistoricalOrderFillsRequest, REFUSED),
+        (dtc.CurrentPositionsRequest, REFUSED),
+        (dtc.AccountBalanceRequest, REFUSED),
+        (dtc.AccountBalanceRequest, RequestTimeout("no answer")),
     ],
 )
-async def test_status_and_reason_together_say_what_became_of_an_order(alone, status, reason, more, means):
-    alone.answers = [[]]
-    hear(alone, said(status=status, reason=reason, **more))
-    assert alone.statuses("E") == [means]
+async def test_what_the_server_refuses_to_list_is_not_known_and_the_rest_is(alone, query, error):
+    alone.answers = {**LISTS, query: error}
+    book = await alone.broker.request_snapshot(0)
+    parts = {
+        dtc.OpenOrdersRequest: [order.client_order_id for order in book.open_orders],
+        dtc.HistoricalOrderFillsRequest: book.fills and [fill.execution_id for fill in book.fills],
+        dtc.CurrentPositionsRequest: book.positions and [position.quantity for position in book.positions],
+        dtc.AccountBalanceRequest: book.balance and book.balance.cash,
+    }
+    assert parts[query] is None
+    del parts[query]
+    assert list(parts.values()) == [
+        value for kind, value in zip(LISTS, (["E"], ["x"], [1], 5.0), strict=True) if kind is not query
+    ]
 
 
-@pytest.mark.parametrize("status", [5, 6, 0, 99])
-async def test_a_change_under_way_says_nothing_new(alone, status):
-    hear(alone, said(status=status))
-    assert alone.told == []
+@pytest.mark.parametrize("cash", [float("nan"), float("inf"), dtc.UNSET_F64])
+async def test_a_balance_that_is_no_amount_is_not_known(alone, cash):
+    alone.answers = {dtc.AccountBalanceRequest: [dtc.AccountBalanceUpdate(TradeAccount="Sim1", CashBalance=cash)]}
+    assert (await alone.broker.request_snapshot(0)).balance is None
+    hear(alone, dtc.AccountBalanceUpdate(TradeAccount="Sim1", CashBalance=cash))
+    assert alone.of(BalanceReport) == []
 
 
-async def test_orders_of_other_symbols_and_accounts_are_not_heard(alone):
-    hear(alone, said(Symbol="NQZ26_FUT_CME"), said(TradeAccount="Sim2"), dtc.PositionUpdate(Symbol="CL"))
-    assert alone.told == []
-
-
-async def test_an_execution_told_twice_is_told_on_once(alone):
-    fill = {"FilledQuantity": 1.0, "LastFillQuantity": 1.0, "LastFillPrice": 99.75, "LastFillExecutionID": "x1"}
-    hear(alone, said(status=10, reason=5, **fill), said(status=10, reason=5, **fill))
-    assert [(f.execution_id, f.quantity, f.price) for f in alone.of(Fill)] == [("x1", 1, 99.75)]
-    assert len(alone.statuses("E")) == 2
-
-
-async def test_an_execution_without_a_name_is_asked_for(alone):
-    named = dtc.HistoricalOrderFillResponse(
-        Symbol=ES.symbol, TradeAccount="Sim1", ServerOrderID="S1", BuySell=1, Price=99.75, Quantity=2.0,
-        UniqueExecutionID="x7", DateTime=1,
-    )  # fmt: skip
-    alone.answers = [[named]]
-    hear(alone, said(status=7, reason=4, FilledQuantity=2.0, LastFillQuantity=2.0, LastFillPrice=99.75))
-    assert alone.of(Fill) == []
-    await alone.until(lambda: alone.of(Fill))
-    assert [(f.execution_id, f.client_order_id) for f in alone.of(Fill)] == [("x7", "E")]
-    hear(alone, said(status=7, reason=4, FilledQuantity=2.0))
-    assert len(alone.asked) == 1
-
-
-@pytest.mark.parametrize("missing", [{"BuySell": 0}, {"BuySell": 7}, {"Quantity": 0.0}, {"Price": dtc.UNSET_F64}])
-async def test_a_past_execution_that_is_not_whole_is_never_guessed(alone, missing):
-    whole = {"Symbol": ES.symbol, "TradeAccount": "Sim1", "ServerOrderID": "S1", "UniqueExecutionID": "x7"}
-    whole |= {"BuySell": 2, "Price": 99.75, "Quantity": 2.0}
-    alone.answers = [[dtc.HistoricalOrderFillResponse(**{**whole, **missing})]]
-    assert await alone.broker._ask_fills(0) == []
-
-
-async def test_prices_are_scaled_both_ways(alone):
-    broker = alone.broker
-    broker._mapper.multiplier = 100.0
-    sent = []
-    broker.link.send = lambda *messages: sent.extend(messages)
-    broker.submit(order("E", Side.BUY, 10_000.0))
-    assert sent[0].Price1 == 100.0
-    hear(alone, said(Price1=100.0, LastFillQuantity=1.0, LastFillPrice=100.25, LastFillExecutionID="x"))
-    assert (alone.last("E").price, alone.of(Fill)[0].price) == (10_000.0, 10_025.0)
-
-
-async def test_what_the_server_left_unset_is_nothing(alone):
-    hear(alone, said(Price1=dtc.UNSET_F64, OrderQuantity=dtc.UNSET_F64, FilledQuantity=dtc.UNSET_F64))
-    assert (alone.last("E").price, alone.last("E").quantity, alone.last("E").filled) == (0.0, 0, 0)
+async def test_without_open_orders_there_is_no_answer_at_all(alone):
+    """Absence from that list is proof: it is never assumed."""
+    alone.answers = {dtc.OpenOrdersRequest: REFUSED}
+    with pytest.raises(RequestRefused):
+        await alone.broker.request_snapshot(0)
 
 
 async def test_queries_are_repeated_and_orders_never(alone):
-    broker, tries = alone.broker, []
-    del broker._ask
-
-    async def request(message):
-        tries.append(message)
-        raise RequestTimeout("no answer")
-
-    broker.link.request = request
+    alone.answers = {dtc.OpenOrdersRequest: RequestTimeout("no answer")}
     with pytest.raises(RequestTimeout):
-        await broker.request_snapshot(0)
-    assert len(tries) == 3
+        await alone.broker.request_snapshot(0)
+    assert alone.asked.count(dtc.OpenOrdersRequest) == 3
+    assert [trouble.code for trouble in alone.of(BrokerTrouble)] == ["query_unanswered"] * 2
+
+    tries = []
 
     def send(*messages):
         tries.append(messages)
         raise ConnectionLost("down")
 
-    broker.link.send = send
-    broker.submit(order("E", Side.BUY, 100.0))
-    assert len(tries) == 4
+    alone.broker.link.send = send
+    alone.broker.submit(order("E", Side.BUY, 100.0))
+    assert len(tries) == 1
 
 
-async def test_server_numbers_are_forgotten_in_the_end(alone, monkeypatch):
-    monkeypatch.setattr(sierra_orders, "KEPT_ORDERS", 4)
-    for number in range(20):
-        hear(alone, said(f"E{number}", ServerOrderID=f"S{number}"))
-    assert len(alone.broker._orders._client_ids) <= 8
-    assert alone.broker._orders.server_id("E19") == "S19"
+async def test_a_cancel_and_a_replace_name_the_order_both_ways(alone):
+    alone.broker.cancel("E", "S1")
+    alone.broker.replace("E", "S1", 100.25, 2)
+    cancel, change = alone.sent
+    assert (cancel.ClientOrderID, cancel.ServerOrderID, cancel.TradeAccount) == ("E", "S1", "Sim1")
+    assert (change.ClientOrderID, change.ServerOrderID, change.Price1, change.Quantity) == ("E", "S1", 100.25, 2.0)
 
 
 # The executor on top of it.
@@ -359,6 +376,67 @@ async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving
         received = [one.client_id for one in server.exchange.desk.orders.values()]
         assert len(received) == len(set(received))
         await session.desk.broker.close()
+
+
+async def test_orders_that_come_back_under_other_names_are_booked_and_stop_new_risk(make_rig, serving):
+    """A message that names our order is about our order, whatever else it says."""
+    async with serving() as server:
+        session = Session(make_rig, server)
+        hear_all, broker = session.desk.broker._on_messages, session.desk.broker
+
+        def respell(messages, received_ns):
+            for message in messages:
+                if isinstance(message, dtc.OrderUpdate | dtc.PositionUpdate) and message.Symbol:
+                    message.Symbol, message.TradeAccount = "F.US.ESZ26", "SIM1"
+            hear_all(messages, received_ns)
+
+        await session.ready()
+        broker.link._on_messages = respell
+        rig = session.rig
+        assert rig.decide("buy", 1).allowed
+        await session.until(lambda: rig.position == 1 and rig.orders.protection(Side.SELL) == 1)
+        (alert,) = [alert for alert in rig.alerts if alert.code == "other_spelling"]
+        assert alert.priority is Priority.URGENT
+        for told in ("F.US.ESZ26", "SIM1", "broker.symbol_spellings", "broker.account_spellings"):
+            assert told in alert.text
+        assert rig.decide("buy", 2).code is RiskCode.CONTRADICTED
+        rig.operator.flatten("operator")
+        await session.until(lambda: rig.executor.settled and not len(rig.orders))
+        assert server.exchange.account.position == rig.position == 0
+        await session.desk.broker.close()
+
+
+async def test_an_entry_cancelled_before_it_has_a_number_is_cancelled_once_it_has(make_rig, serving):
+    async with serving() as server:
+        session = Session(make_rig, server)
+        await session.ready()
+        session.shift = -12
+        session.show()
+        assert session.rig.decide("buy", 1).allowed
+        session.rig.operator.kill("uid 0", flatten=False)
+        await session.until(lambda: not len(session.rig.orders))
+        assert not server.exchange.engine.alive
+        assert server.exchange.account.position == session.rig.position == 0
+        await session.desk.broker.close()
+
+
+async def test_an_entry_of_an_earlier_run_is_cancelled_once_it_is_known(make_rig, serving):
+    async with serving() as server:
+        first = Session(make_rig, server)
+        await first.ready()
+        first.shift = -12
+        first.show()
+        first.rig.decide("buy", 1)
+        await first.until(lambda: server.exchange.engine.book.bids and len(first.desk.of(OrderReport)) >= 3)
+        await first.desk.broker.close()
+
+        second = Session(make_rig, server)
+        assert len(second.rig.orders.unknown()) == 3
+        await second.ready()
+        await second.until(lambda: not len(second.rig.orders))
+        assert not server.exchange.engine.alive
+        assert second.rig.position == server.exchange.account.position == 0
+        await second.desk.broker.close()
 
 
 async def test_a_restart_carries_on_with_position_and_protection(make_rig, serving):

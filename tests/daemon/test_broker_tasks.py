@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import pytest
 from actor_parts import make_snapshot
 
-from mia_daemon.daemon.broker_tasks import drain, reconcile
+from mia_daemon.daemon import broker_tasks
+from mia_daemon.daemon.broker_tasks import drain, keep_time, reconcile
 from mia_daemon.errors import RequestTimeout
 from mia_daemon.execution.reconciler import SnapshotQuery
 
-QUERY = SnapshotQuery(since_ns=17, why="the start", version=0, position=0, was_reconciled=False)
+QUERY = SnapshotQuery(since_ns=17, why="the start", version=0, asked_ns=1, was_reconciled=False)
 SNAPSHOT = make_snapshot()
 
 
@@ -104,6 +105,24 @@ async def test_an_error_of_our_own_is_raised_and_leaves_the_question_to_others()
     with pytest.raises(ValueError, match="a bug"):
         await reconcile(account)
     assert account.executor.ended == [(QUERY, None)]
+
+
+async def test_the_executor_is_told_that_time_passes_until_nobody_needs_it(monkeypatch):
+    monkeypatch.setattr(broker_tasks, "TICK_S", 0.0)
+    ticks, enough = [], asyncio.Event()
+
+    class FakeTimed:
+        def on_timer(self):
+            ticks.append(len(ticks))
+            if len(ticks) == 3:
+                enough.set()
+
+    task = asyncio.create_task(keep_time(FakeTimed()))
+    await enough.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ticks[:3] == [0, 1, 2]
 
 
 class FakeEnding:

@@ -220,7 +220,7 @@ async def test_a_cancel_waits_for_no_file(resting):
     done = []
     write, cancel = resting.journal.transaction, resting.broker.cancel
     resting.journal.transaction = lambda: (done.append("written"), write())[1]
-    resting.broker.cancel = lambda name: (done.append("sent"), cancel(name))
+    resting.broker.cancel = lambda *order: (done.append("sent"), cancel(*order))
     with written_by_another(resting.journal):
         resting.operator.kill("uid 0", flatten=True)
     assert done == ["sent", "written"]

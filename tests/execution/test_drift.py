@@ -6,7 +6,8 @@ import pytest
 
 from mia_daemon.errors import ConnectionLost
 from mia_daemon.execution.reconciler import FILLS_SLACK_NS
-from mia_daemon.records import BrokerSnapshot, Fill, PositionReport, Priority, Side
+from mia_daemon.records import BrokerSnapshot, Fill, FillSource, PositionReport, Priority, Side
+from mia_daemon.risk.codes import RiskCode
 
 SYMBOL, ACCOUNT = "ESZ26_FUT_CME", "Sim1"
 
@@ -60,6 +61,7 @@ async def test_a_position_out_of_nothing_is_booked_at_the_servers_average_price(
         side=side,
         quantity=2,
         price=99.5,  # on the grid
+        source=FillSource.EXTERNAL,
     )
     assert rig.position == position
 
@@ -117,7 +119,7 @@ async def test_a_trip_that_executions_of_others_closed_says_so(rig, server):
 
 @pytest.mark.parametrize(
     ("adopt", "says"),
-    [(True, "the server's was taken over"), (False, "trading is halted; compare, then resume")],
+    [(True, "ours was +1: the server's was taken over"), (False, "ours is +1: trading is halted; compare, then close")],
 )
 async def test_a_difference_is_told_with_both_positions(make_rig, server, adopt, says):
     rig = make_rig(adopt_drift=adopt)
@@ -127,9 +129,9 @@ async def test_a_difference_is_told_with_both_positions(make_rig, server, adopt,
     await rig.reconcile()
     assert "position_drift" not in rig.alert_codes
     await rig.reconcile()
-    (alert,) = [alert for alert in rig.alerts if alert.code == "position_drift"]
-    assert (alert.priority, alert.context) == (Priority.URGENT, {"server": -2, "ours": 1})
-    assert alert.text == f"the server's position is -2, ours was +1: {says}"
+    (alert,) = [alert for alert in rig.alerts if alert.priority is Priority.URGENT]
+    assert (alert.code, alert.context) == ("position_drift", {"server": -2, "ours": 1})
+    assert alert.text.startswith(f"the server's position is -2, {says}")
     halts = [latch.context for latch in rig.risk.latches]
     assert halts == ([] if adopt else [{"by": "position_drift"}])
 
@@ -143,6 +145,48 @@ async def test_a_difference_that_changes_between_two_looks_is_looked_at_again(ri
     assert rig.position == 1
 
 
+async def test_live_takes_over_a_position_only_when_told(make_rig, server):
+    """It may be of somebody's own trading, or of a fill that is still on its way: a person says what it is."""
+    rig = make_rig(adopt_drift=False)
+    rig.play((1, 100.0))
+    server(rig, 0)
+    await rig.reconcile()
+    server(rig, 2, 99.5)
+    for _ in range(5):
+        await rig.reconcile()
+    assert (rig.position, booked(rig)) == (0, [])
+    assert [latch.code for latch in rig.risk.latches] == [RiskCode.POSITION_DRIFT]
+    assert [alert.code for alert in rig.alerts if alert.priority is Priority.URGENT] == ["position_drift"]
+    assert rig.decide("buy", 1).code is RiskCode.POSITION_DRIFT
+    assert rig.operator.resume("uid 7") == ()  # only by its name
+    await seen_twice(rig)
+    assert rig.position == 0
+
+    assert rig.operator.resume("uid 7", RiskCode.POSITION_DRIFT) == (RiskCode.POSITION_DRIFT,)
+    await rig.reconcile()
+    assert rig.position == 0  # seen once
+    await rig.reconcile()
+    assert (rig.position, [fill.price for fill in booked(rig)]) == (2, [99.5])
+    server(rig, 3, 99.5)  # what is told once is not told for ever
+    await seen_twice(rig)
+    assert rig.position == 2
+    assert [latch.code for latch in rig.risk.latches] == [RiskCode.POSITION_DRIFT]
+
+
+async def test_live_goes_on_once_the_difference_is_closed_at_the_server(make_rig, server):
+    rig = make_rig(adopt_drift=False)
+    rig.play((1, 100.0))
+    server(rig, 2, 99.5)
+    await seen_twice(rig)
+    server(rig, 0)
+    assert await rig.reconcile()
+    assert rig.decide("buy", 1).code is RiskCode.POSITION_DRIFT
+    rig.operator.resume("uid 7", RiskCode.POSITION_DRIFT)
+    assert await rig.reconcile()
+    assert (rig.position, booked(rig)) == (0, [])
+    assert rig.decide("buy", 1).allowed
+
+
 async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkeypatch):
     async def fail(_since_ns):
         raise ConnectionLost("the line is dead")
@@ -150,6 +194,8 @@ async def test_a_server_that_does_not_answer_is_told_and_asked_again(rig, monkey
     monkeypatch.setattr(rig.broker, "request_snapshot", fail)
     rig.sync.query_reason = "an order was not answered"
     assert not await rig.reconcile()
+    assert not rig.executor.reconcile_due  # not as fast as it can refuse
+    rig.play((250, 100.0))
     assert rig.executor.reconcile_due
     (alert,) = rig.alerts
     assert (alert.code, alert.priority) == ("reconcile_failed", Priority.ERROR)

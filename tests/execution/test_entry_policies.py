@@ -30,15 +30,15 @@ class Loose:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def replace(self, name, price, quantity):
+    def replace(self, name, number, price, quantity):
         self.moves.append(price)
         if "replace" not in self.keep:
-            self.inner.replace(name, price, quantity)
+            self.inner.replace(name, number, price, quantity)
 
-    def cancel(self, name):
+    def cancel(self, name, number):
         self.cancels.append(name[-1])
         if "cancel" not in self.keep:
-            self.inner.cancel(name)
+            self.inner.cancel(name, number)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ async def test_part_of_it_fills_and_the_rest_is_given_up_under_exact_protection(
     assert rig.executor.settled
 
 
-async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading):
+async def test_a_refused_move_leaves_the_order_which_is_given_up_instead_of_moved_again(trading):
     rig = await trading(**AT_TOUCH, unfilled_after_s=14.0)
     rig.broker.keep = {"replace"}
     rig.decide("buy", 1)
@@ -234,8 +234,10 @@ async def test_a_refused_move_leaves_the_order_and_is_tried_again_later(trading)
     assert rig.executor.reconcile_due
     assert await rig.reconcile()
     rig.broker.keep = set()
-    rig.play((2 * SECOND, 100.25), (5, 100.25))
-    assert (rig.broker.moves, entry.price) == ([100.25, 100.25], 100.25)
+    assert rig.broker.cancels == []
+    rig.play((2 * SECOND, 100.25), (5, 100.25), (5, 100.25))
+    assert (rig.broker.moves, rig.broker.cancels) == ([100.25], ["E"])
+    assert (entry_of(rig), rig.position) == (None, 0)
 
 
 async def test_a_fill_that_overtakes_the_cancel_is_held_protected(trading):
@@ -317,7 +319,7 @@ async def test_an_entry_at_the_touch_ends_well_at_the_server(make_rig, serving, 
     """Filled in parts, followed, crossed or late: each contract booked once and protected, and flat in the end."""
     at_touch = {**AT_TOUCH, "chase_after_s": 0.4, "unfilled_after_s": 2.0, "unfilled": "cross"}
     async with serving(speed=5.0, faults=faults) as server:
-        it = Session(make_rig, server, settings={"broker": QUICK, "execution": at_touch})
+        it = Session(make_rig, server, speed=5.0, settings={"broker": QUICK, "execution": at_touch})
         await it.ready()
         rig, account = it.rig, server.exchange.account
         for target in (2, -3):

@@ -34,7 +34,7 @@ async def resting(make_rig):
     rig.play((10, 110.0), (20, 110.0))
     rig.happened = []
     cancel, write = rig.broker.cancel, rig.journal._run
-    rig.broker.cancel = lambda name: (rig.happened.append("cancel"), cancel(name))
+    rig.broker.cancel = lambda *order: (rig.happened.append("cancel"), cancel(*order))
     rig.journal._run = lambda *words: (rig.happened.append("write"), write(*words))[1]
     return rig
 
@@ -57,6 +57,24 @@ async def test_cancels_leave_before_anything_is_written(resting, kill_file):
     assert text.endswith("until `mia-daemon resume killed`")
     resting.play((20, 110.0), (20, 110.0))
     assert entries(resting) == []
+
+
+async def test_an_entry_that_the_server_has_not_numbered_yet_is_cancelled_as_soon_as_it_has(make_rig, kill_file):
+    """A cancel needs the server's number. The kill is a state: what may still fill is cancelled when it can be."""
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 15}})
+    rig.play((1, 100.0))
+    await rig.reconcile()
+    cancelled, cancel = [], rig.broker.cancel
+    rig.broker.cancel = lambda *order: (cancelled.append(order), cancel(*order))
+    rig.decide("buy", 1)
+    switch_of(rig, kill_file).pull("uid 0")
+    rig.play((10, 110.0), (10, 110.0))
+    assert cancelled == []
+    rig.play((20, 110.0))  # its answer has come
+    (entry,) = entries(rig)
+    assert cancelled == [(entry.client_order_id, entry.server_order_id)]
+    rig.play((20, 110.0), (20, 110.0))
+    assert entries(rig) == []
 
 
 async def test_a_kill_needs_no_journal_and_is_remembered_all_the_same(make_rig, resting, kill_file):

@@ -11,7 +11,7 @@ import pytest
 from sierra_session import Session, connected, order
 
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.records import Fill, LinkReport, OrderReport, OrderRole, OrderStatus, OrderType, Side
+from mia_daemon.records import LinkReport, OrderReport, OrderRole, OrderStatus, OrderType, Side
 from mia_daemon.simulator import client_session
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -31,7 +31,7 @@ class Trading(Session):
     """A session that ends flat and then holds its books against the server's."""
 
     def __init__(self, make_rig, server, dtc_settings=None):
-        super().__init__(make_rig, server, dtc_settings, settings={**QUICK})
+        super().__init__(make_rig, server, dtc_settings, SPEED, settings={**QUICK})
 
     async def __aenter__(self):
         await self.ready()
@@ -93,7 +93,8 @@ async def test_updates_that_come_twice_are_booked_once(make_rig, serving):
     async with serving(speed=SPEED, faults={"duplicate_share": 1.0}) as server, Trading(make_rig, server) as it:
         it.rig.decide("buy", 2)
         await it.until(it.protected)
-        assert sum(fill.quantity for fill in it.desk.of(Fill)) == 2
+        assert sum(fill.quantity for fill in it.desk.fills) > 2
+        assert sum(fill.quantity for fill in it.rig.notices.fills) == 2
         assert it.rig.position == it.true_position == 2
 
 
@@ -110,7 +111,6 @@ async def test_updates_that_never_come_are_made_up_for_by_asking(make_rig, servi
     async with serving(speed=SPEED, faults={"lose_share": 1.0}) as server, Trading(make_rig, server) as it:
         it.rig.decide("buy", 1)
         await it.until(lambda: it.true_position == 1 and it.protected())
-        assert "order_unknown" in it.rig.alert_codes
         assert "fill_missed" in it.rig.alert_codes
 
 

@@ -8,7 +8,7 @@ from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.records import OrderRole
-from mia_daemon.trading.assembly import AccountSetup, open_account
+from mia_daemon.trading.assembly import AccountSetup, EventTime, open_account
 
 
 def opened(rig, broker, calendar, mode):
@@ -22,7 +22,7 @@ def opened(rig, broker, calendar, mode):
         listener=rig.notices,
         alert=rig.alerts.append,
     )
-    return open_account(setup, rig.decides, cash=100_000.0, mode=mode)
+    return open_account(setup, rig.decides, cash=100_000.0, time=EventTime(mode))
 
 
 @pytest.fixture

@@ -1,14 +1,18 @@
 """The executor at work: what it sends, when it closes, what it does when answers fail to come."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from actor_parts import PREDICTION, make_decision
+from rig import OwnClock
 
+from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import drain
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
+from mia_daemon.market import Touch
 from mia_daemon.records import (
     FeatureWindow,
     Fill,
@@ -24,6 +28,7 @@ from mia_daemon.records import (
     empty_events,
 )
 from mia_daemon.risk.codes import RiskCode
+from mia_daemon.trading.assembly import EventTime
 
 SECOND = 1000  # ms
 
@@ -61,13 +66,13 @@ class Mute:
         self.log.append(("bracket", bracket))
         self.inner.submit_bracket(bracket)
 
-    def replace(self, name, price, quantity):
+    def replace(self, name, number, price, quantity):
         self.log.append(("replace", name, price, quantity))
-        self.inner.replace(name, price, quantity)
+        self.inner.replace(name, number, price, quantity)
 
-    def cancel(self, name):
+    def cancel(self, name, number):
         self.log.append(("cancel", name))
-        self.inner.cancel(name)
+        self.inner.cancel(name, number)
 
     def flatten(self, order):
         self.log.append(("flatten", order))
@@ -182,7 +187,7 @@ async def test_an_exit_that_does_not_fill_is_moved_after_the_market(muted):
     enter(rig)
     rig.broker.inner._exchange.replace = lambda *_: None  # the first replace is lost in the market
     moves = []
-    rig.broker.inner.replace = lambda name, price, _quantity: (
+    rig.broker.inner.replace = lambda name, _number, price, _quantity: (
         moves.append((name[-1], price)),
         rig.executor.on_broker_event(
             OrderReport(rig.ts_ns, name, "P", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACED, price=price, quantity=1)
@@ -211,11 +216,32 @@ async def test_without_a_target_the_stop_makes_way_for_an_exit(muted):
     assert rig.position == 0
 
 
+def says(rig, name, status, number="", **more):
+    rig.executor.on_broker_event(OrderReport(rig.ts_ns, name, number, "ESZ26_FUT_CME", "Sim1", status, **more))
+
+
+async def test_a_target_that_the_server_does_not_move_makes_way_for_an_exit(muted):
+    rig = muted
+    enter(rig)
+    rig.broker.inner.replace = lambda name, *_: says(rig, name, OrderStatus.REPLACE_REJECTED, text="no")
+    rig.broker.log.clear()
+    rig.decide("exit", 0)
+    rig.play(*((10, 100.0) for _ in range(10)))
+    assert rig.broker.sent[0] == "replace"
+    assert set(rig.broker.sent[1:-1]) == {"cancel"}  # both, before the exit leaves
+    assert rig.broker.sent[-1] == "submit"
+    assert (rig.position, len(rig.orders)) == (0, 0)
+
+
 async def test_an_exit_that_stays_stuck_gives_way_to_the_servers_flatten(muted):
     rig = muted
     enter(rig)
-    rig.broker.inner.replace = lambda name, *_: rig.executor.on_broker_event(
-        OrderReport(rig.ts_ns, name, "", "ESZ26_FUT_CME", "Sim1", OrderStatus.REPLACE_REJECTED, text="no")
+    inner, numbers = rig.broker.inner, itertools.count(1)
+    cancel = inner.cancel
+    inner.replace = lambda name, *_: says(rig, name, OrderStatus.REPLACE_REJECTED, text="no")
+    inner.submit = lambda order: says(rig, order.client_order_id, OrderStatus.WORKING, f"X{next(numbers)}")  # for ever
+    inner.cancel = lambda name, number: (
+        says(rig, name, OrderStatus.CANCELED, number) if number.startswith("X") else cancel(name, number)
     )
     rig.decide("exit", 0)
     rig.play(*((500, 100.0) for _ in range(30)))
@@ -328,10 +354,12 @@ async def test_kill_cancels_entries_first_and_flattens_when_asked(muted):
     enter(rig)
     rig.play((1000, 100.0))
     rig.decide("buy", 2)
+    rig.broker.inner._exchange.touch = Touch(105.0, 105.25)  # it arrives below the market
+    rig.play((10, 105.0), (10, 105.0))
     rig.broker.log.clear()
     rig.operator.kill("operator", flatten=True)
-    assert rig.broker.sent[0] == "cancel"
-    rig.play((10, 100.0), (10, 100.0), (10, 100.0), (1010, 100.0), (10, 100.0))
+    assert rig.broker.log[0] == ("cancel", f"{rig.run_id}-2E")
+    rig.play((10, 105.0), (10, 105.0), (10, 105.0), (1010, 105.0), (10, 105.0))
     assert (rig.position, len(rig.orders)) == (0, 0)
     assert RiskCode.KILLED in {latch.code for latch in rig.journal.latches()}
 
@@ -411,7 +439,7 @@ async def test_drift_may_halt_instead(make_rig):
     await rig.reconcile()
     await rig.reconcile()
     assert rig.position == 0
-    assert rig.decide("buy", 1).code is RiskCode.HALTED
+    assert rig.decide("buy", 1).code is RiskCode.POSITION_DRIFT
 
 
 async def test_a_position_report_that_stays_different_is_asked_about(rig):
@@ -556,16 +584,62 @@ async def test_the_day_starts_anew_at_the_exchanges_opening(make_rig):
     assert rig.actors.accounting.account_state(2, rig.ts_ns).realized_today == 0.0
 
 
-async def test_time_scale_stretches_what_is_waited_for(make_rig):
-    rig = make_rig(time_scale=10.0)
-    rig.play((1, 100.0))
-    await rig.reconcile()
+@pytest.fixture
+async def timed(make_rig):
+    """`await timed(speed)`: a rig in a market that is `speed` times as fast as the machine's clock, and that clock."""
+
+    async def make(speed=1.0):
+        clock = OwnClock()
+        rig = make_rig(time=EventTime(Mode.PAPER, speed), clock=clock)
+        rig.play((1, 100.0))
+        assert await rig.reconcile()
+        return rig, clock
+
+    return make
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+async def test_an_answer_is_awaited_by_our_own_clock_whatever_the_market_does(timed, speed):
+    rig, clock = await timed(speed)
     rig.broker.submit_bracket = lambda _bracket: None
     rig.decide("buy", 1)
-    rig.play((6 * SECOND, 100.0))
+    rig.play((6 * SECOND * speed, 100.0), (60 * SECOND * speed, 100.0))  # a feed that catches up
     assert rig.orders.unknown() == []
-    rig.play((45 * SECOND, 100.0))
-    assert len(rig.orders.unknown()) == 3
+    rig.wait(clock, 4900)
+    assert rig.orders.unknown() == []
+    rig.wait(clock, 200)
+    assert {entry.state for entry in rig.orders} == {OrderState.UNKNOWN}
+
+
+async def test_a_position_is_protected_while_the_market_is_silent(timed):
+    rig, clock = await timed()
+    enter(rig)
+    exchange = rig.broker._exchange
+    exchange._orders[f"{rig.run_id}-1S"].links.sibling = None
+    exchange.cancel(f"{rig.run_id}-1S", rig.ts_ns)
+    rig.play((10, 100.0))
+    sent = rig.broker.orders_sent
+    rig.wait(clock, *[100] * 9)
+    assert rig.broker.orders_sent == sent
+    rig.wait(clock, *[100] * 2)
+    assert rig.broker.orders_sent == sent + 1
+    fired = rig.journal._db.execute("SELECT what FROM firings").fetchall()
+    assert fired  # what the clock has set off is on file
+    rig.play((10, 100.0), (10, 100.0))
+    assert rig.orders.protection(Side.SELL) == 1
+
+
+async def test_how_long_an_entry_works_is_event_time_and_our_own_once_events_stop(timed):
+    rig, clock = await timed()
+    rig.decide("buy", 1)
+    rig.broker._exchange.touch = Touch(110.0, 110.25)  # it arrives below the market
+    rig.play((10, 110.0))
+    cancelled = []
+    rig.broker.cancel = lambda name, _number: cancelled.append(name)
+    rig.wait(clock, *[1000] * 14)
+    assert cancelled == []
+    rig.wait(clock, 1000)
+    assert cancelled == [f"{rig.run_id}-1E"]
 
 
 async def test_brackets_use_the_types_the_server_holds(muted):
