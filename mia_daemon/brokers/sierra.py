@@ -177,12 +177,17 @@ class SierraBroker:
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
         mapper, account = self._mapper, self._scope.account
         since = dtc.HistoricalOrderFillsRequest(TradeAccount=account, StartDateTime=max(since_ns // NS_PER_S, 1))
-        orders, executions, positions, balance = await asyncio.gather(
-            self._ask(dtc.OpenOrdersRequest(RequestAllOrders=1, TradeAccount=account)),
-            self._list(since),
-            self._list(dtc.CurrentPositionsRequest(TradeAccount=account)),
-            self._balance(),
-        )
+        try:
+            async with asyncio.TaskGroup() as asked:
+                open_orders = asked.create_task(
+                    self._ask(dtc.OpenOrdersRequest(RequestAllOrders=1, TradeAccount=account))
+                )
+                past_fills = asked.create_task(self._list(since))
+                rows = asked.create_task(self._list(dtc.CurrentPositionsRequest(TradeAccount=account)))
+                balance = asked.create_task(self._balance())
+        except BaseExceptionGroup as failures:  # the first query that failed has ended the others
+            raise failures.exceptions[0] from None
+        orders, executions, positions = open_orders.result(), past_fills.result(), rows.result()
         listed = (mapper.update(message, unsolicited=False) for message in orders)
         fills = None if executions is None else map(mapper.past_fill, executions)
         held = None if positions is None else [one for one in positions if not one.NoPositions]
@@ -191,7 +196,7 @@ class SierraBroker:
             open_orders=tuple(update for update in listed if update is not None),
             fills=None if fills is None else tuple(fill for fill in fills if fill is not None),
             positions=None if held is None else tuple(mapper.position(one, unsolicited=False) for one in held),
-            balance=balance,
+            balance=balance.result(),
         )
 
     async def _list(self, query: dtc.Message) -> list[Any] | None:

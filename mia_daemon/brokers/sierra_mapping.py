@@ -181,7 +181,7 @@ class DtcOrderMapper:
             side=_side(message.BuySell),
             quantity=quantity,
             filled=filled,
-            average_fill_price=_sane(message.AverageFillPrice) * self.multiplier,
+            average_fill_price=_sane(message.AverageFillPrice * self.multiplier),
             price=self._inward(message.Price1),
             limit_price=self._inward(message.Price2),
             type=_order_type(message.OrderType),
@@ -220,7 +220,7 @@ class DtcOrderMapper:
             symbol=self._scope.symbol(message.Symbol),
             account=self._scope.account_of(message.TradeAccount),
             quantity=round(quantity) if told else None,
-            average_price=_sane(message.AveragePrice) * self.multiplier,
+            average_price=_sane(message.AveragePrice * self.multiplier),
             unsolicited=unsolicited,
         )
 
@@ -234,7 +234,7 @@ class DtcOrderMapper:
 
     def _inward(self, price: float) -> float:
         """In points, on the tick where it is on it but for rounding; 0 if the server left it unset."""
-        price = _sane(price) * self.multiplier
+        price = _sane(price * self.multiplier)
         return self._instrument.round_to_tick(price) if self._instrument.is_on_tick(price) else price
 
     def _outward(self, price: float) -> float:

@@ -60,7 +60,6 @@ class OrderEventHandler:
         self._risk = ports.risk
         self._listener = ports.listener
         self._alert = ports.alert
-        self._scope = ports.scope
         self._order_manager = order_manager
         self._accounting = accounting
         self._breakers = breakers
@@ -89,12 +88,16 @@ class OrderEventHandler:
                 return False
         return True
 
+    def covers(self, report: OrderReport | Fill | PositionReport) -> bool:
+        """Whether a report is about our symbol in our account."""
+        return self._identity.covers(report)
+
     # Orders.
 
     def identified(self, listed: Sequence[OrderReport]) -> list[tuple[WorkingOrder | None, OrderReport]]:
         """The orders in a list of open ones that are ours, and those in our account and symbol that are not."""
         known = [(self._identity.identify(update), update) for update in listed]
-        return [(entry, update) for entry, update in known if entry is not None or self._scope.covers(update)]
+        return [(entry, update) for entry, update in known if entry is not None or self.covers(update)]
 
     def on_update(self, update: OrderReport) -> None:
         """Apply an update to its order and journal it; adopt the order or alert of it where it is not known.
@@ -103,7 +106,7 @@ class OrderEventHandler:
         """
         entry = self._identity.identify(update) or self._adopted(update)
         if entry is None:
-            if update.unsolicited and self._scope.covers(update):
+            if update.unsolicited and self.covers(update):
                 dated = replace(update, ts_ns=update.ts_ns or self._state.time_ns, fill=None)
                 self._breakers.write(lambda: self._journal.record_update(dated))
             self._on_external(update)
@@ -180,7 +183,7 @@ class OrderEventHandler:
 
     def _on_external(self, report: OrderReport | Fill) -> None:
         """Alert of an order or execution in our account and symbol that is not ours. The order is not touched."""
-        if not self._scope.covers(report) or (isinstance(report, OrderReport) and report.status not in _ALIVE):
+        if not self.covers(report) or (isinstance(report, OrderReport) and report.status not in _ALIVE):
             return
         if self._order_manager.is_of_other_daemon(report.client_order_id):
             self._sync.other_daemon = report.client_order_id
@@ -310,7 +313,7 @@ class OrderEventHandler:
     # The position and the connection.
 
     def _on_position(self, report: PositionReport) -> None:
-        if self._scope.covers(report):
+        if self.covers(report):
             if report.quantity != self._sync.position:
                 dated = replace(report, ts_ns=report.ts_ns or self._state.time_ns)
                 self._breakers.write(lambda: self._journal.record_position(dated))

@@ -32,6 +32,11 @@ class OrderIdentity:
         self._scope = ports.scope
         self._breakers = breakers
         self._unnamed = 0
+        self._spelled: set[tuple[str, str]] = set()  # symbol and account under which orders of ours were reported
+
+    def covers(self, report: OrderReport | Fill | PositionReport) -> bool:
+        """Whether a report is about our symbol in our account, under our names or those used for orders of ours."""
+        return self._scope.covers(report) or (report.symbol, report.account) in self._spelled
 
     def identify(self, update: OrderReport) -> WorkingOrder | None:
         """The order that an update is about; None when it is none of ours, or it can't be told which."""
@@ -72,6 +77,7 @@ class OrderIdentity:
         """Compare what a report says with its order's symbol, account and price scale."""
         if not self._scope.covers(report):
             ours = self._scope
+            self._spelled.add((report.symbol, report.account))
             self._breakers.contradict(
                 "other_spelling",
                 f"the server reports order {entry.client_order_id} under symbol {report.symbol} and account "

@@ -119,7 +119,6 @@ class Reconciler:
         self._market = state.market
         self._risk = ports.risk
         self._alert = ports.alert
-        self._scope = ports.scope
         self._events = events
         self._accounting = accounting
         self._breakers = breakers
@@ -279,7 +278,7 @@ class Reconciler:
         known = self._events.identified(snapshot.open_orders)
         asked = Asked(query.version, query.asked_ns - self._policy.bracket_ns, tuple(self._sync.positions))
         fills = None if snapshot.fills is None else tuple(self._unrecorded(snapshot.fills))
-        found = reconcile(self._orders, replace(snapshot, fills=fills), known, asked, self._scope.covers)
+        found = reconcile(self._orders, replace(snapshot, fills=fills), known, asked, self._events.covers)
         limits = {entry.client_order_id: update.filled for entry, update in known if entry is not None}
         for name, executions in found.executions.items():
             self._on_executions(name, executions, limits.get(name))
@@ -302,7 +301,7 @@ class Reconciler:
         recorded: dict[str, list[tuple[int, float]]] = {}
         for fill in fills:
             number = fill.server_order_id
-            if self._orders.find(fill.client_order_id, number) is None and self._scope.covers(fill):
+            if self._orders.find(fill.client_order_id, number) is None and self._events.covers(fill):
                 if number not in recorded:
                     recorded[number] = [(one.quantity, one.price) for one in self._accounting.recorded_under(number)]
                 if (fill.quantity, fill.price) in recorded[number]:
@@ -383,8 +382,8 @@ class Reconciler:
 
         Ambiguous orders (some of them filled, not known which) also need two snapshots in a row, then are given up.
         """
-        if self._orders.missing_fills():
-            return  # fills that were reported and are not booked yet explain it, or will change it
+        if self._orders.missing_fills() or found.unresolved != found.ambiguous:
+            return  # fills that are not booked yet, or orders not listed yet, may explain it
         difference = (found.position.drift, found.ambiguous)
         if difference != self._difference or difference == _NO_DIFFERENCE:
             self._difference = difference

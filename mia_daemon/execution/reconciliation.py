@@ -116,7 +116,8 @@ def reconcile(
     executions, nameless = _by_order(orders, reported, numbers)
     short = [(entry, update.filled - entry.fills.booked) for entry, update in known if entry is not None]
     new = {name: _quantity(fills) - _booked(orders, name) for name, fills in executions.items()}
-    guessed, external, ambiguous = _attribute(nameless, absent, short, new)
+    guessed, external, ambiguous = _attribute(nameless, missing, short, new)
+    ambiguous -= maybe
     for name, fills in guessed.items():
         executions.setdefault(name, []).extend(fills)
         new[name] = new.get(name, -_booked(orders, name)) + _quantity(fills)
@@ -194,7 +195,7 @@ def _by_order(
 
 def _attribute(
     nameless: Iterable[Fill],
-    absent: Sequence[WorkingOrder],
+    missing: Sequence[WorkingOrder],
     short: Sequence[tuple[WorkingOrder, int]],
     new: Mapping[str, int],
 ) -> tuple[dict[str, list[Fill]], list[Fill], set[str]]:
@@ -202,7 +203,7 @@ def _attribute(
 
     Args:
         nameless: fills whose order is not known.
-        absent: our orders that are not open at the server, answered or not.
+        missing: our orders that are not listed as open, acknowledged or not.
         short: our open orders, each with the contracts that the server lists as filled beyond those applied.
         new: by client order id, contracts attributed already; they reduce what their orders can still have filled.
 
@@ -210,14 +211,14 @@ def _attribute(
         The fills by client order id, those that belong to no order of ours, and the client order ids of orders
         that may or may not have filled.
     """
-    capacity = {entry.client_order_id: entry.open_quantity for entry in absent}
-    capacity |= {entry.client_order_id: missing for entry, missing in short}
+    capacity = {entry.client_order_id: entry.open_quantity for entry in missing}
+    capacity |= {entry.client_order_id: lacks for entry, lacks in short}
     for name, quantity in new.items():
         if name in capacity:
             capacity[name] -= max(quantity, 0)
     candidates = [
         entry
-        for entry in (*absent, *(entry for entry, _ in short))
+        for entry in (*missing, *(entry for entry, _ in short))
         if entry.live
         and capacity[entry.client_order_id] > 0
         and (not entry.server_order_id or entry.request.asked_price)
@@ -245,7 +246,7 @@ def _attribute(
             given |= {entry.client_order_id: fills for entry, fills in zip(left, groups, strict=True)}
         else:
             external += chain.from_iterable(groups)
-            ambiguous.update(entry.client_order_id for entry in left if entry in absent)
+            ambiguous.update(entry.client_order_id for entry in left if entry in missing)
     return given, external, ambiguous
 
 

@@ -209,7 +209,8 @@ class WorkingOrders:
         while len(self._done) > self._keep_done:
             oldest = next(iter(self._done.values()))
             del self._done[oldest.client_order_id]
-            self._by_server.pop(oldest.server_order_id, None)
+            if self._by_server.get(oldest.server_order_id) == oldest.client_order_id:
+                del self._by_server[oldest.server_order_id]
 
     # Totals and queries.
 
