@@ -582,6 +582,9 @@ class Storm:
     server saw, without a look into the executor.
     """
 
+    has_own_clock = False
+    replaces = True
+
     def __init__(self, seed):
         self.rng = random.Random(seed)
         quick = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
