@@ -109,6 +109,7 @@ class OrderEventHandler:
         told = replace(update, client_order_id=entry.client_order_id, ts_ns=ts_ns)
         self._identity.check(update, entry)
         if update.fill is not None:
+            self._identity.check(update.fill, entry)
             self._book_reported(update.fill, entry)
         before = entry.state
         self._orders.apply_update(told)
