@@ -7,8 +7,10 @@ from functools import cached_property
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import IncidentSettings, RiskSettings
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports, TradeScope
@@ -267,6 +269,16 @@ class ActorParts:
     def order_manager(self):
         """A real one, for the actors that send through it."""
         return OrderManager(self.state, self.ports, self.breakers)
+
+    @cached_property
+    def accounting(self):
+        """A real one, with a trading day that does not end."""
+        return Accounting(self.state, self.ports, self.breakers, FakeCalendar())
+
+    @cached_property
+    def events(self):
+        """The real handler of what the broker reports, on the real accounting."""
+        return OrderEventHandler(self.state, self.ports, self.order_manager, self.accounting, self.breakers)
 
     def _alert(self, code, priority, text, context):
         self.alerts.append(Alert(self.market.now_ns, code, priority, text, context))
