@@ -40,8 +40,9 @@ format: setup-test ## format and mend what can be mended by itself
 docs: setup-test ## write the documents that follow from the code
 	$(BIN)/python -m docs.generate
 
-simulate: setup-test ## simulate the daemon's trading side under faults: SEEDS=10000, or SEED=7 for one of them
-	$(BIN)/python -m fault_simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000))
+simulate: setup-test ## simulate the daemon's trading side under faults: SEEDS=10000 FROM=0 VENUE=both, or SEED=7
+	$(BIN)/python -m fault_simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)) \
+		--venue $(or $(VENUE),both)
 
 torture: setup-test ## kill a thousand trading daemons with kill -9 (about an hour), or KILLS=200
 	KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/test_kill_9.py

@@ -5,42 +5,121 @@ import os
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
+from fault_simulation.activity import described, each_habit
+from fault_simulation.habits import CHANGES
+from fault_simulation.plan import Wanted
 from fault_simulation.world import Outcome, simulate
 
 SHOWN = 5
 """Violations printed per seed."""
 
+EVERY = 100
+"""Seeds after which a line says how far it is."""
+
+VENUES = {"first": 1, "second": 2, "both": 0}
+
 
 def main() -> int:
     """Run the seeds given; exit status 1 when there was a violation."""
+    options = _options()
+    if options.each_habit:
+        return _each_habit(range(options.start, options.start + options.seeds))
+    seeds = range(options.start, options.start + options.seeds) if options.seed is None else [options.seed]
+    habits = () if options.plain else None if options.habit is None else tuple(sorted(options.habit))
+    venue = VENUES[options.venue] if habits is None else 2
+    run = partial(simulate, wanted=Wanted(venue=venue, habits=habits, undisturbed=options.undisturbed))
+    total = _Total()
+    with ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(seeds) or 1)) as workers:
+        for outcome in workers.map(run, seeds, chunksize=4 if len(seeds) > 4 else 1):
+            total.add(outcome)
+            if options.seed is not None or outcome.violations:
+                print(_described(outcome), flush=True)
+            if total.seeds % EVERY == 0 and options.seed is None:
+                print(f"-- next seed {outcome.seed + 1}: {total.violations} violations so far", flush=True)
+    kinds = ", ".join(f"{kind} {count}" for kind, count in total.faults.most_common())
+    print(f"faults: {kinds}")
+    for venue_name, seeds_there, halted, contracts in total.venues():
+        print(f"{venue_name} venue: {seeds_there} seeds, {contracts} contracts, {halted / seeds_there:.1%} end halted")
+    print(
+        f"{total.seeds} seeds, {total.hours:.1f} virtual hours, {total.faults.total()} faults, "
+        f"{total.violations} violations"
+    )
+    return 1 if total.violations else 0
+
+
+def _each_habit(seeds: range) -> int:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as workers:
+        found = each_habit(seeds, workers)
+    for activity in found:
+        print(described(activity, SHOWN))
+    problems = sum(len(activity.problems) for activity in found)
+    print(f"{len(found)} habits, {len(seeds)} seeds each, {problems} problems")
+    return 1 if problems else 0
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fault_simulation", description="The daemon's trading side, simulated."
     )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--seed", type=int, metavar="N", help="this one alone, with the hash of its history")
-    asked.add_argument("--seeds", type=int, default=10_000, metavar="N", help="the first N (default: 10000)")
-    options = parser.parse_args()
-    seeds = range(options.seeds) if options.seed is None else [options.seed]
-    violated = hours = 0.0
-    faults: Counter[str] = Counter()
-    with ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(seeds) or 1)) as workers:
-        for outcome in workers.map(simulate, seeds, chunksize=4 if len(seeds) > 4 else 1):
-            hours += outcome.hours
-            faults += outcome.faults
-            violated += len(outcome.violations)
-            if options.seed is not None or outcome.violations:
-                print(_said(outcome))
-    kinds = ", ".join(f"{kind} {count}" for kind, count in faults.most_common())
-    print(f"faults: {kinds}")
-    print(f"{len(seeds)} seeds, {hours:.1f} virtual hours, {faults.total()} faults, {violated:.0f} violations")
-    return 1 if violated else 0
+    asked.add_argument("--seeds", type=int, default=10_000, metavar="N", help="so many (default: 10000)")
+    parser.add_argument("--from", type=int, default=0, metavar="N", dest="start", help="the first of them (default: 0)")
+    parser.add_argument(
+        "--venue", choices=VENUES, default="both", help="both (default): even seeds at the first, odd at the second"
+    )
+    habits = parser.add_mutually_exclusive_group()
+    habits.add_argument(
+        "--habit",
+        action="append",
+        choices=CHANGES,
+        metavar="NAME",
+        help="of the second venue, instead of those drawn; repeatable",
+    )
+    habits.add_argument("--plain", action="store_true", help="the second venue, without habits")
+    habits.add_argument(
+        "--each-habit", action="store_true", help="each habit alone, undisturbed: share of the plain venue's contracts"
+    )
+    parser.add_argument("--undisturbed", action="store_true", help="no faults but the venue's habits")
+    return parser.parse_args()
 
 
-def _said(outcome: Outcome) -> str:
+class _Total:
+    """What came of all seeds so far."""
+
+    def __init__(self) -> None:
+        self.seeds = self.violations = 0
+        self.hours = 0.0
+        self.faults: Counter[str] = Counter()
+        self._seeds: Counter[str] = Counter()
+        self._halted: Counter[str] = Counter()
+        self._contracts: Counter[str] = Counter()
+
+    def add(self, outcome: Outcome) -> None:
+        venue = "first" if outcome.habits is None else "second"
+        self.seeds += 1
+        self.hours += outcome.hours
+        self.faults += outcome.faults
+        self.violations += len(outcome.violations)
+        self._seeds[venue] += 1
+        self._halted[venue] += bool(outcome.halted)
+        self._contracts[venue] += outcome.contracts
+
+    def venues(self) -> list[tuple[str, int, int, int]]:
+        """Of each venue: name, seeds, seeds that ended halted, contracts."""
+        return [(name, seeds, self._halted[name], self._contracts[name]) for name, seeds in sorted(self._seeds.items())]
+
+
+def _described(outcome: Outcome) -> str:
     lines = [
         f"seed {outcome.seed}: {outcome.lives} lives, {outcome.orders} orders, {outcome.fills} fills, {outcome.hash}"
     ]
+    if outcome.habits is not None:
+        lines.append(f"  second venue: {'; '.join(outcome.habits) or 'no habits'}")
+    if outcome.halted:
+        lines.append(f"  halted: {outcome.halted}")
     lines += [f"  {violation}" for violation in outcome.violations[:SHOWN]]
     if len(outcome.violations) > SHOWN:
         lines.append(f"  and {len(outcome.violations) - SHOWN} more")

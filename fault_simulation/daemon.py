@@ -164,7 +164,8 @@ class Life:
         spy: called with the messages about to be sent to the server.
 
     Attributes:
-        alerts: codes of the alerts raised, in order.
+        alerts: raised in this life, in order.
+        unfiled: alerts that the journal did not take.
         failure: the error that ended it; None while there is none.
     """
 
@@ -179,7 +180,8 @@ class Life:
         self.path = path
         self.process = process
         self.mood = Mood(Random(rng.random()))  # everything here is drawn from the seed
-        self.alerts: list[str] = []
+        self.alerts: list[Alert] = []
+        self.unfiled = 0
         self.failure: BaseException | None = None
         self.disk: Disk | None = None
         self.account: TradingAccount | None = None
@@ -255,11 +257,11 @@ class Life:
         fixed = self._fixed
 
         def alert(alert: Alert) -> None:
-            self.alerts.append(alert.code)
+            self.alerts.append(alert)
             try:
                 journal.record_alert(alert)
             except JournalError:
-                self.alerts.append("not on file")
+                self.unfiled += 1
 
         setup = AccountSetup(
             settings=fixed.settings,

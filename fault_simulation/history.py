@@ -5,7 +5,7 @@ Shares no code with the daemon: JSON lines and SQL. Used by the simulation and b
 
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +16,7 @@ _NAMES = {
     "SubmitNewOCOOrder": ("ClientOrderID_1", "ClientOrderID_2"),
     "SubmitFlattenPositionOrder": ("ClientOrderID",),
 }
+_SINGLE = frozenset({"SubmitNewSingleOrder", "SubmitFlattenPositionOrder"})
 _PRICE_OF_MARKET = 0.0
 
 BY_HAND = "by-hand-"
@@ -69,12 +70,42 @@ def position_at_server(record: list[Line]) -> int:
     return int(next((line["position"] for line in reversed(record) if line["kind"] == "fill"), 0))
 
 
+def contracts_at_server(record: list[Line]) -> Counter[str]:
+    """Contracts filled, by client order."""
+    contracts: Counter[str] = Counter()
+    for line in record:
+        if line["kind"] == "fill":
+            contracts[line["ClientOrderID"]] += line["quantity"]
+    return contracts
+
+
+def runaway(record: list[Line], journal: Path, most: int, within_s: float) -> Iterator[str]:
+    """The first order, if any, with which more than `most` exits and single stops arrived within that time."""
+    bracketed = "SELECT client_order_id FROM intents WHERE role IN ('entry', 'target') OR parent_id <> ''"
+    others = {name for (name,) in rows(journal, bracketed)}
+    arrived: deque[int] = deque(maxlen=most + 1)
+    for line in record:
+        if line["kind"] != "received" or line["type"] not in _SINGLE or line["ClientOrderID"] in others:
+            continue
+        if line["ClientOrderID"].startswith(BY_HAND):
+            continue
+        arrived.append(line["ts_ns"])
+        if len(arrived) > most and arrived[-1] - arrived[0] < within_s * 1e9:
+            yield line["ClientOrderID"]
+            return
+
+
 # -------------------------------------------------------------------------------------------------------- the journal's
 
 
 def fills_in_journal(journal: Path) -> Counter[Fill]:
     """Every fill in the journal, with how often it is there."""
     return Counter(rows(journal, "SELECT execution_id, client_order_id, side, quantity, price FROM fills"))
+
+
+def contracts_in_journal(journal: Path) -> Counter[str]:
+    """Contracts booked, by client order."""
+    return Counter(dict(rows(journal, "SELECT client_order_id, SUM(quantity) FROM fills GROUP BY client_order_id")))
 
 
 def position_in_journal(journal: Path) -> int:

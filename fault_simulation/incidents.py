@@ -4,7 +4,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fault_simulation.daemon import Life
-from fault_simulation.venue import may_fail
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.risk.codes import RiskCode
 
@@ -159,7 +158,7 @@ class Incidents:
         self._speed_up()
         world.silent_until = 0.0
         for line in self._network.lines():  # one that can fail later is replaced by one that can't
-            if may_fail(line):
+            if world.venue.may_fail(line):
                 line.break_off()
         if (life := self._living()) is not None:
             life.process.fuse = None

@@ -18,8 +18,8 @@ from typing import Any
 
 from mia_daemon.clock import NS_PER_S
 
-EPOCH_NS = 1_790_000_000 * NS_PER_S
-"""The date at the start of every simulation, September 2026."""
+EPOCH_NS = 1_793_718_000 * NS_PER_S
+"""The date at the start of every simulation: 2026-11-03 15:00 UTC, as the venues have it."""
 
 OWNER: "contextvars.ContextVar[Process | None]" = contextvars.ContextVar("owner", default=None)
 """The process that the running code belongs to; None for the world around them."""

@@ -1,10 +1,11 @@
-"""The plan of one seed: the daemon's configuration, the server's behaviour, and the incidents."""
+"""The plan of one seed: the venue and its habits, the daemon's configuration, the server's faults, the incidents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from fault_simulation.habits import names_of
 from mia_daemon import config
 from mia_daemon.config import RiskSettings, Settings
 
@@ -28,17 +29,37 @@ class Incident:
     how: Any = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is not left to the seed.
+
+    Attributes:
+        venue: 1 or 2; 0: the first for even seeds, the second for odd ones.
+        habits: of the second venue; None: drawn.
+        undisturbed: there are no incidents, and it lasts half as long.
+    """
+
+    venue: int = 0
+    habits: tuple[str, ...] | None = None
+    undisturbed: bool = False
+
+
+AS_DRAWN = Wanted()
+
+
 @dataclass(frozen=True, slots=True)
 class SimulationPlan:
     """All that is decided before a simulation begins.
 
     Attributes:
+        habits: names of the second venue's habits; None: it is the first venue.
         shuffle: share of the steps taken out of turn, as far as that is legal.
         split: share of the client's writes that arrive in pieces.
         lasts_s: loop time after which all faults end and the final checks are made.
     """
 
     seed: int
+    habits: tuple[str, ...] | None
     settings: Settings
     incidents: tuple[Incident, ...]
     shuffle: float
@@ -46,15 +67,27 @@ class SimulationPlan:
     lasts_s: float
 
 
-def plan_of(seed: int) -> SimulationPlan:
-    """The plan drawn from `seed`."""
+def plan_of(seed: int, wanted: Wanted = AS_DRAWN) -> SimulationPlan:
+    """The plan drawn from `seed`, as far as it is left to it."""
     rng = Random(f"plan/{seed}")  # as everything here: the same for the same seed
     settings = config.parse(_document(seed, rng), f"seed {seed}", environ={})
     lasts_s = rng.uniform(*LASTS_S)
     incidents = sorted(_incidents(rng, lasts_s), key=lambda incident: incident.at_s)
     return SimulationPlan(
-        seed, settings, tuple(incidents), rng.choice((0.0, 0.1, 0.5)), rng.choice((0.0, 0.05, 0.5)), lasts_s
+        seed,
+        _habits(seed, wanted),
+        settings,
+        () if wanted.undisturbed else tuple(incidents),
+        rng.choice((0.0, 0.1, 0.5)),
+        rng.choice((0.0, 0.05, 0.5)),
+        lasts_s / 2 if wanted.undisturbed else lasts_s,
     )
+
+
+def _habits(seed: int, wanted: Wanted) -> tuple[str, ...] | None:
+    if (wanted.venue or 1 + seed % 2) == 1:
+        return None
+    return names_of(Random(f"habits/{seed}")) if wanted.habits is None else wanted.habits
 
 
 def _document(seed: int, rng: Random) -> dict[str, Any]:

@@ -1,33 +1,22 @@
-"""The venue: the real simulated exchange behind the real DTC server, which may crash and restart."""
+"""What the simulation needs of a venue: a server that can crash, its account, and its orders as they are.
 
-import asyncio
-import os
+Two venues have this interface: `first_venue` (the daemon's own simulator) and `second_venue`, which shares no code
+with it.
+"""
+
 from collections.abc import Callable
 from datetime import date
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from fault_simulation.history import BY_HAND
-from fault_simulation.loop import Process, SimulatedLoop
-from fault_simulation.network import End, Network
-from fault_simulation.plan import PORT
-from mia_daemon.config import FaultSettings, Settings
-from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.enums import BuySellEnum
-from mia_daemon.dtc.layout import Message
-from mia_daemon.products.instruments import instrument
+from fault_simulation.loop import Process
+from fault_simulation.network import End
+from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
-from mia_daemon.records import OrderType
-from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.exchange import Exchange
-from mia_daemon.simulator.faulty_line import FaultyLine
-from mia_daemon.simulator.server import SimulatorServer
-from mia_daemon.simulator.state import StateStore
 
 TODAY = date(2026, 11, 1)
-STEP_S = (0.03, 0.15)
 
 
 @cache
@@ -36,105 +25,69 @@ def calendar() -> TradingCalendar:
     return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
 
 
-class _Server(SimulatorServer):
-    """The simulator's server, at a slower pace; every change is checked."""
+class OrderAtServer(NamedTuple):
+    """One order that is not done.
 
-    def __init__(
-        self, exchange: Exchange, loop: SimulatedLoop, rng: Random, faults: FaultSettings, look: Callable[[], None]
-    ) -> None:
-        super().__init__(exchange, loop, 1.0, Manners(), faults)
-        self._look = look
-        self._rng = rng
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._rng.uniform(*STEP_S))
-
-    def step(self) -> None:
-        super().step()
-        self._look()
-
-    def received(self, connection: Any, data: bytes) -> None:
-        super().received(connection, data)
-        self._look()
-
-
-class Venue:
-    """One server after another, over the same memory in `directory`.
-
-    Args:
-        on_fault: called for each fault of an order.
-        on_change: called with the exchange after each change there.
+    Attributes:
+        side: 1 buys, -1 sells.
+        adds: an entry: it may bring the position further from zero.
+        stops: a stop that works; one that waits for its parent does not.
+        exits: an order of the daemon that closes, works, and belongs to no bracket.
     """
 
-    exchange: Exchange
-    process: Process
+    client_order_id: str
+    side: int
+    open_quantity: int
+    adds: bool
+    stops: bool
+    exits: bool
 
-    def __init__(
-        self,
-        settings: Settings,
-        directory: Path,
-        loop: SimulatedLoop,
-        network: Network,
-        *,
-        on_fault: Callable[[], None],
-        on_change: Callable[[Exchange], None],
-    ) -> None:
-        self.instrument = instrument(settings.instrument.symbol)
-        self._settings = settings
-        self._directory = directory
-        self._loop = loop
-        self._network = network
-        self._on_fault = on_fault
-        self._on_change = on_change
-        self._server: _Server | None = None
-        self._by_hand = 0
-        self._processes: list[Process] = []  # also dead ones: none may be finalised meanwhile
+
+class ServerState(NamedTuple):
+    """The account at one moment.
+
+    Attributes:
+        misleads: the server has confirmed what is not so, on purpose: it is about to be corrected.
+    """
+
+    position: int
+    orders: tuple[OrderAtServer, ...]
+    misleads: bool
+
+
+OnChange = Callable[[ServerState], None]
+"""Called with the state of the account after each change there."""
+
+
+class Venue(Protocol):
+    """One server after another, over the same account.
+
+    Attributes:
+        process: that of the present server, or of the last.
+    """
+
+    instrument: Instrument
+    process: Process
 
     @property
     def record(self) -> Path:
-        """Path of the server's record of all order traffic."""
-        return self._directory / "orders.jsonl"
-
-    @property
-    def position(self) -> int:
-        return self.exchange.account.position
+        """Path of the server's record of all order traffic: lines as `history` reads them."""
 
     @property
     def earned(self) -> float:
         """Profit by the server's account, account currency, after costs."""
-        return self.exchange.account.cash - self._settings.simulator.starting_cash
+
+    def state(self) -> ServerState:
+        """The account as it is now."""
+
+    def touch(self) -> tuple[int, float, float] | None:
+        """The present quote: exchange time, bid, ask; None when there is none."""
 
     def start(self, rng: Random) -> None:
-        """Start a server with the files that the last one left."""
-        settings = self._settings
-        store = StateStore(self._directory, settings.instrument.symbol)
-        self.exchange = exchange = Exchange(
-            self.instrument, settings.simulator, calendar(), store, settings.instrument.trade_account, TODAY
-        )
-        happens = exchange._faults._happens
-
-        def counted(share: float) -> bool:
-            hit = happens(share)
-            if hit:
-                self._on_fault()
-            return hit
-
-        exchange._faults._happens = counted  # type: ignore[method-assign]
-        self._server = _Server(exchange, self._loop, rng, settings.simulator.faults, lambda: self._on_change(exchange))
-        self.process = process = Process("server", self._loop)
-        self._processes.append(process)
-        process.at_death.append(lambda: self._network.leave(process))
-        process.start(self._server.run("127.0.0.1", PORT, lambda _port: None))
+        """Start a server with what the last one left."""
 
     def crash(self) -> None:
-        """Kill the server: what was committed stays."""
-        self.process.die()
-        self._network.stop_listening(PORT)
-        exchange = self.exchange
-        exchange.close = lambda: None  # type: ignore[method-assign]  # a crash saves nothing
-        store = exchange._store
-        store._db.close()
-        os.close(store._record_fd)
+        """Kill the server."""
 
     def by_hand(self, what: str, share: float) -> bool:
         """Trade the account as an external trader, with `share` of the quantity that the daemon may hold.
@@ -142,76 +95,15 @@ class Venue:
         `what` is `buy`, `sell` or `flatten` at the market; `bid` or `offer`, a resting order; `cancel` for every
         working order; or `withdraw` for external ones. False when it is not possible now.
         """
-        server = self._server
-        if not self.process.alive or server is None:
-            return False
-
-        def act() -> None:
-            for message in self._typed(what, share):
-                server._tell(self.exchange.handle(message))
-            self.exchange.commit()
-            server._look()
-
-        self.process.do(act)
-        return True
-
-    def _typed(self, what: str, share: float) -> list[Message]:
-        alive = list(self.exchange.engine.alive.values())
-        account = self._settings.instrument.trade_account
-        if what in {"cancel", "withdraw"}:
-            return [
-                dtc.CancelOrder(ServerOrderID=order.server_id, ClientOrderID=order.client_id, TradeAccount=account)
-                for order in alive
-                if what == "cancel" or order.client_id.startswith(BY_HAND)
-            ]
-        self._by_hand += 1
-        name, symbol = f"{BY_HAND}{self._by_hand}", self.instrument.symbol
-        if what == "flatten":
-            return [dtc.SubmitFlattenPositionOrder(Symbol=symbol, TradeAccount=account, ClientOrderID=name)]
-        bid, _, ask, _ = self.exchange.touch()
-        buys = what in {"buy", "bid"}
-        price = (bid if buys else ask) if what in {"bid", "offer"} else 0
-        contracts = max(round(share * self._settings.decision.max_position), 1)
-        return [
-            dtc.SubmitNewSingleOrder(
-                Symbol=symbol,
-                TradeAccount=account,
-                ClientOrderID=name,
-                OrderType=OrderType.LIMIT if price else OrderType.MARKET,
-                BuySell=BuySellEnum.BUY if buys else BuySellEnum.SELL,
-                Price1=(price or 0) * self.instrument.tick_size,
-                Quantity=float(contracts),
-            )
-        ]
 
     def behave(self) -> None:
-        """End faults of orders and of later connections."""
-        assert self._server is not None
-        self._server._faults = FaultSettings()
-        self.exchange._faults._settings = FaultSettings()
+        """End the faults that are drawn order by order, and those of later connections."""
 
     def misbehave(self) -> None:
         """Start the faults of orders again."""
-        self.exchange._faults._settings = self._settings.simulator.faults
 
-    def touch(self) -> tuple[int, float, float] | None:
-        """The present quote: exchange time, bid, ask; None when there is none."""
-        if not self.process.alive:
-            return None
-        bid, _, ask, _ = self.exchange.touch()
-        tick = self.instrument.tick_size
-        return None if bid is None or ask is None else (self.exchange.now_ns, bid * tick, ask * tick)
+    def speaks(self, near: End) -> bool:
+        """Whether client and server receive each other's messages on this connection."""
 
-
-def may_fail(near: End) -> bool:
-    """Whether this connection is cut, or has a fault of its own."""
-    return near.cut or isinstance(getattr(near.peer.protocol, "transport", None), FaultyLine)
-
-
-def speaks(near: End) -> bool:
-    """Whether client and server receive each other's messages on this connection."""
-    connection = near.peer.protocol
-    if near.cut or not connection.session.logged_on or connection.session.closing:
-        return False
-    line = connection.transport
-    return not (isinstance(line, FaultyLine) and (line._dead or line._past(line._faults.mute_after_s)))
+    def may_fail(self, near: End) -> bool:
+        """Whether this connection is cut, or has a fault of its own."""

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from fault_simulation.history import BY_HAND, position_in_journal
-from mia_daemon.simulator.exchange import Exchange
+from fault_simulation.venue import OrderAtServer, ServerState
 
 MISLED_S = 12.0
 """A server that confirms a cancel, and afterwards reports that the order had filled, can bring the position beyond a
 limit. Within this time of working communication the position has to be back."""
+
+STRAY_S = 3.5
+"""How much longer than a position may be bare, an order to close may work at a flat account without an entry."""
 
 _ORDERS = {
     "SubmitNewSingleOrder": ("ClientOrderID",),
@@ -48,37 +51,49 @@ class ServerWatch:
         self._external_until_s = 0.0  # an external order works, or did until recently: it may fill in parts
         self._bare_s = 0.0
         self._reported = False
+        self._beyond = False
+        self._stray_s = 0.0
 
-    def look(self, exchange: Exchange, now_s: float) -> None:
-        """Check the exchange at loop time `now_s`."""
-        position = exchange.account.position
-        alive = exchange.engine.alive.values()
-        faults = exchange._faults
+    def look(self, state: ServerState, now_s: float) -> None:
+        """Check the account at loop time `now_s`."""
         able = self._able()
         misled = now_s < self._misled_until_s
-        if faults._late or faults._cancelled or (misled and not able):
+        if state.misleads or (misled and not able):
             self._misled_until_s = now_s + MISLED_S
-        if any(order.client_id.startswith(BY_HAND) for order in alive):
+        if any(order.client_order_id.startswith(BY_HAND) for order in state.orders):
             self.external_trading, self._external_until_s = True, now_s + MISLED_S
         if now_s >= self._misled_until_s and not self.external_trading:
-            self._limits(position, alive)
-        self._protection(position, alive, now_s, able=able and now_s >= self._external_until_s)
-
-    def _limits(self, position: int, alive: Any) -> None:
-        for side in (1, -1):
-            coming = sum(order.open_quantity for order in alive if order.is_parent and order.side == side)
-            if side * position + coming > self.limit:
-                self._report(f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}")
-
-    def _protection(self, position: int, alive: Any, now_s: float, *, able: bool) -> None:
+            self._limits(state.position, state.orders)
         passed_s, self._looked_s = now_s - self._looked_s, now_s
-        closing = [order for order in alive if order.side * position < 0 and not order.is_parent]
-        stops = sum(order.open_quantity for order in closing if order.is_stop and order.armed)
-        exits = sum(
-            order.open_quantity
-            for order in closing
-            if order.resting and order.parent is None and not order.client_id.startswith(BY_HAND)
-        )
+        able = able and now_s >= self._external_until_s
+        self._protection(state.position, state.orders, passed_s, able=able)
+        self._strays(state, passed_s, able=able)
+
+    def _limits(self, position: int, orders: Sequence[OrderAtServer]) -> None:
+        beyond = ""
+        for side in (1, -1):
+            coming = sum(order.open_quantity for order in orders if order.adds and order.side == side)
+            if side * position + coming > self.limit:
+                beyond = f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}"
+        if beyond and not self._beyond:
+            self._report(beyond)
+        self._beyond = bool(beyond)
+
+    def _strays(self, state: ServerState, passed_s: float, *, able: bool) -> None:
+        """An order to close that works at a flat account would open a position."""
+        strays = [order.client_order_id for order in state.orders if order.stops or order.exits]
+        if state.position or not strays or not able or any(order.adds for order in state.orders):
+            self._stray_s = 0.0
+            return
+        deadline_s = self._deadline_s() + STRAY_S
+        before_s, self._stray_s = self._stray_s, self._stray_s + passed_s
+        if before_s <= deadline_s < self._stray_s:
+            self._report(f"flat, and orders to close work for more than {deadline_s:g} s: {strays}")
+
+    def _protection(self, position: int, orders: Sequence[OrderAtServer], passed_s: float, *, able: bool) -> None:
+        closing = [order for order in orders if order.side * position < 0 and not order.adds]
+        stops = sum(order.open_quantity for order in closing if order.stops)
+        exits = sum(order.open_quantity for order in closing if order.exits)
         if stops + exits >= abs(position) or not able:
             self._bare_s = 0.0
             self._reported = False
@@ -120,25 +135,29 @@ class WireWatch:
         if not names:
             return
         with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-            on_file = {
-                name
+            roles = {
+                name: row[0]
                 for name in names
-                if db.execute("SELECT 1 FROM intents WHERE client_order_id = ?", (name,)).fetchone()
+                if (row := db.execute("SELECT role FROM intents WHERE client_order_id = ?", (name,)).fetchone())
             }
-        entry = any(getattr(m, "IsParentOrder", 0) for m in messages)
+        entries = [
+            m
+            for m in messages
+            if getattr(m, "IsParentOrder", 0) or roles.get(getattr(m, "ClientOrderID", "")) == "entry"
+        ]
         for name in names:
-            if name in on_file:
+            if name in roles:
                 continue
-            if sick and not entry:
+            if sick and not entries:
                 self.excused.add(name)
             else:
                 self._report(f"left before it was on file: {name}")
-        if not entry:
+        if not entries:
             return
         if halted:
             self._report(f"entered while halted: {names[0]}")
         held = position_in_journal(journal)
-        side, quantity = next((1 if m.BuySell == 1 else -1, m.Quantity) for m in messages if hasattr(m, "BuySell"))
+        side, quantity = next((1 if m.BuySell == 1 else -1, m.Quantity) for m in entries if hasattr(m, "BuySell"))
         if held * side + quantity > self._limit:
             self._report(f"entered beyond the limit: {names[0]}, {quantity:g} more with {held:+d} on file")
         self._entries = [(who, at) for who, at in self._entries if who is life and at > now_s - 60.0]

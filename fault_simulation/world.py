@@ -13,14 +13,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fault_simulation import history
-from fault_simulation.accounts import findings, fingerprint
+from fault_simulation import halts, history
+from fault_simulation.accounts import Ending, findings, fingerprint
 from fault_simulation.daemon import Circumstances, Life
+from fault_simulation.first_venue import FirstVenue
+from fault_simulation.habits import EXECUTIONS_DIFFER, LONGER_BARE_S, habits_of
+from fault_simulation.history import BY_HAND
 from fault_simulation.incidents import Incidents
 from fault_simulation.loop import Process, SettableClock, SimulatedLoop
 from fault_simulation.network import Network
-from fault_simulation.plan import SimulationPlan, plan_of
-from fault_simulation.venue import Venue, calendar, speaks
+from fault_simulation.plan import AS_DRAWN, SimulationPlan, Wanted, plan_of
+from fault_simulation.second_venue import SecondVenue
+from fault_simulation.venue import ServerState, Venue, calendar
 from fault_simulation.watch import ServerWatch, WireWatch
 from mia_daemon.errors import JournalError, PeerError, StartError
 from mia_daemon.risk.codes import RiskCode
@@ -29,6 +33,9 @@ from mia_daemon.trading.assembly import TradingAccount
 PATIENCE_S = 90.0  # of loop time, to reach agreement after the last fault
 UNDISTURBED_S = 10.0  # after which a fault has no effect any more
 PROTECTED_S = 2.5  # then a position is protected within this: a second of grace, prices, and latency
+BARE_S = 1.5  # the same at the second venue, where an order protects from its arrival on
+UNLINKED_S = 30.0  # a daemon that lives has a connection again within this
+HALTED_S = 30.0  # of loop time, after which a daemon that has halted by itself need not agree any more
 AGAIN_S = 1.0  # between two checks for agreement
 
 
@@ -38,29 +45,34 @@ class Outcome:
 
     Attributes:
         hash: of the server's record, of the journal, and of the notes of what was done.
+        habits: of the second venue; None: it was the first.
+        halted: why the daemon had stopped trading by itself at the end; "" when it had not.
         hours: of virtual time.
         faults: how many of each kind occurred.
         bare_s: longest time a position was unprotected while the daemon was able to act.
     """
 
     seed: int
+    habits: tuple[str, ...] | None
+    halted: str
     hash: str
     hours: float
     faults: Counter[str]
     orders: int
     fills: int
+    contracts: int
     lives: int
     bare_s: float
     violations: tuple[str, ...]
 
 
-def simulate(seed: int) -> Outcome:
+def simulate(seed: int, wanted: Wanted = AS_DRAWN) -> Outcome:
     """Run the simulation of `seed`; its files are deleted afterwards."""
     memory = Path("/dev/shm")  # parent of a temporary directory
     parent = memory if os.access(memory, os.W_OK) else None
     directory = Path(tempfile.mkdtemp(prefix="mia-simulation-", dir=parent))
     try:
-        return World(plan_of(seed), directory).run()
+        return World(plan_of(seed, wanted), directory).run()
     finally:
         shutil.rmtree(directory)
 
@@ -99,14 +111,7 @@ class World:
         assert limit is not None
         self._watch = ServerWatch(limit, self._deadline_s, self._able, self._report)
         self._wire = WireWatch(limit, settings.risk.max_orders_per_minute, self._report)
-        self.venue = Venue(
-            settings,
-            directory / "exchange",
-            self.loop,
-            self.network,
-            on_fault=self._order_fault,
-            on_change=lambda exchange: self._watch.look(exchange, self.loop.time()),
-        )
+        self.venue = self._make_venue()
         self._fixed = Circumstances(
             settings=settings,
             instrument=self.venue.instrument,
@@ -120,6 +125,20 @@ class World:
         self._over = False
         self._disturbed_s = 0.0  # when something went wrong last
         self._notes: list[str] = []
+        self._stopped = ""  # why the daemon had stopped trading by itself at the end
+        self._excused = ""  # why the last quiet point was passed without agreement
+        self._resumed: set[RiskCode] = set()
+
+    def _make_venue(self) -> Venue:
+        settings, directory = self._plan.settings, self._directory / "exchange"
+
+        def look(state: ServerState) -> None:
+            self._watch.look(state, self.loop.time())
+
+        if self._plan.habits is None:
+            return FirstVenue(settings, directory, self.loop, self.network, on_fault=self._order_fault, on_change=look)
+        habits = habits_of(self._plan.habits)
+        return SecondVenue(settings, directory, self.loop, self.network, habits=habits, on_change=look)
 
     def _fork(self) -> Random:
         return Random(self.rng.random())
@@ -154,20 +173,46 @@ class World:
         state first: an order not answered (ack_timeout), then the server's snapshot, requested at worst twice with the
         time-outs of a query.
         """
+        habits = self._plan.habits
+        longer_s = sum(LONGER_BARE_S.get(name, 0.0) for name in habits or ())
         if self.loop.time() > self._disturbed_s + UNDISTURBED_S:
-            return PROTECTED_S
+            return longer_s + (PROTECTED_S if habits is None else BARE_S)
         broker = self._plan.settings.broker
-        return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0
+        return 2 * (broker.ack_timeout_s + 2.0) + broker.reconcile_every_s + 4.0 + longer_s
 
     def _able(self) -> bool:
-        """Whether the daemon is alive and exchanges messages with the server; a dead connection counts as a fault."""
+        """Whether the daemon is alive, exchanges messages with the server, and has not halted with another position.
+
+        A dead connection counts as a fault.
+        """
         life, now_s = self.life, self.loop.time()
         if life is None or not life.process.alive:
             return False
-        connected = any(near.owner is life.process and speaks(near) for near in self.network.lines())
-        if not connected:
+        if not self._connected(life):
             self.disturb()
-        return connected and life.process.frozen_until <= now_s and now_s >= self.silent_until
+            return False
+        if self._plan.habits and halts.halted(self._lives):
+            assert life.account is not None
+            if life.account.state.ledger.position != self.venue.state().position:
+                return False
+        return life.process.frozen_until <= now_s and now_s >= self.silent_until
+
+    def _connected(self, life: Life) -> bool:
+        return any(near.owner is life.process and self.venue.speaks(near) for near in self.network.lines())
+
+    async def _watch_link(self) -> None:
+        """Report a daemon that lives and has given up connecting."""
+        without_s, seen = 0.0, self.life
+        while True:
+            await asyncio.sleep(AGAIN_S)
+            life, network = self.life, self.network
+            served = self.venue.process.alive and not (network.refuses or network.swallows)
+            if life is None or life is not seen or not (life.process.alive and served) or self._connected(life):
+                without_s, seen = 0.0, life
+                continue
+            without_s += AGAIN_S
+            if without_s == UNLINKED_S:
+                self._report(f"no connection for {UNLINKED_S:g} s, though the server accepts them")
 
     def _spy(self, life: Life, messages: Sequence[Any]) -> None:
         if life.process.alive:
@@ -181,41 +226,56 @@ class World:
             stack.callback(self._close)
             self.loop.run_until_complete(self._run())
             record = history.server_record(self.venue.record)
-            self.violations += findings(
-                record,
-                self._journal,
-                position=self.venue.position,
-                earned=self.venue.earned,
-                excused=self._wire.excused,
-            )
+            self._check_stop()
+            self.violations += findings(record, self._journal, self._ending())
         for error in self.loop.errors:
             self.violations.append(f"an error nobody handled: {error.get('exception') or error.get('message')!r}")
         notes = (*self._notes, *self.violations, str(self.loop.steps))
         return Outcome(
             self._plan.seed,
+            self._plan.habits,
+            self._stopped,
             fingerprint(self.venue.record, self._journal, notes),
             self.loop.time() / 3600.0,
             self.faults,
             sum(1 for _ in history.sent(record)),
             sum(history.fills_at_server(record).values()),
+            sum(history.contracts_at_server(record).values()),
             len(self._lives),
             self._watch.longest_bare_s,
             tuple(self.violations),
         )
 
+    def _ending(self) -> Ending:
+        return Ending(
+            position=self.venue.state().position,
+            earned=self.venue.earned,
+            excused=self._wire.excused,
+            executions_differ=not EXECUTIONS_DIFFER.isdisjoint(self._plan.habits or ()),
+            halted=bool(self._excused),
+        )
+
+    def _check_stop(self) -> None:
+        """Nothing of the daemon's works after a stop that reports success, unless it says what it leaves behind."""
+        state = self.venue.state()
+        left = [order.client_order_id for order in state.orders if not order.client_order_id.startswith(BY_HAND)]
+        if left and self.life is not None and self.life.clean and not (state.position and halts.loudest(self._lives)):
+            self._report(f"left working after a clean stop: {left}")
+
     async def _run(self) -> None:
         self.start_server()
         daemons = self.loop.create_task(self._supervise())
-        operator = self.loop.create_task(self._operate())
+        others = [self.loop.create_task(self._operate()), self.loop.create_task(self._watch_link())]
         for incident in self._plan.incidents:
             await asyncio.sleep(max(incident.at_s - self.loop.time(), 0.0))
             self.note(f"{incident.what} {incident.how}")
             self.disturb()
             await self._incidents(incident.what, incident.how)
         await asyncio.sleep(max(self._plan.lasts_s - self.loop.time(), 0.0))
-        operator.cancel()
+        others[0].cancel()
         settled = await self._settle()
         self._over = True
+        others[1].cancel()
         if not settled and self.life is not None:
             self.life.process.die()
         await daemons
@@ -296,8 +356,9 @@ class World:
         while True:
             await asyncio.sleep(self.rng.uniform(1.0, 8.0))
             life = self.life
-            if self.halted or life is None or life.account is None or not life.account.risk.latches:
+            if self.halted or life is None or not self._worth_resuming(life):
                 continue
+            assert life.account is not None
             if self.sick and self.rng.random() < 0.7:
                 self.note("restart after a failure of the disk")
                 life.stop(flatten=False)
@@ -307,18 +368,27 @@ class World:
                 if RiskCode.KILLED in {latch.code for latch in life.account.risk.latches}:
                     self.command("resume", "operator", RiskCode.KILLED)
 
+    def _worth_resuming(self, life: Life) -> bool:
+        """Whether a latch is set. Under habits, one that comes again stays: it is evidence about the server."""
+        latches = {latch.code for latch in life.account.risk.latches} if life.account is not None else set()
+        known = self._resumed - halts.SAY_NOTHING if self._plan.habits else set()
+        self._resumed |= latches
+        return bool(latches - known)
+
     # Quiet points.
 
     async def calm(self) -> bool:
         """End faults and signals until daemon and server agree; False when they don't in time."""
         self._incidents.end()
-        deadline_s = self.loop.time() + PATIENCE_S
-        why = "no daemon"
-        while self.loop.time() < deadline_s:
+        began_s = self.loop.time()
+        self._excused, why = "", "no daemon"
+        while self.loop.time() < began_s + PATIENCE_S:
             await asyncio.sleep(AGAIN_S)
             if self.life is not None:
                 self.life.mood.rests = True
             why = self._disagreement()
+            if why and self.loop.time() > began_s + HALTED_S and (stopped := self._why_stopped()):
+                self._excused, why = stopped, ""
             if not why:
                 self._watch.external_trading = False
                 break
@@ -329,6 +399,17 @@ class World:
             self.life.mood.rests = False
         return not why
 
+    def _why_stopped(self) -> str:
+        """Why the daemon has stopped trading by itself; "" when it has not, or when no habit of the server excuses it.
+
+        It still has to be there and to have a connection, or else to refuse a start with the account flat.
+        """
+        if not self._plan.habits or self.life is None:
+            return ""
+        if (refused := halts.refused_to_start(self._lives)) and not self.venue.state().position:
+            return f"no start: {refused}"
+        return halts.halted(self._lives) if self.life.process.alive and self._connected(self.life) else ""
+
     def _disagreement(self) -> str:
         """How the state of the daemon differs from the server's; "" when it does not."""
         account, life = self._account, self.life
@@ -338,14 +419,15 @@ class World:
             return "not restarted after the disk failed"
         if not account.state.sync.reconciled:
             return "not reconciled"
-        position, on_file = self.venue.position, history.position_in_journal(life.path)
+        server = self.venue.state()
+        position, on_file = server.position, history.position_in_journal(life.path)
         ours_held = account.state.ledger.position
         if not ours_held == on_file == position:
             return f"position {ours_held:+d}, on file {on_file:+d}, at the server {position:+d}"
         if abs(position) > self._watch.limit:
             return f"position {position:+d} is beyond the limit"
         ours = sorted(entry.client_order_id for entry in account.state.orders)
-        theirs = sorted(order.client_id for order in self.venue.exchange.engine.alive.values())
+        theirs = sorted(order.client_order_id for order in server.orders)
         return "" if ours == theirs else f"orders {ours}, at the server {theirs}"
 
     async def _settle(self) -> bool:
@@ -355,14 +437,22 @@ class World:
         assert self.life is not None
         self._incidents.end()
         self.life.mood.rests = True
+        self._stopped = self._excused or halts.halted(self._lives) if self._plan.habits else ""
+        if self._excused.startswith("no start"):
+            self.life.stop(flatten=True)
+            return True
+        alerts = sum(len(life.alerts) for life in self._lives)
         for command in ("halt", "flatten"):
             while not self.command(command, "operator"):  # noqa: ASYNC110  # frozen: no event when it ends
                 await asyncio.sleep(AGAIN_S)
         deadline_s = self.loop.time() + PATIENCE_S
-        while self.venue.position or self.venue.exchange.engine.alive or self._disagreement():
+        while (server := self.venue.state()).position or server.orders or self._disagreement():
             if self.loop.time() > deadline_s:
-                self._report(f"not flat {PATIENCE_S:g} s after a flatten: {self.venue.position:+d}")
-                return False
+                if not (self._plan.habits and (loud := halts.loudest(self._lives, alerts) or self._stopped)):
+                    self._report(f"not flat {PATIENCE_S:g} s after a flatten: {server.position:+d}")
+                    return False
+                self._stopped = self._excused = self._stopped or f"not flat ({loud})"
+                break
             await asyncio.sleep(AGAIN_S)
         self.life.stop(flatten=True)
         return True

@@ -45,8 +45,26 @@ class ProtocolError(PeerError):
     """The peer broke the protocol; the connection is closed with this reason."""
 
 
+class UnreadableFrame(ProtocolError):
+    """One frame holds no message that can be read; those after it can be.
+
+    Attributes:
+        kind: what is wrong, the same for all frames with that flaw.
+        type: of the message, where it can be told.
+    """
+
+    def __init__(self, text: str, *, kind: str, type_: int | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.type = type_
+
+
 class ConnectionLost(PeerError):
     """The connection ended or fell silent; connecting again is in order."""
+
+
+class HandlerFailed(ConnectionLost):
+    """A message could not be handled because of a bug, its cause: the connection is dropped and made again."""
 
 
 class LogonRefused(PeerError):
@@ -86,7 +104,7 @@ class RequestRefused(PeerError):
 
 
 class RequestTimeout(PeerError):
-    """A query had no complete answer within its deadline; asking again is in order."""
+    """A query had no complete answer: not in time, or a part could not be read; asking again is in order."""
 
 
 class StageDied(MiaError):

@@ -388,7 +388,21 @@ class BrokerSnapshot:
     balance: BalanceReport | None
 
 
-BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport
+@dataclass(frozen=True, slots=True)
+class BrokerTrouble:
+    """The server does something that it should not, about no order in particular.
+
+    Attributes:
+        code: of the alert.
+        in_doubt: a report about an order may have been lost.
+    """
+
+    code: str
+    text: str
+    in_doubt: bool = False
+
+
+BrokerEvent = OrderReport | Fill | PositionReport | BalanceReport | LinkReport | BrokerTrouble
 
 
 @dataclass(frozen=True, slots=True)

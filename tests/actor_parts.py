@@ -260,7 +260,7 @@ class ActorParts:
         self.ledger = self.state.ledger
         self.ports = Ports(self.broker, self.journal, self.risk, self.listener, self._alert, SCOPE)
         self.breakers = CircuitBreakers(self.state, self.ports, incidents or IncidentSettings())
-        self.market.now_ns = NOW
+        self.after(0)
         self.touch(100.0)
         self.sync.reconciled, self.sync.query_reason = True, ""
         self._placed = 0
@@ -302,7 +302,9 @@ class ActorParts:
         self.market.touch = Touch(bid, bid + TICK if ask is None else ask, ts_ns=self.market.now_ns)
 
     def after(self, ns):
+        """An event so long after the first."""
         self.market.now_ns = NOW + ns
+        self.state.heard_ns = self.state.own_ns
 
     # The position.
 
@@ -339,7 +341,14 @@ class ActorParts:
     def update(self, entry, status, **more):
         """What the server says of an order, not applied."""
         order = entry.order
-        facts = {"ts_ns": self.market.now_ns, "side": order.side, "type": order.type, "quantity": entry.quantity}
+        number = entry.server_order_id or f"S-{order.client_order_id}"
+        facts = {
+            "ts_ns": self.market.now_ns,
+            "server_order_id": number,
+            "side": order.side,
+            "type": order.type,
+            "quantity": entry.quantity,
+        }
         return make_update(order.client_order_id, status, **{**facts, **more})
 
     def fill(self, entry, quantity=1, price=None, execution_id="x1", **more):

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from mia_daemon.brokers.base import BrokerEventSink
 from mia_daemon.brokers.server_scope import ServerScope
@@ -33,6 +33,7 @@ from mia_daemon.records import (
     Bracket,
     BrokerEvent,
     BrokerSnapshot,
+    BrokerTrouble,
     EventArray,
     JournaledOrder,
     LinkReport,
@@ -74,6 +75,7 @@ class SierraBroker:
             on_messages=self._on_messages,
             on_state=self._on_link_state,
             on_notice=on_notice,
+            on_skipped=self._on_skipped,
         )
         self._scope = scope
         self._pairs_by_server = pairs_by_server
@@ -154,6 +156,9 @@ class SierraBroker:
     def _on_link_state(self, up: bool, text: str) -> None:  # noqa: FBT001  # as DtcClient calls it
         self._sink(LinkReport(0, LinkState.UP if up else LinkState.DOWN, text))
 
+    def _on_skipped(self, text: str) -> None:
+        self._sink(BrokerTrouble("message_unread", f"{text}; it may have been about an order", in_doubt=True))
+
     def _on_order_update(self, message: dtc.OrderUpdate) -> None:
         event = self._mapper.update(message, unsolicited=True) or self._mapper.fill(message)
         if event is not None:
@@ -212,9 +217,14 @@ class SierraBroker:
             stop=stop_after_attempt(ATTEMPTS),
             wait=BETWEEN_ATTEMPTS,
             retry=retry_if_exception_type(RequestTimeout),
+            before_sleep=self._on_silence,
             reraise=True,
         )
         return await retrying(self.link.request, request)
+
+    def _on_silence(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        self._sink(BrokerTrouble("query_unanswered", f"{error}; it is asked again"))
 
     # Connecting and closing.
 

@@ -355,6 +355,7 @@ class Daemon:
                     f"after {self._settings.stop.drain_s:g} s: look at Sierra Chart",
                 )
             )
+        self._name_what_stays(run, account)
         run.checkpoint()
         for _ in run.remember():
             pass
@@ -363,6 +364,20 @@ class Daemon:
         if error is not None:
             print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return 1 if error else 0
+
+    def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:
+        """Name the position and the orders that are left at the server when the daemon ends."""
+        position = account.state.ledger.position
+        left = [
+            f"{entry.order.role} {entry.client_order_id} (number {entry.server_order_id or 'not known'}) "
+            f"of {entry.open_quantity} at {entry.price:g}, {entry.state}"
+            for entry in account.state.orders
+            if entry.live
+        ]
+        if position or left:
+            text = f"left in account {account.scope.account}: position {position:+d}; {'; '.join(left) or 'no order'}"
+            run.log.warning("left_at_the_server", position=position, orders=left)
+            self._console.say(text, always=True)
 
     def _say_summary(self, run: DaemonRun) -> None:
         self._console.close()

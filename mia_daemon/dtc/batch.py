@@ -7,6 +7,7 @@ message is flagged. An empty batch is one message with a flag. A refusal is a me
 from dataclasses import dataclass, field
 from typing import Any
 
+from mia_daemon.dtc.enums import OrderUpdateReasonEnum
 from mia_daemon.dtc.messages import (
     AccountBalanceReject,
     AccountBalanceRequest,
@@ -41,6 +42,11 @@ class Query:
     names: str = ""  # ... or the field that is empty then, where there is no such flag
     final: str = ""  # the flag on the last message, where messages are not numbered
 
+    @property
+    def types(self) -> frozenset[int]:
+        """Of the messages that answer or refuse it."""
+        return frozenset(message.TYPE for message in (*self.answers, *self.reject))
+
 
 QUERIES: dict[type[Message], Query] = {
     OpenOrdersRequest: Query((OrderUpdate,), (OpenOrdersReject,), total="TotalNumMessages", empty="NoOrders"),
@@ -57,6 +63,32 @@ QUERIES: dict[type[Message], Query] = {
         final="IsFinalMessage",
     ),
 }
+
+
+def is_news(message: Any) -> bool:
+    """It says of itself that nobody asked for it, whatever RequestID it carries."""
+    if isinstance(message, OrderUpdate):
+        return message.OrderUpdateReason > OrderUpdateReasonEnum.OPEN_ORDERS_REQUEST_RESPONSE
+    return bool(getattr(message, "Unsolicited", 0))
+
+
+def may_answer(message: Any) -> bool:
+    """Whether a message without a RequestID can be part of an answer.
+
+    Updates of orders, positions and balances come unasked too, so one has to show that it is a part: by its number, an
+    order by its reason as well. Taken without that, it would pass for a whole answer.
+    """
+    if is_news(message):
+        return False
+    query = _ANSWERS.get(type(message))
+    if query is None or query.final or (query.empty and getattr(message, query.empty)):
+        return True
+    if isinstance(message, OrderUpdate) and not message.OrderUpdateReason:
+        return False
+    return bool(getattr(message, query.total) > 0 and message.MessageNumber > 0)
+
+
+_ANSWERS = {answer: query for query in QUERIES.values() for answer in query.answers}
 
 
 @dataclass(slots=True)

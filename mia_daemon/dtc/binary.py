@@ -1,8 +1,8 @@
 """Binary encoding: a message to bytes and back.
 
 Decoding is lenient, since the peer may be older or newer: a message that ends early takes defaults for what is
-missing, a longer one loses its tail, text is UTF-8 or else Latin-1. Encoding is strict, since a wrong byte of ours may
-be an order.
+missing, a longer one loses its tail, text is UTF-8 or else Latin-1, a float that is no number is unset. Encoding is
+strict, since a wrong byte of ours may be an order.
 """
 
 import struct
@@ -14,7 +14,7 @@ from typing import Any
 from mia_daemon.dtc.layout import HEADER, MESSAGES, Layout, Message, Text
 from mia_daemon.dtc.stream import Frames
 from mia_daemon.dtc.text import decode_text, encode_text
-from mia_daemon.errors import ProtocolError, UsageError
+from mia_daemon.errors import UnreadableFrame, UsageError
 
 
 def encode(message: Message) -> bytes:
@@ -37,7 +37,7 @@ def decode(frame: bytes | memoryview) -> Message | None:
     """The message in one whole frame, or None when its type is unknown.
 
     Raises:
-        ProtocolError: the frame is shorter than the header says, or than a header.
+        UnreadableFrame: the frame is shorter than the header says, or than a header.
     """
     size, type_ = header(frame)
     declared = MESSAGES.get(type_)
@@ -48,13 +48,15 @@ def header(frame: bytes | memoryview) -> tuple[int, int]:
     """Size and Type of one whole frame.
 
     Raises:
-        ProtocolError: the frame is shorter than it says, or than a header.
+        UnreadableFrame: the frame is shorter than it says, or than a header.
     """
     if len(frame) < HEADER.size:
-        raise ProtocolError(f"a frame of {len(frame)} bytes is shorter than its header")
+        raise UnreadableFrame(f"a frame of {len(frame)} bytes is shorter than its header", kind="cut")
     size, type_ = HEADER.unpack_from(frame)
     if len(frame) < size:
-        raise ProtocolError(f"a frame of type {type_} claims {size} bytes and has {len(frame)}")
+        raise UnreadableFrame(
+            f"a frame of type {type_} claims {size} bytes and has {len(frame)}", kind="cut", type_=type_
+        )
     return size, type_
 
 
@@ -70,7 +72,7 @@ def decode_as(layout: Layout, frame: bytes | memoryview, size: int) -> Message:
     """The message in the first `size` bytes of `frame`."""
     if size < layout.size:
         frame = _completed(layout, frame, size)
-    values = layout.codec.unpack_from(frame)
+    values = layout.unpack(frame)
     if not layout.texts:
         return layout.make(*values[2:])
     fields = list(values[2:])

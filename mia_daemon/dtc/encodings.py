@@ -5,7 +5,8 @@
     for message in codec.messages(reader.feed(data)):
         send(codec.encode(answer(message)))
 
-A reader that finds the stream broken says so in its `error`; `messages` raises when a whole frame holds no message.
+A reader that finds the stream broken says so in its `error`; `messages` raises UnreadableFrame when a whole frame holds
+no message.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ class Codec:
 
     Attributes:
         encode: a message to its bytes. Raises UsageError when a value does not fit.
-        decode: one whole frame to its message, None for an unknown type. Raises ProtocolError.
+        decode: one whole frame to its message, None for an unknown type or an empty frame. Raises UnreadableFrame.
         reader: makes a reader for one connection.
         structures: market data lies as the structures of the binary encoding, so that it can be read in bulk.
     """

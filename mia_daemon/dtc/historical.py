@@ -143,7 +143,8 @@ class RecordReader:
         rows = np.zeros(len(wire), PRICE_RECORD)
         for name, field in _FIELDS:
             values = wire[field]
-            rows[name] = values if name in {"time_us", "num_trades"} else np.where(values == UNSET_F64, 0.0, values)
+            is_float = name not in {"time_us", "num_trades"}
+            rows[name] = np.where(np.abs(values) < UNSET_F64, values, 0.0) if is_float else values
         return rows
 
     def _single(self, message: Message) -> PriceRecords:
@@ -165,7 +166,8 @@ class RecordReader:
 
 def _tick(message: HistoricalPriceDataTickRecordResponse) -> PriceRecords:
     row = np.zeros(1, PRICE_RECORD)
-    row["time_us"] = round(message.DateTime * 1e6)
+    seconds = message.DateTime
+    row["time_us"] = round(seconds * 1e6) if abs(seconds) < _LATEST_US / 1e6 else _LATEST_US + 1  # which is refused
     row["last"], row["volume"], row["num_trades"] = message.Price, message.Volume, 1
     row["bid_volume"] = message.Volume if message.AtBidOrAsk == AtBidOrAskEnum.AT_BID else 0.0
     row["ask_volume"] = message.Volume if message.AtBidOrAsk == AtBidOrAskEnum.AT_ASK else 0.0

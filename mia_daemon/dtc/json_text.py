@@ -7,22 +7,24 @@ The compact form, fields in their order and without names, is for frequent messa
 A field that is null or left out is unset: it takes its default. In market data, where a default of 0 would be a price,
 such a number is DBL_MAX or FLT_MAX, which no reader takes for one.
 
-Decoding takes what a C program would convert (5.0 for an integer, "5" for a number); anything else ends the stream.
+Decoding takes what a C program would convert (5.0 for an integer, "5" for a number). What is no number, infinite or
+beyond the field's range is unset: a float as `unset_float` has it, an integer as its default. With a value of another
+kind the frame is unreadable.
 """
 
 import json
 import math
 import operator
-import struct
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any
 
-from mia_daemon.dtc.layout import MESSAGES, Field, Message, Text
+from mia_daemon.dtc.json_frame import is_no_number, load
+from mia_daemon.dtc.layout import LARGEST, MESSAGES, Field, Message, Text, unset_float
 from mia_daemon.dtc.market_columns import READINGS
 from mia_daemon.dtc.text import decode_text, encode_text
-from mia_daemon.errors import ProtocolError, UsageError
+from mia_daemon.errors import UnreadableFrame, UsageError
 
 COMPACT_TYPES = frozenset(
     {3, 104, *range(106, 110), *range(112, 116), 117, 119, 120, 122, 124, 134, 137, *range(140, 149), 803, 804}
@@ -30,9 +32,8 @@ COMPACT_TYPES = frozenset(
 """Those that the protocol lists for the compact form, and the market data messages that came after that list."""
 
 _MARKET_DATA = frozenset(reading.message.TYPE for reading in READINGS)
-_LARGEST = {"f": struct.unpack("<f", b"\xff\xff\x7f\x7f")[0], "d": 1.7976931348623157e308}
 _MISFITS = (ValueError, OverflowError, TypeError)
-_SENTINELS = frozenset({*_LARGEST.values(), 0xFFFFFFFF, 0x7FFFFFFF})
+_SENTINELS = frozenset({*LARGEST.values(), 0xFFFFFFFF, 0x7FFFFFFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class _Member:
     """A field as a member of an object.
 
     Attributes:
-        read: its value from a JSON value. Raises ValueError, OverflowError or TypeError.
+        read: its value from a JSON value. Raises ValueError or TypeError.
         unset: its value where the object says nothing.
         write: makes it a value that JSON has.
         as_null: `unset` is a number that stands for "unset", and is written as null.
@@ -71,25 +72,27 @@ def encode_compact(message: Message) -> bytes:
 
 
 def decode(frame: bytes | memoryview) -> Message | None:
-    """The message in one frame, or None when its type is unknown.
+    """The message in one frame, or None when its type is unknown or the frame is empty.
 
     Raises:
-        ProtocolError: it is no JSON, no message, or a value is not of its field's kind.
+        UnreadableFrame: it is no JSON, no message, or a value is not of its field's kind.
     """
-    return from_object(_load(bytes(frame)))
+    raw = bytes(frame).strip(b"\0 \t\r\n")
+    return from_object(load(raw)) if raw else None
 
 
 def from_object(record: object) -> Message | None:
     """The message that a parsed JSON value is; raises as `decode`."""
     type_ = record.get("Type") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(type_) is not int:
-        raise ProtocolError("a message is an object with a number for its Type")
+        raise UnreadableFrame("a message is an object with a number for its Type", kind="no Type")
     cls = MESSAGES.get(type_)
     if cls is None:
         return None
     members = _members(type_)
     listed = record.get("F")
     if isinstance(listed, list):
+        _check_length(cls, members, listed)
         said = [*listed[: len(members)], *[None] * (len(members) - len(listed))]
     else:
         said = [record.get(member.name) for member in members]
@@ -103,12 +106,25 @@ def from_named(cls: type[Message], record: dict[str, Any]) -> Message:
     """The message with these fields; those left out have the defaults of the header.
 
     Raises:
-        ProtocolError: a value is not of its field's kind, or there is no such field.
+        UnreadableFrame: a value is not of its field's kind, or there is no such field.
     """
     members = {member.name: member for member in _members(cls.TYPE)}
     if strange := record.keys() - members.keys():
-        raise ProtocolError(f"{cls.NAME} has no field {min(strange)}")
+        raise UnreadableFrame(f"{cls.NAME} has no field {min(strange)}", kind="no such field", type_=cls.TYPE)
     return cls(**{name: _value(cls, members[name], value) for name, value in record.items()})
+
+
+def _check_length(cls: type[Message], members: tuple[_Member, ...], listed: list[Any]) -> None:
+    """A newer server may say more than is known here. But a decimal comma also makes two values of one."""
+    if len(listed) <= len(members) or any(isinstance(value, float) for value in listed):
+        return
+    if any(isinstance(member.unset, float) for member in members):
+        raise UnreadableFrame(
+            f"{cls.__name__} has {len(listed)} values for {len(members)} fields, and none with a decimal point: "
+            "are they written with a decimal comma?",
+            kind=f"length of {cls.__name__}",
+            type_=cls.TYPE,
+        )
 
 
 def _value(cls: type[Message], member: _Member, value: object) -> Any:
@@ -116,23 +132,13 @@ def _value(cls: type[Message], member: _Member, value: object) -> Any:
         return member.read(value)
     except _MISFITS:
         shown = type(value).__name__ if isinstance(member.unset, str) else _short(value)  # text may be a password
-        raise ProtocolError(f"{cls.__name__}.{member.name} can't be {shown}") from None
+        name = f"{cls.__name__}.{member.name}"
+        raise UnreadableFrame(f"{name} can't be {shown}", kind=name, type_=cls.TYPE) from None
 
 
 def _short(value: object) -> str:
     said = repr(value)
     return said if len(said) <= 40 else f"{said[:40]}…"
-
-
-def _load(frame: bytes) -> object:
-    try:
-        text = frame.rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        text = frame.rstrip(b"\0").decode("latin-1")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a message is no JSON: {error}") from None
 
 
 def _dump(record: dict[str, Any]) -> bytes:
@@ -161,8 +167,8 @@ def _members(type_: int) -> tuple[_Member, ...]:
         assert f.default is not MISSING
         lies = [field for field in declared if field.name == f.name]
         code, unset = lies[-1].code, f.default
-        if type_ in _MARKET_DATA and code in _LARGEST:
-            unset = _LARGEST[code]
+        if type_ in _MARKET_DATA and code in LARGEST:
+            unset = unset_float(lies[-1])
         members.append(_Member(f.name, *_kind(lies, unset), unset, unset in _SENTINELS))
     return tuple(members)
 
@@ -172,8 +178,9 @@ def _kind(lies: list[Field], unset: Any) -> tuple[Callable[[Any], Any], Callable
     if isinstance(lies[0].wire, Text):
         return lambda value: unset if value is None else _text(value), _sendable_text
     code = lies[0].code
-    if code in _LARGEST:
-        return _reads_float(_LARGEST[code], unset), _sendable_float if code == "f" else _sendable_double
+    if code in LARGEST:
+        read = _reads_float(LARGEST[code], unset, unset_float(lies[0]))
+        return read, _sendable_float if code == "f" else _sendable_double
     ranges = [_range(field) for field in lies]  # those of the two encodings differ for a few
     return _integer(min(low for low, _ in ranges), max(high for _, high in ranges), unset)
 
@@ -186,22 +193,23 @@ def _integer(low: int, high: int, unset: int) -> tuple[Callable[[Any], int], Cal
         return number
 
     def read(value: Any) -> int:
-        if type(value) is int and low <= value <= high:
-            return value
-        return unset if value is None else sendable(int(_number(value)))
+        if type(value) is int:
+            return value if low <= value <= high else unset
+        if value is None:
+            return unset
+        number = _number(value)
+        return int(number) if low <= number <= high else unset
 
     return read, sendable
 
 
-def _reads_float(largest: float, unset: float) -> Callable[[Any], float]:
+def _reads_float(largest: float, unset: float, senseless: float) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         if type(value) is not float:
             if value is None:
                 return unset
-            value = float(_number(value))
-        if -largest <= value <= largest:
-            return value  # type: ignore[no-any-return]  # it is a float
-        return math.copysign(largest, value) if math.isfinite(value) else unset
+            value = _number(value)
+        return float(value) if -largest <= value <= largest else senseless
 
     return read
 
@@ -227,7 +235,7 @@ def _sendable_double(value: Any) -> float:
 
 def _sendable_float(value: Any) -> float:
     number = _sendable_double(value)
-    if abs(number) > _LARGEST["f"]:
+    if abs(number) > LARGEST["f"]:
         raise OverflowError("float too large")
     return number
 
@@ -237,6 +245,8 @@ def _number(value: Any) -> int | float:
         return value
     if not isinstance(value, str):
         raise TypeError
+    if not value.strip() or is_no_number(value):
+        return math.nan
     return int(value) if value.strip("+-").isdigit() else float(value)
 
 

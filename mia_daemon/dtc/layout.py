@@ -14,12 +14,13 @@ another structure: after its header comes BaseSize, and each text is an offset a
 """
 
 import inspect
+import math
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Annotated, Any, ClassVar, TypeVar, dataclass_transform, get_args
 
 import numpy as np
@@ -31,6 +32,10 @@ HEADER = struct.Struct("<HH")
 
 MAX_SIZE = 0xFFFF
 """Bytes of the largest binary message: Size is a uint16_t."""
+
+
+LARGEST = {"f": struct.unpack("<f", b"\xff\xff\x7f\x7f")[0], "d": 1.7976931348623157e308}
+"""FLT_MAX and DBL_MAX: the largest float of each `struct` code says that a field is unset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,8 @@ class Layout:
         values: the fields of a message as one tuple.
         make: the message from its fields, in order.
         texts: index among the fields, and kind, of each text.
+        floats: takes the floats out of what `codec` unpacks; None where there are none.
+        unset_floats: index in what `codec` unpacks, and the value that says "unset", of each float.
     """
 
     type: int
@@ -151,6 +158,8 @@ class Layout:
     values: Callable[[Any], tuple[Any, ...]]
     make: Callable[..., "Message"]
     texts: tuple[tuple[int, Text], ...]
+    floats: Callable[[tuple[Any, ...]], tuple[float, ...]] | None
+    unset_floats: tuple[tuple[int, float], ...]
 
     def field(self, name: str) -> Field:
         """The field called `name`; KeyError when there is none."""
@@ -158,6 +167,20 @@ class Layout:
             if f.name == name:
                 return f
         raise KeyError(name)
+
+    def unpack(self, frame: bytes | memoryview) -> tuple[Any, ...]:
+        """What `codec` unpacks; a float that is no number, or infinite, is unset."""
+        values = self.codec.unpack_from(frame)
+        if self.floats is None:
+            return values
+        floats = self.floats(values)
+        if math.isfinite(sum(floats)) or all(map(math.isfinite, floats)):  # the sum of prices speaks for all, and fast
+            return values
+        settled = list(values)
+        for index, unset in self.unset_floats:
+            if not math.isfinite(settled[index]):
+                settled[index] = unset
+        return tuple(settled)
 
     def dtype(self, names: tuple[str, ...] | None = None) -> np.dtype[np.void]:
         """A packed view of the message, header included, or of the named fields only; `itemsize` ends at the last."""
@@ -252,6 +275,8 @@ def _lay_out(
     tail = -offset % min(widest, pack)
     codes.append(f"{tail}x")
     names = [f.name for f in placed]
+    before = 3 if vls else 2  # Size, Type and, in VLS, BaseSize
+    unset = tuple((before + i, unset_float(f)) for i, f in enumerate(placed) if f.code in LARGEST)
     return Layout(
         type=type_,
         size=offset + tail,
@@ -260,7 +285,18 @@ def _lay_out(
         values=attrgetter(*names) if len(names) > 1 else lambda m: (getattr(m, names[0]),),
         make=_maker(cls, names),
         texts=tuple((i, f.wire) for i, f in enumerate(placed) if isinstance(f.wire, Text)),
+        floats=itemgetter(unset[0][0], *[index for index, _ in unset]) if unset else None,
+        unset_floats=unset,
     )
+
+
+def unset_float(field: Field) -> float:
+    """What a float that makes no sense is read as: the largest, which states nothing; of a time 0.
+
+    The header's default is not always fit: a position of 0 would be a statement.
+    """
+    is_time = isinstance(field.wire, CType) and field.wire.name.startswith("t_DateTime")
+    return 0.0 if is_time else LARGEST[field.code]
 
 
 def _code(wire: WireType, *, vls: bool) -> tuple[str, int]:

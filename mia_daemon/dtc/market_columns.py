@@ -20,8 +20,8 @@ from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind
 NO_PRICE = 1e9
 """Prices and quantities from here on are no numbers of a market: DBL_MAX and FLT_MAX say "unset"."""
 
-LAST_SECOND = 1 << 33
-"""A time later than this many seconds since the epoch (the year 2242) is nonsense."""
+LAST_SECOND = 7_258_118_400
+"""A time this many seconds after the epoch (the year 2200), or later, is nonsense."""
 
 Mask = NDArray[np.bool_]
 

@@ -6,7 +6,9 @@ give the same rows.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +20,34 @@ from mia_daemon.dtc.market_columns import READINGS, Reading, SymbolState
 from mia_daemon.dtc.market_rows import Row, events_of, read_row
 from mia_daemon.dtc.messages import MarketDataSnapshot
 from mia_daemon.dtc.stream import Frames
-from mia_daemon.errors import ProtocolError
+from mia_daemon.errors import UnreadableFrame
 from mia_daemon.records import MARKET_EVENT, EventArray, EventKind
 
 Segment = EventArray | Message
 """Rows, or a message that is not market data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A frame that could not be read: nobody knows what it said. The stream goes on after it.
+
+    Attributes:
+        kind: what is wrong, the same for all frames with that flaw.
+        type: of the message, where it can be told.
+    """
+
+    text: str
+    kind: str
+    type: int | None
+
+    @property
+    def is_market_data(self) -> bool:
+        """It was about prices, and so about no order or position."""
+        return self.type in _READING
+
+
+Arrival = Segment | Skipped
+"""What a frame became."""
 
 _FEW = 64
 """Up to so many messages, one by one is faster."""
@@ -47,22 +72,22 @@ class MarketDataDecoder:
 
     Attributes:
         codec: may be changed between two calls.
-        error: a frame that held no message ended the stream; what came before it was handed out.
-        unknown_types: messages skipped because nobody knows their type.
+        unreadable: frames that hold no message that can be read; each is handed out as `Skipped`.
+        unknown_types: messages skipped because nobody knows their type, and empty frames.
         unknown_symbols: messages dropped for their SymbolID.
         malformed: messages dropped because they ended too early or made no sense (no price, no side).
     """
 
     def __init__(self, symbols: Mapping[int, int], codec: Codec = BINARY) -> None:
         self.codec = codec
-        self.error: ProtocolError | None = None
+        self.unreadable = 0
         self.unknown_types = 0
         self.unknown_symbols = 0
         self.malformed = 0
         self._symbols = dict(symbols)
         self._states = {symbol: SymbolState() for symbol in self._symbols.values()}
 
-    def decode(self, frames: Frames, received_ns: int) -> list[Segment]:
+    def decode(self, frames: Frames, received_ns: int) -> list[Arrival]:
         """The messages in order: rows gathered into arrays, split only where another message comes between.
 
         `received_ns` is the wall-clock time of arrival, for `recv_ns`.
@@ -71,21 +96,17 @@ class MarketDataDecoder:
             return self._decode_few(frames, received_ns)
         return self._decode_many(frames, received_ns)
 
-    def _decode_few(self, frames: Frames, received_ns: int) -> list[Segment]:
-        segments: list[Segment] = []
+    def _decode_few(self, frames: Frames, received_ns: int) -> list[Arrival]:
+        segments: list[Arrival] = []
         rows: list[Row] = []
         view = memoryview(frames.data)
         for start, end in pairwise(frames.offsets):
-            try:
-                message = self.codec.decode(view[start:end])
-            except ProtocolError as error:
-                self.error = error
-                break
+            message = self._read(view[start:end])
             if message is None:
                 self.unknown_types += 1
                 continue
-            reading = _READING.get(message.TYPE)
-            if reading is None or message.TYPE == _SNAPSHOT:
+            reading = _READING.get(message.TYPE) if isinstance(message, Message) else None
+            if reading is None or reading.message is MarketDataSnapshot:
                 if rows:
                     segments.append(events_of(rows))
                     rows = []
@@ -98,11 +119,18 @@ class MarketDataDecoder:
             segments.append(events_of(rows))
         return segments
 
-    def _row(self, message: Message, reading: Reading, size: int, received_ns: int) -> Row | None:
+    def _read(self, frame: memoryview) -> Message | Skipped | None:
+        try:
+            return self.codec.decode(frame)
+        except UnreadableFrame as error:
+            self.unreadable += 1
+            return Skipped(str(error), error.kind, error.type)
+
+    def _row(self, message: Any, reading: Reading, size: int, received_ns: int) -> Row | None:
         if size < reading.dtype.itemsize and self.codec.structures:
             self.malformed += 1
             return None
-        symbol = self._symbols.get(message.SymbolID)  # type: ignore[attr-defined]
+        symbol = self._symbols.get(message.SymbolID)
         if symbol is None:
             self.unknown_symbols += 1
             return None
@@ -110,7 +138,7 @@ class MarketDataDecoder:
         self.malformed += row is None and reading.kind != EventKind.QUOTE
         return row
 
-    def _decode_many(self, frames: Frames, received_ns: int) -> list[Segment]:
+    def _decode_many(self, frames: Frames, received_ns: int) -> list[Arrival]:
         if (size := frames.alike()) and (events := self._run(frames, size, received_ns)) is not None:
             return [events]
         types = frames.types()
@@ -189,19 +217,15 @@ class MarketDataDecoder:
 
     def _interleave(
         self, frames: Frames, events: EventArray, at: NDArray[np.intp], others: NDArray[np.intp]
-    ) -> list[Segment]:
+    ) -> list[Arrival]:
         """The rows, cut at the positions `at`, where the messages numbered `others` come between."""
-        segments: list[Segment] = []
+        segments: list[Arrival] = []
         view, begin = memoryview(frames.data), 0
         for end, number in zip(at.tolist(), others.tolist(), strict=True):
             if end > begin:
                 segments.append(events[begin:end])
                 begin = end
-            try:
-                message = self.codec.decode(view[frames.offsets[number] : frames.offsets[number + 1]])
-            except ProtocolError as error:
-                self.error = error
-                return segments
+            message = self._read(view[frames.offsets[number] : frames.offsets[number + 1]])
             assert message is not None  # its type is declared
             segments.append(message)
         if begin < len(events):

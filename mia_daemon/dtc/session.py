@@ -21,7 +21,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc.encodings import BINARY, Codec, Reader, codec_of
 from mia_daemon.dtc.enums import CURRENT_VERSION, PROTOCOL_TYPE, LogonStatusEnum
 from mia_daemon.dtc.layout import Message
-from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
+from mia_daemon.dtc.market_data import Arrival, MarketDataDecoder, Skipped
 from mia_daemon.dtc.messages import (
     AlertMessage,
     EncodingRequest,
@@ -70,7 +70,7 @@ class Event(Enum):
     ENCODING_AGREED = "encoding agreed"
     LOGON_ACCEPTED = "logon accepted"
     REFUSED = "refused"  # encoding or logon, or the server logs us off
-    NOTICE = "notice"  # text for people: may come before the logon is answered
+    NOTICE = "notice"  # text for people, or a frame skipped: may come before the logon is answered
     MESSAGE = "message"
     LATE = "late"  # no answer to encoding request or logon
     SILENT = "silent"  # nothing received for twice the heartbeat interval
@@ -159,7 +159,7 @@ class Ended:
     error: PeerError
 
 
-SessionEvent = Segment | LoggedOn | Ended
+SessionEvent = Arrival | LoggedOn | Ended
 
 
 class DtcSession:
@@ -218,8 +218,8 @@ class DtcSession:
             self._speak(self.codec)  # what was read beyond the answer is read again: it is encoded as agreed
             frames = self._reader.feed(frames.after(at + 1))
         events += self._handle(frames, received_ns)
-        if (error := self._decoder.error or self._reader.error) is not None:
-            events += self._apply(Event.BROKEN, error)
+        if self._reader.error is not None:
+            events += self._apply(Event.BROKEN, self._reader.error)
         return events
 
     def _handle(self, frames: Frames, received_ns: int) -> list[SessionEvent]:
@@ -270,7 +270,7 @@ class DtcSession:
         self._out.clear()
         return out
 
-    def _classify(self, segment: Message) -> tuple[Event, Segment | PeerError]:
+    def _classify(self, segment: Message | Skipped) -> tuple[Event, Arrival | PeerError]:
         match segment:
             case EncodingResponse() if codec_of(segment.Encoding) is not None:
                 return Event.ENCODING_AGREED, segment
@@ -282,9 +282,9 @@ class DtcSession:
                 return Event.REFUSED, _logon_refused(segment, without_secrets(segment.ResultText, self._logon))
             case Logoff():
                 return Event.REFUSED, _logged_off(segment, without_secrets(segment.Reason, self._logon))
-        return Event.NOTICE if isinstance(segment, Notice) else Event.MESSAGE, segment
+        return Event.NOTICE if isinstance(segment, Notice | Skipped) else Event.MESSAGE, segment
 
-    def _apply(self, event: Event, fact: Segment | PeerError | None = None) -> list[SessionEvent]:
+    def _apply(self, event: Event, fact: Arrival | PeerError | None = None) -> list[SessionEvent]:
         self.state, action = TABLE[self.state][event]
         result: list[SessionEvent] = getattr(self, f"_{action}")(fact)
         return result
@@ -310,7 +310,7 @@ class DtcSession:
         self.dropped_messages += 1
         return []
 
-    def _deliver(self, segment: Segment) -> list[SessionEvent]:
+    def _deliver(self, segment: Arrival) -> list[SessionEvent]:
         quiet = isinstance(segment, Heartbeat) and not segment.NumDroppedMessages
         return [] if quiet else [segment]
 

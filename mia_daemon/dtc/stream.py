@@ -28,8 +28,13 @@ _LONG = 8192
 _KINDS = 6
 """Headers that are searched for at most."""
 
+_BRACE = ord("{")
+
 MAX_JSON_BYTES = 1 << 18
 """Of one message: the protocol's largest has a hundredth of it."""
+
+MAX_STRAY_FRAMES = 16
+"""Frames in a row that begin no object: from here on the peer speaks something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +175,18 @@ class FrameReader:
 
 
 class JsonFrameReader:
-    """As FrameReader, for messages that each end with a NUL: the last byte of their frame."""
+    """As FrameReader, for messages that each end with a NUL: the last byte of their frame.
+
+    A frame that is no object is handed out too, for whoever decodes it to refuse: the next NUL ends it. The stream is
+    broken when it does not start with an object, after many such frames in a row, and by one that does not end.
+    """
 
     def __init__(self) -> None:
         self.error: ProtocolError | None = None
         self.frames_read = 0
         self.bytes_read = 0
         self._rest = bytearray()
+        self._strays = MAX_STRAY_FRAMES  # in a row; as many as are allowed until the first object
 
     @property
     def buffered(self) -> int:
@@ -199,6 +209,7 @@ class JsonFrameReader:
             data = bytes(self._rest)
         offsets = array("q", [0])
         while (end := data.find(b"\0", offsets[-1])) >= 0 and self._check(data, offsets[-1], end):
+            self._count_stray(data, offsets[-1], end)
             offsets.append(end + 1)
         end = offsets[-1]
         self._rest = bytearray(data[end:])
@@ -210,11 +221,18 @@ class JsonFrameReader:
     def _check(self, data: bytes | bytearray, start: int, end: int, before: int = 0) -> bool:
         """Whether the bytes from `start` to `end` may begin a message; `error` says why not."""
         place = f"byte {self.bytes_read + before + start} of the stream starts"
-        if end > start and data[start] not in b"{ \t\r\n":
+        if self._strays >= MAX_STRAY_FRAMES and end > start and data[start] not in b"{ \t\r\n":
             self.error = ProtocolError(f"{place} no object: the peer does not speak DTC's JSON encoding")
         elif end - start > MAX_JSON_BYTES:
             self.error = ProtocolError(f"{place} a message of more than {MAX_JSON_BYTES} bytes")
         return self.error is None
+
+    def _count_stray(self, data: bytes, start: int, end: int) -> None:
+        """Count a whole frame that begins no object; an empty one says nothing either way."""
+        if data[start] == _BRACE:
+            self._strays = 0
+        elif said := data[start:end].strip():
+            self._strays = 0 if said[0] == _BRACE else self._strays + 1
 
 
 def _append_recurring(data: bytes, offsets: "array[int]") -> int:

@@ -10,7 +10,7 @@ from functools import cache
 from mia_daemon.dtc import binary
 from mia_daemon.dtc.layout import MAX_SIZE, MESSAGES, Layout, Message
 from mia_daemon.dtc.text import decode_text, encode_text
-from mia_daemon.errors import ProtocolError, UsageError
+from mia_daemon.errors import UnreadableFrame, UsageError
 
 _BASE_SIZE = struct.Struct("<H")
 _FIRST_FIELD = 6  # after Size, Type and BaseSize
@@ -47,7 +47,7 @@ def decode(frame: bytes | memoryview) -> Message | None:
     """The message in one whole frame, or None when its type is unknown.
 
     Raises:
-        ProtocolError: the frame is cut, or its base or a text lies outside of it.
+        UnreadableFrame: the frame is cut, or its base or a text lies outside of it.
     """
     size, type_ = binary.header(frame)
     declared = MESSAGES.get(type_)
@@ -56,13 +56,13 @@ def decode(frame: bytes | memoryview) -> Message | None:
     layout = declared.VLS_LAYOUT
     if layout is declared.LAYOUT:
         return binary.decode_as(layout, frame, size)
-    values = list(layout.codec.unpack_from(_whole_base(layout, frame, size)))[3:]
+    values = list(layout.unpack(_whole_base(layout, frame, size)))[3:]
     for index, _ in layout.texts:
         offset, length = values[index] & 0xFFFF, values[index] >> 16
         if offset + length > size:
-            raise ProtocolError(
-                f"{declared.__name__}.{layout.fields[index].name} lies at bytes {offset} to {offset + length} "
-                f"of a message of {size}"
+            name = f"{declared.__name__}.{layout.fields[index].name}"
+            raise UnreadableFrame(
+                f"{name} lies at bytes {offset} to {offset + length} of a message of {size}", kind=name, type_=type_
             )
         values[index] = decode_text(bytes(frame[offset : offset + length])) if offset else ""
     return layout.make(*values)
@@ -72,7 +72,11 @@ def _whole_base(layout: Layout, frame: bytes | memoryview, size: int) -> bytes |
     """A base structure as long as `layout` has it: what the peer's does not have takes defaults."""
     base = _BASE_SIZE.unpack_from(frame, 4)[0] if size >= _FIRST_FIELD else size
     if base > size or base < min(size, _FIRST_FIELD):
-        raise ProtocolError(f"a message of type {layout.type} and {size} bytes claims a base of {base}")
+        raise UnreadableFrame(
+            f"a message of type {layout.type} and {size} bytes claims a base of {base}",
+            kind=f"base of {MESSAGES[layout.type].__name__}",
+            type_=layout.type,
+        )
     if base >= layout.size:
         return frame
     whole = max((f.end for f in layout.fields if f.end <= base), default=0)

@@ -52,7 +52,8 @@ class Accounting:
         Returns:
             False when the journal has the execution already: nothing was applied.
         """
-        self.roll_day(fill.ts_ns)
+        if self._state.heard_ns:  # before the first event a time can't be compared with any
+            self.roll_day(fill.ts_ns)
         origin = self._state.origins.get(entry.order.decision_id) or EXTERNAL
         trades = self._record(fill, origin, entry.request.exit_reason or entry.order.role.value)
         if trades is None:

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.state import ExecutionState, HeldPosition
-from mia_daemon.records import Order
+from mia_daemon.records import Bracket, Order, OrderRole
 
 
 class ClientPairs:
-    """Sends a stop and a target for what an entry has filled, once."""
+    """Sends a stop and a target for what each entry has filled, once, and no more than the position lacks."""
 
     def __init__(self, state: ExecutionState, order_manager: OrderManager, *, active: bool) -> None:
         self._state = state
@@ -22,18 +22,34 @@ class ClientPairs:
         self._sent: dict[str, int] = {}  # contracts with a pair, by client order id of the entry
 
     def work(self, held: HeldPosition) -> None:
-        """Send what is missing for the entry of the present position."""
-        bracket = self._state.brackets.get(held.decision_id) if self._active and held.quantity else None
-        if bracket is None or self._state.flatten.reason:
+        """Send what is missing for the entries of the present position, which several decisions may have made."""
+        if not self._active or self._state.flatten.reason:
             return
-        name = bracket.entry.client_order_id
-        entry = self._state.orders.get(name)
-        contracts = (entry.fills.booked if entry is not None else 0) - self._sent.get(name, 0)
-        if contracts <= 0:
+        brackets = self._state.brackets.values()
+        filled = {bracket.entry.client_order_id: self._filled(bracket) for bracket in brackets}
+        if not held.quantity:
+            self._sent = filled  # nothing is left to protect
             return
-        self._sent = {name: self._sent.get(name, 0) + contracts}
-        for order in (bracket.stop, bracket.target):
-            self._order_manager.send_protection(self._single(order, contracts))
+        bare = abs(held.quantity) - self._stops(held)
+        for bracket in reversed(brackets):  # the newest: an earlier one may have filled for a position that is closed
+            name = bracket.entry.client_order_id
+            contracts = min(filled[name] - self._sent.get(name, 0), bare)
+            if contracts > 0 and bracket.stop.side is held.close_side:
+                self._sent = {key: self._sent.get(key, 0) for key in filled} | {
+                    name: self._sent.get(name, 0) + contracts
+                }
+                bare -= contracts
+                for order in (bracket.stop, bracket.target):
+                    self._order_manager.send_protection(self._single(order, contracts))
+
+    def _filled(self, bracket: Bracket) -> int:
+        entry = self._state.orders.get(bracket.entry.client_order_id)
+        return entry.fills.booked if entry is not None else 0
+
+    def _stops(self, held: HeldPosition) -> int:
+        """Contracts of the stops that work or may come to work."""
+        stops = self._state.orders.with_role(OrderRole.STOP)
+        return sum(stop.open_quantity for stop in stops if stop.live and stop.order.side is held.close_side)
 
     def _single(self, order: Order, contracts: int) -> Order:
         """The planned order under a client order id of its own: an entry may fill in parts."""

@@ -201,8 +201,11 @@ class Exits:
 
     def _send_exit(self, held: HeldPosition, contracts: int) -> None:
         own_ns = self._state.own_ns
-        if own_ns < self._next_exit_ns or contracts <= 0:
-            self._again_at(max(self._next_exit_ns, own_ns + self._policy.chase_ns // 4))
+        if own_ns < self._next_exit_ns:
+            self._again_at(self._next_exit_ns)
+            return
+        if contracts <= 0:  # the server holds none of it, by its reports
+            self._again_at(own_ns + self._policy.chase_ns // 4)
             return
         self._next_exit_ns = own_ns + self._policy.chase_ns
         self._again_at(self._next_exit_ns)

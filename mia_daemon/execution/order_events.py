@@ -15,6 +15,7 @@ from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import (
     BrokerEvent,
+    BrokerTrouble,
     Fill,
     FillSource,
     LinkReport,
@@ -82,6 +83,8 @@ class OrderEventHandler:
                 self._on_position(event)
             case LinkReport():
                 self._on_link(event)
+            case BrokerTrouble():
+                self._on_trouble(event)
             case _:
                 return False
         return True
@@ -100,12 +103,15 @@ class OrderEventHandler:
         """
         entry = self._identity.identify(update) or self._adopted(update)
         if entry is None:
+            if update.unsolicited and self._scope.covers(update):
+                dated = replace(update, ts_ns=update.ts_ns or self._state.time_ns, fill=None)
+                self._breakers.write(lambda: self._journal.record_update(dated))
             self._on_external(update)
             return
         if update.unsolicited:
             ts_ns = self._clock.received(update.ts_ns, entry.history.sent_ns)
         else:
-            ts_ns = self._clock.listed(update.ts_ns)
+            ts_ns = self._clock.listed(update.ts_ns) or self._state.time_ns
         told = replace(update, client_order_id=entry.client_order_id, ts_ns=ts_ns)
         self._identity.check(update, entry)
         if update.fill is not None:
@@ -179,6 +185,8 @@ class OrderEventHandler:
             return
         if self._order_manager.is_of_other_daemon(report.client_order_id):
             self._sync.other_daemon = report.client_order_id
+            if not self._state.heard_ns:
+                return  # trading has not begun: the start is refused
             self._breakers.contradict(
                 "other_daemon",
                 f"order {report.client_order_id} in account {report.account} is of another mia-daemon: "
@@ -230,7 +238,7 @@ class OrderEventHandler:
         if (part := entry.fills.from_update(fill, entry.size)) is not None:
             self._apply(part, entry)
 
-    def on_history(self, entry: WorkingOrder, listed: Sequence[Fill], limit: int, *, guessed: bool) -> int:
+    def on_history(self, entry: WorkingOrder, listed: Sequence[Fill], limit: int, *, guessed: bool = False) -> int:
         """Book what is missing of an order by the list of its executions; returns the contracts booked.
 
         `limit` is the number of contracts that it can have filled; `guessed` says that they are not under its number.
@@ -306,10 +314,18 @@ class OrderEventHandler:
     def _on_position(self, report: PositionReport) -> None:
         if self._scope.covers(report):
             if report.quantity != self._sync.position:
-                self._breakers.write(lambda: self._journal.record_position(report))
+                dated = replace(report, ts_ns=report.ts_ns or self._state.time_ns)
+                self._breakers.write(lambda: self._journal.record_position(dated))
             self._sync.on_position(report.quantity)
         elif report.quantity:
             self._identity.check_position(report)
+
+    def _on_trouble(self, event: BrokerTrouble) -> None:
+        if event.in_doubt:
+            self._sync.reconciled = False
+            self._sync.request_reconcile("a message could not be read", urgent=True)
+        doubt = ": nothing is entered until orders and position were compared" if event.in_doubt else ""
+        self._alert(event.code, Priority.ERROR, event.text + doubt, {})
 
     def _on_link(self, report: LinkReport) -> None:
         self._sync.link_up = report.state is LinkState.UP

@@ -7,7 +7,7 @@ server never received, but no entry at the server that is not in the journal.
 from collections.abc import Iterable
 from typing import Final
 
-from mia_daemon.clock import NEVER_NS, NS_PER_S
+from mia_daemon.clock import NEVER_NS
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_factory import OrderFactory, order_as_reported, run_of
@@ -18,10 +18,8 @@ from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
 from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, Priority
 
-CANCEL_AGAIN_NS: Final = NS_PER_S
-"""Our time after which a first cancel without effect is repeated; doubled each time."""
-
 CANCEL_DOUBLINGS: Final = 5
+"""A cancel without effect is repeated after 1, 2, 4, … 32 seconds."""
 
 
 class OrderManager:
@@ -91,14 +89,15 @@ class OrderManager:
     def is_of_other_daemon(self, client_order_id: str) -> bool:
         """Whether a client order id has our form and is of a run that is not in our journal."""
         run = run_of(client_order_id)
-        return bool(run) and not self._is_run_of_ours(run)
+        return bool(run) and self._is_run_of_ours(run) is False
 
-    def _is_run_of_ours(self, run_id: str) -> bool:
+    def _is_run_of_ours(self, run_id: str) -> bool | None:
+        """None when the journal can't be read."""
         try:
             return self._journal.has_run(run_id)
         except JournalError as error:
             self._breakers.journal_failed(error)
-            return False
+            return None
 
     # Sending orders.
 
@@ -198,14 +197,12 @@ class OrderManager:
         sent: list[WorkingOrder] = []
         for entry in self._orders:
             request = entry.request
-            if not (request.cancel_wanted and entry.live) or request.cancel_pending:
-                continue
-            if not entry.server_order_id:
+            if not (request.cancel_wanted and entry.live and entry.server_order_id):
                 continue  # an update or a snapshot brings the number, and then this is called
             if own_ns < request.cancel_again_ns:
                 due_ns = min(due_ns, request.cancel_again_ns)
                 continue
-            again_ns = own_ns + (CANCEL_AGAIN_NS << min(request.cancels, CANCEL_DOUBLINGS))
+            again_ns = own_ns + (self._state.second_ns << min(request.cancels, CANCEL_DOUBLINGS))
             self._orders.cancel_sent(entry, own_ns, again_ns)
             self._risk.count_cancel(now_ns)
             self._broker.cancel(entry.client_order_id, entry.server_order_id)

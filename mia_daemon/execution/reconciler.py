@@ -28,6 +28,9 @@ FILLS_SLACK_NS: Final = 5 * NS_PER_S
 _NO_DIFFERENCE: Final[tuple[int, tuple[str, ...]]] = (0, ())
 """No drift, and no ambiguous order."""
 
+MAX_FAILURES: Final = 3
+"""Queries in a row without a complete answer, or without a position in it, at which new risk stops."""
+
 _AT_AVERAGE_AFTER: Final = 2
 """Complete answers without the execution after which a reported fill is booked at the reported average price."""
 
@@ -126,6 +129,8 @@ class Reconciler:
         self._difference = _NO_DIFFERENCE  # found in the last snapshot
         self._unexplained_ns = NEVER_NS  # `since_ns` of the last query that left something unexplained
         self._adopts_next = False
+        self._failures = 0  # in a row: queries without a complete answer
+        self._untold = 0  # in a row: answers without a position
         state.differs_grace_ns = policy.second_ns
 
     # What is in doubt.
@@ -237,6 +242,14 @@ class Reconciler:
         """End a request without a complete answer: no state changes, and a snapshot stays due."""
         self._sync.query_reason = query.why or "the last question had no answer"
         self._disagree()
+        self._failures += self._sync.link_up
+        if self._failures >= MAX_FAILURES:
+            self._breakers.contradict(
+                "not_comparable",
+                f"the server has given no complete answer about orders and position {self._failures} times in a row "
+                f"({error})",
+                {"failures": self._failures},
+            )
         self._alert(
             "reconcile_failed",
             Priority.ERROR,
@@ -333,15 +346,12 @@ class Reconciler:
 
     def _conclude(self, query: SnapshotQuery, found: Reconciliation) -> bool:
         undisturbed = len(self._sync.positions) == 1 or found.position.drift == 0
+        self._failures = 0
         if found.position.quantity is None:
-            self._alert(
-                "position_not_told",
-                Priority.CRITICAL,
-                "the server does not tell its position: nothing is entered; look at the account in Sierra Chart",
-                {},
-            )
-            self._sync.on_position(None)
-        elif undisturbed:
+            self._on_untold_position()
+        else:
+            self._untold = 0
+        if found.position.quantity is not None and undisturbed:
             if not found.position.drift:
                 self._sync.on_position(self._ledger.position)
             else:
@@ -359,11 +369,24 @@ class Reconciler:
             self._sync.request_reconcile("orders or position did not agree yet")
         return agree
 
+    def _on_untold_position(self) -> None:
+        """Nothing is entered while the position is not told; after some answers without it, until resumed."""
+        self._untold += 1
+        self._sync.on_position(None)
+        if self._untold >= MAX_FAILURES:
+            self._breakers.contradict(
+                "position_not_told",
+                "the server lists the account without its position, or refuses to: look at the account in Sierra Chart",
+                {"answers": self._untold},
+            )
+
     def _on_drift(self, found: Reconciliation) -> None:
         """Act on a drift found in two snapshots in a row: take over the server's position, or halt.
 
         Ambiguous orders (some of them filled, not known which) also need two snapshots in a row, then are given up.
         """
+        if self._orders.missing_fills():
+            return  # fills that were reported and are not booked yet explain it, or will change it
         difference = (found.position.drift, found.ambiguous)
         if difference != self._difference or difference == _NO_DIFFERENCE:
             self._difference = difference

@@ -42,10 +42,10 @@ class ServerClock:
             sent_ns: when its order was sent, event time; 0 where that is not known.
         """
         now_ns = self._state.time_ns
-        if not self._foreign or not now_ns:
+        if not self._foreign:
             return told_ns
-        if not told_ns:
-            return now_ns
+        if not (self._state.heard_ns and told_ns):  # before the first event there is nothing to compare with
+            return told_ns or now_ns
         if sent_ns - SLACK_NS <= told_ns <= now_ns + SLACK_NS:
             self.offset_ns = 0
             return told_ns
@@ -64,6 +64,6 @@ class ServerClock:
     def listed(self, told_ns: int) -> int:
         """Event time of something in a list of what is or was; 0 where no time is told. It may be long past."""
         now_ns = self._state.time_ns
-        if not self._foreign or not now_ns or not told_ns:
+        if not (self._foreign and self._state.heard_ns and told_ns):
             return told_ns
         return min(told_ns - self.offset_ns, now_ns + SLACK_NS)

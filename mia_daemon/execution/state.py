@@ -127,6 +127,7 @@ class ExecutionState:
         origins: entry origins by decision id.
         last_fill_ns: exchange time of the newest fill; 0 before the first.
         opened_at_ns: our time of the open position's first fill; 0 when flat.
+        second_ns: one second of real time, in our time.
         own_clock: our monotonic clock, scaled to event time; None: event time (replay).
         heard_ns: our time of the newest market event; 0 before the first.
         brackets: where the pairs are kept here: the bracket planned for each entry, by decision id.
@@ -142,6 +143,7 @@ class ExecutionState:
     origins: dict[str, EntryOrigin] = field(default_factory=dict)
     last_fill_ns: int = 0
     opened_at_ns: int = 0
+    second_ns: int = NS_PER_S
     own_clock: Callable[[], int] | None = None
     heard_ns: int = 0
     brackets: dict[str, Bracket] = field(default_factory=dict)

@@ -4,6 +4,7 @@ The server should do that itself for the orders of a pair; where it has not afte
 server that leaves both orders of several pairs in a row working does not link them.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from mia_daemon.clock import NEVER_NS
@@ -37,8 +38,8 @@ class SurplusOrders:
     def work(self, held: HeldPosition) -> int:
         """Do what is missing now; our time of the next call, NEVER_NS when nothing is pending."""
         own_ns = self._state.own_ns
-        surplus, oversized = self._surplus(held), self._oversized(held)
-        if not (surplus or oversized):
+        excess = [] if self._orders.missing_fills() else [*self._surplus(held), *self._excess(held)]
+        if not excess:
             if self._since_ns and not self._cancelled:
                 self._unlinked = 0
             self._since_ns, self._cancelled = 0, False
@@ -46,49 +47,58 @@ class SurplusOrders:
         self._since_ns = self._since_ns or own_ns
         due_ns = self._since_ns + self._grace_ns
         late = own_ns >= due_ns
-        for entry in surplus:
-            if late or not entry.order.parent_id:
+        for entry, contracts in excess:
+            whole = contracts >= entry.open_quantity
+            if whole and (late or not entry.order.parent_id):
                 self._cancel(entry)
-        if late:
-            for entry in oversized:
-                self._reduce(entry, abs(held.quantity))
+            elif late and not whole:
+                self._reduce(entry, contracts)
         return NEVER_NS if late else due_ns
 
-    def _surplus(self, held: HeldPosition) -> list[WorkingOrder]:
-        """Closing orders with nothing left to close; none while fills are missing."""
+    def _surplus(self, held: HeldPosition) -> list[tuple[WorkingOrder, int]]:
+        """Closing orders with nothing left to close, and their contracts."""
         closing = [entry for entry in self._orders if entry.order.role is not OrderRole.ENTRY and entry.live]
-        if not closing or self._orders.missing_fills():
-            return []
-        marked = [entry for entry in closing if entry.history.surplus]
         if any(entry.live for entry in self._orders.with_role(OrderRole.ENTRY)):
-            return marked
-        if not held.quantity:
-            return closing
-        wrong = [entry for entry in closing if entry.order.side is not held.close_side or entry in marked]
-        extra = self._orders.protection(held.close_side) - abs(held.quantity)
-        for stop in reversed(closing):
-            if stop.order.role is OrderRole.STOP and not stop.order.parent_id and 0 < stop.open_quantity <= extra:
-                extra -= stop.open_quantity
-                wrong.append(stop)
-        return wrong
+            wrong = [entry for entry in closing if entry.history.surplus]
+        else:
+            wrong = [entry for entry in closing if entry.history.surplus or entry.order.side is not held.close_side]
+            wrong = wrong if held.quantity else closing
+        return [(entry, entry.open_quantity) for entry in wrong]
 
-    def _oversized(self, held: HeldPosition) -> list[WorkingOrder]:
-        """Stops and targets that would close more than the position, and so open one on the other side."""
-        if not held.quantity or self._orders.missing_fills():
-            return []
-        return [
-            entry
-            for entry in self._orders
-            if entry.order.role in {OrderRole.STOP, OrderRole.TARGET}
-            and entry.order.side is held.close_side
-            and entry.at_server
-            and entry.open_quantity > abs(held.quantity)
-            and not (entry.request.replace_pending or entry.request.cancel_wanted or self._parent_lives(entry))
-        ]
+    def _excess(self, held: HeldPosition) -> Iterator[tuple[WorkingOrder, int]]:
+        """Stops that together would close more than the position, or targets, and the contracts that are too many.
 
-    def _parent_lives(self, entry: WorkingOrder) -> bool:
+        Such an order would open a position on the other side. Those go first that nobody else looks after or whose
+        pair is closed, the newest of them before older ones.
+        """
+        for role in (OrderRole.STOP, OrderRole.TARGET) if held.quantity else ():
+            orders = [
+                entry
+                for entry in reversed(self._orders.with_role(role))
+                if entry.order.side is held.close_side
+                and entry.at_server
+                and entry.open_quantity
+                and not self._is_looked_after(entry)
+            ]
+            if any(entry.request.replace_pending for entry in orders):
+                continue  # one is being reduced, or moved
+            excess = sum(entry.open_quantity for entry in orders) - abs(held.quantity)
+            orders.sort(key=lambda entry: (bool(entry.order.parent_id), not self._sibling_filled(entry)))
+            larger = None
+            for entry in orders:
+                if entry.open_quantity > excess:
+                    larger = larger or entry
+                else:
+                    excess -= entry.open_quantity
+                    yield entry, entry.open_quantity
+            if larger is not None and excess > 0:
+                yield larger, excess
+
+    def _is_looked_after(self, entry: WorkingOrder) -> bool:
+        """It is being cancelled, or its entry may still fill."""
         parent = self._orders.get(entry.order.parent_id)
-        return parent is not None and parent.live
+        gone = entry.request.cancel_wanted or entry.history.surplus
+        return gone or (parent is not None and parent.live)
 
     def _cancel(self, entry: WorkingOrder) -> None:
         if entry.request.cancel_wanted:
@@ -114,5 +124,5 @@ class SurplusOrders:
 
     def _reduce(self, entry: WorkingOrder, contracts: int) -> None:
         """Where an order can't be reduced it is cancelled: a stop is then sent anew."""
-        if not self._order_manager.resize(entry, entry.fills.booked + contracts):
+        if not self._order_manager.resize(entry, entry.fills.booked + entry.open_quantity - contracts):
             self._order_manager.cancel(entry)

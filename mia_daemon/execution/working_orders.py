@@ -1,6 +1,7 @@
 """Our orders and their states, moved by the table of `order_states` on sends, fills and updates of the server."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -111,7 +112,9 @@ class WorkingOrders:
 
     def lose(self, entry: WorkingOrder) -> None:
         """Mark it as unknown unless it is done; no answer to its last request is awaited any more."""
-        entry.request.asked_ns = 0
+        request = entry.request
+        request.asked_ns = 0
+        request.cancel_pending = request.replace_pending = False
         self._move(entry, Cause.LOSE)
 
     def _ask(self, entry: WorkingOrder, at_ns: int) -> None:
@@ -140,8 +143,6 @@ class WorkingOrders:
         fills.reported = max(fills.reported, min(update.filled, entry.size))
         if update.status is OrderStatus.FILLED:
             fills.reported = max(fills.reported, entry.quantity if not update.filled else 0)
-        elif update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            fills.reported = fills.booked  # that answer contained all its fills
         self._answered(entry, update)
         self._move(entry, cause_of(update))
         return entry
@@ -215,15 +216,15 @@ class WorkingOrders:
     def exposure(self, side: Side) -> int:
         """Contracts by which working orders may still move the position to `side`, at worst.
 
-        Of a stop and a target that cancel each other the larger counts. An order that waits for its parent counts
-        for what the parent has filled.
+        Of the stops and the targets of an entry, which cancel each other, the larger sum counts. An order that waits
+        for its parent counts for what the parent has filled.
         """
-        largest: dict[str, int] = {}
+        groups: dict[str, Counter[OrderRole]] = {}
         for entry in self._live.values():
             if entry.order.side is side:
-                group = entry.order.parent_id or entry.client_order_id
-                largest[group] = max(largest.get(group, 0), self._active_quantity(entry))
-        return sum(largest.values())
+                group = groups.setdefault(entry.order.parent_id or entry.client_order_id, Counter())
+                group[entry.order.role] += self._active_quantity(entry)
+        return sum(max(group.values()) for group in groups.values())
 
     def _active_quantity(self, entry: WorkingOrder) -> int:
         parent = self.get(entry.order.parent_id)

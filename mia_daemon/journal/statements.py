@@ -57,7 +57,6 @@ UPDATE intents SET
     last_price = CASE :price WHEN 0.0 THEN last_price ELSE :price END,
     worked = MAX(worked, :worked),
     reported = CASE :status
-        WHEN 'unknown_to_server' THEN booked
         WHEN 'filled' THEN MAX(reported, CASE :filled WHEN 0 THEN quantity ELSE :filled END)
         ELSE MAX(reported, :filled) END
 WHERE client_order_id = :id"""

@@ -5,6 +5,7 @@ and messages are passed on as they arrive. Only queries, which are answered in b
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exp
 
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings, is_loopback
-from mia_daemon.dtc.batch import QUERIES, MessageBatch
+from mia_daemon.dtc.batch import QUERIES, MessageBatch, is_news, may_answer
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, Codec
 from mia_daemon.dtc.enums import LogonFlag
-from mia_daemon.dtc.market_data import MarketDataDecoder, Segment
+from mia_daemon.dtc.market_data import Arrival, MarketDataDecoder, Segment, Skipped
 from mia_daemon.dtc.messages import (
     LogonRequest,
     LogonResponse,
@@ -26,7 +27,6 @@ from mia_daemon.dtc.messages import (
     SubmitFlattenPositionOrder,
     SubmitNewOCOOrder,
     SubmitNewSingleOrder,
-    TradeAccountResponse,
 )
 from mia_daemon.dtc.session import DtcSession, Notice, notice_text, without_secrets
 from mia_daemon.errors import (
@@ -51,6 +51,9 @@ StateHandler = Callable[[bool, str], None]
 NoticeHandler = Callable[[str, str], None]
 """Called with a text message of the server for people, and its message type; credentials are removed."""
 
+SkippedHandler = Callable[[str], None]
+"""Called with one sentence for each frame that could not be read, and that may have been about an order or position."""
+
 MAX_UNSENT_BYTES = 1 << 20
 """Unsent bytes from which on the server counts as not reading."""
 
@@ -59,6 +62,8 @@ MAX_HOPS = 4
 
 _ORDERS_IN = {SubmitNewSingleOrder: 1, SubmitNewOCOOrder: 2, SubmitFlattenPositionOrder: 1}
 """Number of orders that a message creates."""
+
+_log = logging.getLogger(__name__)
 
 _NO_REQUEST_ID = 1 << 20
 """RequestIDs of `request` are above this; callers that `send` requests may use smaller ones."""
@@ -85,20 +90,28 @@ class _Pending:
         taken = self.batch.take(message)
         if self.batch.complete and not self.done.done():
             if self.batch.refusal:
-                self.done.set_exception(RequestRefused(f"the server refused {self.name}: {self.batch.refusal}"))
+                self.fail(RequestRefused(f"the server refused {self.name}: {self.batch.refusal}"))
             else:
                 self.done.set_result(self.batch.messages)
         return taken
+
+    def fail(self, error: PeerError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class DtcClient:
     """One connection to a DTC server, renewed whenever it is lost.
 
-    Run it as a task: `run` returns after `close`, and raises LogonRefused when the server asks not to reconnect.
+    Run it as a task: `run` returns after `close`, and raises LogonRefused when the server asks not to reconnect. An
+    exception of a handler drops the connection and makes another, as HandlerFailed.
+
+    A frame that can't be read is skipped: `on_notice` is called once per connection and kind, as "Skipped".
 
     Args:
         name: of the link in texts: "prices", "orders".
         rng: for the jitter of reconnection.
+        on_skipped: what a skipped frame said is not known: compare orders and position with the server's.
         symbols: SymbolIDs this client subscribes with, and the `symbol` column each stands for.
 
     Raises:
@@ -122,6 +135,7 @@ class DtcClient:
         on_messages: MessagesHandler,
         on_state: StateHandler,
         on_notice: NoticeHandler = lambda _text, _kind: None,
+        on_skipped: SkippedHandler = lambda _text: None,
         symbols: Mapping[int, int] | None = None,
     ) -> None:
         self.name = name
@@ -140,6 +154,9 @@ class DtcClient:
         self._on_messages = on_messages
         self._on_state = on_state
         self._on_notice = on_notice
+        self._on_skipped = on_skipped
+        self._noticed_kinds: set[str] = set()  # of skipped frames, of this connection
+        self._echoed: set[type[Message]] = set()  # answers that this connection's server marked with their RequestID
         self._transport: asyncio.Transport | None = None
         self._codec = BINARY
         self._pending: dict[int, _Pending] = {}
@@ -219,13 +236,15 @@ class DtcClient:
     async def request(self, message: Message, timeout_s: float | None = None) -> list[Message]:
         """Send a query and wait for its whole answer; an empty answer is an empty list.
 
-        The RequestID is set here. Messages that are not part of the answer go to `on_messages` as always: all that
-        arrived before the end of the answer, and perhaps some that arrived after it, before this returns.
+        The RequestID is set here, so several queries may be under way. An answer without one, as older servers send it,
+        is taken where a single query of its kind is under way. Messages that are not part of the answer go to
+        `on_messages` as always: all that arrived before the end of the answer, and perhaps some that arrived after it,
+        before this returns.
 
         Raises:
             ConnectionLost: the link is down, or went down before the answer was complete.
             RequestRefused: the server rejected the query.
-            RequestTimeout: the answer was not complete in time.
+            RequestTimeout: the answer was not complete in time, or perhaps part of it could not be read.
         """
         query = QUERIES.get(type(message))
         if query is None:
@@ -321,6 +340,8 @@ class DtcClient:
         settings = self._settings
         self.generation += 1
         self.decoder = MarketDataDecoder(self._symbols)
+        self._noticed_kinds.clear()
+        self._echoed.clear()
         session = DtcSession(
             self._logon(),
             self.decoder,
@@ -375,10 +396,28 @@ class DtcClient:
         self._reported = f"logged on to {server} at {self.address}"
         self._on_state(True, self._reported)
 
-    def arrived(self, segments: list[Segment], received_ns: int) -> None:
-        segments = [segment for segment in segments if not (self._noticed(segment) or self._claimed(segment))]
+    def arrived(self, arrivals: list[Arrival], received_ns: int) -> None:
+        segments: list[Segment] = []
+        for arrival in arrivals:
+            if isinstance(arrival, Skipped):
+                self._skip(arrival)
+            elif not (self._noticed(arrival) or self._claimed(arrival)):
+                segments.append(arrival)
         if segments:
             self._on_messages(segments, received_ns)
+
+    def _skip(self, skipped: Skipped) -> None:
+        """Report a frame that could not be read; a query that it may have answered has no complete answer."""
+        text = without_secrets(f"a frame from the server can't be read and is skipped: {skipped.text}", self._logon())
+        if skipped.kind not in self._noticed_kinds:
+            self._noticed_kinds.add(skipped.kind)
+            self._on_notice(text, "Skipped")
+        if skipped.is_market_data:
+            return
+        for pending in self._pending.values():
+            if skipped.type is None or skipped.type in pending.batch.query.types:
+                pending.fail(RequestTimeout(f"the answer to {pending.name} is not complete: {text}"))
+        self._on_skipped(text)
 
     def _noticed(self, segment: Segment) -> bool:
         """Pass on a text message for people; False when it is another message."""
@@ -390,13 +429,17 @@ class DtcClient:
 
     def _claimed(self, segment: Segment) -> bool:
         """Whether the message is part of the answer to a request, including one that is no longer awaited."""
-        request_id = getattr(segment, "RequestID", 0)
-        if isinstance(segment, TradeAccountResponse) and not request_id:  # older servers leave it out
-            request_id = next((i for i, p in self._pending.items() if TradeAccountResponse in p.batch.query.answers), 0)
-        if not _NO_REQUEST_ID < request_id <= self._last_request_id:
+        if not isinstance(segment, Message):
             return False
-        pending = self._pending.get(request_id)
-        return pending is None or (isinstance(segment, Message) and pending.take(segment))
+        request_id = getattr(segment, "RequestID", 0)
+        if _NO_REQUEST_ID < request_id <= self._last_request_id:
+            self._echoed.add(type(segment))
+            pending = self._pending.get(request_id)
+            return not is_news(segment) if pending is None else pending.take(segment)
+        if request_id or not self._pending or type(segment) in self._echoed or not may_answer(segment):
+            return False
+        waiting = [p for p in self._pending.values() if segment.TYPE in p.batch.query.types]
+        return len(waiting) == 1 and waiting[0].take(segment)
 
     def went_down(self, error: PeerError) -> None:
         """Nothing can be sent from now on. Calls `on_state` once per connection, and only with a new reason."""
@@ -404,14 +447,19 @@ class DtcClient:
         self._ready.clear()
         pending, self._pending = self._pending, {}
         for request in pending.values():
-            if not request.done.done():
-                request.done.set_exception(ConnectionLost(f"{request.name} has no answer: {error}"))
+            request.fail(ConnectionLost(f"{request.name} has no answer: {error}"))
         changed = self.up or (self._reported_generation != self.generation and str(error) != self._reported)
         self._reported_generation = self.generation
         if changed:
             self.up, self._reported = False, str(error)
             if not self._closing.is_set():  # not reported for a close of our own
-                self._on_state(False, self._reported)
+                self._report_down()
+
+    def _report_down(self) -> None:
+        try:
+            self._on_state(False, self._reported)
+        except Exception:  # noqa: BLE001  # the connection is over already, and the next one must come all the same
+            _log.exception("the %s link went down, and the handler of that failed", self.name)
 
 
 def market_data_refused(reject: MarketDataReject | MarketDepthReject, symbol: str) -> MarketDataRefused:

@@ -100,7 +100,7 @@ CONTROLS: Final = (
         "Entries only: before an exit leaves, entries are cancelled, and an exit is never refused.",
     ),
     Control("P16", "Order type policy", (_C.MARKET_ORDER, _C.ORDER_INVALID)),
-    Control("P17", "Unknown-state block", (_C.UNKNOWN_ORDERS,)),
+    Control("P17", "Unknown-state block", (_C.UNKNOWN_ORDERS, _C.POSITION_DIFFERS, _C.CONTRADICTED)),
     Control(
         "P18",
         "Override procedure",
@@ -152,7 +152,7 @@ CONTROLS: Final = (
     Control(
         "A7",
         "Continuous reconciliation",
-        (_C.UNKNOWN_ORDERS, _C.POSITION_BREACH),
+        (_C.UNKNOWN_ORDERS, _C.POSITION_DIFFERS, _C.POSITION_DRIFT, _C.POSITION_BREACH),
         "Orders, fills and position are compared with the server's every broker.reconcile_every_s.",
         "trading/test_trade_executor.py::test_drift_seen_twice_takes_over_the_servers_position",
     ),

@@ -132,6 +132,7 @@ def open_account(
             trade_ids=left.account.trade_ids,
         ):
             journal.record_trade(trade)
+        account.state.market.now_ns = min(last_ns, setup.clock.now_ns())
         restore(account, left, last_ns)
     return account
 
@@ -156,13 +157,13 @@ def assemble(
     """
     settings, scope = setup.settings, setup.scope
     mode, stretch = time.mode, max(time.scale, 1.0)
-    state = ExecutionState(ledger)
+    state = ExecutionState(ledger, second_ns=round(NS_PER_S * stretch))
     if mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)
     client_pairs = settings.broker.brackets == "client"
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
-        setup.alert(Alert(state.market.now_ns, code, priority, text, context))
+        setup.alert(Alert(state.market.now_ns or setup.clock.now_ns(), code, priority, text, context))
 
     ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
     breakers = CircuitBreakers(state, ports, settings.incidents)

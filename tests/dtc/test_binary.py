@@ -33,7 +33,7 @@ def value_of(field):
         largest = struct.unpack(
             f"<{field.code}", {"f": b"\xff\xff\x7f\x7f", "d": b"\xff" * 6 + b"\xef\x7f"}[field.code]
         )
-        return st.floats(width=width, allow_nan=False) | st.just(largest[0])
+        return st.floats(width=width, allow_nan=False, allow_infinity=False) | st.just(largest[0])
     bits = 8 * field.size
     low, high = (0, 2**bits - 1) if field.code.isupper() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     return st.integers(low, high) | st.sampled_from([low, high])

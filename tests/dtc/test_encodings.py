@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON, JSON_COMPACT, VLS, codec_of, detect
 from mia_daemon.dtc.layout import Text
 from mia_daemon.dtc.market_columns import READINGS
+from mia_daemon.dtc.market_data import MarketDataDecoder, Skipped
 from mia_daemon.dtc.messages import (
     MESSAGES,
     UNSET_F32,
@@ -33,11 +34,18 @@ from mia_daemon.dtc.messages import (
     SubmitNewSingleOrder,
     UserMessage,
 )
-from mia_daemon.dtc.stream import MAX_JSON_BYTES, JsonFrameReader
-from mia_daemon.errors import ProtocolError, UsageError
+from mia_daemon.dtc.stream import MAX_JSON_BYTES, MAX_STRAY_FRAMES, JsonFrameReader
+from mia_daemon.errors import ProtocolError, UnreadableFrame, UsageError
 
 SENTINELS = {"f": [UNSET_F32], "d": [UNSET_F64], "i": [UNSET_I32], "I": [UNSET_U32], "q": [2**63 - 1]}
 EVERY = pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+
+
+NO_NUMBERS = [
+    *[b"nan", b"-nan", b"NaN", b"NAN", b"nan(ind)", b"-nan(ind)", b"-nan(snan)", b"nan(0x8000000000000)", b"inf"],
+    *[b"-inf", b"+inf", b"Infinity", b"-Infinity", b"INF", b"1.#QNAN", b"-1.#IND", b"1.#INF00", b"-1.#INF", b"1.#R"],
+]
+"""As C programs print them."""
 
 
 def value_of(field):
@@ -278,13 +286,62 @@ def test_json_price_that_is_left_out_of_market_data_is_no_price():
     [
         (b'"Quantity":3', 3.0),
         (b'"Quantity":"3.5"', 3.5),
-        (b'"Quantity":NaN', 0.0),
-        (b'"Quantity":1e999', 0.0),
         (b'"Quantity":true', 1.0),
+        (b'"Quantity":null', 0.0),
+        (b'"Quantity":""', UNSET_F64),
+        (b'"Quantity":1e999', UNSET_F64),
+        (b'"Quantity":1' + b"0" * 400, UNSET_F64),
+        *[(b'"Quantity":' + word, UNSET_F64) for word in NO_NUMBERS],
+        *[(b'"Quantity":"' + word + b'"', UNSET_F64) for word in NO_NUMBERS],
     ],
 )
 def test_json_numbers_are_read_leniently(said, read):
-    assert JSON.decode(b'{"Type":306,' + said + b"}").Quantity == read
+    """What is no number is unset and not 0, which would say that there is no position."""
+    assert JSON.decode(b'{"Type":306,' + said + b"}") == PositionUpdate(Quantity=read)
+
+
+@pytest.mark.parametrize("word", [*NO_NUMBERS, b"1e999", b"-1", b"2147483648", b"9223372036854775808", b'""'])
+@pytest.mark.parametrize("field", ["OrderStatus", "NoOrders", "LatestTransactionDateTime", "Price1"])
+def test_json_number_out_of_range_is_unset(word, field):
+    message = JSON.decode(b'{"Type":301,"ClientOrderID":"a","%s":%s}' % (field.encode(), word))
+    in_range = {"OrderStatus": {b"-1"}, "NoOrders": set()}.get(field, {b"-1", b"2147483648", b"9223372036854775808"})
+    expected = {field: int(word)} if word in in_range else {}
+    assert message == OrderUpdate(ClientOrderID="a", **expected)
+
+
+@pytest.mark.parametrize("word", NO_NUMBERS)
+def test_json_words_are_left_alone_within_texts_and_longer_words(word):
+    said = {"Type": 701, "MessageText": f': {word.decode()} , "{word.decode()}\\"'}
+    raw = json.dumps(said).encode()[:-1] + b',"more":%s}' % word
+    assert JSON.decode(raw).MessageText == said["MessageText"]
+    with pytest.raises(UnreadableFrame, match="PositionUpdate is no JSON"):
+        JSON.decode(b'{"Type":306,"Quantity":x%sx}' % word)
+
+
+def test_json_frame_of_quotes_is_read_in_linear_time():
+    for text in (b'{"a":"' + b'\\"' * 100_000, b'{"a":' + b"nan(" * 60_000, b'"' * 200_001):
+        with pytest.raises(UnreadableFrame):
+            JSON.decode(text)
+
+
+def test_json_text_may_hold_raw_line_breaks_and_tabs():
+    update = JSON.decode(b'{"Type":301,"InfoText":"two\r\nlines\tand a tab","ClientOrderID":"a"}')
+    assert update == OrderUpdate(InfoText="two\r\nlines\tand a tab", ClientOrderID="a")
+
+
+@pytest.mark.parametrize("frame", [b"\0", b"", b" \r\n\0", b"\t"])
+def test_json_frame_that_is_empty_is_no_message(frame):
+    assert JSON.decode(frame) is None
+
+
+def test_json_decimal_comma_is_not_guessed_at():
+    with pytest.raises(UnreadableFrame, match=r"OrderUpdate is no JSON: .*, near .*6000,25") as caught:
+        JSON.decode(b'{"Type":301,"Price1":6000,25,"ClientOrderID":"a"}')
+    assert (caught.value.type, caught.value.kind) == (301, "OrderUpdate is no JSON")
+    with pytest.raises(UnreadableFrame, match="7 values for 5 fields, and none with a decimal point"):
+        JSON.decode(b'{"Type":107,"F":[1,2,6000,25,1,0,1790000000]}')
+    newer = JSON.decode(b'{"Type":107,"F":[1,2,6000.25,1.0,1790000000.5,7,"new"]}')
+    assert newer == MarketDataUpdateTrade(SymbolID=1, AtBidOrAsk=2, Price=6000.25, Volume=1.0, DateTime=1790000000.5)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +349,6 @@ def test_json_numbers_are_read_leniently(said, read):
     [
         (b'"MessageNumber":5.0,"Symbol":17', ""),
         (b'"MessageNumber":"5","Symbol":"17"', ""),
-        (b'"MessageNumber":2147483648', "PositionUpdate.MessageNumber can't be 2147483648"),
         (b'"MessageNumber":[1]', "PositionUpdate.MessageNumber can't be"),
         (b'"Quantity":"many"', "PositionUpdate.Quantity can't be 'many'"),
         (b'"Symbol":{"a":1}', "PositionUpdate.Symbol can't be dict"),
@@ -310,9 +366,7 @@ def test_json_takes_what_converts_and_refuses_the_rest(body, says):
         assert isinstance(JSON.decode(frame), PositionUpdate)
 
 
-@pytest.mark.parametrize(
-    "frame", [b"\0", b"{}\0", b"[107]\0", b'{"Type":null}\0', b'{"Type":"107"}\0', b"{\xff}\0", b"{"]
-)
+@pytest.mark.parametrize("frame", [b"{}\0", b"[107]\0", b'{"Type":null}\0', b'{"Type":"107"}\0', b"{\xff}\0", b"{"])
 def test_json_that_is_no_message_is_a_protocol_error(frame):
     with pytest.raises(ProtocolError):
         JSON.decode(frame)
@@ -365,18 +419,54 @@ def test_json_accepts_space_between_messages():
     assert list(JSON.messages(frames)) == [Heartbeat(), Heartbeat()]
 
 
-@pytest.mark.parametrize("stream", [BINARY.encode(Heartbeat()), b"GET / HTTP/1.1\r\n", b"\0"])
-def test_json_reader_tells_a_peer_of_another_tongue(stream):
+@pytest.mark.parametrize("stream", [BINARY.encode(Heartbeat()), b"GET / HTTP/1.1\r\n", b"hello\0"])
+@pytest.mark.parametrize("before", [b"", b"\0", b"\r\n\0"])
+def test_json_reader_tells_a_peer_of_another_tongue(stream, before):
     reader = JsonFrameReader()
-    frames = reader.feed(JSON.encode(Heartbeat()) + stream)
-    if stream != b"\0":
-        assert list(JSON.messages(frames)) == [Heartbeat()]
-        assert f"byte {frames.offsets[-1]} of the stream starts no object" in str(reader.error)
-        with pytest.raises(ProtocolError):
-            reader.feed(b"{}\0")
-    else:
-        with pytest.raises(ProtocolError):
-            list(JSON.messages(frames))
+    frames = reader.feed(before + stream)
+    assert list(JSON.messages(frames)) == []
+    assert f"byte {len(before)} of the stream starts no object" in str(reader.error)
+    with pytest.raises(ProtocolError):
+        reader.feed(b"{}\0")
+
+
+def test_json_reader_gives_up_a_peer_that_changes_its_tongue():
+    stray = b"what?\0"
+    reader = JsonFrameReader()
+    assert len(reader.feed(b"{}\0" + (stray * MAX_STRAY_FRAMES + b"{}\0") * 3)) == 1 + (MAX_STRAY_FRAMES + 1) * 3
+    assert reader.error is None
+    assert len(reader.feed(stray * (MAX_STRAY_FRAMES + 5))) == MAX_STRAY_FRAMES
+    assert "starts no object" in str(reader.error)
+
+
+FLAWED = [
+    b"\0",
+    b" \n\0",
+    b'{"Type":301,"Price1":6000,25}\0',
+    b'{"Type":301,"ClientOrd\0',
+    b'{"Type":301,"ClientOrderID":[]}\0',
+    b'{"Type":"301"}\0',
+    b'{"Type":9999}\0',
+    b"[301]\0",
+    b"garbage \xff\xfe\0",
+    b"\x10\x00\x03\0",
+]
+
+
+@given(st.lists(st.sampled_from(FLAWED), max_size=12), st.lists(st.integers(1, 30), max_size=60))
+def test_json_flaw_costs_one_frame_whatever_the_split(flaws, lengths):
+    """Every update between the flaws arrives, and nothing that was not said."""
+    said = [OrderUpdate(ClientOrderID=f"o{i}") for i in range(len(flaws) + 1)]
+    stream = JSON.encode(said[0]) + b"".join(flaw + JSON.encode(m) for flaw, m in zip(flaws, said[1:], strict=True))
+    reader, decoder, position, found = JSON.reader(), MarketDataDecoder({}, JSON), 0, []
+    for length in [*lengths, len(stream)]:
+        found += decoder.decode(reader.feed(stream[position : position + length]), 1)
+        position += length
+    skipped = [arrival for arrival in found if isinstance(arrival, Skipped)]
+    assert [arrival for arrival in found if not isinstance(arrival, Skipped)] == said
+    assert reader.error is None
+    assert decoder.unreadable == len(skipped)
+    assert decoder.unreadable + decoder.unknown_types + len(said) == reader.frames_read
 
 
 @pytest.mark.parametrize("ended", [False, True])

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.dtc.binary import encode
-from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS
-from mia_daemon.dtc.market_data import MarketDataDecoder
+from mia_daemon.dtc.encodings import BINARY, BY_NAME, CODECS, JSON
+from mia_daemon.dtc.market_data import MarketDataDecoder, Skipped
 from mia_daemon.dtc.messages import (
     CurrentPositionsRequest,
     EncodingRequest,
@@ -22,6 +22,7 @@ from mia_daemon.dtc.messages import (
     UserMessage,
 )
 from mia_daemon.dtc.session import TABLE, DtcSession, Ended, Event, LoggedOn, SessionState
+from mia_daemon.dtc.stream import MAX_JSON_BYTES
 from mia_daemon.errors import ConnectionLost, LogonRefused, ProtocolError, SentElsewhere
 
 S = 1_000_000_000
@@ -168,16 +169,58 @@ def test_market_data_becomes_rows_in_every_encoding(codec):
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
 @pytest.mark.parametrize("before", [1, 100])
-def test_a_frame_that_holds_no_message_ends_the_session_after_what_came_before(codec, before):
+def test_a_frame_that_holds_no_message_is_skipped_in_its_place(codec, before):
     talk = Talk(codec=codec, preset=True)
     talk.hear(LogonResponse())
     trades = b"".join(codec.encode(MarketDataUpdateTrade(SymbolID=1, Price=5.0)) for _ in range(before))
-    lie = {"binary": b"\3\0\3\0", "binary_vls": struct.pack("<3H2H", 14, 701, 200, 10, 4) + bytes(4)}
-    stream = trades + codec.encode(PositionUpdate()) + lie.get(codec.name, b"{}\0") + codec.encode(PositionUpdate())
-    rows, update, ended = talk.session.receive(stream, talk.now, 0)
+    lies = {"binary_vls": struct.pack("<3H2H", 14, 701, 200, 10, 4) + bytes(4), "binary": b""}
+    lie = lies.get(codec.name, b'{"Type":301,"Price1":6000,25}\0')
+    stream = trades + codec.encode(PositionUpdate()) + lie + codec.encode(PositionUpdate(Symbol="B"))
+    rows, update, *skipped, after = talk.session.receive(stream, talk.now, 0)
+    assert (len(rows), update, after) == (before, PositionUpdate(), PositionUpdate(Symbol="B"))
+    assert [type(each) for each in skipped] == [Skipped] * bool(lie)
+    assert talk.session.state is SessionState.READY
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+@pytest.mark.parametrize("before", [1, 100])
+def test_lost_framing_ends_the_session_after_what_came_before(codec, before):
+    talk = Talk(codec=codec, preset=True)
+    talk.hear(LogonResponse())
+    trades = b"".join(codec.encode(MarketDataUpdateTrade(SymbolID=1, Price=5.0)) for _ in range(before))
+    lost = b"\3\0\3\0" if codec.structures else b"{" * (MAX_JSON_BYTES + 1)
+    rows, update, ended = talk.session.receive(trades + codec.encode(PositionUpdate()) + lost, talk.now, 0)
     assert (len(rows), update) == (before, PositionUpdate())
     assert isinstance(ended.error, ProtocolError)
     assert talk.session.state is SessionState.FAILED
+
+
+def test_a_frame_is_skipped_before_the_logon_too():
+    talk = Talk(codec=JSON, preset=True)
+    [skipped, logged_on] = talk.session.receive(b'{"Type":301,\0' + JSON.encode(LogonResponse()), talk.now, 0)
+    assert (skipped.type, skipped.is_market_data) == (301, False)
+    assert logged_on == LoggedOn(LogonResponse())
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=BY_NAME)
+def test_what_a_server_supports_is_read_in_every_encoding(codec):
+    flags = ("TradingIsSupported", "OCOOrdersSupported", "BracketOrdersSupported", "OrderCancelReplaceSupported")
+    for told in itertools.product((0, 1), repeat=4):
+        talk = Talk(codec=codec, preset=True)
+        response = LogonResponse(**dict(zip(flags, told, strict=True)))
+        assert talk.hear(response) == [LoggedOn(response)]
+
+
+@pytest.mark.parametrize("said", ["", ',"%s":null', ',"%s":nan', ',"%s":""', ',"%s":256'])
+def test_what_a_json_server_does_not_tell_of_its_support_is_as_in_the_header(said):
+    flags = ("TradingIsSupported", "OCOOrdersSupported", "BracketOrdersSupported", "OrderCancelReplaceSupported")
+    talk = Talk(codec=JSON, preset=True)
+    stream = '{"Type":2,"Result":1' + "".join(said % flag if said else "" for flag in flags) + "}\0"
+    [logged_on] = talk.session.receive(stream.encode(), talk.now, 0)
+    assert [getattr(logged_on.response, flag) for flag in flags] == [0, 0, 0, 1]
+    for spelled, read in (("false", 0), ("true", 1), ('"1"', 1), ("1.0", 1)):
+        [logged_on] = JSON.messages(JSON.reader().feed(b'{"Type":2,"OCOOrdersSupported":%s}\0' % spelled.encode()))
+        assert logged_on.OCOOrdersSupported == read
 
 
 def test_a_server_preset_to_json_is_told_apart(talk):

@@ -5,10 +5,11 @@ import math
 import pytest
 from actor_parts import NOW, REGIMES, ActorParts, FakeCalendar, make_fill
 
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.accounting import KEPT_ORIGINS, Accounting
 from mia_daemon.market import Touch
-from mia_daemon.records import EXTERNAL, EntryOrigin, OrderRole, Side
+from mia_daemon.records import EXTERNAL, EntryOrigin, FillSource, OrderRole, Side
 from mia_daemon.risk.codes import RiskCode
 
 
@@ -49,9 +50,17 @@ def test_a_fill_moves_the_order_the_position_and_the_journal_and_is_notified(par
 
 def test_a_fill_that_the_journal_knows_is_applied_nowhere(parts, accounting):
     entry = parts.place()
-    parts.journal.record_fill(make_fill("earlier", "x1"))
+    parts.journal.record_fill(make_fill(entry.client_order_id, "x1"))
     assert not accounting.apply_fill(parts.fill(entry), entry)
     assert (entry.fills.booked, parts.ledger.position, parts.listener.fills) == (0, 0, [])
+
+
+def test_an_execution_id_that_another_order_has_had_is_no_reason_to_miss_a_fill(parts, accounting):
+    """Ids are unique within an order only, or begin again."""
+    for held in (1, 2):
+        entry = parts.place()
+        assert accounting.apply_fill(parts.fill(entry, execution_id="x1"), entry)
+        assert parts.ledger.position == held
 
 
 def test_a_round_trip_is_on_file_together_with_the_fill_that_closed_it_or_not_at_all(parts, accounting):
@@ -165,14 +174,13 @@ def test_what_is_not_on_file_yet_is_kept_until_it_is(parts, accounting):
     assert [facts[0] for facts in parts.journal.rows("fill")] == ["x1"]
 
 
-def test_an_execution_that_cannot_be_looked_up_counts_as_new_and_halts(parts, accounting):
-    """It would be missed otherwise; applied twice it can't be, since the journal refuses that."""
-    fill = make_fill()
-    assert not accounting.is_recorded(fill)
+def test_fills_that_cannot_be_looked_up_are_none_and_that_halts(parts, accounting):
+    fill = make_fill("K1E", server_order_id="S1")
     parts.journal.record_fill(fill)
-    assert accounting.is_recorded(fill)
-    parts.journal.fails = {"has_fill"}
-    assert not accounting.is_recorded(fill)
+    assert accounting.recorded_under("S1") == (fill,)
+    assert accounting.recorded_under("S2") == ()
+    parts.journal.fails = {"executions_of"}
+    assert accounting.recorded_under("S1") == ()
     assert parts.latched == [RiskCode.HALTED]
 
 
@@ -218,11 +226,77 @@ def test_where_there_is_neither_a_price_nor_a_touch_nothing_is_judged():
 # A position that no order of ours explains.
 
 
-def test_an_external_fill_moves_the_position_once(parts, accounting):
-    for _ in range(2):
-        accounting.apply_external_fill(make_fill("", "hand-1", quantity=2), "drift")
+def test_an_external_fill_moves_the_position_and_is_on_file_as_external(parts, accounting):
+    accounting.apply_external_fill(make_fill("hand", "h1", quantity=2), "drift")
     assert (parts.ledger.position, parts.ledger.origin) == (2, EXTERNAL)
-    assert len(parts.journal.rows("fill")) == 1
+    ((_, fill),) = parts.journal.rows("fill")
+    assert (fill.execution_id, fill.client_order_id, fill.source) == ("h1", "", FillSource.EXTERNAL)
+
+
+def test_external_fills_of_two_orders_under_one_id_are_two(parts, accounting):
+    for number in ("S8", "S9"):
+        accounting.apply_external_fill(make_fill("", "h1", server_order_id=number), "drift")
+    assert (parts.ledger.position, len(parts.journal.rows("fill"))) == (2, 2)
+
+
+def test_external_fills_without_an_id_are_told_apart_by_order_and_time(parts, accounting):
+    for ts_ns in (NOW, NOW, NOW + 1):
+        accounting.apply_external_fill(make_fill("", "", server_order_id="S9", ts_ns=ts_ns), "drift")
+    assert (parts.ledger.position, len({name for name, _ in parts.journal.rows("fill")})) == (3, 3)
+
+
+def test_an_external_fill_that_cannot_be_looked_up_moves_the_position_and_halts(parts, accounting):
+    parts.journal.fails = {"has_fill"}
+    accounting.apply_external_fill(make_fill("", "h1"), "drift")
+    assert (parts.ledger.position, parts.latched) == (1, [RiskCode.HALTED])
+
+
+# When the position was opened, by our clock, and what has nothing left to do.
+
+
+def test_the_holding_time_counts_from_the_receipt_of_the_first_fill_by_our_clock(parts, accounting):
+    """Whatever time the server states: its clock may be an hour off."""
+    own = iter(range(100, 200))
+    parts.state.own_clock = lambda: next(own)
+    entry = parts.place(quantity=2)
+    accounting.apply_fill(parts.fill(entry, execution_id="x1", ts_ns=NOW + 3600 * NS_PER_S), entry)
+    opened = parts.state.opened_at_ns
+    assert 100 <= opened < 200
+    accounting.apply_fill(parts.fill(entry, execution_id="x2"), entry)
+    assert parts.state.opened_at_ns == opened
+    close(parts, accounting)
+    assert parts.state.opened_at_ns == 0
+
+
+def test_a_position_that_turns_is_held_from_then_on(parts, accounting):
+    first = parts.place()
+    accounting.apply_fill(parts.fill(first), first)
+    parts.after(5)
+    turning = parts.place(OrderRole.STOP, quantity=3)
+    accounting.apply_fill(parts.fill(turning, 3), turning)
+    assert (parts.ledger.position, parts.state.opened_at_ns) == (-2, NOW + 5)
+
+
+def test_when_the_position_closes_what_closes_has_nothing_left_to_do(parts, accounting):
+    entry = parts.place()
+    accounting.apply_fill(parts.fill(entry), entry)
+    stop = parts.place(OrderRole.STOP, parent_id=entry.client_order_id)
+    other = parts.place()
+    waiting = parts.place(OrderRole.STOP, parent_id=other.client_order_id)
+    assert parts.orders.surplus() == []
+    close(parts, accounting, role=OrderRole.TARGET)
+    assert stop in parts.orders.surplus()
+    assert waiting not in parts.orders.surplus()  # its entry may still fill
+
+
+@pytest.mark.parametrize("reported", [0, 1, None])
+def test_a_fill_agrees_with_a_position_reported_before_it_or_after(parts, accounting, reported):
+    parts.sync.on_position(reported)
+    entry = parts.place()
+    accounting.apply_fill(parts.fill(entry), entry)
+    assert parts.sync.agrees(1)
+    assert parts.sync.held == (None if reported is None else 1)
+    assert parts.sync.agrees(2) is (reported is None)
 
 
 def test_an_external_fill_that_closes_the_position_ends_the_round_trip(parts, accounting):
@@ -330,5 +404,7 @@ def test_a_checkpoint_that_fails_halts(parts, accounting, fails):
 def test_what_asked_for_the_last_orders_is_kept(parts, accounting):
     for n in range(KEPT_ORIGINS + 2):
         parts.state.origins[f"d{n}"] = EXTERNAL
+        parts.state.brackets[f"d{n}"] = None
     accounting.forget_origins()
     assert list(parts.state.origins) == [f"d{n}" for n in range(2, KEPT_ORIGINS + 2)]
+    assert list(parts.state.brackets) == list(parts.state.origins)

@@ -3,14 +3,15 @@
 from itertools import count
 
 import pytest
-from actor_parts import NOW, ActorParts
+from actor_parts import NOW, ActorParts, make_update
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import IncidentSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, OrderRole, Priority, RegimeProbs, Side
+from mia_daemon.records import EXTERNAL, EntryOrigin, Fill, OrderRole, OrderStatus, Priority, RegimeProbs, Side
 from mia_daemon.risk.codes import LATCHING, Latch, RiskCode
 
 SECOND = 1000  # ms
@@ -276,6 +277,38 @@ def test_a_latch_is_pending_until_it_is_announced(parts):
     assert (len(parts.alerts), len(parts.journal.rows("set_latch"))) == (1, 1)
 
 
+def test_a_contradiction_is_told_once_after_its_cancels_and_again_after_a_resume(parts):
+    for _ in range(3):
+        parts.breakers.contradict("exit_refused", "the server refuses", {"position": 1})
+    assert (parts.happened, parts.breakers.pending, parts.breakers.cancels_entries) == ([], True, True)
+    parts.breakers.announce()
+    parts.breakers.contradict("exit_refused", "the server refuses", {"position": 1})
+    parts.breakers.announce()
+    assert parts.alert_codes == ["exit_refused", "contradicted"]
+    alert = parts.alerts[0]
+    assert (alert.priority, alert.context) == (Priority.URGENT, {"position": 1})
+    assert alert.text == "the server refuses; no new positions until `mia-daemon resume`"
+    assert parts.breakers.lift("uid 7", None) == (RiskCode.CONTRADICTED,)
+    parts.breakers.contradict("exit_refused", "the server refuses", {"position": 1})
+    parts.breakers.announce()
+    assert parts.alert_codes == ["exit_refused", "contradicted"] * 2
+    assert parts.latched == [RiskCode.CONTRADICTED]
+
+
+def test_each_contradiction_is_told_and_the_latch_is_set_once(parts):
+    for code in ("exit_refused", "other_spelling"):
+        parts.breakers.contradict(code, "the server says otherwise", {})
+    parts.breakers.announce()
+    assert parts.alert_codes == ["exit_refused", "other_spelling", "contradicted"]
+    assert [code for code, _ in parts.journal.rows("set_latch")] == [RiskCode.CONTRADICTED]
+
+
+def test_a_contradiction_cancels_also_before_the_first_reconciliation(parts):
+    parts.sync.reconciled = False
+    parts.breakers.contradict("other_daemon", "another daemon trades here", {})
+    assert parts.breakers.cancels_entries
+
+
 def test_setting_a_latch_writes_nothing_by_itself(parts):
     """Its cancels leave first."""
     trip(parts)
@@ -367,21 +400,49 @@ async def test_a_loss_latch_closes_our_position_also_after_a_restart_by_moving_i
     assert kinds == ["replace"]  # neither its stop nor its target was cancelled
 
 
-async def test_a_cancel_that_the_server_refuses_is_asked_for_again_once_a_second_at_most(make_rig):
+async def test_a_cancel_that_the_server_refuses_is_asked_for_again_after_one_two_and_four_seconds(make_rig):
     rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
     rig.play((1, 100.0))
     await rig.reconcile()
     rig.decide("buy", 1)
     rig.play((10, 110.0), (20, 110.0))
     asked = []
-    rig.broker.cancel = asked.append
+    rig.broker.cancel = lambda *_: asked.append(rig.ts_ns)
     rig.operator.halt("the test")
     (entry,) = of_role(rig, OrderRole.ENTRY)
-    for _ in range(30):  # three seconds
-        entry.request.cancel_pending = False  # as after an answer that lists it as open
+    for _ in range(100):  # ten seconds
+        rig.executor.on_broker_event(
+            make_update(entry.client_order_id, OrderStatus.CANCEL_REJECTED, server_order_id=entry.server_order_id)
+        )
         rig.play((100, 110.0))
-        rig.executor.act()
-    assert 3 <= len(asked) <= 5
+    assert [round((ns - asked[0]) / NS_PER_S, 1) for ns in asked] == [0, 1, 3, 7]
+
+
+# A contradiction.
+
+
+async def test_a_contradiction_stops_entries_until_resumed(make_rig):
+    """The server contradicts what is known: no new risk, what could add to the position is cancelled."""
+    rig = make_rig(settings={"broker": {"paper_entry_latency_ms": 15, "paper_response_latency_ms": 0}})
+    rig.play((1, 100.0))
+    await rig.reconcile()
+    rig.decide("buy", 1)
+    rig.play((10, 110.0), (20, 110.0))
+    assert [entry.state for entry in of_role(rig, OrderRole.ENTRY)] == [OrderState.WORKING]
+    rig.actors.breakers.contradict("other_spelling", "the server says otherwise", {"symbol": "ESZ26"})
+    rig.executor.act()
+    rig.play((20, 110.0), (20, 110.0))
+    assert of_role(rig, OrderRole.ENTRY) == []
+    assert set_codes(rig) == [RiskCode.CONTRADICTED]
+    assert enter(rig).code is RiskCode.CONTRADICTED
+
+    again = make_rig(settings={"broker": {"paper_entry_latency_ms": 0}})
+    again.play((1, 100.0))
+    await again.reconcile()
+    assert enter(again).code is RiskCode.CONTRADICTED  # restarts included
+    assert again.operator.resume("uid 7") == (RiskCode.CONTRADICTED,)
+    await again.reconcile()
+    assert enter(again).allowed
 
 
 def test_of_several_latches_the_first_that_closes_the_position_says_why(parts):

@@ -234,11 +234,56 @@ def test_without_an_entry_there_is_nothing_to_look_at(parts):
 
 def test_an_entry_that_does_not_fill_is_cancelled_in_time_whatever_it_was(parts):
     parts.decide("buy", 1)
+    parts.report(parts.entry, OrderStatus.ACCEPTED)
     assert parts.work(TIMEOUT - 1) == []
     assert parts.due_ns == TIMEOUT
     assert parts.work(TIMEOUT) == [("cancel", NAMES[0])]
     assert parts.due_ns == NEVER_NS
     assert parts.work(2 * TIMEOUT) == []
+
+
+def test_an_entry_whose_number_is_not_known_in_time_is_cancelled_as_soon_as_it_is(parts):
+    parts.decide("buy", 1)
+    assert parts.work(TIMEOUT) == []
+    parts.report(parts.entry, OrderStatus.ACCEPTED)
+    parts.order_manager.work()
+    assert parts.broker.sent[-1] == ("cancel", NAMES[0])
+
+
+def test_an_entry_that_is_being_placed_follows_the_touch():
+    """As of a server that says "order sent" of what works."""
+    parts = Entering("limit_at_touch")
+    parts.decide("buy", 1)
+    parts.report(parts.entry, OrderStatus.ACCEPTED)
+    parts.touch(100.25)
+    assert parts.work(EVERY) == [("replace", NAMES[0], 100.25, 1)]
+
+
+def test_where_the_server_changes_no_orders_an_entry_is_cancelled_when_the_touch_moves_away():
+    parts = resting()
+    parts.broker.replaces = False
+    parts.touch(100.25)
+    assert parts.work(EVERY) == [("cancel", NAMES[0])]
+
+
+def test_what_a_decision_planned_is_kept_for_the_pair_of_its_entry(parts):
+    bracket, _ = parts.decide("buy", 1)
+    assert parts.state.brackets == {"d1": bracket}
+
+
+def test_while_the_server_reports_another_position_nothing_is_entered(parts):
+    parts.sync.on_position(2)
+    parts.state.differs_since_ns, parts.state.differs_grace_ns = NOW, 1_000
+    parts.after(1_001)
+    bracket, verdict = parts.decide("buy", 1)
+    assert (bracket, verdict.code, parts.broker.sent) == (None, RiskCode.POSITION_DIFFERS, [])
+
+
+def test_an_entry_is_limited_by_what_the_server_holds_too():
+    """Its report may come before the fill that it contains."""
+    parts = Entering(max_position_contracts=2)
+    parts.sync.on_position(2)
+    assert parts.decide("buy", 1)[1].code is RiskCode.POSITION_LIMIT
 
 
 def test_an_entry_that_is_done_but_for_a_missing_fill_is_not_cancelled(parts):

@@ -1,10 +1,12 @@
 """The server's position is evidence: no new risk, and nothing beyond what both hold, while it is not ours."""
 
+from dataclasses import replace
+
 import pytest
 from actor_parts import ACCOUNT, NOW, PREDICTION, SYMBOL, ActorParts, make_snapshot
 
 from mia_daemon.clock import NEVER_NS, NS_PER_S
-from mia_daemon.execution.reconciler import ReconcilePolicy, Reconciler
+from mia_daemon.execution.reconciler import MAX_FAILURES, ReconcilePolicy, Reconciler
 from mia_daemon.records import LinkReport, LinkState, OrderStatus, PositionReport, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, RiskCode
 
@@ -53,7 +55,7 @@ def parts():
 
 
 @pytest.mark.parametrize("told", [1, -1, 4])
-def test_no_entry_while_the_server_reports_another_position(parts, told):
+def test_after_a_second_of_difference_new_risk_is_refused_until_it_is_gone(parts, told):
     parts.server_holds(told)
     parts.at(GRACE_NS)
     assert parts.new_risk() is RiskCode.OK  # its fill may be on its way
@@ -121,6 +123,33 @@ def test_what_was_told_before_counts_for_nothing_once_it_is_not_known_any_more(p
     else:
         parts.server_holds(None)
     assert (parts.sync.held, parts.state.differs_since_ns) == (None, 0)
+
+
+@pytest.mark.parametrize("theirs", [1, -1, 4])
+async def test_no_entry_while_the_server_reports_another_position(rig, theirs):
+    """Of the whole executor, by the market's events."""
+    scope = rig.account.scope
+
+    def report(quantity):
+        rig.executor.on_broker_event(PositionReport(rig.ts_ns, scope.instrument.symbol, scope.account, quantity, 100.0))
+
+    report(theirs)
+    rig.play((500, 100.0), (1000, 100.0))
+    assert rig.decide("buy", 1).code is RiskCode.POSITION_DIFFERS
+    assert rig.broker.orders_sent == 0
+    assert rig.sync.query_reason == "the server's position is not ours"
+    report(0)
+    rig.play((10, 100.0))
+    assert rig.decide("buy", 1).allowed
+
+
+def test_a_difference_is_measured_from_when_it_was_first_seen(parts):
+    parts.server_holds(1)
+    parts.at(GRACE_NS)
+    parts.server_holds(2)
+    assert (parts.state.differs_since_ns, parts.state.position_differs) == (NOW, False)
+    parts.at(GRACE_NS + 1)
+    assert parts.state.position_differs
 
 
 # Limits.
@@ -194,11 +223,12 @@ def test_fills_since_the_last_report_count_as_held_by_the_server(parts):
 # Told by none.
 
 
-def test_a_server_that_does_not_tell_its_position_is_not_reconciled(parts):
+def test_a_server_that_does_not_tell_its_position_is_not_reconciled_and_stops_new_risk_for_good(parts):
     parts.sync.reconciled = False
-    snapshot = make_snapshot()
-    refused = type(snapshot)(NOW, (), (), None, None)
-    assert not parts.reconciler.apply(parts.reconciler.begin(), refused)
-    assert (parts.sync.reconciled, parts.new_risk()) == (False, RiskCode.UNKNOWN_ORDERS)
-    (alert,) = parts.alerts
-    assert (alert.code, alert.priority) == ("position_not_told", Priority.CRITICAL)
+    for number in range(1, MAX_FAILURES + 1):
+        assert not parts.reconciler.apply(parts.reconciler.begin(), replace(make_snapshot(), positions=None))
+        assert not parts.sync.reconciled
+        latched = number == MAX_FAILURES
+        assert parts.new_risk() is (RiskCode.CONTRADICTED if latched else RiskCode.UNKNOWN_ORDERS)
+    parts.breakers.announce()
+    assert [alert.code for alert in parts.alerts if alert.priority is Priority.URGENT] == ["position_not_told"]

@@ -1,7 +1,9 @@
-"""No position without a working stop, and no closing order with nothing left to close."""
+"""No position without a stop that is acknowledged and not ended, and no second one before the first is disproved."""
 
 import pytest
 from actor_parts import LOOSE, NOW, RUN, ActorParts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mia_daemon import config
 from mia_daemon.clock import NEVER_NS, NS_PER_S
@@ -52,8 +54,9 @@ def test_a_position_under_its_working_stop_is_left_alone(parts):
 def test_a_position_that_stays_without_a_stop_gets_one(quantity, price):
     parts = Protecting(quantity)
     assert parts.work() == []
-    assert (parts.due_ns, parts.alerts) == (GRACE, [])
+    assert (parts.due_ns, parts.alerts) == (GRACE // 2, [])
     assert parts.work(GRACE - 1) == []
+    assert (parts.due_ns, parts.alerts) == (GRACE, [])
     assert parts.work(GRACE) == [("submit", f"{RUN}-1S")]
     (stop,) = parts.broker.orders
     assert (stop.type, stop.side, stop.quantity, stop.price) == (
@@ -87,17 +90,135 @@ def test_a_stop_that_comes_in_time_ends_the_wait(parts):
     assert parts.work(GRACE) == []
     parts.report(stop, OrderStatus.CANCELED)
     assert parts.work(GRACE + 1) == []
-    assert parts.due_ns == 2 * GRACE + 1  # the time without one counts anew
+    assert parts.due_ns == GRACE + 1 + GRACE // 2  # the time without one counts anew
+    assert parts.work(2 * GRACE) == []
+    assert parts.work(2 * GRACE + 1) == [("submit", f"{RUN}-1S")]
 
 
-@pytest.mark.parametrize("state", [OrderState.SENT, OrderState.UNKNOWN])
+@pytest.mark.parametrize("state", [OrderState.ACKED, OrderState.WORKING, OrderState.PARTIAL])
+def test_a_stop_that_is_acknowledged_and_not_ended_is_cover_for_as_long_as_it_is(parts, state):
+    """As of a server that never says more than "order sent" or "pending open"."""
+    parts.place(OrderRole.STOP, state=state)
+    for after in range(0, 100 * GRACE, GRACE):
+        assert parts.work(after) == []
+    assert (parts.alerts, parts.due_ns) == ([], NEVER_NS)
+
+
+@pytest.mark.parametrize("state", [OrderState.SENT, OrderState.UNKNOWN, OrderState.HELD])
 def test_while_a_stop_may_work_already_no_second_one_is_sent_but_an_alert(parts, state):
     parts.place(OrderRole.STOP, state=state)
-    parts.work()
-    for after in (GRACE, 2 * GRACE):
+    for after in range(0, 20 * GRACE, GRACE // 4):
         assert parts.work(after) == []
     assert parts.alert_codes == ["position_unprotected"]
     assert "is awaited" in parts.alerts[0].text
+
+
+def test_that_no_stop_works_is_asked_about_at_half_the_time_and_at_once(parts):
+    parts.place(OrderRole.STOP, state=OrderState.SENT)
+    parts.work()
+    parts.work(GRACE // 2 - 1)
+    assert not parts.sync.query_reason
+    parts.work(GRACE // 2)
+    assert (parts.sync.query_reason, parts.sync.urgent) == ("a position has no working stop", True)
+
+
+def test_it_is_asked_about_once(parts):
+    parts.place(OrderRole.STOP, state=OrderState.SENT)
+    parts.work()
+    parts.sync.asked_ns, parts.sync.query_reason = NOW + GRACE // 2, ""
+    for after in range(GRACE // 2, 10 * GRACE, GRACE // 4):
+        parts.work(after)
+    assert parts.sync.query_reason == ""
+
+
+@pytest.mark.parametrize("end", [OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.UNKNOWN_TO_SERVER])
+@pytest.mark.parametrize("state", [OrderState.SENT, OrderState.HELD])
+def test_once_the_first_stop_is_disproved_another_is_sent(parts, state, end):
+    stop = parts.place(OrderRole.STOP, state=state)
+    parts.work()
+    assert parts.work(3 * GRACE) == []
+    parts.report(stop, end)
+    assert parts.work(3 * GRACE + 1) == [("submit", f"{RUN}-1S")]
+
+
+def test_a_stop_that_is_still_held_back_when_the_server_is_asked_is_no_cover(parts):
+    """Its parent has filled: a server that holds it back now does not release it."""
+    stop = parts.place(OrderRole.STOP, state=OrderState.HELD)
+    stop.history.listed_ns = NOW - 1  # listed before the position was bare: no evidence
+    parts.work()
+    assert parts.work(3 * GRACE) == []
+    stop.history.listed_ns = NOW
+    assert parts.work(3 * GRACE + 1) == [("submit", f"{RUN}-1S")]
+
+
+@given(
+    st.lists(
+        st.sampled_from([OrderStatus.ACCEPTED, OrderStatus.HELD, OrderStatus.WORKING, OrderStatus.CANCELED, None]),
+        max_size=12,
+    ),
+    st.sampled_from([GRACE // 4, GRACE, 3 * GRACE]),
+)
+def test_whatever_a_server_says_of_the_stops_there_is_one_that_may_work_at_most(statuses, step):
+    """Statuses come for the newest stop; None: nothing is said."""
+    parts = Protecting()
+    parts.place(OrderRole.STOP, state=OrderState.SENT)
+    for n, status in enumerate([None, *statuses], 1):
+        stops = parts.orders.with_role(OrderRole.STOP)
+        if status is not None and stops:
+            parts.report(stops[-1], status)
+        parts.work(n * step)
+        assert sum(stop.live for stop in parts.orders.with_role(OrderRole.STOP)) <= 1
+
+
+# Nothing beyond what the server holds.
+
+
+@pytest.mark.parametrize(("theirs", "protected"), [(3, 2), (2, 2), (1, 1)])
+def test_no_more_is_protected_than_the_server_holds(theirs, protected):
+    parts = Protecting(2)
+    parts.sync.on_position(theirs)
+    parts.work()
+    parts.work(GRACE)
+    assert [stop.quantity for stop in parts.broker.orders] == [protected]
+
+
+@pytest.mark.parametrize("theirs", [0, -2])
+def test_a_position_that_the_server_does_not_hold_is_compared_and_not_protected(theirs):
+    """As after a restart, when a person has closed it meanwhile: a stop in a flat account would open a position."""
+    parts = Protecting(2)
+    parts.sync.on_position(theirs)
+    for after in range(0, 20 * GRACE, GRACE // 4):
+        assert parts.work(after) == []
+    assert (parts.sync.query_reason, parts.sync.urgent) == ("a position has no working stop", True)
+    (alert,) = parts.alerts
+    assert (alert.code, alert.priority) == ("position_unprotected", Priority.CRITICAL)
+    assert "another position" in alert.text
+    assert parts.state.flatten.reason == ""
+    parts.sync.on_position(2)
+    assert parts.work(21 * GRACE) == [("submit", f"{RUN}-1S")]
+
+
+@pytest.mark.parametrize("reconciled", [False, True])
+def test_where_no_position_was_reported_a_comparison_is_enough(reconciled):
+    parts = Protecting(2)
+    parts.sync.on_position(None)
+    parts.sync.reconciled = reconciled
+    parts.work()
+    assert len(parts.work(GRACE)) == reconciled
+
+
+def test_a_fill_after_the_report_counts_as_held():
+    """Positions are reported before their fills, or after."""
+    parts = Protecting(0)
+    parts.sync.on_position(0)
+    parts.hold(1)
+    parts.sync.on_position(0)
+    parts.sync.on_fill(1, 1)
+    parts.work()
+    assert parts.work(GRACE) == [("submit", f"{RUN}-1S")]
+
+
+# Bare again.
 
 
 def test_a_position_that_is_bare_again_raises_another_alert(parts):
@@ -128,6 +249,16 @@ def test_a_position_that_is_being_closed_gets_no_stop_that_would_race_its_exit(p
     parts.state.request_flatten("operator")
     assert parts.work() == parts.work(10 * GRACE) == []
     assert (parts.alerts, parts.due_ns) == ([], NEVER_NS)
+
+
+def test_while_refusals_hold_back_every_exit_the_position_gets_a_stop(parts):
+    parts.state.request_flatten("operator")
+    parts.state.flatten.paused_until_ns = NOW + 4 * GRACE
+    parts.work()
+    assert parts.work(GRACE) == [("submit", f"{RUN}-1S")]
+    parts.report(parts.orders.get(f"{RUN}-1S"), OrderStatus.CANCELED)
+    assert parts.work(3 * GRACE) == []  # the next exit is near
+    assert parts.state.flatten.reason == "operator"
 
 
 # Giving up: the position is closed.
@@ -174,11 +305,11 @@ def test_a_stop_lies_on_the_tick_grid_and_so_the_market_reaches_it():
     assert parts.state.flatten.reason == "unprotected"
 
 
-def test_without_a_touch_the_position_is_closed(parts):
+def test_without_a_touch_the_stop_is_sent_all_the_same(parts):
+    """As after a restart, before the first market event."""
     parts.market.touch = Touch()
     parts.work()
-    assert parts.work(GRACE) == []
-    assert parts.state.flatten.reason == "unprotected"
+    assert parts.work(GRACE) == [("submit", f"{RUN}-1S")]
 
 
 def test_where_risk_refuses_the_stop_the_position_is_closed(parts):
@@ -189,87 +320,14 @@ def test_where_risk_refuses_the_stop_the_position_is_closed(parts):
     assert parts.state.flatten.reason == "unprotected"
 
 
-# Closing orders with nothing left to close.
-
-
-def test_flat_the_exits_of_a_bracket_are_cancelled_after_the_servers_time_to_do_so():
-    parts = Protecting(0)
-    names = [parts.place(role, parent_id="K0E").client_order_id for role in (OrderRole.STOP, OrderRole.TARGET)]
-    assert parts.work() == []
-    assert parts.due_ns == GRACE
-    assert parts.work(GRACE) == [("cancel", name) for name in names]
-    assert parts.work(2 * GRACE) == []  # asked for once
-
-
-def test_flat_a_stop_without_a_bracket_is_cancelled_at_once():
-    """Nobody else would cancel it."""
-    parts = Protecting(0)
-    stop = parts.place(OrderRole.STOP)
-    assert parts.work() == [("cancel", stop.client_order_id)]
-
-
-def test_what_the_server_cancels_in_time_is_not_cancelled_by_us():
-    parts = Protecting(0)
-    stop = parts.place(OrderRole.STOP, parent_id="K0E")
-    parts.work()
-    parts.report(stop, OrderStatus.CANCELED)
-    assert parts.work(1) == []
-    parts.place(OrderRole.TARGET, parent_id="K0E")
-    assert parts.work(GRACE) == []
-    assert parts.due_ns == 2 * GRACE  # the time counts anew
-
-
-def test_an_order_that_would_add_to_the_position_instead_of_closing_it_is_cancelled(parts):
-    parts.place(OrderRole.STOP)
-    wrong = parts.place(OrderRole.TARGET, Side.BUY, parent_id="K0E")
-    parts.work()
-    assert parts.work(GRACE) == [("cancel", wrong.client_order_id)]
-
-
-@pytest.mark.parametrize("newest", ["ours", "the bracket's"])
-def test_a_stop_beyond_the_position_is_cancelled_and_that_of_the_bracket_stays(parts, newest):
-    first = parts.place(OrderRole.STOP, parent_id="" if newest == "the bracket's" else "K0E")
-    second = parts.place(OrderRole.STOP, parent_id="" if newest == "ours" else "K0E")
-    ours = second if newest == "ours" else first
-    assert parts.work() == [("cancel", ours.client_order_id)]
-
-
-def test_an_exit_at_work_is_no_stop_too_many(parts):
-    parts.place(OrderRole.STOP, parent_id="K0E")
-    ours = parts.place(OrderRole.STOP)
-    parts.place(OrderRole.EXIT)
-    assert parts.work() == [("cancel", ours.client_order_id)]
-
-
-def test_as_many_stops_are_cancelled_as_are_too_many_the_newest_first():
-    parts = Protecting(2)
-    parts.place(OrderRole.STOP, quantity=2)
-    second, third = parts.place(OrderRole.STOP, quantity=2), parts.place(OrderRole.STOP, quantity=1)
-    assert parts.work() == [("cancel", third.client_order_id), ("cancel", second.client_order_id)]
-
-
-def test_a_stop_that_is_only_in_part_too_much_stays():
-    """Without it the position would be bare."""
-    parts = Protecting(3)
-    for _ in range(2):
-        parts.place(OrderRole.STOP, quantity=2)
-    assert parts.work() == parts.work(2 * GRACE) == []
-
-
-@pytest.mark.parametrize("doubt", ["entry", "missing fill"])
-def test_while_a_fill_may_be_on_its_way_nothing_is_too_much(doubt):
-    parts = Protecting(0)
-    parts.place(OrderRole.STOP)
-    entry = parts.place()
-    if doubt == "missing fill":
-        parts.report(entry, OrderStatus.FILLED, filled=1)
-    assert parts.work() == parts.work(2 * GRACE) == []
-
-
 def test_as_configured_a_position_is_protected_or_closed_and_waits_are_stretched():
-    def policy(**incidents):
-        document = {"risk": LOOSE.model_dump(), "decision": {"stop_ticks": 9}, "incidents": incidents}
+    def policy(broker=None, **incidents):
+        document = {
+            "risk": LOOSE.model_dump(), "decision": {"stop_ticks": 9}, "incidents": incidents, "broker": broker or {}
+        }  # fmt: skip
         return ProtectionPolicy.of(config.parse(document, "test", environ={}), 3.0)
 
-    assert policy() == ProtectionPolicy(stop_ticks=9, grace_ns=3 * NS_PER_S, flatten=False)
+    second = 3 * NS_PER_S
+    assert policy() == ProtectionPolicy(stop_ticks=9, grace_ns=second, surplus_ns=second, flatten=False)
     assert policy(on_unprotected="flatten").flatten
+    assert policy({"brackets": "client"}).surplus_ns == 0  # nobody else cancels the other order of a pair

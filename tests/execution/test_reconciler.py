@@ -9,7 +9,7 @@ from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import RequestTimeout
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.execution.reconciler import FILLS_SLACK_NS, ReconcilePolicy, Reconciler
+from mia_daemon.execution.reconciler import FILLS_SLACK_NS, MAX_FAILURES, ReconcilePolicy, Reconciler
 from mia_daemon.records import FillSource, OrderRole, OrderStatus, OrderType, Priority
 from mia_daemon.risk.codes import RiskCode
 
@@ -554,7 +554,40 @@ def test_without_a_list_of_executions_both_may_agree_and_without_a_position_they
     parts.after(BRACKET)
     assert parts.answer(replace(make_snapshot(), **{refused: None})) is (refused == "fills")
     assert entry.state is OrderState.ABSENT
-    assert parts.alert_codes == ([] if refused == "fills" else ["position_not_told"])
+    assert parts.sync.held == (0 if refused == "fills" else None)
+    assert parts.alerts == []
+
+
+@pytest.mark.parametrize("untold", ["no answer", "no position"])
+def test_a_server_that_cannot_be_compared_with_stops_new_risk_until_resumed(parts, untold):
+    def ask():
+        query = parts.reconciler.begin()
+        if untold == "no answer":
+            parts.reconciler.fail(query, RequestTimeout("no answer in 5 s"))
+        else:
+            parts.reconciler.apply(query, replace(make_snapshot(), positions=None))
+
+    for _ in range(MAX_FAILURES - 1):
+        ask()
+    parts.answer(make_snapshot())  # only failures in a row count
+    for number in range(1, MAX_FAILURES + 1):
+        assert parts.latched == []
+        ask()
+        assert bool(parts.latched) is (number == MAX_FAILURES)
+    parts.breakers.announce()
+    urgent = [alert.code for alert in parts.alerts if alert.priority is Priority.URGENT]
+    assert urgent == ["not_comparable" if untold == "no answer" else "position_not_told"]
+
+
+def test_a_drift_waits_for_fills_that_are_reported_and_not_booked(parts):
+    """Or else it is taken over, and the fills are booked beside it."""
+    entry = parts.place(quantity=2)
+    for position in (0, 0, 2, 2, 2):
+        parts.answer(make_snapshot(2))
+        parts.report(entry, OrderStatus.FILLED, filled=2)
+        parts.reconciler.watch()
+        assert parts.ledger.position == position
+    assert [source for _, source, _ in parts.booked] == [FillSource.AVERAGE]
 
 
 def test_as_configured_waits_for_an_answer_are_stretched_with_time():

@@ -73,9 +73,9 @@ def test_now_is_the_newest_events_time_and_what_has_passed_since_by_our_clock(pa
 
 
 def test_before_the_first_event_there_is_nothing_to_compare_with(parts, clock):
-    parts.market.now_ns = 0
+    parts.state.heard_ns = 0
     assert (clock.received(NOW + HOUR, 0), clock.listed(NOW + HOUR)) == (NOW + HOUR, NOW + HOUR)
-    assert (clock.offset_ns, parts.alerts) == (0, [])
+    assert (clock.received(0, 0), clock.offset_ns, parts.alerts) == (NOW, 0, [])
 
 
 @given(ANY_TIME, st.integers(0, NOW))

@@ -75,13 +75,17 @@ def test_no_more_counts_as_filled_than_the_order_is_for(filled, reported):
     assert (entry.fills.reported, orders.exposure(Side.BUY)) == (reported, 2)
 
 
-def test_a_cancel_that_tells_of_a_fill_leaves_it_missing_until_the_server_lists_it_nowhere():
+@pytest.mark.parametrize("status", ["canceled", "filled"])
+def test_a_fill_reported_at_the_end_stays_missing_although_no_list_shows_it(status):
+    """It is exposure until it is booked."""
     orders = WorkingOrders()
     entry = working(orders)
-    orders.apply_update(update("r-1E", "canceled", ts=2, filled=1))
-    assert (entry.fills.reported, entry.done, orders.missing_fills()) == (1, False, [entry])
+    orders.apply_update(update("r-1E", status, ts=2, filled=1))
     orders.apply_update(update("r-1E", "unknown_to_server", ts=3, unsolicited=False))
-    assert (entry.fills.reported, entry.done, orders.missing_fills()) == (0, True, [])
+    assert (entry.fills.reported, entry.done, orders.missing_fills()) == (1, False, [entry])
+    assert orders.exposure(Side.BUY) == 1
+    book(orders, fill("r-1E", 1, "x1"))
+    assert (entry.done, orders.missing_fills(), orders.exposure(Side.BUY)) == (True, [], 0)
 
 
 def test_an_end_answers_all_that_was_asked():
@@ -123,6 +127,26 @@ def test_entries_add_up_and_one_that_waits_for_nothing_counts_in_full():
     assert (orders.exposure(Side.BUY), orders.exposure(Side.SELL)) == (5, 4)
     book(orders, fill("r-2E", 1, "x1"))
     assert orders.exposure(Side.BUY) == 4
+
+
+def test_of_the_stops_and_the_targets_of_an_entry_the_larger_sum_counts():
+    """An entry that filled in parts has several of each."""
+    orders = WorkingOrders()
+    entry = working(orders)
+    book(orders, fill("r-1E", 2, "x1"))
+    for name, role in (("r-1S", OrderRole.STOP), ("r-2S", OrderRole.STOP), ("r-1T", OrderRole.TARGET)):
+        working(orders, order(name, Side.SELL, 1, role, entry.client_order_id), name)
+    assert orders.exposure(Side.SELL) == 2
+
+
+@pytest.mark.parametrize("role", [OrderRole.ENTRY, OrderRole.STOP])
+def test_a_lost_order_may_be_asked_to_change_again(role):
+    orders = WorkingOrders()
+    entry = working(orders, order(role=role))
+    orders.replace_sent(entry, 2, 101.0)
+    orders.cancel_sent(entry, 3, 13)
+    orders.lose(entry)
+    assert (entry.request.cancel_pending, entry.request.replace_pending, entry.request.asked_ns) == (False, False, 0)
 
 
 def test_an_order_that_came_back_is_not_forgotten_with_those_that_ended():

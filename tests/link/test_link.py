@@ -6,11 +6,13 @@ import socket
 import numpy as np
 import pytest
 import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
-from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.encodings import BINARY, JSON
 from mia_daemon.dtc.messages import (
     AccountBalanceReject,
     AccountBalanceRequest,
@@ -43,7 +45,7 @@ from mia_daemon.dtc.messages import (
     TradeAccountsRequest,
     UserMessage,
 )
-from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.dtc.session import DtcSession
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused, RequestTimeout, UsageError
 from mia_daemon.link.client import MAX_HOPS, DtcClient, market_data_refused
 from mia_daemon.link.connection import Endpoint
@@ -54,9 +56,10 @@ GIVEN_UP = "the connection is given up"
 class FakeServer:
     """The smallest DTC server: answers encoding and logon as told, remembers what it got, sends what it is given."""
 
-    def __init__(self, logon=None, *, mute=False):
+    def __init__(self, logon=None, *, mute=False, codec=BINARY):
         self.logon = logon or LogonResponse(ServerName="fake")
         self.mute = mute
+        self.codec = codec
         self.got = []
         self.connections = 0
         self.answers = {}  # request type → function of the request giving messages
@@ -73,16 +76,17 @@ class FakeServer:
         self.server.close()
         for writer in self.writers:
             writer.transport.abort()
+        await asyncio.gather(*[writer.wait_closed() for writer in self.writers], return_exceptions=True)
         await self.server.wait_closed()
 
     async def serve(self, reader, writer):
         self.connections += 1
         self.writer = writer
         self.writers.append(writer)
-        frames = FrameReader()
+        frames = self.codec.reader()
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
-                for message in decode_frames(frames.feed(data)):
+                for message in self.codec.messages(frames.feed(data)):
                     self.got.append(message)
                     self.answer(message)
                 self.changed.set()
@@ -99,7 +103,8 @@ class FakeServer:
             self.send(*self.answers[type(message)](message))
 
     def send(self, *messages):
-        self.writer.write(b"".join(map(encode, messages)))
+        """Messages, or frames that are bytes already."""
+        self.writer.write(b"".join(m if isinstance(m, bytes) else self.codec.encode(m) for m in messages))
 
     def drop(self):
         self.writer.transport.abort()
@@ -130,6 +135,7 @@ class Client:
         self.received = []
         self.notices = []
         self.states = []
+        self.skipped = []
         self.changed = asyncio.Event()
         self.link = DtcClient(
             settings,
@@ -139,6 +145,7 @@ class Client:
             on_messages=self.on_messages,
             on_state=self.on_state,
             on_notice=lambda text, kind: self.notices.append((text, kind)),
+            on_skipped=self.skipped.append,
             symbols=symbols,
         )
 
@@ -537,6 +544,113 @@ async def test_queries_under_way_together_do_not_mix():
         assert [len(answer) for answer in answers] == [1, 2, 1]
 
 
+ASKED_TOGETHER = [OpenOrdersRequest, HistoricalOrderFillsRequest, CurrentPositionsRequest, AccountBalanceRequest]
+
+
+@given(st.permutations([number for number in range(4) for _ in range(3)]), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_answers_that_come_interleaved_are_told_apart(order, without_ids):
+    """By their RequestID; where a server leaves it out, by their kind, as one query of each is under way."""
+    kinds = [(request, answer, total) for request, answer, total, *_ in BATCHES if request in ASKED_TOGETHER]
+    news = [OrderUpdate(ClientOrderID="n", OrderUpdateReason=4), PositionUpdate(Unsolicited=1), OrderUpdate()]
+
+    async def scenario():
+        async with FakeServer() as server, Client(server.port) as client:
+            asked = {}
+
+            def answer_all(request):
+                asked[type(request)] = 0 if without_ids else request.RequestID
+                if len(asked) < len(kinds):
+                    return []
+                parts = [list(numbered(answer, total, asked[kind])) for kind, answer, total in kinds]
+                for part in parts[0]:
+                    part.OrderUpdateReason = 1
+                return [*news, *[parts[number].pop(0) for number in order], *news]
+
+            server.answers = dict.fromkeys(ASKED_TOGETHER, answer_all)
+            await client.link.ready(5)
+            answers = await asyncio.gather(*[client.link.request(kind()) for kind, *_ in kinds])
+            await client.until(lambda: len(client.received) == 2 * len(news))
+            assert client.received == news * 2
+            for (_, answer, _), said in zip(kinds, answers, strict=True):
+                assert [(type(message), message.TradeAccount) for message in said] == [
+                    (answer, f"n{i}") for i in (1, 2, 3)
+                ]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        OrderUpdate(ClientOrderID="a"),
+        OrderUpdate(ClientOrderID="a", TotalNumMessages=1, MessageNumber=1),
+        OrderUpdate(ClientOrderID="a", TotalNumMessages=1, MessageNumber=1, OrderUpdateReason=4),
+        OrderUpdate(ClientOrderID="a", OrderUpdateReason=1),
+        PositionUpdate(Symbol="ES", Quantity=1.0),
+        PositionUpdate(Symbol="ES", Quantity=1.0, Unsolicited=1, TotalNumberMessages=1, MessageNumber=1),
+        AccountBalanceUpdate(TradeAccount="Sim1"),
+    ],
+)
+async def test_what_does_not_show_that_it_is_an_answer_is_news(news):
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        waiting = [asyncio.create_task(client.link.request(request())) for request in ASKED_TOGETHER]
+        await server.until(AccountBalanceRequest)
+        server.send(news)
+        await client.until(lambda: client.received)
+        assert client.received == [news]
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+
+
+@pytest.mark.parametrize("queries", [0, 1, 2])
+async def test_an_answer_without_request_id_is_taken_only_for_the_single_query_of_its_kind(queries):
+    answer = [
+        OrderUpdate(OrderUpdateReason=1, TotalNumMessages=2, MessageNumber=i, ClientOrderID=f"o{i}") for i in (1, 2)
+    ]
+    async with FakeServer() as server, Client(server.port) as client:
+        await client.link.ready(5)
+        waiting = [asyncio.create_task(client.link.request(OpenOrdersRequest(), 0.1)) for _ in range(queries)]
+        other = asyncio.create_task(client.link.request(CurrentPositionsRequest(), 0.1))
+        await server.until(CurrentPositionsRequest)
+        server.send(*answer)
+        said = await asyncio.gather(*waiting, return_exceptions=True)
+        if queries == 1:
+            assert said == [answer]
+            assert client.received == []
+        else:
+            await client.until(lambda: len(client.received) == 2)
+            assert all(isinstance(error, RequestTimeout) for error in said)
+        with pytest.raises(RequestTimeout):
+            await other
+
+
+async def test_a_server_that_marks_its_answers_has_none_without_a_mark():
+    stray = OrderUpdate(OrderUpdateReason=1, TotalNumMessages=1, MessageNumber=1, ClientOrderID="stray")
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: [stray, *orders(r)]
+        await client.link.ready(5)
+        assert await client.link.request(OpenOrdersRequest()) == [stray]  # the first time there is no telling
+        assert [m.ClientOrderID for m in await client.link.request(OpenOrdersRequest())] == ["o0", "o1", "o2"]
+        assert client.received == [stray]
+
+
+async def test_a_fill_is_no_part_of_an_answer_that_is_no_longer_awaited():
+    """A server may leave the RequestID of a query in the updates that follow."""
+    async with FakeServer() as server, Client(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: [OrderUpdate(RequestID=r.RequestID, NoOrders=1)]
+        await client.link.ready(5)
+        assert await client.link.request(OpenOrdersRequest()) == []
+        request_id = server.got[-1].RequestID
+        fill = OrderUpdate(RequestID=request_id, OrderUpdateReason=4, ClientOrderID="a")
+        position = PositionUpdate(RequestID=request_id, Unsolicited=1, Quantity=1.0)
+        server.send(OrderUpdate(RequestID=request_id, OrderUpdateReason=1), fill, position)
+        await client.until(lambda: len(client.received) == 2)
+        assert client.received == [fill, position]
+
+
 async def test_a_refused_query():
     async with FakeServer() as server, Client(server.port) as client:
         server.answers[CurrentPositionsRequest] = lambda r: [
@@ -590,15 +704,159 @@ async def test_what_is_no_query_is_refused():
 # -------------------------------------------------------------------------------------------------- bugs and pressure
 
 
-async def test_a_bug_in_a_handler_comes_out_of_run():
-    async with FakeServer() as server:
-        client = Client(server.port)
-        client.link._on_messages = lambda *_: 1 / 0
-        running = asyncio.create_task(client.link.run())
+class BugError(Exception):
+    """Not one of the daemon's own errors."""
+
+
+def breaks_on(link, kind, on_messages):
+    """Has the link's handler of messages fail on those of a type."""
+
+    def handle(segments, received_ns):
+        if any(isinstance(segment, kind) for segment in segments):
+            raise BugError("a value\nthat nobody expected")
+        on_messages(segments, received_ns)
+
+    link._on_messages = handle
+
+
+async def test_a_bug_in_a_handler_drops_the_connection_and_makes_another():
+    async with FakeServer() as server, Client(server.port) as client:
+        breaks_on(client.link, OrderUpdate, client.on_messages)
+        for generation in (1, 2, 3):
+            await client.link.ready(5)
+            assert client.link.generation == generation
+            waiting = asyncio.create_task(client.link.request(OpenOrdersRequest()))
+            await server.until(OpenOrdersRequest)
+            server.got.clear()
+            server.send(OrderUpdate(ClientOrderID="odd"))
+            await client.until(lambda: not client.link.up)
+            with pytest.raises(ConnectionLost, match="OpenOrdersRequest has no answer: handling OrderUpdate failed"):
+                await waiting
         await client.link.ready(5)
-        server.send(OrderUpdate())
-        with pytest.raises(ZeroDivisionError):
-            await running
+        server.send(PositionUpdate(Symbol="fine"))
+        await client.until(lambda: client.received)
+        assert client.received == [PositionUpdate(Symbol="fine")]
+    assert [up for up, _ in client.states] == [True, False] * 3 + [True]
+    assert client.states[1][1] == (
+        "handling OrderUpdate failed with BugError: a value that nobody expected; "
+        "the connection is dropped and made again, and the log has the traceback"
+    )
+
+
+async def test_a_bug_is_logged_and_names_what_was_being_handled(caplog):
+    async with FakeServer() as server, Client(server.port, symbols={5: 1}) as client:
+        breaks_on(client.link, object, client.on_messages)
+        await client.link.ready(5)
+        server.send(MarketDataUpdateTradeV2(SymbolID=5, Price=1.0, Volume=1.0), OrderUpdate(), OrderUpdate())
+        await client.until(lambda: not client.link.up)
+        assert client.states[-1][1].startswith("handling prices or OrderUpdate failed with BugError: ")
+    [record] = caplog.records
+    assert type(record.exc_info[1]) is BugError
+    assert "in handle\n" in caplog.text  # the place
+
+
+@pytest.mark.parametrize("broken_on", [True, False])
+async def test_a_bug_in_the_handler_of_the_state_does_not_end_the_link(caplog, broken_on):
+    calls = []
+
+    def on_state(up, text):
+        calls.append((up, text))
+        if up is broken_on and len(calls) <= 2:
+            raise BugError
+        client.on_state(up, text)
+
+    async with FakeServer() as server, Client(server.port) as client:
+        client.link._on_state = on_state
+        await client.link.ready(5)
+        server.drop()
+        await client.until(lambda: len(calls) > 2 and client.link.up)
+        assert not client.task.done()
+    assert "BugError" in caplog.text
+    if broken_on:
+        assert calls[1][1].startswith("handling LogonResponse failed with BugError; ")
+
+
+async def test_a_bug_while_bytes_are_read_or_the_clock_ticks_drops_the_connection_too(monkeypatch, caplog):
+    def fails(*_):
+        raise BugError
+
+    async with FakeServer() as server, Client(server.port, heartbeat_interval_s=5) as client:
+        for method in ("receive", "tick"):
+            await client.link.ready(5)
+            with monkeypatch.context() as patched:
+                patched.setattr(DtcSession, method, fails)
+                server.send(Heartbeat())
+                await client.until(lambda: not client.link.up)
+            assert client.states[-1][1].startswith("reading from the connection failed with BugError; ")
+        await client.link.ready(5)
+    assert len(caplog.records) == 2
+
+
+async def test_the_delay_grows_while_the_handler_fails_on_every_connection(monkeypatch):
+    async with FakeServer() as server:
+        client = Client(server.port, reconnect_first_delay_s=0.5, reconnect_max_delay_s=4.0)
+        breaks_on(client.link, OrderUpdate, client.on_messages)
+        delays = []
+
+        async def pause(seconds):
+            delays.append(seconds)
+            if len(delays) == 5:
+                client.link.close()
+
+        def answer(message):
+            FakeServer.answer(server, message)
+            if isinstance(message, LogonRequest):
+                server.send(OrderUpdate())
+
+        monkeypatch.setattr(client.link, "_pause", pause)
+        monkeypatch.setattr(server, "answer", answer)
+        await client.link.run()
+        assert all(cap / 2 <= delay <= cap for delay, cap in zip(delays, [0.5, 1.0, 2.0, 4.0, 4.0], strict=True))
+        assert [up for up, _ in client.states][:4] == [True, False, True, False]
+
+
+# ------------------------------------------------------------------------------------------ frames that can't be read
+
+DECIMAL_COMMA = b'{"Type":301,"ClientOrderID":"a","Price1":6000,25}\0'
+CUT_POSITION = b'{"Type":306,"Symbol":"ES\0'
+
+
+def speaks_json(port, **settings):
+    return Client(port, encoding="json", encoding_is_preset=True, **settings)
+
+
+async def test_a_frame_that_cannot_be_read_is_reported_once_per_connection_and_kind():
+    async with FakeServer(codec=JSON) as server, speaks_json(server.port, password=SecretStr("hunter2")) as client:
+        for generation in (1, 2):
+            await client.link.ready(5)
+            server.send(*[DECIMAL_COMMA] * 3, CUT_POSITION, b"\0", b'{"Type":306,"Symbol":{"hunter2":1}}\0')
+            server.send(b"hunter2 is no password\0", b'{"Type":107,"Price":6000,25}\0', OrderUpdate(ClientOrderID="b"))
+            await client.until(lambda g=generation: len(client.received) == g)
+            assert client.link.decoder.unreadable == 7
+            assert len(client.skipped) == 6 * generation  # prices are about no order
+            assert [kind for _, kind in client.notices] == ["Skipped"] * 5 * generation
+            server.drop()
+            await client.until(lambda: not client.link.up)
+    assert client.notices[:5] == client.notices[5:]
+    texts = [text for text, _ in client.notices[:5]]
+    assert texts[0].startswith("a frame from the server can't be read and is skipped: OrderUpdate is no JSON: ")
+    assert "6000,25}'" in texts[0]
+    assert "hunter2" not in "".join(texts + client.skipped)
+
+
+@pytest.mark.parametrize("lost", [DECIMAL_COMMA, b"[]\0"])
+async def test_an_answer_of_which_a_part_cannot_be_read_is_not_complete(lost):
+    async with FakeServer(codec=JSON) as server, speaks_json(server.port) as client:
+        server.answers[OpenOrdersRequest] = lambda r: [orders(r)[0], lost, orders(r)[2]]
+        server.answers[CurrentPositionsRequest] = lambda r: [
+            DECIMAL_COMMA,
+            PositionUpdate(RequestID=r.RequestID, NoPositions=1),
+        ]
+        await client.link.ready(5)
+        with pytest.raises(RequestTimeout, match="the answer to OpenOrdersRequest is not complete: a frame"):
+            await client.link.request(OpenOrdersRequest())
+        assert await client.link.request(CurrentPositionsRequest()) == []  # an order's frame was no part of it
+        assert len(client.skipped) == 2
 
 
 async def test_a_server_that_stopped_reading_is_left():
@@ -694,7 +952,9 @@ async def test_the_delay_grows_to_its_cap_with_jitter(monkeypatch):
         test_silence_is_noticed_and_ended,
         test_a_batch_is_gathered_and_unsolicited_messages_pass_by,
         test_a_query_fails_with_its_connection,
-        test_a_bug_in_a_handler_comes_out_of_run,
+        test_a_bug_in_a_handler_drops_the_connection_and_makes_another,
+        test_a_frame_that_cannot_be_read_is_reported_once_per_connection_and_kind,
+        test_a_server_that_marks_its_answers_has_none_without_a_mark,
         test_a_server_that_stopped_reading_is_left,
         test_reading_can_be_held_back,
         test_cancelling_run_logs_off,

@@ -224,7 +224,9 @@ def test_a_count_of_entries_that_is_looked_at_early_is_told_as_the_latch_it_woul
 
 
 def test_which_command_lifts_which_latch():
-    by_name = {RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN, RiskCode.KILLED, RiskCode.ORDER_COUNT}
+    by_name = {
+        RiskCode.DAILY_LOSS, RiskCode.DRAWDOWN, RiskCode.KILLED, RiskCode.ORDER_COUNT, RiskCode.POSITION_DRIFT
+    }  # fmt: skip
     for code in LATCHING - {RiskCode.REPEATED_EXECUTION}:
         assert lifted_by(code) == (f"mia-daemon resume {code.value}" if code in by_name else "mia-daemon resume")
     assert lifted_by(RiskCode.REPEATED_EXECUTION) == "mia-daemon rearm"

@@ -165,7 +165,7 @@ async def test_the_answer_to_an_encoding_request_may_be_overtaken_by_the_logon(s
     ("start", "says"),
     [
         (b'{"Type":1}\0{}\0', "a message is an object with a number for its Type"),
-        (b'{"Type":1}\0\x10', "starts no object"),
+        (b'{"Type":1}\0\x10\0', "a message is no JSON"),
         (b"{" + b"x" * (1 << 18) + b"}", "a message of more than"),
     ],
 )

@@ -1,11 +1,15 @@
 """What a person asks for: cancels leave before anything is written, and what is lifted is on file."""
 
+from itertools import pairwise
+
 import pytest
 from actor_parts import NOW, ActorParts, FakeCalendar, make_fill
 
+from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.accounting import Accounting
-from mia_daemon.records import OrderRole
+from mia_daemon.execution.order_states import OrderState
+from mia_daemon.records import OrderRole, OrderStatus
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.trading.operator_actions import OperatorActions
 from mia_daemon.trading.trade_executor import SHUTDOWN, Actors
@@ -24,12 +28,22 @@ class FakeExecutor:
         self._parts.breakers.announce()
 
 
+class FakeReconciler:
+    """Notes whether the server's position may be taken over."""
+
+    adopts = False
+
+    def adopt_next(self):
+        self.adopts = True
+
+
 class Operating(ActorParts):
     """An entry that works and a stop, and who may ask for what becomes of them."""
 
-    def __init__(self, **limits):
+    def __init__(self, entry_state=OrderState.WORKING, **limits):
         super().__init__(**limits)
         self.executor = FakeExecutor(self)
+        self.reconciler = FakeReconciler()
         self.accounting = Accounting(self.state, self.ports, self.breakers, FakeCalendar())
         actors = Actors(
             order_manager=self.order_manager,
@@ -39,10 +53,13 @@ class Operating(ActorParts):
             entries=None,
             exits=None,
             protection=None,
-            reconciler=None,
+            client_pairs=None,
+            surplus=None,
+            silence=None,
+            reconciler=self.reconciler,
         )
         self.operator = OperatorActions(self.state, self.ports, actors, self.executor)
-        self.entry = self.place().client_order_id
+        self.entry = self.place(state=entry_state).client_order_id
         self.place(OrderRole.STOP)
 
     @property
@@ -95,6 +112,88 @@ def test_who_halted_is_on_file(parts):
     assert (latch.code, latch.ts_ns, latch.context) == (RiskCode.HALTED, NOW, {"by": "uid 7"})
 
 
+# A kill is a state.
+
+
+STOPS = [
+    pytest.param(lambda operator: operator.halt("uid 7"), id="halt"),
+    pytest.param(lambda operator: operator.kill("uid 7", flatten=False), id="kill"),
+    pytest.param(lambda operator: operator.stop(flatten=False), id="stop"),
+]
+
+
+@pytest.mark.parametrize("ask", STOPS)
+@pytest.mark.parametrize("state", [OrderState.SENT, OrderState.UNKNOWN])
+def test_an_entry_whose_number_is_not_known_yet_is_cancelled_as_soon_as_it_is(ask, state):
+    parts = Operating(entry_state=state)
+    entry = parts.orders.get(parts.entry)
+    ask(parts.operator)
+    assert parts.broker.sent == []
+    assert entry.request.cancel_wanted
+    parts.report(entry, OrderStatus.WORKING, server_order_id="S9")
+    parts.order_manager.work()
+    assert parts.broker.sent == [("cancel", parts.entry)]
+
+
+@pytest.mark.parametrize("ask", STOPS)
+@pytest.mark.parametrize("answer", ["refused", "listed as working", "none"])
+def test_a_cancel_without_effect_is_sent_again_after_twice_the_time_each_time_until_the_entry_ends(ask, answer):
+    parts = Operating()
+    entry = parts.orders.get(parts.entry)
+    ask(parts.operator)
+    assert parts.broker.sent == [("cancel", parts.entry)]
+    times = []
+    for tenth in range(400):
+        parts.after(tenth * NS_PER_S // 10)
+        before = len(parts.broker.sent)
+        if answer == "none":
+            parts.orders.lose(entry)  # as when no answer comes in time
+        else:
+            refused = answer == "refused"
+            parts.report(entry, OrderStatus.CANCEL_REJECTED if refused else OrderStatus.WORKING, unsolicited=refused)
+        due_ns = parts.order_manager.work()
+        times += [tenth / 10] * (len(parts.broker.sent) - before)
+        assert due_ns > parts.state.own_ns
+    assert times == [1, 3, 7, 15, 31]
+    parts.report(entry, OrderStatus.CANCELED)
+    parts.after(1000 * NS_PER_S)
+    assert parts.order_manager.work() == NEVER_NS
+    assert len(parts.broker.sent) == 1 + len(times)
+
+
+def test_the_pause_between_two_cancels_ends_at_half_a_minute():
+    parts = Operating()
+    parts.operator.kill("uid 7", flatten=False)
+    entry, times = parts.orders.get(parts.entry), [0]
+    for second in range(1, 200):
+        parts.after(second * NS_PER_S)
+        parts.report(entry, OrderStatus.CANCEL_REJECTED)
+        before = len(parts.broker.sent)
+        parts.order_manager.work()
+        times += [second] * (len(parts.broker.sent) - before)
+    assert [after - before for before, after in pairwise(times)] == [1, 2, 4, 8, 16, 32, 32, 32, 32, 32]
+
+
+def test_an_order_that_has_ended_is_not_cancelled_when_it_is_reported_again(parts):
+    entry = parts.orders.get(parts.entry)
+    parts.report(entry, OrderStatus.CANCELED)
+    parts.operator.kill("uid 7", flatten=False)
+    parts.report(entry, OrderStatus.WORKING)
+    parts.order_manager.work()
+    assert parts.broker.sent == []
+
+
+def test_what_was_absent_and_lives_is_cancelled_where_that_was_wanted():
+    parts = Operating(entry_state=OrderState.SENT)
+    entry = parts.orders.get(parts.entry)
+    parts.operator.kill("uid 7", flatten=False)
+    parts.report(entry, OrderStatus.UNKNOWN_TO_SERVER, server_order_id="")
+    assert not entry.live
+    parts.report(entry, OrderStatus.WORKING)
+    parts.order_manager.work()
+    assert parts.broker.sent == [("cancel", parts.entry)]
+
+
 @pytest.mark.parametrize(("flatten", "reason"), [(True, "kill"), (False, "")])
 def test_a_kill_closes_the_position_only_when_asked(parts, flatten, reason):
     parts.operator.kill("uid 7", flatten=flatten)
@@ -144,6 +243,15 @@ def test_a_latch_that_needs_its_name_is_lifted_by_it_alone(parts):
     halted(parts, RiskCode.HALTED, RiskCode.KILLED)
     assert parts.operator.resume("uid 7", RiskCode.KILLED) == (RiskCode.KILLED,)
     assert parts.latched == [RiskCode.HALTED]
+
+
+@pytest.mark.parametrize("code", [RiskCode.POSITION_DRIFT, RiskCode.KILLED])
+def test_lifting_a_drift_by_its_name_lets_the_servers_position_be_taken_over(parts, code):
+    halted(parts, RiskCode.POSITION_DRIFT, RiskCode.KILLED)
+    assert parts.operator.resume("uid 7") == ()
+    assert not parts.reconciler.adopts
+    assert parts.operator.resume("uid 7", code) == (code,)
+    assert parts.reconciler.adopts is (code is RiskCode.POSITION_DRIFT)
 
 
 def test_what_cannot_be_lifted_on_file_stays_set_and_is_acted_upon(parts):
