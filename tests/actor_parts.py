@@ -7,8 +7,10 @@ from functools import cached_property
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import IncidentSettings, RiskSettings
 from mia_daemon.errors import JournalError
+from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports, TradeScope
@@ -258,7 +260,7 @@ class ActorParts:
         self.ledger = self.state.ledger
         self.ports = Ports(self.broker, self.journal, self.risk, self.listener, self._alert, SCOPE)
         self.breakers = CircuitBreakers(self.state, self.ports, incidents or IncidentSettings())
-        self.market.now_ns = NOW
+        self.after(0)
         self.touch(100.0)
         self.sync.reconciled, self.sync.query_reason = True, ""
         self._placed = 0
@@ -267,6 +269,16 @@ class ActorParts:
     def order_manager(self):
         """A real one, for the actors that send through it."""
         return OrderManager(self.state, self.ports, self.breakers)
+
+    @cached_property
+    def accounting(self):
+        """A real one, with a trading day that does not end."""
+        return Accounting(self.state, self.ports, self.breakers, FakeCalendar())
+
+    @cached_property
+    def events(self):
+        """The real handler of what the broker reports, on the real accounting."""
+        return OrderEventHandler(self.state, self.ports, self.order_manager, self.accounting, self.breakers)
 
     def _alert(self, code, priority, text, context):
         self.alerts.append(Alert(self.market.now_ns, code, priority, text, context))
@@ -290,7 +302,9 @@ class ActorParts:
         self.market.touch = Touch(bid, bid + TICK if ask is None else ask, ts_ns=self.market.now_ns)
 
     def after(self, ns):
+        """An event so long after the first."""
         self.market.now_ns = NOW + ns
+        self.state.heard_ns = self.state.own_ns
 
     # The position.
 

@@ -4,7 +4,8 @@ A server reports an execution twice: with an update of its order, and in the lis
 number the same execution differently, or not at all, and ids may be unique within an order only. So an execution is
 recognised within its own source (order, id, quantity, price; the cumulative filled quantity where it is told), and an
 order has filled the larger of what the two sources say: never more than the filled quantity that the server reports,
-and never more than the order's size.
+and never more than the order's size. In doubt nothing is booked: the list of past executions is asked for what is
+missing.
 """
 
 from collections import Counter
@@ -46,7 +47,9 @@ class OrderFills:
     missing_since_ns: int = 0
     snapshots: int = 0
     _seen: set[tuple[str, int, float, int]] = field(default_factory=set)  # executions told with updates
-    _unconfirmed: Counter[tuple[int, float]] = field(default_factory=Counter)  # booked from the list of past ones
+    _told: int = 0  # contracts of these
+    _unconfirmed: dict[tuple[int, float], list[int]] = field(default_factory=dict)  # booked of what an update may tell
+    _on_file: set[str] = field(default_factory=set)  # ids of executions booked by an earlier run
 
     @classmethod
     def restored(cls, fills: Iterable[Fill], reported: int) -> Self:
@@ -54,7 +57,11 @@ class OrderFills:
         restored = cls(reported=reported)
         for fill in fills:
             restored.add(fill)
-            restored._seen.add((fill.execution_id, fill.quantity, fill.price, 0))
+            restored._on_file.add(fill.execution_id)
+            if fill.source is FillSource.UPDATE:
+                restored._told += fill.quantity
+            if fill.source is FillSource.HISTORY or fill.execution_id.startswith(_nameless(fill)):
+                restored._await_update(fill, fill.quantity)
         return restored
 
     @property
@@ -69,8 +76,10 @@ class OrderFills:
         if not self.missing:
             self.missing_since_ns = self.snapshots = 0
         self.executions.append(Execution(fill.execution_id, fill.quantity, fill.price, fill.source))
-        if fill.source is FillSource.HISTORY:
-            self._unconfirmed[fill.quantity, fill.price] += 1
+
+    def _await_update(self, fill: Fill, booked: int) -> None:
+        """An update may yet tell an execution of which `booked` contracts are booked."""
+        self._unconfirmed.setdefault((fill.quantity, fill.price), []).append(booked)
 
     def from_update(self, fill: Fill, size: int) -> Fill | None:
         """The part of an execution told with an update that is to be booked now, with an id that is unique within the
@@ -82,17 +91,22 @@ class OrderFills:
         """
         self.reported = max(self.reported, fill.filled)
         key = (fill.execution_id, fill.quantity, fill.price, fill.filled)
-        if key in self._seen or (fill.execution_id and (*key[:3], 0) in self._seen):
+        if key in self._seen or self._may_be_on_file(fill):
             return None
         self._seen.add(key)
-        if self._unconfirmed[fill.quantity, fill.price] > 0:  # booked already, from the list of past executions
-            self._unconfirmed[fill.quantity, fill.price] -= 1
-            return None
-        limit = min(self.reported, size) if fill.filled else size
-        return self._part(fill, limit - self.booked)
+        self._told += fill.quantity
+        unconfirmed = self._unconfirmed.get((fill.quantity, fill.price))
+        new = fill.quantity - (unconfirmed.pop() if unconfirmed else 0)
+        limit = min(max(fill.filled, self._told), self.reported if fill.filled else size, size)
+        return self._part(fill, min(limit - self.booked, new))
+
+    def _may_be_on_file(self, fill: Fill) -> bool:
+        """Whether an earlier run may have booked it; then the list of past executions tells whether it is another."""
+        nothing_told = not (fill.execution_id or fill.filled)
+        return fill.execution_id in self._on_file or (nothing_told and bool(self._on_file))
 
     def from_history(self, listed: Iterable[Fill], limit: int) -> Iterator[Fill]:
-        """What is to be booked of the order's executions in a list of past ones.
+        """What is to be booked of the order's executions in a list of past ones. Apply each before taking the next.
 
         Args:
             listed: all of the order's executions since it was sent, oldest first.
@@ -106,7 +120,10 @@ class OrderFills:
                 known[fill.quantity, fill.price] -= 1
             elif (part := self._part(fill, missing)) is not None:
                 missing -= part.quantity
+                before = self.booked
                 yield part
+                if self.booked > before:
+                    self._await_update(fill, part.quantity)
 
     def at_average(self, fill: Fill) -> Fill:
         """A fill of all that is missing, for `fill.price` where the average price reported gives none.
@@ -125,12 +142,17 @@ class OrderFills:
         if at_most <= 0:
             return None
         taken = {one.execution_id for one in self.executions}
-        name = first = fill.execution_id or f"{fill.source}-{len(self.executions) + 1}"
+        name = first = fill.execution_id or f"{_nameless(fill)}{len(self.executions) + 1}"
         number = 1
         while name in taken:
             number += 1
             name = f"{first}~{number}"
         return replace(fill, execution_id=name, quantity=min(fill.quantity, at_most))
+
+
+def _nameless(fill: Fill) -> str:
+    """How the id begins that is given to an execution without one."""
+    return f"{fill.source}-"
 
 
 def _distinct(listed: Iterable[Fill]) -> list[Fill]:

@@ -118,6 +118,7 @@ class OrderEventHandler:
         told = replace(update, client_order_id=entry.client_order_id, ts_ns=ts_ns)
         self._identity.check(update, entry)
         if update.fill is not None:
+            self._identity.check(update.fill, entry)
             self._book_reported(update.fill, entry)
         before = entry.state
         self._orders.apply_update(told)
@@ -240,18 +241,19 @@ class OrderEventHandler:
         if (part := entry.fills.from_update(fill, entry.size)) is not None:
             self._apply(part, entry)
 
-    def on_history(self, entry: WorkingOrder, listed: Sequence[Fill], limit: int) -> int:
+    def on_history(self, entry: WorkingOrder, listed: Sequence[Fill], limit: int, *, guessed: bool = False) -> int:
         """Book what is missing of an order by the list of its executions; returns the contracts booked.
 
-        `limit` is the number of contracts that it can have filled.
+        `limit` is the number of contracts that it can have filled; `guessed` says that they are not under its number.
         """
+        by_values = ": its order was found by side, price and time" if guessed else ""
         every = [self._normalised(fill, entry, self._clock.listed(fill.ts_ns)) for fill in listed]
         booked = 0
         for part in entry.fills.from_history([fill for fill in every if self._identity.price_makes_sense(fill)], limit):
             self._alert(
                 "fill_missed",
                 Priority.WARNING,
-                f"execution {part.execution_id} of order {entry.client_order_id} was found by asking",
+                f"execution {part.execution_id} of order {entry.client_order_id} was found by asking{by_values}",
                 {"order": entry.client_order_id, "quantity": part.quantity, "price": part.price},
             )
             self._apply(part, entry)

@@ -281,7 +281,7 @@ class Reconciler:
         found = reconcile(self._orders, replace(snapshot, fills=fills), known, asked, self._events.covers)
         limits = {entry.client_order_id: update.filled for entry, update in known if entry is not None}
         for name, executions in found.executions.items():
-            self._on_executions(name, executions, limits.get(name))
+            self._on_executions(name, executions, limits.get(name), guessed=name in found.guessed)
         for update in found.updates:
             self._check_bracket(update)
             self._events.on_update(update)
@@ -309,14 +309,16 @@ class Reconciler:
                     continue
             yield replace(fill, ts_ns=self._events.server_clock.listed(fill.ts_ns))
 
-    def _on_executions(self, name: str, executions: Sequence[Fill], listed_filled: int | None) -> None:
+    def _on_executions(
+        self, name: str, executions: Sequence[Fill], listed_filled: int | None, *, guessed: bool
+    ) -> None:
         """Book what is missing of an order, at most what the server lists it as having filled."""
         entry = self._orders.get(name)
         if entry is None:
             return
         told = max(entry.fills.reported, listed_filled or 0)
         limit = entry.size if listed_filled is None or not told else told
-        self._events.on_history(entry, executions, limit)
+        self._events.on_history(entry, executions, limit, guessed=guessed)
 
     def _check_bracket(self, update: OrderReport) -> None:
         """Stop or target of an acknowledged entry that the server never acknowledged and does not list."""

@@ -1,9 +1,10 @@
 """Nothing leaves before its intent is on file; what only takes risk away leaves without one."""
 
 import pytest
-from actor_parts import ACCOUNT, NOW, RUN, SYMBOL, ActorParts, make_order, make_update
+from actor_parts import ACCOUNT, NOW, RUN, SYMBOL, ActorParts, make_fill, make_order, make_update
 
-from mia_daemon.execution.order_manager import OrderManager
+from mia_daemon.clock import NEVER_NS, NS_PER_S
+from mia_daemon.execution.order_manager import CANCEL_DOUBLINGS, OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.records import JournaledOrder, OrderRole, OrderStatus, OrderType, Priority, Side
 from mia_daemon.risk.codes import RiskCode
@@ -16,7 +17,7 @@ def parts():
 
 @pytest.fixture
 def manager(parts):
-    return OrderManager(parts.state, parts.ports, parts.breakers)
+    return parts.order_manager
 
 
 def bracket_of(manager, quantity=1):
@@ -41,6 +42,28 @@ def test_an_entry_is_on_file_with_its_stop_and_target_before_it_leaves(parts, ma
     assert [(entry.client_order_id, entry.state) for entry in parts.orders] == [
         (name, OrderState.SENT) for name in names
     ]
+
+
+def test_where_pairs_are_kept_here_the_entry_leaves_alone(parts):
+    manager = OrderManager(parts.state, parts.ports, parts.breakers, client_pairs=True)
+    assert manager.send_bracket(bracket_of(manager))
+    assert parts.happened == [("journal", "intent", (f"{RUN}-1E",)), ("submit", f"{RUN}-1E")]
+    assert ([entry.client_order_id for entry in parts.orders], manager.approved) == ([f"{RUN}-1E"], 1)
+
+
+def test_a_target_is_sent_as_protection_too(parts, manager):
+    parts.hold(1)
+    target = manager.factory.make(OrderRole.TARGET, Side.SELL, 1, OrderType.LIMIT, 106.25, "d1")
+    assert manager.send_protection(target)
+    assert parts.broker.sent == [("submit", f"{RUN}-1T")]
+
+
+def test_what_is_sent_is_dated_in_event_time_and_awaited_in_our_time(parts, manager):
+    own_ns = 7 * NS_PER_S
+    parts.state.own_clock = lambda: own_ns
+    manager.send_bracket(bracket_of(manager))
+    for entry in parts.orders:
+        assert (entry.history.sent_ns, entry.history.sent_at_ns, entry.request.asked_ns) == (NOW, own_ns, own_ns)
 
 
 def test_an_entry_that_cannot_be_put_on_file_does_not_leave_and_halts(parts, manager):
@@ -72,7 +95,7 @@ def test_what_closes_leaves_although_the_journal_is_dead(parts, manager, what):
 
 def send(manager, what):
     if what == "stop":
-        assert manager.send_stop(stop_of(manager))
+        assert manager.send_protection(stop_of(manager))
     elif what == "exit":
         assert manager.send_exit(exit_of(manager), "operator")
     else:
@@ -97,7 +120,9 @@ def test_an_exit_and_why_it_closes_are_on_file_together_or_not_at_all(parts, man
 def test_an_order_that_would_open_a_position_instead_of_closing_one_is_not_sent(parts, manager, what):
     parts.hold(1)
     sent = (
-        manager.send_stop(stop_of(manager, 2)) if what == "stop" else manager.send_exit(exit_of(manager, 2), "operator")
+        manager.send_protection(stop_of(manager, 2))
+        if what == "stop"
+        else manager.send_exit(exit_of(manager, 2), "operator")
     )
     assert not sent
     assert (parts.broker.sent, parts.journal.written, len(parts.orders)) == ([], [], 0)
@@ -120,7 +145,7 @@ def test_orders_that_left_are_counted_against_those_approved_since_the_start(par
     manager = OrderManager(parts.state, parts.ports, parts.breakers)
     parts.hold(1)
     manager.send_bracket(bracket_of(manager))
-    manager.send_stop(stop_of(manager))
+    manager.send_protection(stop_of(manager))
     assert (manager.approved, manager.unapproved) == (4, 0)
     parts.broker.orders_sent += 1
     assert manager.unapproved == 1
@@ -129,23 +154,103 @@ def test_orders_that_left_are_counted_against_those_approved_since_the_start(par
 # Cancels.
 
 
-def test_a_cancel_is_asked_for_once(parts, manager):
+def test_a_cancel_is_asked_for_once_while_it_may_be_answered(parts, manager):
     entry = parts.place()
     for _ in range(3):
         manager.cancel(entry)
+    assert manager.work() == NOW + NS_PER_S
     assert parts.broker.sent == [("cancel", entry.client_order_id)]
     assert len(parts.journal.rows("request")) == 1
 
 
-def test_a_refused_cancel_is_asked_for_again_only_after_the_server_has_listed_the_order(parts, manager):
+def unanswered(_parts, _entry):
+    pass
+
+
+def refused(parts, entry):
+    parts.report(entry, OrderStatus.CANCEL_REJECTED)
+
+
+def listed(parts, entry):
+    """No answer came; the server lists the order as open."""
+    parts.orders.lose(entry)
+    parts.report(entry, OrderStatus.WORKING, unsolicited=False)
+
+
+@pytest.mark.parametrize("without_effect", [unanswered, refused, listed])
+def test_a_cancel_without_effect_is_sent_again_by_itself_after_one_two_four_seconds(parts, manager, without_effect):
+    entry = parts.place()
+    manager.cancel(entry)
+    sent_ns, pauses = 0, []
+    for _ in range(CANCEL_DOUBLINGS + 2):
+        without_effect(parts, entry)
+        due_ns = manager.work() - NOW
+        pauses.append((due_ns - sent_ns) / NS_PER_S)
+        before = len(parts.broker.sent)
+        parts.after(due_ns - 1)
+        assert manager.work() == NOW + due_ns
+        assert len(parts.broker.sent) == before
+        parts.after(due_ns)
+        assert manager.work() > NOW + due_ns
+        assert len(parts.broker.sent) == before + 1
+        sent_ns = due_ns
+    assert pauses == [1, 2, 4, 8, 16, 32, 32]
+    assert {what for what, _ in parts.broker.sent} == {"cancel"}
+
+
+def test_the_first_pause_is_a_second_of_real_time(parts, manager):
+    parts.state.second_ns = 4 * NS_PER_S  # event time runs four times as fast
+    manager.cancel(parts.place())
+    assert manager.work() == NOW + 4 * NS_PER_S
+
+
+def test_cancels_are_repeated_by_our_clock_however_fast_the_market_runs(parts, manager):
+    own = [5]
+    parts.state.own_clock = lambda: own[0]
     entry = parts.place()
     manager.cancel(entry)
     parts.report(entry, OrderStatus.CANCEL_REJECTED)
-    manager.cancel(entry)
-    assert len(parts.broker.sent) == 1
-    parts.report(entry, OrderStatus.WORKING, unsolicited=False)
-    manager.cancel(entry)
+    parts.after(3600 * NS_PER_S)
+    assert manager.work() == 5 + NS_PER_S
+    own[0] = 5 + NS_PER_S
+    manager.work()
     assert len(parts.broker.sent) == 2
+
+
+@pytest.mark.parametrize("state", [OrderState.SENT, OrderState.UNKNOWN])
+@pytest.mark.parametrize("unsolicited", [True, False])
+def test_an_order_without_the_servers_number_is_cancelled_as_soon_as_the_number_is_known(
+    parts, manager, state, unsolicited
+):
+    """A kill right after the entry was sent: the cancel is not forgotten."""
+    entry = parts.place(state=state)
+    manager.cancel(entry)
+    parts.after(60 * NS_PER_S)
+    assert manager.work() == NEVER_NS
+    assert parts.broker.sent == []
+    parts.report(entry, OrderStatus.WORKING, server_order_id="S1", unsolicited=unsolicited)
+    manager.work()
+    assert parts.broker.sent == [("cancel", entry.client_order_id)]
+
+
+@pytest.mark.parametrize("end", [OrderStatus.CANCELED, OrderStatus.FILLED, OrderStatus.REJECTED])
+def test_a_cancel_that_waits_ends_with_its_order(parts, manager, end):
+    entry = parts.place(state=OrderState.SENT)
+    manager.cancel(entry)
+    parts.report(entry, end, server_order_id="S1")
+    parts.after(60 * NS_PER_S)
+    assert manager.work() == NEVER_NS
+    assert parts.broker.sent == []
+
+
+def test_an_order_believed_absent_that_comes_back_is_cancelled_after_all(parts, manager):
+    entry = parts.place()
+    manager.cancel(entry)
+    parts.report(entry, OrderStatus.UNKNOWN_TO_SERVER, unsolicited=False)
+    parts.report(entry, OrderStatus.WORKING)
+    parts.after(NS_PER_S)
+    manager.work()
+    assert parts.broker.sent == [("cancel", entry.client_order_id)] * 2
 
 
 def test_an_order_that_is_done_is_not_cancelled(parts, manager):
@@ -176,6 +281,15 @@ def test_entries_are_cancelled_and_protection_stays(parts, manager):
     parts.place(OrderRole.EXIT)
     manager.cancel_entries()
     assert parts.broker.sent == [("cancel", entry.client_order_id)]
+
+
+def test_a_cancel_of_the_entries_does_not_reach_one_that_is_sent_later(parts, manager):
+    first = parts.place()
+    manager.cancel_entries()
+    parts.place()
+    parts.after(60 * NS_PER_S)
+    manager.work()
+    assert {name for _, name in parts.broker.sent} == {first.client_order_id}
 
 
 def test_a_cancel_uses_up_messages_of_the_day(parts, manager):
@@ -232,6 +346,37 @@ def test_with_a_dead_journal_an_exit_is_moved_and_an_entry_is_not(parts, manager
     assert parts.latched == [RiskCode.HALTED]
 
 
+def without_replaces(parts, _entry):
+    parts.broker.replaces = False
+
+
+def without_number(_parts, entry):
+    entry.server_order_id = ""
+
+
+def refused_before(parts, entry):
+    parts.report(entry, OrderStatus.REPLACE_REJECTED)
+
+
+@pytest.mark.parametrize("why", [without_replaces, without_number, refused_before])
+def test_what_the_server_cannot_replace_is_not_asked_of_it(parts, manager, why):
+    target = parts.place(OrderRole.TARGET, price=106.0)
+    assert manager.can_replace(target)
+    why(parts, target)
+    assert not manager.can_replace(target)
+    assert not manager.replace(target, 105.0, "faded")
+    assert (parts.happened, target.request.replace_pending) == ([], False)
+
+
+def test_an_order_is_reduced_where_it_is_and_keeps_why_it_closes(parts, manager):
+    target = parts.place(OrderRole.TARGET, quantity=3, price=106.0)
+    manager.replace(target, 105.0, "faded")
+    parts.report(target, OrderStatus.REPLACED, price=105.0)
+    assert manager.resize(target, 2)
+    assert parts.broker.sent[-1] == ("replace", target.client_order_id, 105.0, 2)
+    assert parts.journal.rows("request")[-1] == [target.client_order_id, "replace", NOW, 105.0, 2, "faded"]
+
+
 def test_an_entry_is_not_moved_to_where_risk_refuses_it(parts, manager):
     entry = parts.place()
     assert not manager.replace(entry, 120.0, "chase")
@@ -243,7 +388,7 @@ def test_an_entry_is_not_moved_to_where_risk_refuses_it(parts, manager):
 
 
 def journaled(name, status=None, **more):
-    facts = {"quantity": 1, "price": 100.0, "reported": 0, "booked": 0, "executions": frozenset(), **more}
+    facts = {"quantity": 1, "price": 100.0, "reported": 0, "booked": 0, "fills": (), **more}
     return JournaledOrder(make_order(name), NOW - 5, status, f"server {name}", **facts)
 
 
@@ -251,8 +396,17 @@ def test_orders_of_an_earlier_run_are_unknown_and_those_that_ended_are_found_for
     manager.restore([journaled("R0-1E", OrderStatus.WORKING)], [journaled("R0-2E", OrderStatus.CANCELED)])
     assert [(entry.client_order_id, entry.state) for entry in parts.orders] == [("R0-1E", OrderState.UNKNOWN)]
     assert parts.orders.find("", "server R0-2E").state is OrderState.CANCELED
-    assert parts.orders.get("R0-1E").history.sent_ns == NOW - 5
+    history = parts.orders.get("R0-1E").history
+    assert (history.sent_ns, history.sent_at_ns) == (NOW - 5, 0)  # our clock began anew
     assert parts.broker.sent == []
+
+
+def test_the_executions_on_file_of_an_order_of_an_earlier_run_are_not_booked_again(parts, manager):
+    on_file = make_fill("R0-1E", "x1", quantity=1, server_order_id="server R0-1E")
+    manager.restore([journaled("R0-1E", OrderStatus.PARTIAL, quantity=3, reported=2, booked=1, fills=(on_file,))])
+    (entry,) = parts.orders
+    assert (entry.fills.booked, entry.fills.missing, entry.open_quantity) == (1, 1, 2)
+    assert entry.fills.from_update(on_file, entry.size) is None
 
 
 def working_stop(name):
@@ -280,6 +434,13 @@ def test_an_order_is_taken_over_although_the_journal_cannot_be_written(parts, ma
     assert manager.adopt(working_stop(f"{RUN}-7S"), NOW)
     assert len(parts.orders) == 1
     assert parts.latched == [RiskCode.HALTED]
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("R9-7S", True), (f"{RUN}-99S", False), ("hand", False), ("", False), ("R9-7Q", False)]
+)
+def test_an_order_with_our_pattern_and_of_no_run_of_ours_is_of_another_daemon(manager, name, other):
+    assert manager.is_of_other_daemon(name) is other
 
 
 @pytest.mark.parametrize("name", ["R9-7S", "hand", ""])

@@ -1,4 +1,4 @@
-"""Our books against the server's: what is found, and what is left open; and a long storm over the whole executor."""
+"""Our orders against the server's answer: what is found, what is left open; and a long storm over the executor."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import ConnectionLost
 from mia_daemon.execution.ledger import Ledger
-from mia_daemon.execution.reconciliation import TIME_SLACK_NS, gone, reconcile
+from mia_daemon.execution.reconciliation import TIME_SLACK_NS, Asked, gone, reconcile
 from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.journal.writer import RequestKind
 from mia_daemon.products.instruments import instrument
@@ -51,18 +51,40 @@ def book(orders=(), fills=(), position=0, account=ACCOUNT):
     return BrokerSnapshot(50 * S, tuple(orders), tuple(fills), held, None)
 
 
-def compare(working, answer, position=0, as_of=None):
+def covers(report):
+    return (report.symbol, report.account) == (SYMBOL, ACCOUNT)
+
+
+def compare(working, answer, position=0, as_of=None, named_since_ns=50 * S, positions=()):
+    """`positions` are ours since the query, where they changed."""
+    identified = [(working.find(one.client_order_id, one.server_order_id), one) for one in answer.open_orders]
+    known = [(entry, one) for entry, one in identified if entry is not None or covers(one)]
     as_of = working.version if as_of is None else as_of
-    return reconcile(working, answer, position=position, symbol=SYMBOL, account=ACCOUNT, as_of=as_of)
+    return reconcile(working, answer, known, Asked(as_of, named_since_ns, positions or (position,)), covers)
+
+
+def send(orders, one, at_ns=10 * S):
+    entry = orders.add(one)
+    orders.sent(entry, at_ns, at_ns)
+    return entry
+
+
+def execute(orders, one):
+    """Book an execution told with an update."""
+    entry = orders.find(one.client_order_id, one.server_order_id)
+    orders.book(entry, entry.fills.from_update(one, entry.size))
+
+
+def named(found):
+    """The executions of our orders, by number of the order that the server gives them."""
+    return [(name, one) for name, executions in found.executions.items() for one in executions]
 
 
 @pytest.fixture
 def working():
     """One order, sent at 10 s, of which the server has said nothing: unknown."""
     orders = WorkingOrders()
-    entry = orders.add(order())
-    orders.sent(entry, 10 * S)
-    orders.lose(entry)
+    orders.lose(send(orders, order()))
     return orders
 
 
@@ -78,7 +100,8 @@ def agrees(found):
 
 def test_agreement_is_clean():
     found = compare(WorkingOrders(), book(position=2), position=2)
-    assert (agrees(found), found.fills, found.updates, found.position.drift) == (True, (), (), 0)
+    assert (agrees(found), found.executions, found.updates, found.position.drift) == (True, {}, (), 0)
+    assert (found.position.quantity, found.position.average_price) == (2, 100.0)
 
 
 def test_a_listed_order_lives(working):
@@ -89,8 +112,9 @@ def test_a_listed_order_lives(working):
 
 def test_an_order_listed_without_our_name_is_found_by_its_number(working):
     numbered(working)
-    found = compare(working, book([said("")]))
-    assert [(u.client_order_id, u.status) for u in found.updates] == [("E", OrderStatus.WORKING)]
+    listed = said("")
+    found = compare(working, book([listed]))
+    assert (found.updates, found.unresolved, found.external_orders) == ((listed,), (), ())
 
 
 def test_an_order_that_is_nowhere_is_gone(working):
@@ -102,23 +126,31 @@ def test_an_order_that_is_nowhere_is_gone(working):
 def test_missed_fills_are_named_and_explain_the_position(working):
     numbered(working)
     found = compare(working, book(fills=[fill()], position=1))
-    assert [(f.client_order_id, f.execution_id) for f in found.fills] == [("E", "x1")]
-    assert (found.guessed, found.position.drift) == ((), 0)
+    assert [(name, one.execution_id) for name, one in named(found)] == [("E", "x1")]
+    assert (found.guessed, found.position.drift) == (frozenset(), 0)
 
 
-def test_booked_fills_are_not_missed_again(working):
+@pytest.mark.parametrize("execution", ["x1", "h9", ""])
+def test_booked_executions_are_found_and_change_nothing_however_the_list_numbers_them(working, execution):
     numbered(working)
-    working.apply_fill(fill())
-    found = compare(working, book(fills=[fill()], position=1), position=1)
-    assert (found.fills, found.external_fills, found.position.drift) == ((), (), 0)
+    execute(working, fill())
+    found = compare(working, book(fills=[fill(execution)], position=1), position=1)
+    assert [name for name, _ in named(found)] == ["E"]
+    assert (found.external_fills, found.position.drift) == ((), 0)
+
+
+def test_executions_beyond_the_orders_size_explain_no_position(working):
+    numbered(working)
+    found = compare(working, book(fills=[fill("x1"), fill("x2")], position=2))
+    assert found.position.drift == 1
 
 
 @pytest.mark.parametrize("early_s", [0, 3])
 def test_a_fill_of_an_order_whose_number_was_never_heard_belongs_to_the_one_it_fits(working, early_s):
     """Also when the server's clock is behind ours, and tells whole seconds."""
     found = compare(working, book(fills=[fill(server="S77", ts=(10 - early_s) * S)], position=1))
-    assert [(f.client_order_id, f.server_order_id) for f in found.fills] == [("E", "S77")]
-    assert found.guessed == found.fills
+    assert [(name, one.server_order_id) for name, one in named(found)] == [("E", "S77")]
+    assert found.guessed == {"E"}
     assert found.position.drift == 0
 
 
@@ -129,17 +161,15 @@ def test_a_fill_of_an_order_whose_number_was_never_heard_belongs_to_the_one_it_f
 )
 def test_a_fill_that_does_not_fit_is_nobodys(working, misfit):
     found = compare(working, book(fills=[fill(server="S77", **misfit)], position=1))
-    assert found.fills == ()
+    assert found.executions == {}
     assert len(found.external_fills) == 1
     assert found.position.drift == 1
 
 
 def test_a_fill_that_fits_two_orders_leaves_both_open(working):
-    second = working.add(order("F"))
-    working.sent(second, 11 * S)
-    working.lose(second)
+    working.lose(send(working, order("F"), 11 * S))
     found = compare(working, book(fills=[fill(server="S77")], position=1))
-    assert (found.fills, found.updates, set(found.unresolved)) == ((), (), {"E", "F"})
+    assert (found.executions, found.updates, set(found.unresolved)) == ({}, (), {"E", "F"})
     assert not agrees(found)
 
 
@@ -151,10 +181,9 @@ def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
         order("S", Side.SELL, price=99.0, kind=OrderType.STOP, role=OrderRole.STOP),
         order("T", Side.SELL, price=101.0, role=OrderRole.TARGET),
     ):
-        working.sent(working.add(each), 10 * S)
-        working.lose(working.get(each.client_order_id))
+        working.lose(send(working, each))
     found = compare(working, book(fills=[fill(server="S77", side=Side.SELL, price=price)]), position=1)
-    assert [f.client_order_id for f in found.fills] == [name]
+    assert [*found.executions] == [name]
     assert agrees(found)
 
 
@@ -171,18 +200,16 @@ def test_a_fill_at_the_targets_price_is_not_the_stops(price, name):
 def test_of_two_stops_the_one_has_filled_whose_price_was_reached(side, near, far, price, name):
     working = WorkingOrders()
     for stop, trigger in (("near", near), ("far", far)):
-        entry = working.add(order(stop, side, price=trigger, kind=OrderType.STOP, role=OrderRole.STOP))
-        working.sent(entry, 10 * S)
-        working.lose(entry)
+        working.lose(send(working, order(stop, side, price=trigger, kind=OrderType.STOP, role=OrderRole.STOP)))
     found = compare(working, book(fills=[fill(server="S77", side=side, price=price)]), position=-side)
-    assert [f.client_order_id for f in found.fills] == ([name] if name else [])
+    assert [*found.executions] == ([name] if name else [])
 
 
 def test_a_fill_may_be_as_old_as_clocks_allow_and_no_older(working):
     at_ns = 10 * S - TIME_SLACK_NS
     for ts_ns, found_by in ((at_ns, ["E"]), (at_ns - 1, [])):
         found = compare(working, book(fills=[fill(server="S77", ts=ts_ns)], position=1))
-        assert [f.client_order_id for f in found.fills] == found_by
+        assert [*found.executions] == found_by
 
 
 def test_what_is_said_of_an_order_that_is_gone(working):
@@ -197,14 +224,13 @@ def test_what_is_said_of_an_order_that_is_gone(working):
 def test_a_replaced_order_may_have_filled_under_another_number_and_at_the_price_asked_for(asked, price, found_by):
     """Killed between the replace and its answer; the server gives replaced orders new numbers."""
     working = WorkingOrders()
-    target = working.add(order("T", Side.SELL, price=101.0, role=OrderRole.TARGET))
-    working.sent(target, 10 * S)
+    target = send(working, order("T", Side.SELL, price=101.0, role=OrderRole.TARGET))
     working.apply_update(said("T", server="S2", side=Side.SELL, price=101.0, unsolicited=True))
     if asked:
         working.replace_sent(target, 11 * S, asked)
     working.lose(target)
     found = compare(working, book(fills=[fill(server="S3", side=Side.SELL, price=price)]), position=1)
-    assert [f.client_order_id for f in found.fills] == ([found_by] if found_by else [])
+    assert [*found.executions] == ([found_by] if found_by else [])
     assert agrees(found) is bool(found_by)
 
 
@@ -213,90 +239,85 @@ def test_a_fill_belongs_to_the_entry_whose_stop_works(child_works):
     """Two orders could have made it, and of neither was an answer heard: but a stop works only behind its entry."""
     working = WorkingOrders()
     for name, role in (("E", OrderRole.ENTRY), ("F", OrderRole.ENTRY)):
-        working.sent(working.add(order(name, role=role)), 10 * S)
+        send(working, order(name, role=role))
     stop = replace(order("S", Side.SELL, price=98.0, kind=OrderType.STOP, role=OrderRole.STOP), parent_id="F")
-    working.sent(working.add(stop), 10 * S)
+    send(working, stop)
     status = "working" if child_works else "accepted"
     working.apply_update(said("S", status, server="S2", side=Side.SELL, price=98.0, unsolicited=True))
     found = compare(working, book([said("S", server="S2", side=Side.SELL, price=98.0)], [fill(server="S9")], 1))
-    assert [f.client_order_id for f in found.fills] == (["F"] if child_works else [])
+    assert [*found.executions] == (["F"] if child_works else [])
     assert found.ambiguous == (() if child_works else ("E", "F"))
 
 
-@pytest.mark.parametrize(("quantities", "named"), [((1, 1), ["T", "U"]), ((1,), [])])
-def test_orders_that_can_only_have_filled_both_have_filled_both(quantities, named):
+@pytest.mark.parametrize(("quantities", "owners"), [((1, 1), ["T", "U"]), ((1,), [])])
+def test_orders_that_can_only_have_filled_both_have_filled_both(quantities, owners):
     """Alike in all that fills tell: one such fill may be either's, two are both's."""
     working = WorkingOrders()
     for name in ("T", "U"):
-        working.sent(working.add(order(name, Side.SELL, price=101.0, role=OrderRole.TARGET)), 10 * S)
+        send(working, order(name, Side.SELL, price=101.0, role=OrderRole.TARGET))
     told = [
         fill(f"x{n}", server=f"S{n}", quantity=quantity, side=Side.SELL, price=101.0)
         for n, quantity in enumerate(quantities, 9)
     ]
     found = compare(working, book(fills=told[::-1]), position=len(quantities))
-    assert sorted((f.client_order_id, f.server_order_id) for f in found.fills) == [
-        (name, f"S{n}") for n, name in enumerate(named, 9)
+    assert sorted((name, one.server_order_id) for name, one in named(found)) == [
+        (name, f"S{n}") for n, name in enumerate(owners, 9)
     ]
-    assert found.ambiguous == (() if named else ("T", "U"))
+    assert found.ambiguous == (() if owners else ("T", "U"))
 
 
-@pytest.mark.parametrize(("filled", "named"), [(1, ["T"]), (0, [])])
-def test_an_open_order_that_lacks_a_fill_has_made_it_under_a_number_it_no_longer_has(filled, named):
+@pytest.mark.parametrize(("filled", "owners"), [(1, ["T"]), (0, [])])
+def test_an_open_order_that_lacks_a_fill_has_made_it_under_a_number_it_no_longer_has(filled, owners):
     """Replaced twice, and the answer to the first was lost: the list says that it has filled in part."""
     working = WorkingOrders()
-    target = working.add(order("T", Side.SELL, quantity=3, price=101.0, role=OrderRole.TARGET))
-    working.sent(target, 10 * S)
+    target = send(working, order("T", Side.SELL, quantity=3, price=101.0, role=OrderRole.TARGET))
     working.apply_update(said("T", server="S1", side=Side.SELL, quantity=3, price=101.0, unsolicited=True))
     for price in (99.0, 98.0):
         working.replace_sent(target, 11 * S, price)
     listed = said("T", server="S3", side=Side.SELL, quantity=3, filled=filled, price=98.0)
     found = compare(working, book([listed], [fill(server="S2", side=Side.SELL, price=99.0)]), position=1)
-    assert [f.client_order_id for f in found.fills] == named
+    assert [*found.executions] == owners
     assert found.ambiguous == ()
     assert target.live
 
 
-@pytest.mark.parametrize(("own", "stray", "named"), [(3, 1, ["own"]), (2, 2, ["own"]), (2, 1, ["own", "stray"])])
-def test_an_order_has_not_made_more_than_its_own_number_leaves_room_for(own, stray, named):
+@pytest.mark.parametrize(("own", "stray", "ours"), [(3, 1, ["own"]), (2, 2, ["own"]), (2, 1, ["own", "stray"])])
+def test_an_order_has_not_made_more_than_its_own_number_leaves_room_for(own, stray, ours):
     """A replaced order that is gone, an execution under the number it is known by, and one under another."""
     working = WorkingOrders()
-    entry = working.add(order("E", quantity=3))
-    working.sent(entry, 10 * S)
+    entry = send(working, order("E", quantity=3))
     working.apply_update(said("E", server="S1", quantity=3, unsolicited=True))
     working.replace_sent(entry, 11 * S, 101.0)
     working.lose(entry)
     found = compare(working, book(fills=[fill("own", "S1", own), fill("stray", "S9", stray)], position=own + stray))
-    assert [f.execution_id for f in found.fills] == named
-    assert [f.execution_id for f in found.external_fills] == [name for name in ("own", "stray") if name not in named]
+    assert [one.execution_id for _, one in named(found)] == ours
+    assert [one.execution_id for one in found.external_fills] == [name for name in ("own", "stray") if name not in ours]
 
 
-@pytest.mark.parametrize(("own", "stray", "named"), [(1, 1, ["own"]), (0, 2, []), (0, 1, ["stray"])])
-def test_an_open_order_has_not_made_more_than_the_list_says(own, stray, named):
+@pytest.mark.parametrize(("own", "stray", "ours"), [(1, 1, ["own"]), (0, 2, []), (0, 1, ["stray"])])
+def test_an_open_order_has_not_made_more_than_the_list_says(own, stray, ours):
     """It has filled for one contract: what was executed under its number counts first."""
     working = WorkingOrders()
-    entry = working.add(order("E", quantity=3))
-    working.sent(entry, 10 * S)
+    entry = send(working, order("E", quantity=3))
     working.replace_sent(entry, 11 * S, 101.0)
     told = [fill("own", "S1", own)] * bool(own) + [fill("stray", "S9", stray)]
     found = compare(working, book([said("E", "partial", "S1", quantity=3, filled=1)], told, position=own + stray))
-    assert [f.execution_id for f in found.fills] == named
+    assert [one.execution_id for _, one in named(found)] == ours
 
 
 def test_fills_of_one_second_stay_in_the_servers_order(working):
-    exit_order = working.add(order("X", Side.SELL, price=101.0))
-    working.sent(exit_order, 11 * S)
+    exit_order = send(working, order("X", Side.SELL, quantity=2, price=101.0), 11 * S)
     working.apply_update(said("X", server="S2", side=Side.SELL, unsolicited=True))
     working.lose(exit_order)
-    entry, leave = fill("x1", "S1"), fill("x2", "S2", side=Side.SELL, price=101.0)
-    found = compare(working, book(fills=[entry, leave]))
-    assert [f.execution_id for f in found.fills] == ["x1", "x2"]
-    assert [f.execution_id for f in found.guessed] == ["x1"]
+    first, second = fill("x3", "S2", side=Side.SELL, price=101.25), fill("x2", "S2", side=Side.SELL, price=101.0)
+    found = compare(working, book(fills=[first, fill("x1", "S1"), second]))
+    assert [one.execution_id for one in found.executions["X"]] == ["x3", "x2"]
+    assert ([one.execution_id for one in found.executions["E"]], found.guessed) == (["x1"], {"E"})
 
 
 def test_what_happened_after_the_question_is_not_judged_by_its_answer(working):
     as_of = working.version
-    late = working.add(order("F"))
-    working.sent(late, 12 * S)
+    send(working, order("F"), 12 * S)
     working.apply_update(said("E", "canceled", unsolicited=True))
     found = compare(working, book([said("E")]), as_of=as_of)
     assert found.updates == ()
@@ -309,6 +330,93 @@ def test_orders_and_fills_of_others_are_reported(working):
     assert found.external_orders == (foreign,)
     assert [f.execution_id for f in found.external_fills] == ["h"]
     assert found.position.drift == -1
+
+
+# What an answer does not prove.
+
+
+def test_an_order_too_new_to_be_listed_is_not_proven_absent(working):
+    """It was sent less than a moment before the query, and the server has said nothing of it yet."""
+    for named_since_ns, gone_names in ((10 * S, ["E"]), (10 * S - 1, [])):
+        found = compare(working, book(), named_since_ns=named_since_ns)
+        assert [one.client_order_id for one in found.updates] == gone_names
+        assert found.unresolved == (() if gone_names else ("E",))
+
+
+def test_an_acknowledged_order_is_listed_however_new_it_is(working):
+    numbered(working)
+    found = compare(working, book(), named_since_ns=0)
+    assert [one.status for one in found.updates] == [OrderStatus.UNKNOWN_TO_SERVER]
+
+
+ALIKE = {"side": Side.BUY, "quantity": 1, "type": OrderType.LIMIT, "price": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("facts", "maybe"),
+    [
+        ({}, True),
+        ({"price": 0.0}, True),  # no price told
+        ({"price": 99.0}, False),
+        ({"side": Side.SELL}, False),
+        ({"quantity": 2}, False),
+        ({"type": OrderType.STOP}, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["", "e"])
+def test_an_order_that_may_be_listed_without_its_name_is_not_proven_absent(working, facts, maybe, name):
+    found = compare(working, book([said(name, server="S9", **ALIKE | facts)]))
+    assert [one.client_order_id for one in found.updates] == ([] if maybe else ["E"])
+    assert found.unresolved == (("E",) if maybe else ())
+    assert len(found.external_orders) == 1
+
+
+def test_an_order_listed_under_a_name_that_is_not_ours_is_not_ours(working):
+    found = compare(working, book([said("hand", server="S9", **ALIKE)]))
+    assert ([one.client_order_id for one in found.updates], found.unresolved) == (["E"], ())
+
+
+@pytest.mark.parametrize(
+    ("position", "resolved"), [(0, True), (1, False), (-1, True)], ids=["as ours", "it may have filled", "it can't"]
+)
+def test_without_a_list_of_executions_an_absent_order_may_have_filled_where_the_position_says_so(
+    working, position, resolved
+):
+    numbered(working)
+    answer = replace(book(position=position), fills=None)
+    found = compare(working, answer)
+    assert [one.client_order_id for one in found.updates] == (["E"] if resolved else [])
+    assert (found.ambiguous, found.position.drift) == (() if resolved else ("E",), position)
+
+
+@pytest.mark.parametrize("held", [None, (PositionReport(0, SYMBOL, ACCOUNT, None, 0.0),)], ids=["refused", "no number"])
+def test_a_position_that_is_not_told_is_no_difference(working, held):
+    found = compare(working, replace(book([said("E")]), positions=held), position=3)
+    assert (found.position.quantity, found.position.drift) == (None, 0)
+
+
+@pytest.mark.parametrize(("server", "drift"), [(0, 0), (1, 0), (2, 0), (3, 2), (-1, -2)])
+def test_a_position_is_ours_if_it_is_one_that_we_have_had_since_the_query(server, drift):
+    """Fills were booked meanwhile: the answer may be from before or after each."""
+    found = compare(WorkingOrders(), book(position=server), positions=(0, 2, 1))
+    assert found.position.drift == drift
+
+
+def test_a_position_may_contain_the_executions_that_the_same_answer_lists(working):
+    numbered(working)
+    for server, drift in ((1, 0), (2, 1), (0, -1)):
+        assert compare(working, book(fills=[fill()], position=server)).position.drift == drift
+
+
+def test_several_positions_add_up_and_have_no_average_price(working):
+    held = tuple(PositionReport(50 * S, SYMBOL, ACCOUNT, quantity, 100.0, False) for quantity in (3, -1))
+    found = compare(working, replace(book([said("E")]), positions=held), position=2)
+    assert (found.position.quantity, found.position.average_price, found.position.drift) == (2, 0.0, 0)
+
+
+def test_an_execution_without_a_time_may_be_of_any_order(working):
+    found = compare(working, book(fills=[fill(server="S77", ts=0)], position=1))
+    assert found.guessed == {"E"}
 
 
 def test_other_symbols_and_accounts_do_not_count(working):
@@ -474,6 +582,9 @@ class Storm:
     server saw, without a look into the executor.
     """
 
+    has_own_clock = False
+    replaces = True
+
     def __init__(self, seed):
         self.rng = random.Random(seed)
         quick = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0)
@@ -515,11 +626,11 @@ class Storm:
         self.orders_sent += 1
         self.sends([order], lambda: self.server.flatten(order))
 
-    def replace(self, name, price, quantity):
-        self.sends([], lambda: self.server.replace(name, price, quantity))
+    def replace(self, name, number, price, quantity):
+        self.sends([], lambda: self.server.replace(name, number, price, quantity))
 
-    def cancel(self, name):
-        self.sends([], lambda: self.server.cancel(name))
+    def cancel(self, name, number):
+        self.sends([], lambda: self.server.cancel(name, number))
 
     def sends(self, orders, act):
         for each in orders:
