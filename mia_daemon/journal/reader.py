@@ -86,8 +86,7 @@ class JournalReader:
 
     def last_event_ns(self) -> int:
         """The newest event time in the journal; 0 in a new one. It determines the trading day of an earlier run."""
-        newest = "SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity)"
-        return int(self._query(newest).fetchone()[0] or 0)
+        return int(self._query(_SELECT_NEWEST).fetchone()[0] or 0)
 
     def executions_since_rearm(self) -> int:
         """Entries sent since an operator last cleared the latch on repeated executions."""
@@ -118,6 +117,10 @@ class JournalReader:
         except sqlite3.Error as error:
             raise explain(self.path, error) from error
 
+
+_SELECT_NEWEST: Final = """\
+SELECT MAX(ts_ns) FROM (
+    SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity UNION ALL SELECT ts_ns FROM intents)"""
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""
