@@ -289,6 +289,11 @@ class OrderEventHandler:
         )
         self._apply(fill, entry)
 
+    def book_by_position(self, entry: WorkingOrder, contracts: int) -> None:
+        """Book what an order must have filled by the server's position, which no execution explains."""
+        entry.fills.reported = entry.fills.booked + contracts
+        self.book_at_average(entry)
+
     def _normalised(self, fill: Fill, entry: WorkingOrder, ts_ns: int) -> Fill:
         order = entry.order
         return replace(

@@ -16,7 +16,7 @@ from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
-from mia_daemon.execution.reconciliation import Asked, Reconciliation, gone, reconcile
+from mia_daemon.execution.reconciliation import Asked, Reconciliation, explains, gone, reconcile
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderRole, OrderStatus, Priority
@@ -391,6 +391,8 @@ class Reconciler:
             self._difference = difference
             return
         self._difference = _NO_DIFFERENCE
+        if self._book_by_position(found):
+            return
         adopts = self._policy.adopt_drift or self._adopts_next
         if found.position.drift and not adopts:
             self._halt_on_drift(found)
@@ -406,6 +408,15 @@ class Reconciler:
             )
         self._adopt(found)
         self._give_up(found)
+
+    def _book_by_position(self, found: Reconciliation) -> bool:
+        """Book a drift to the one order of ours that is gone and explains it; whether there is one."""
+        gone_orders = [self._orders.get(name) for name in found.ambiguous]
+        fitting = [entry for entry in gone_orders if entry is not None and explains(entry, found.position.drift)]
+        if len(fitting) != 1:
+            return False
+        self._events.book_by_position(fitting[0], abs(found.position.drift))
+        return True
 
     def _halt_on_drift(self, found: Reconciliation) -> None:
         latches = self._risk.halt(self._market.now_ns, "position_drift", RiskCode.POSITION_DRIFT)

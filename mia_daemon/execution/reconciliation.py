@@ -125,8 +125,8 @@ def reconcile(
         fills[0].side * min(max(new[name], 0), _open(orders, name)) for name, fills in executions.items() if fills
     )
     position = _compare_position(snapshot, asked.positions, found, covers)
-    if snapshot.fills is None and position.drift:  # no list of executions: one of the absent may have filled
-        ambiguous |= {entry.client_order_id for entry in absent if entry.order.side * position.drift > 0}
+    if position.drift and _signed(external) != position.drift:  # no execution explains it: an absent order may
+        ambiguous |= {entry.client_order_id for entry in absent if explains(entry, position.drift)}
     updates = [update for entry, update in known if entry is not None and entry.history.version <= as_of]
     updates += [gone(entry, snapshot.ts_ns) for entry in absent if entry.client_order_id not in ambiguous]
     return Reconciliation(
@@ -144,6 +144,15 @@ def reconcile(
         ),
         position=position,
     )
+
+
+def explains(entry: WorkingOrder, drift: int) -> bool:
+    """Whether an order that is not open any more would explain a drift by having filled."""
+    return entry.order.side * drift > 0 and abs(drift) <= entry.size - entry.fills.booked
+
+
+def _signed(fills: Iterable[Fill]) -> int:
+    return sum(fill.side * fill.quantity for fill in fills)
 
 
 def _compare_position(

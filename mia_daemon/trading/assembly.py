@@ -132,7 +132,7 @@ def open_account(
             trade_ids=left.account.trade_ids,
         ):
             journal.record_trade(trade)
-        account.state.market.now_ns = min(last_ns, setup.clock.now_ns())
+        account.state.market.now_ns = last_ns
         restore(account, left, last_ns)
     return account
 
