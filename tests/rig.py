@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -109,8 +108,7 @@ class Rig:
         self.journal = Journal(path, durable=False)
         try:
             self._open(broker, calendar, clock or EventClock(), more)
-            reconciler = self.actors.reconciler
-            reconciler._policy = replace(reconciler._policy, adopt_drift=adopt_drift)
+            self.actors.reconciler._drift._adopts = adopt_drift
         except BaseException:
             with suppress(JournalError):
                 self.journal.close()

@@ -6,6 +6,7 @@ from typing import Final
 
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.fill_booking import FillBooking
 from mia_daemon.execution.order_identity import OrderIdentity
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
@@ -17,7 +18,6 @@ from mia_daemon.records import (
     BrokerEvent,
     BrokerTrouble,
     Fill,
-    FillSource,
     LinkReport,
     LinkState,
     OrderReport,
@@ -40,6 +40,9 @@ class OrderEventHandler:
     """Applies each event to journal, working orders, account, risk and listener.
 
     It sends no orders: the control loop decides what follows once the event is applied.
+
+    Attributes:
+        booking: books the executions that are reported.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class OrderEventHandler:
         self._breakers = breakers
         self._identity = OrderIdentity(state, ports, breakers)
         self._clock = ServerClock(state, ports.alert, foreign=ports.broker.has_own_clock)
+        self.booking = FillBooking(state, ports, accounting, self._identity, self._clock)
 
     @property
     def server_clock(self) -> ServerClock:
@@ -119,7 +123,7 @@ class OrderEventHandler:
         self._identity.check(update, entry)
         if update.fill is not None:
             self._identity.check(update.fill, entry)
-            self._book_reported(update.fill, entry)
+            self.booking.book_reported(update.fill, entry)
         before = entry.state
         self._orders.apply_update(told)
         if entry.state is OrderState.UNKNOWN and before is not entry.state:
@@ -231,91 +235,7 @@ class OrderEventHandler:
             self._on_external(fill)
             return
         self._identity.check(fill, entry)
-        self._book_reported(fill, entry)
-
-    def _book_reported(self, fill: Fill, entry: WorkingOrder) -> None:
-        fill = self._normalised(fill, entry, self._clock.received(fill.ts_ns, entry.history.sent_ns))
-        if not self._identity.price_makes_sense(fill):
-            entry.fills.reported = max(entry.fills.reported, min(fill.filled, entry.size))
-            return  # it stays missing until a price is known
-        if (part := entry.fills.from_update(fill, entry.size)) is not None:
-            self._apply(part, entry)
-
-    def on_history(self, entry: WorkingOrder, listed: Sequence[Fill], limit: int, *, guessed: bool = False) -> int:
-        """Book what is missing of an order by the list of its executions; returns the contracts booked.
-
-        `limit` is the number of contracts that it can have filled; `guessed` says that they are not under its number.
-        """
-        by_values = ": its order was found by side, price and time" if guessed else ""
-        every = [self._normalised(fill, entry, self._clock.listed(fill.ts_ns)) for fill in listed]
-        booked = 0
-        for part in entry.fills.from_history([fill for fill in every if self._identity.price_makes_sense(fill)], limit):
-            self._alert(
-                "fill_missed",
-                Priority.WARNING,
-                f"execution {part.execution_id} of order {entry.client_order_id} was found by asking{by_values}",
-                {"order": entry.client_order_id, "quantity": part.quantity, "price": part.price},
-            )
-            self._apply(part, entry)
-            booked += part.quantity
-        return booked
-
-    def book_at_average(self, entry: WorkingOrder) -> None:
-        """Book what an order has filled by the server's word and by no execution, at the average price it reports."""
-        order, touch = entry.order, self._market.touch
-        price = order.price or (touch.far(order.side) if touch.known else self._ledger.average_price)
-        if not self._identity.is_alike(entry.fills.average, price):
-            entry.fills.average = 0.0
-        fill = entry.fills.at_average(
-            Fill(
-                ts_ns=self._state.time_ns,
-                execution_id="",
-                client_order_id=entry.client_order_id,
-                server_order_id=entry.server_order_id,
-                symbol=order.symbol,
-                account=order.account,
-                side=order.side,
-                quantity=entry.fills.missing,
-                price=price,
-                source=FillSource.AVERAGE,
-            )
-        )
-        self._alert(
-            "fill_without_execution",
-            Priority.ERROR,
-            f"order {entry.client_order_id} has filled {fill.quantity} contracts by the server's word, which reports "
-            f"no execution of them: they are booked at {fill.price:.10g}; compare with the account's statement",
-            {"order": entry.client_order_id, "quantity": fill.quantity, "price": fill.price},
-        )
-        self._apply(fill, entry)
-
-    def book_by_position(self, entry: WorkingOrder, contracts: int) -> None:
-        """Book what an order must have filled by the server's position, which no execution explains."""
-        entry.fills.reported = entry.fills.booked + contracts
-        self.book_at_average(entry)
-
-    def _normalised(self, fill: Fill, entry: WorkingOrder, ts_ns: int) -> Fill:
-        order = entry.order
-        return replace(
-            fill,
-            ts_ns=ts_ns or self._state.time_ns,
-            client_order_id=order.client_order_id,
-            server_order_id=fill.server_order_id or entry.server_order_id,
-            symbol=order.symbol,
-            account=order.account,
-        )
-
-    def _apply(self, fill: Fill, entry: WorkingOrder) -> None:
-        self._flatten_state.refusals = 0
-        if self._accounting.apply_fill(fill, entry):
-            return
-        self._alert(
-            "execution_known",
-            Priority.ERROR,
-            f"execution {fill.execution_id} is in the journal already and was not applied again",
-            {"order": entry.client_order_id},
-        )
-        self._sync.request_reconcile("an execution was reported again")
+        self.booking.book_reported(fill, entry)
 
     # The position and the connection.
 

@@ -20,7 +20,8 @@ from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import ExecutionListener, Ports, TradeScope
 from mia_daemon.execution.protection import Protection, ProtectionPolicy
-from mia_daemon.execution.reconciler import ReconcilePolicy, Reconciler
+from mia_daemon.execution.reconcile_policy import ReconcilePolicy
+from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.surplus_orders import SurplusOrders
 from mia_daemon.journal.recovery import Recovered

@@ -22,7 +22,8 @@ from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.protection import Protection
-from mia_daemon.execution.reconciler import Reconciler, SnapshotQuery
+from mia_daemon.execution.reconcile_policy import SnapshotQuery
+from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.surplus_orders import SurplusOrders
 from mia_daemon.latency import LatencyBuckets

@@ -9,7 +9,7 @@ from actor_parts import make_snapshot
 from mia_daemon.daemon import broker_tasks
 from mia_daemon.daemon.broker_tasks import drain, keep_time, reconcile
 from mia_daemon.errors import RequestTimeout
-from mia_daemon.execution.reconciler import SnapshotQuery
+from mia_daemon.execution.reconcile_policy import SnapshotQuery
 
 QUERY = SnapshotQuery(since_ns=17, why="the start", version=0, asked_ns=1, was_reconciled=False)
 SNAPSHOT = make_snapshot()

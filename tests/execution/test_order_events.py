@@ -401,10 +401,10 @@ def test_a_price_off_the_tick_stops_new_risk_and_is_booked_all_the_same(parts):
 def test_what_is_booked_from_the_list_of_executions_is_told_and_limited(parts):
     entry = parts.place(quantity=3)
     listed = [parts.fill(entry, execution_id=f"h{n}", source=FillSource.HISTORY) for n in range(3)]
-    assert parts.handler.on_history(entry, listed, 2) == 2
+    assert parts.handler.booking.on_history(entry, listed, 2) == 2
     assert entry.fills.booked == 2
     assert parts.alert_codes == ["fill_missed"] * 2
-    assert parts.handler.on_history(entry, listed, 2) == 0
+    assert parts.handler.booking.on_history(entry, listed, 2) == 0
 
 
 @pytest.mark.parametrize(("average", "price"), [(100.75, 100.75), (0.0, 100.0), (1.0, 100.0), (100.0, 100.0)])
@@ -414,7 +414,7 @@ def test_a_fill_without_an_execution_is_booked_at_the_average_price_where_that_m
     booked = []
     apply = parts.accounting.apply_fill
     parts.accounting.apply_fill = lambda fill, one: booked.append(fill) or apply(fill, one)
-    parts.handler.book_at_average(entry)
+    parts.handler.booking.book_at_average(entry)
     ((fill),) = booked
     assert (fill.quantity, fill.price, fill.source) == (1, price, FillSource.AVERAGE)
     assert (parts.alert_codes, parts.alerts[0].priority) == (["fill_without_execution"], Priority.ERROR)

@@ -256,8 +256,8 @@ def test_a_missing_fill_at_a_senseless_price_is_booked_by_the_list_once_that_tel
     entry = parts.place()
     parts.events.on_fill(parts.fill(entry, price=1.0, filled=1))
     senseless = parts.fill(entry, execution_id="h1", price=1.0, source=FillSource.HISTORY)
-    assert parts.events.on_history(entry, [senseless], 1, guessed=False) == 0
-    assert parts.events.on_history(entry, [replace(senseless, price=100.25)], 1, guessed=False) == 1
+    assert parts.events.booking.on_history(entry, [senseless], 1, guessed=False) == 0
+    assert parts.events.booking.on_history(entry, [replace(senseless, price=100.25)], 1, guessed=False) == 1
     assert (parts.ledger.position, parts.ledger.average_price) == (1, 100.25)
 
 

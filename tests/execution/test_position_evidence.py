@@ -6,7 +6,8 @@ import pytest
 from actor_parts import ACCOUNT, NOW, PREDICTION, SYMBOL, ActorParts, make_snapshot
 
 from mia_daemon.clock import NEVER_NS, NS_PER_S
-from mia_daemon.execution.reconciler import MAX_FAILURES, ReconcilePolicy, Reconciler
+from mia_daemon.execution.reconcile_policy import ReconcilePolicy
+from mia_daemon.execution.reconciler import MAX_FAILURES, Reconciler
 from mia_daemon.records import LinkReport, LinkState, OrderStatus, PositionReport, Priority, Side
 from mia_daemon.risk.codes import ALLOWED, RiskCode
 

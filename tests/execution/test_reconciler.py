@@ -9,7 +9,8 @@ from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.config import BrokerSettings
 from mia_daemon.errors import RequestTimeout
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.execution.reconciler import FILLS_SLACK_NS, MAX_FAILURES, ReconcilePolicy, Reconciler
+from mia_daemon.execution.reconcile_policy import ReconcilePolicy
+from mia_daemon.execution.reconciler import FILLS_SLACK_NS, MAX_FAILURES, Reconciler
 from mia_daemon.records import FillSource, OrderRole, OrderStatus, OrderType, Priority
 from mia_daemon.risk.codes import RiskCode
 
