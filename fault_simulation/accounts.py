@@ -24,6 +24,7 @@ class Ending:
         executions_differ: the server's habits change what is told of executions: contracts per order are compared.
         halted: it did not agree with the server, but had stopped trading by itself and said so: what it does not know
             need not be booked.
+        unlisted: the server lists no executions: a round trip made while the daemon was away can't be known.
     """
 
     position: int
@@ -31,6 +32,7 @@ class Ending:
     excused: Collection[str]
     executions_differ: bool = False
     halted: bool = False
+    unlisted: bool = False
 
 
 def findings(record: list[history.Line], journal: Path, ending: Ending) -> Iterator[str]:
@@ -94,9 +96,18 @@ def _contracts(record: list[history.Line], journal: Path, ending: Ending) -> Ite
         filled, booked = Counter({"all": filled.total()}), Counter({"all": booked.total()})
     for order_id, contracts in (booked - filled).items():
         yield f"booked, but never happened: {contracts} contracts of {order_id or 'no order'}"
+    lost = filled - booked
+    if ending.unlisted and not _net_of(record, lost):
+        return
     if not ending.halted:
-        for order_id, contracts in (filled - booked).items():
+        for order_id, contracts in lost.items():
             yield f"happened, but is not booked: {contracts} contracts of {order_id}"
+
+
+def _net_of(record: list[history.Line], lost: Counter[str]) -> int:
+    """Contracts, signed, of what was lost, by the sides of its orders."""
+    side = {line["ClientOrderID"]: line["side"] for line in record if line["kind"] == "fill"}
+    return sum(side[order_id] * contracts for order_id, contracts in lost.items())
 
 
 def fingerprint(record: Path, journal: Path, notes: Iterable[str]) -> str:

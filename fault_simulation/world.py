@@ -17,7 +17,7 @@ from fault_simulation import halts, history
 from fault_simulation.accounts import Ending, findings, fingerprint
 from fault_simulation.daemon import Circumstances, Life
 from fault_simulation.first_venue import FirstVenue
-from fault_simulation.habits import EXECUTIONS_DIFFER, LONGER_BARE_S, habits_of
+from fault_simulation.habits import EXECUTIONS_DIFFER, LONGER_BARE_S, UNLISTED, habits_of
 from fault_simulation.history import BY_HAND
 from fault_simulation.incidents import Incidents
 from fault_simulation.loop import Process, SettableClock, SimulatedLoop
@@ -253,6 +253,7 @@ class World:
             excused=self._wire.excused,
             executions_differ=not EXECUTIONS_DIFFER.isdisjoint(self._plan.habits or ()),
             halted=bool(self._excused),
+            unlisted=not UNLISTED.isdisjoint(self._plan.habits or ()),
         )
 
     def _check_stop(self) -> None:

@@ -114,8 +114,12 @@ class OrderFills:
         """
         every = _distinct(listed)
         missing = min(sum(fill.quantity for fill in every), limit) - self.booked
-        known = Counter((one.quantity, one.price) for one in self.executions)
+        named = {(fill.execution_id, fill.quantity, fill.price) for fill in every if fill.execution_id}
+        ours = [(one.execution_id, one.quantity, one.price) for one in self.executions]
+        known = Counter(one[1:] for one in ours if one not in named)  # under another id, or none
         for fill in every:
+            if (fill.execution_id, fill.quantity, fill.price) in ours:
+                continue
             if known[fill.quantity, fill.price] > 0:
                 known[fill.quantity, fill.price] -= 1
             elif (part := self._part(fill, missing)) is not None:

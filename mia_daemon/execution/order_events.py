@@ -241,7 +241,7 @@ class OrderEventHandler:
 
     def _on_position(self, report: PositionReport) -> None:
         if self.covers(report):
-            if report.quantity != self._sync.position:
+            if report.quantity is not None and report.quantity != self._sync.position:
                 dated = replace(report, ts_ns=report.ts_ns or self._state.time_ns)
                 self._breakers.write(lambda: self._journal.record_position(dated))
             self._sync.on_position(report.quantity)
