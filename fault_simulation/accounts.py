@@ -24,7 +24,8 @@ class Ending:
         executions_differ: the server's habits change what is told of executions: contracts per order are compared.
         halted: it did not agree with the server, but had stopped trading by itself and said so: what it does not know
             need not be booked.
-        unlisted: the server lists no executions: a round trip made while the daemon was away can't be known.
+        unlisted: the server lists no executions: a round trip made while the daemon was away can't be known, nor which
+            of two orders has filled.
     """
 
     position: int
@@ -92,22 +93,13 @@ def _contracts(record: list[history.Line], journal: Path, ending: Ending) -> Ite
     external = any(order_id.startswith(history.BY_HAND) for order_id in history.sent(record))
     if external:
         return  # an external trader's contracts may be on file, or not
-    if ending.excused:
+    if ending.excused or ending.unlisted:
         filled, booked = Counter({"all": filled.total()}), Counter({"all": booked.total()})
     for order_id, contracts in (booked - filled).items():
         yield f"booked, but never happened: {contracts} contracts of {order_id or 'no order'}"
-    lost = filled - booked
-    if ending.unlisted and not _net_of(record, lost):
-        return
-    if not ending.halted:
-        for order_id, contracts in lost.items():
+    if not ending.halted and not ending.unlisted:
+        for order_id, contracts in (filled - booked).items():
             yield f"happened, but is not booked: {contracts} contracts of {order_id}"
-
-
-def _net_of(record: list[history.Line], lost: Counter[str]) -> int:
-    """Contracts, signed, of what was lost, by the sides of its orders."""
-    side = {line["ClientOrderID"]: line["side"] for line in record if line["kind"] == "fill"}
-    return sum(side[order_id] * contracts for order_id, contracts in lost.items())
 
 
 def fingerprint(record: Path, journal: Path, notes: Iterable[str]) -> str:

@@ -104,7 +104,15 @@ class Accounting:
         name = fill.execution_id or f"{fill.server_order_id}/{fill.ts_ns}"
         if self._is_recorded(name):  # ids of a server may be unique within an order only
             name = f"{fill.server_order_id}/{name}"
-        fill = replace(fill, client_order_id="", execution_id=name, source=FillSource.EXTERNAL)
+        scope = self._scope
+        fill = replace(
+            fill,
+            client_order_id="",
+            execution_id=name,
+            symbol=scope.instrument.symbol,  # the server may spell them otherwise
+            account=scope.account,
+            source=FillSource.EXTERNAL,
+        )
         trades = self._record(fill, EXTERNAL, reason)
         if trades is not None:
             self._position_changed(fill)

@@ -118,6 +118,8 @@ class Exits:
             self._move(closers)
         elif not entering and sure:
             self._replace_closers(held, closers)
+        elif not sure:
+            flatten.paused_until_ns = NEVER_NS  # nothing closes it before the server's position is known
 
     def _covers(self, entry: WorkingOrder) -> bool:
         """Whether it closes the position as it is, or once moved."""

@@ -9,7 +9,7 @@ from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.fill_booking import FillBooking
 from mia_daemon.execution.order_identity import OrderIdentity
 from mia_daemon.execution.order_manager import OrderManager
-from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.order_states import DONE, OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.server_clock import ServerClock
 from mia_daemon.execution.state import ExecutionState
@@ -127,9 +127,9 @@ class OrderEventHandler:
         before = entry.state
         self._orders.apply_update(told)
         if entry.state is OrderState.UNKNOWN and before is not entry.state:
-            self._sync.request_reconcile("an order's update contradicts what it was")
-        if before is OrderState.ABSENT and entry.live:
-            self._sync.request_reconcile("an order that was absent is reported")
+            self._sync.request_reconcile("an order's update contradicts what it was", urgent=True)
+        if before in DONE and entry.live:
+            self._sync.request_reconcile("an order that had ended is reported to live", urgent=True)
         if self._orders.renumbered:
             self._on_renumbered(told)
         if update.unsolicited or before is not entry.state:

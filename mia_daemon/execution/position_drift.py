@@ -50,24 +50,28 @@ class PositionDrift:
         self._adopts_next = True
         self._difference = _NO_DIFFERENCE
 
-    def act(self, found: Reconciliation) -> None:
+    def act(self, found: Reconciliation) -> bool:
         """Act on a drift found in two snapshots in a row: take over the server's position, or halt.
 
         Ambiguous orders (some of them filled, not known which) also need two snapshots in a row, then are given up.
+
+        Returns:
+            Whether the next snapshot is to confirm a new difference, or what was done about one.
         """
         if self._orders.missing_fills() or found.unresolved != found.ambiguous:
-            return  # fills that are not booked yet, or orders not listed yet, may explain it
+            return False  # fills that are not booked yet, or orders not listed yet, may explain it
         difference = (found.position.drift, found.ambiguous)
         if difference != self._difference or difference == _NO_DIFFERENCE:
             self._difference = difference
-            return
-        self._difference = _NO_DIFFERENCE
+            return difference != _NO_DIFFERENCE
         if self._book_by_position(found):
-            return
+            self._difference = _NO_DIFFERENCE
+            return True
         adopts = self._adopts or self._adopts_next
         if found.position.drift and not adopts:
             self._halt_on_drift(found)
-            return
+            return False
+        self._difference = _NO_DIFFERENCE
         if found.position.drift:
             self._adopts_next = False
             self._alert(
@@ -79,6 +83,7 @@ class PositionDrift:
             )
         self._adopt(found)
         self._give_up(found)
+        return True
 
     def _book_by_position(self, found: Reconciliation) -> bool:
         """Book a drift to the one order of ours that is gone and explains it; whether there is one."""

@@ -101,7 +101,7 @@ class Protection:
 
     def _asked_before(self, own_ns: int) -> bool:
         """Whether the last snapshot was requested before then."""
-        return not self._sync.query_reason and self._sync.asked_ns < own_ns
+        return self._sync.asked_ns < own_ns
 
     def _awaited(self, held: HeldPosition) -> str:
         """The evidence that is still to come about stops that may cover the position; "" when there is none."""

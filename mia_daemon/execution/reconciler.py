@@ -204,7 +204,7 @@ class Reconciler:
 
     def _conclude(self, query: SnapshotQuery, found: Reconciliation) -> bool:
         undisturbed = len(self._sync.positions) == 1 or found.position.drift == 0
-        self._failures = 0
+        self._failures, confirms = 0, False
         if found.position.quantity is None:
             self._on_untold_position()
         else:
@@ -214,7 +214,7 @@ class Reconciler:
                 self._sync.on_position(self._ledger.position)
             else:
                 self._sync.on_position(found.position.quantity)
-            self._drift.act(found)
+            confirms = self._drift.act(found)
         in_doubt = self._orders.unknown() or self._orders.missing_fills()
         agree = found.position.quantity is not None and undisturbed and not (found.position.drift or in_doubt)
         self._unexplained_ns = NEVER_NS if agree else query.since_ns
@@ -224,6 +224,8 @@ class Reconciler:
             self._pause_ns = 0
         else:
             self._disagree()
+            if confirms:
+                self._pause_ns = self._policy.first_pause_ns
             self._sync.request_reconcile("orders or position did not agree yet")
         return agree
 

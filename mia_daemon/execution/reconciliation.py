@@ -195,11 +195,16 @@ def _by_order(
     nameless: list[Fill] = []
     for fill in reported:
         entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
-        if entry is None:
+        if entry is None or _is_after_its_end(entry, fill):
             nameless.append(fill)
         else:
             ours.setdefault(entry.client_order_id, []).append(fill)
     return ours, nameless
+
+
+def _is_after_its_end(entry: WorkingOrder, fill: Fill) -> bool:
+    """Whether an execution is later than the end of its order: the server has given the number to another one."""
+    return entry.done and fill.ts_ns > entry.history.updated_ns + TIME_SLACK_NS
 
 
 def _attribute(

@@ -9,6 +9,8 @@ from mia_daemon.execution.order_states import TRANSITIONS, Cause, OrderState, ca
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus, OrderType, Side
 
+_ENDED: Final = frozenset({OrderState.CANCELED, OrderState.REJECTED})
+_ALIVE: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.WORKING, OrderStatus.PARTIAL})
 _WORKS: Final = frozenset({OrderState.WORKING, OrderState.PARTIAL})
 _BEFORE_A_FILL: Final = frozenset({OrderState.ACKED, OrderState.HELD, OrderState.WORKING})
 
@@ -132,6 +134,7 @@ class WorkingOrders:
         entry = self.find(update.client_order_id, update.server_order_id, update.previous_server_order_id)
         if entry is None:
             return None
+        cause = self._cause(entry, update)
         self.learn_number(entry, update.server_order_id)
         if update.unsolicited:
             self._happened(entry)
@@ -144,8 +147,22 @@ class WorkingOrders:
         if update.status is OrderStatus.FILLED:
             fills.reported = max(fills.reported, entry.quantity if not update.filled else 0)
         self._answered(entry, update)
-        self._move(entry, cause_of(update))
+        self._move(entry, cause)
         return entry
+
+    def _cause(self, entry: WorkingOrder, update: OrderReport) -> Cause:
+        """What an update means for the order's state.
+
+        A server may replace an order by cancelling it and entering it anew, under another number: CANCELED in answer
+        to a replace is no end, and a sign of life under a new number is one after it. Both are asked about.
+        """
+        request, number = entry.request, update.server_order_id
+        if update.status is OrderStatus.CANCELED and request.replace_pending and not request.cancel_wanted:
+            request.replace_pending = False
+            return Cause.LOSE
+        if entry.state in _ENDED and update.status in _ALIVE and number and number not in self._by_server:
+            entry.state = OrderState.UNKNOWN
+        return cause_of(update)
 
     def learn_number(self, entry: WorkingOrder, server_order_id: str) -> None:
         """The server's number of an order. One that another order of ours has, or had, means that they began again."""

@@ -100,7 +100,7 @@ def test_the_position_that_the_server_reports_is_kept_beside_ours(parts):
 def test_the_position_is_on_file_where_it_has_changed(parts):
     for quantity in (1, 1, 2, None):
         parts.hear(PositionReport(NOW, SYMBOL, ACCOUNT, quantity, 100.0))
-    assert [report.quantity for (report,) in parts.journal.rows("position")] == [1, 2, None]
+    assert [report.quantity for (report,) in parts.journal.rows("position")] == [1, 2]
     assert parts.sync.position is None  # it is not told any more
 
 
@@ -493,4 +493,4 @@ def test_an_order_that_was_absent_and_is_reported_alive_is_asked_about(parts):
     assert entry.state is OrderState.ABSENT
     parts.hear(parts.update(entry, OrderStatus.WORKING))
     assert entry.state is OrderState.WORKING
-    assert parts.sync.query_reason == "an order that was absent is reported"
+    assert parts.sync.query_reason == "an order that had ended is reported to live"

@@ -421,7 +421,9 @@ def test_the_best_limit_is_the_one_that_meets_first_also_where_it_is_asked_to_be
     orders.replace_sent(orders.get("s2"), 2, 100.5)
     assert (orders.best_limit(Side.BUY), orders.best_limit(Side.SELL)) == (99.5, 100.5)
     orders.replace_sent(orders.get("b1"), 3, 97.0)  # until that is confirmed it is where it was
-    orders.apply_update(update("b2", "canceled", server="b2", ts=3))
+    orders.apply_update(update("b2", "canceled", server="b2", ts=3))  # perhaps to be entered anew at 99.5
+    assert orders.best_limit(Side.BUY) == 99.5
+    orders.apply_update(update("b2", "unknown_to_server", server="b2", ts=3, unsolicited=False))
     assert orders.best_limit(Side.BUY) == 99.0
     orders.apply_update(update("b1", "filled", server="b1", ts=4, filled=2))  # only its fill is awaited
     assert orders.best_limit(Side.BUY) == -math.inf
