@@ -16,7 +16,7 @@ from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
-from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, Priority
+from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, OrderStatus, Priority
 
 CANCEL_AGAIN_NS: Final = NS_PER_S
 """Our time after which a first cancel without effect is repeated; doubled each time."""
@@ -62,10 +62,13 @@ class OrderManager:
     def restore(self, orders: Iterable[JournaledOrder], ended: Iterable[JournaledOrder] = ()) -> None:
         """Take over orders of earlier runs that are not known to be done: unknown until reconciled with the server.
 
-        Those that `ended` last are kept too, since a fill of theirs may arrive late.
+        Those that `ended` last are kept too, since a fill of theirs may arrive late; one that was only absent may live.
         """
-        states = [(order, OrderState.UNKNOWN) for order in orders] + [(order, OrderState.CANCELED) for order in ended]
-        for order, state in states:
+        for order in orders:
+            self._orders.restore(WorkingOrder.restored(order, OrderState.UNKNOWN))
+        for order in ended:
+            absent = order.status is OrderStatus.UNKNOWN_TO_SERVER
+            state = OrderState.ABSENT if absent else OrderState.CANCELED
             self._orders.restore(WorkingOrder.restored(order, state))
 
     def adopt(self, update: OrderReport, ts_ns: int) -> bool:
