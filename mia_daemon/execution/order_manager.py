@@ -65,12 +65,13 @@ class OrderManager:
 
         Those that `ended` last are kept too, since a fill of theirs may arrive late; one that was only absent may live.
         """
-        for order in orders:
-            self._orders.restore(WorkingOrder.restored(order, OrderState.UNKNOWN))
+        states = [(order, OrderState.UNKNOWN) for order in orders]
         for order in ended:
             absent = order.status is OrderStatus.UNKNOWN_TO_SERVER
-            state = OrderState.ABSENT if absent else OrderState.CANCELED
-            self._orders.restore(WorkingOrder.restored(order, state))
+            states.append((order, OrderState.ABSENT if absent else OrderState.CANCELED))
+        for order, state in states:
+            numbers = (fill.server_order_id for fill in order.fills)
+            self._orders.restore(WorkingOrder.restored(order, state), numbers)
 
     def adopt(self, update: OrderReport, ts_ns: int) -> bool:
         """Take over an order at the server that bears the name of one of our runs.
@@ -98,7 +99,7 @@ class OrderManager:
         return True
 
     def has_ended(self, client_order_id: str) -> bool:
-        """Whether an order that is none of the present ones is in the journal: those not known to be done all are."""
+        """Whether the journal has an order that is not among the present ones, as all are that may not be done."""
         if self._orders.get(client_order_id) is not None:
             return False
         try:

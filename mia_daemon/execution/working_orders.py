@@ -1,7 +1,7 @@
 """Our orders and their states, moved by the table of `order_states` on sends, fills and updates of the server."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mia_daemon.execution.order_states import TRANSITIONS, Cause, OrderState, cause_of
@@ -82,8 +82,10 @@ class WorkingOrders:
         entry = self._live[name] = WorkingOrder(order, OrderState.INTENT, order.quantity, order.price)
         return entry
 
-    def restore(self, entry: WorkingOrder) -> None:
-        """Add an order of an earlier run."""
+    def restore(self, entry: WorkingOrder, earlier_numbers: Iterable[str] = ()) -> None:
+        """Add an order of an earlier run; `earlier_numbers` are the server's from before its replaces."""
+        for number in filter(None, earlier_numbers):
+            self._by_server.setdefault(number, entry.client_order_id)
         if entry.server_order_id:
             self._by_server[entry.server_order_id] = entry.client_order_id
         self._file(entry)

@@ -70,3 +70,11 @@ def test_an_order_that_had_ended_before_a_restart_is_adopted_only_from_a_list_an
     assert not parts.order_manager.adopt(repeated, NOW)
     assert parts.order_manager.adopt(replace(repeated, unsolicited=False), NOW)
     assert parts.orders.get(name).fills.booked == 2
+
+
+def test_an_order_of_an_earlier_run_is_found_by_the_number_of_its_fills_before_a_replace():
+    """Else its list of executions lacked those in the journal, and was taken for no more than they are."""
+    parts = ActorParts()
+    fill = Fill(NOW, "x1", "K1S", "20", SYMBOL, ACCOUNT, Side.SELL, 1, 98.0)
+    parts.order_manager.restore((JournaledOrder(STOP, NOW, OrderStatus.REPLACED, "21", 2, 98.25, 1, 1, (fill,)),))
+    assert parts.orders.find("", "20") is parts.orders.find("", "21") is parts.orders.get("K1S")
