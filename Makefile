@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate torture bench lock clean
+.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ docs: setup-test ## write the documents that follow from the code
 simulate: setup-test ## simulate the daemon's trading side under faults: SEEDS=10000 FROM=0 VENUE=both, or SEED=7
 	$(BIN)/python -m fault_simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000) --from $(or $(FROM),0)) \
 		--venue $(or $(VENUE),both)
+
+model-check: setup-test ## search what can become of an entry, its stop and its target: MINUTES=10
+	$(BIN)/python -m model_check --minutes $(or $(MINUTES),10)
 
 torture: setup-test ## kill a thousand trading daemons with kill -9 (about an hour), or KILLS=200
 	KILLS=$(or $(KILLS),1000) $(BIN)/python -m pytest tests/test_kill_9.py

@@ -190,6 +190,9 @@ class OrderEventHandler:
         """Alert of an order or execution in our account and symbol that is not ours. The order is not touched."""
         if not self.covers(report) or (isinstance(report, OrderReport) and report.status not in _ALIVE):
             return
+        if self._order_manager.has_ended(report.client_order_id):  # an update from before its end, late or repeated
+            self._sync.request_reconcile("an order that has ended is reported")
+            return
         if self._order_manager.is_of_other_daemon(report.client_order_id):
             self._sync.other_daemon = report.client_order_id
             if not self._state.heard_ns:

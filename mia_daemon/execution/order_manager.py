@@ -10,13 +10,14 @@ from typing import Final
 from mia_daemon.clock import NEVER_NS
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.executions import OrderFills
 from mia_daemon.execution.order_factory import OrderFactory, order_as_reported, run_of
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.journal.writer import RequestKind
-from mia_daemon.records import Bracket, JournaledOrder, Order, OrderReport, OrderRole, Priority
+from mia_daemon.records import Bracket, Fill, JournaledOrder, Order, OrderReport, OrderRole, OrderStatus, Priority
 
 CANCEL_DOUBLINGS: Final = 5
 """A cancel without effect is repeated after 1, 2, 4, … 32 seconds."""
@@ -60,20 +61,28 @@ class OrderManager:
     def restore(self, orders: Iterable[JournaledOrder], ended: Iterable[JournaledOrder] = ()) -> None:
         """Take over orders of earlier runs that are not known to be done: unknown until reconciled with the server.
 
-        Those that `ended` last are kept too, since a fill of theirs may arrive late.
+        Those that `ended` last are kept too, since a fill of theirs may arrive late; one that was only absent may live.
         """
-        states = [(order, OrderState.UNKNOWN) for order in orders] + [(order, OrderState.CANCELED) for order in ended]
+        states = [(order, OrderState.UNKNOWN) for order in orders]
+        for order in ended:
+            absent = order.status is OrderStatus.UNKNOWN_TO_SERVER
+            states.append((order, OrderState.ABSENT if absent else OrderState.CANCELED))
         for order, state in states:
-            self._orders.restore(WorkingOrder.restored(order, state))
+            numbers = (fill.server_order_id for fill in order.fills)
+            self._orders.restore(WorkingOrder.restored(order, state), numbers)
 
     def adopt(self, update: OrderReport, ts_ns: int) -> bool:
-        """Take over an order at the server that bears the name of one of our runs; False when it is not ours.
+        """Take over an order at the server that bears the name of one of our runs.
+
+        False when it is not ours, or when it has ended by what the journal has of it and no list says otherwise.
 
         It was sent while the journal could not be written, as orders that only reduce risk may be, and its run ended
         before it could be journaled.
         """
         order = order_as_reported(update)
         if order is None or not self._is_run_of_ours(run_of(update.client_order_id)):
+            return False
+        if update.unsolicited and self.has_ended(update.client_order_id):
             return False
 
         def write() -> None:
@@ -83,8 +92,28 @@ class OrderManager:
         self._breakers.write(write)
         entry = WorkingOrder(order, OrderState.UNKNOWN, order.quantity, order.price, update.server_order_id)
         entry.history.sent_ns = ts_ns
+        entry.fills = OrderFills.restored(self._fills_on_file(update), 0)
         self._orders.restore(entry)
         return True
+
+    def has_ended(self, client_order_id: str) -> bool:
+        """Whether the journal has an order that is not among the present ones, as all are that may not be done."""
+        if self._orders.get(client_order_id) is not None:
+            return False
+        try:
+            return self._journal.has_intent(client_order_id)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+            return False
+
+    def _fills_on_file(self, update: OrderReport) -> list[Fill]:
+        """The fills that the journal has of a reported order, so that none is booked again."""
+        try:
+            fills = self._journal.executions_of(update.server_order_id)
+        except JournalError as error:
+            self._breakers.journal_failed(error)
+            return []
+        return [fill for fill in fills if fill.client_order_id == update.client_order_id]
 
     def is_of_other_daemon(self, client_order_id: str) -> bool:
         """Whether a client order id has our form and is of a run that is not in our journal."""

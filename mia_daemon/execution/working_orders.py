@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mia_daemon.execution.order_states import TRANSITIONS, Cause, OrderState, cause_of
@@ -85,8 +85,10 @@ class WorkingOrders:
         entry = self._live[name] = WorkingOrder(order, OrderState.INTENT, order.quantity, order.price)
         return entry
 
-    def restore(self, entry: WorkingOrder) -> None:
-        """Add an order of an earlier run."""
+    def restore(self, entry: WorkingOrder, earlier_numbers: Iterable[str] = ()) -> None:
+        """Add an order of an earlier run; `earlier_numbers` are the server's from before its replaces."""
+        for number in filter(None, earlier_numbers):
+            self._by_server.setdefault(number, entry.client_order_id)
         if entry.server_order_id:
             self._by_server[entry.server_order_id] = entry.client_order_id
         self._file(entry)
@@ -138,7 +140,7 @@ class WorkingOrders:
         self.learn_number(entry, update.server_order_id)
         if update.unsolicited:
             self._happened(entry)
-        if update.ts_ns >= entry.history.updated_ns:
+        if not update.unsolicited or update.ts_ns >= entry.history.updated_ns:  # a list is newer, whatever its times
             self._take_facts(entry, update)
         fills = entry.fills
         if update.filled >= fills.reported and update.average_fill_price > 0.0:
@@ -178,14 +180,18 @@ class WorkingOrders:
         self._happened(entry)
         self.learn_number(entry, fill.server_order_id)
         entry.fills.add(fill)
-        self._move(entry, Cause.FULL_FILL if entry.fills.booked >= entry.quantity else Cause.PART_FILL)
+        # By the size, not by the quantity last reported: a bracket's grows with its parent's fills, and an update of
+        # that may be late or lost. What was only reduced to what has filled is reported as filled or is absent.
+        self._move(entry, Cause.FULL_FILL if entry.fills.booked >= entry.size else Cause.PART_FILL)
 
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
-        entry.history.updated_ns = update.ts_ns
+        entry.history.updated_ns = max(entry.history.updated_ns, update.ts_ns)
         entry.server_order_id = update.server_order_id or entry.server_order_id
         if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
-            entry.quantity = update.quantity or entry.quantity
+            # An update that tells fewer contracts as filled than are booked is older than they: it shrinks no order.
+            if update.filled >= entry.fills.booked or update.quantity > entry.quantity:
+                entry.quantity = update.quantity or entry.quantity
             entry.price = update.price or entry.price
 
     @staticmethod
