@@ -437,6 +437,7 @@ class JournaledOrder:
         reported: contracts the server reported as filled; more than `booked` while a fill is missing.
         booked: contracts of the fills in the journal, listed in `fills`.
         origin: the decision behind it.
+        updated_ns: event time of its last update, where that is one of the last on file; else 0.
     """
 
     order: Order
@@ -450,6 +451,7 @@ class JournaledOrder:
     fills: tuple[Fill, ...]
     origin: EntryOrigin = EXTERNAL
     asked_price: float = 0.0
+    updated_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,8 @@ def _by_order(
 
 def _is_after_its_end(entry: WorkingOrder, fill: Fill) -> bool:
     """Whether an execution is later than the end of its order: the server has given the number to another one."""
-    return entry.done and fill.ts_ns > entry.history.updated_ns + TIME_SLACK_NS
+    ended_ns = entry.history.updated_ns if entry.done else 0
+    return bool(ended_ns) and fill.ts_ns > ended_ns + TIME_SLACK_NS
 
 
 def _attribute(

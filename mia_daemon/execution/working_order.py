@@ -86,7 +86,7 @@ class WorkingOrder:
             server_order_id=journaled.server_order_id,
             fills=OrderFills.restored(journaled.fills, journaled.reported),
             request=PendingRequest(asked_price=journaled.asked_price),
-            history=OrderHistory(sent_ns=journaled.intended_ns),
+            history=OrderHistory(sent_ns=journaled.intended_ns, updated_ns=journaled.updated_ns),
         )
 
     @property

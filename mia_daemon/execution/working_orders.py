@@ -190,7 +190,8 @@ class WorkingOrders:
         entry.server_order_id = update.server_order_id or entry.server_order_id
         if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
             # An update that tells fewer contracts as filled than are booked is older than they: it shrinks no order.
-            if update.filled >= entry.fills.booked or update.quantity > entry.quantity:
+            told = update.filled or update.status is not OrderStatus.REPLACED
+            if not (told and update.filled < entry.fills.booked) or update.quantity > entry.quantity:
                 entry.quantity = update.quantity or entry.quantity
             entry.price = update.price or entry.price
 

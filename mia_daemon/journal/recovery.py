@@ -92,6 +92,7 @@ def _orders(query: JournalQuery, which: str) -> Iterator[JournaledOrder]:
     fills: dict[str, list[Fill]] = {}
     for fill in map(fill_of, query(f"{_SELECT_FILLS_OF}{which}) ORDER BY number")):
         fills.setdefault(fill.client_order_id, []).append(fill)
+    updated = dict(query(_SELECT_LAST_UPDATES).fetchall())
     for row in query(f"{_SELECT_ORDERS}{which} ORDER BY i.number"):
         yield JournaledOrder(
             order=order_of(row),
@@ -105,6 +106,7 @@ def _orders(query: JournalQuery, which: str) -> Iterator[JournaledOrder]:
             fills=tuple(fills.get(row[0], ())),
             origin=origin_of(row[7], row[20:]),
             asked_price=row[19] or 0.0,
+            updated_ns=updated.get(row[0], 0),
         )
 
 
@@ -198,6 +200,11 @@ NOT (booked >= reported
 _ENDED: Final = f"""\
 booked >= reported AND status IN ('canceled', 'unknown_to_server') AND client_order_id IN (
     SELECT client_order_id FROM updates ORDER BY number DESC LIMIT {_LAST_UPDATES})"""  # noqa: S608  our own text
+
+_SELECT_LAST_UPDATES: Final = f"""\
+SELECT client_order_id, MAX(ts_ns) FROM (
+    SELECT client_order_id, ts_ns FROM updates ORDER BY number DESC LIMIT {_LAST_UPDATES})
+GROUP BY client_order_id"""  # noqa: S608  our own text
 
 _SELECT_ORDERS: Final = """\
 SELECT client_order_id, symbol, account, side, quantity, type, role, i.decision_id, price, limit_price, time_in_force,

@@ -297,7 +297,9 @@ def test_an_order_of_our_run_that_works_unknown_to_us_is_taken_over(parts):
 
 def test_an_order_of_our_run_that_is_on_file_is_taken_over_without_another_intent(parts):
     parts.journal.record_intent((make_order(f"{RUN}-17S", OrderRole.STOP),), NOW)
-    parts.hear(stop_update(f"{RUN}-17S"))
+    parts.hear(stop_update(f"{RUN}-17S"))  # perhaps from before its end
+    assert parts.orders.get(f"{RUN}-17S") is None
+    parts.hear(replace(stop_update(f"{RUN}-17S"), unsolicited=False))  # in a list
     assert parts.orders.get(f"{RUN}-17S").state is OrderState.WORKING
     assert len(parts.journal.rows("intent")) == 1
 

@@ -1,5 +1,7 @@
 """Nothing leaves before its intent is on file; what only takes risk away leaves without one."""
 
+from dataclasses import replace
+
 import pytest
 from actor_parts import ACCOUNT, NOW, RUN, SYMBOL, ActorParts, make_fill, make_order, make_update
 
@@ -425,7 +427,8 @@ def test_an_order_at_the_server_under_the_name_of_our_run_is_taken_over(parts, m
 
 def test_an_order_that_is_on_file_is_taken_over_without_another_intent(parts, manager):
     parts.journal.record_intent((make_order(f"{RUN}-7S"),), 1)
-    assert manager.adopt(working_stop(f"{RUN}-7S"), NOW)
+    assert not manager.adopt(working_stop(f"{RUN}-7S"), NOW)  # perhaps from before its end
+    assert manager.adopt(replace(working_stop(f"{RUN}-7S"), unsolicited=False), NOW)
     assert len(parts.journal.rows("intent")) == 1
 
 
