@@ -24,6 +24,8 @@ from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderStatus, P
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
 """Fills are requested from this long before the oldest order: servers state fill times in whole seconds."""
 
+DAY_NS: Final = 86_400 * NS_PER_S
+
 MAX_FAILURES: Final = 3
 """Queries in a row without a complete answer, or without a position in it, at which new risk stops."""
 
@@ -95,6 +97,8 @@ class Reconciler:
         oldest = min((entry.history.sent_ns for entry in self._orders), default=self._market.now_ns)
         since_ns = max(min(oldest, self._state.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         behind_ns = min(self._events.server_clock.offset_ns, 0)
+        if any(entry.fills.snapshots for entry in self._orders.missing_fills()):
+            behind_ns -= DAY_NS  # the list lacks a fill that was reported: its clock may be of another time zone
         return max(min(since_ns, self._unexplained_ns) + behind_ns, 0)
 
     def fail(self, query: SnapshotQuery, error: PeerError) -> None:
