@@ -137,7 +137,7 @@ class OrderEventHandler:
         self._after_update(entry, told, before)
 
     def _after_update(self, entry: WorkingOrder, update: OrderReport, before: OrderState) -> None:
-        if update.status is OrderStatus.REJECTED:
+        if update.status is OrderStatus.REJECTED and before is not OrderState.REJECTED:  # it may be told twice
             self._on_reject(entry, update)
         elif update.status in _REFUSALS:
             self._on_refusal(entry, update)
