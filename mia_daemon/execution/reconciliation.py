@@ -231,6 +231,8 @@ def _attribute(
     for name, quantity in new.items():
         if name in capacity:
             capacity[name] -= max(quantity, 0)
+    # A bracket's quantity grows with its parent's fills, and an update of that may be lost.
+    grown = capacity | {one.client_order_id: capacity[one.client_order_id] + one.size - one.quantity for one in absent}
     candidates = [
         entry
         for entry in (*missing, *(entry for entry, _ in short))
@@ -246,7 +248,7 @@ def _attribute(
     ambiguous: set[str] = set()
     alike: dict[tuple[str, ...], list[list[Fill]]] = {}  # groups of fills, by the orders they may all belong to
     for _, fills in sorted(by_number.items(), key=lambda item: (len(item[0]), item[0])):
-        possible = _possible(fills, candidates, capacity)
+        possible = _possible(fills, candidates, capacity) or _possible(fills, candidates, grown)
         if len(possible) == 1:
             candidates.remove(possible[0])
             given[possible[0].client_order_id] = fills

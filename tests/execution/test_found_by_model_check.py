@@ -5,8 +5,19 @@ from dataclasses import replace
 from actor_parts import ACCOUNT, NOW, SYMBOL, ActorParts, make_order
 
 from mia_daemon.execution.order_states import OrderState
+from mia_daemon.execution.reconciliation import Asked, reconcile
+from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.execution.working_orders import WorkingOrders
-from mia_daemon.records import Fill, JournaledOrder, OrderReport, OrderRole, OrderStatus, Side
+from mia_daemon.records import (
+    BrokerSnapshot,
+    Fill,
+    FillSource,
+    JournaledOrder,
+    OrderReport,
+    OrderRole,
+    OrderStatus,
+    Side,
+)
 
 STOP = replace(make_order("K1S", OrderRole.STOP, Side.SELL, 2, 98.0), parent_id="K1E")
 
@@ -78,3 +89,16 @@ def test_an_order_of_an_earlier_run_is_found_by_the_number_of_its_fills_before_a
     fill = Fill(NOW, "x1", "K1S", "20", SYMBOL, ACCOUNT, Side.SELL, 1, 98.0)
     parts.order_manager.restore((JournaledOrder(STOP, NOW, OrderStatus.REPLACED, "21", 2, 98.25, 1, 1, (fill,)),))
     assert parts.orders.find("", "20") is parts.orders.find("", "21") is parts.orders.get("K1S")
+
+
+def test_a_fill_under_a_new_number_is_of_the_stop_that_had_grown_unheard():
+    """It was known to work for 1 contract, grew to 2, got another number with a replace, and filled: nothing of that
+    was received before a restart.
+    """
+    orders = WorkingOrders()
+    unknown = JournaledOrder(STOP, NOW, OrderStatus.WORKING, "20", 1, 98.0, 0, 0, (), asked_price=98.25)
+    orders.restore(WorkingOrder.restored(unknown, OrderState.UNKNOWN))
+    fill = Fill(NOW, "h1", "", "21", SYMBOL, ACCOUNT, Side.SELL, 2, 98.25, FillSource.HISTORY)
+    snapshot = BrokerSnapshot(NOW, (), (fill,), None, None)
+    found = reconcile(orders, snapshot, (), Asked(orders.version, 1, (0,)), lambda _: True)
+    assert found.executions == {"K1S": [fill]}
