@@ -1,6 +1,5 @@
 """One order of ours as a tuple, and the `WorkingOrder` that it stands for."""
 
-from collections import Counter
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -32,7 +31,9 @@ class OurOrder(NamedTuple):
     released: bool
     missing: tuple[bool, int]
     seen: tuple[tuple[str, int, float, int], ...]
-    unconfirmed: tuple[tuple[tuple[int, float], int], ...]
+    told: int
+    unconfirmed: tuple[tuple[tuple[int, float], tuple[int, ...]], ...]
+    on_file: tuple[str, ...]
 
     @property
     def booked(self) -> int:
@@ -54,7 +55,9 @@ def make_entry(place: int, one: OurOrder) -> WorkingOrder:
         int(one.missing[0]),
         one.missing[1],
         set(one.seen),
-        Counter(dict(one.unconfirmed)) if one.unconfirmed else Counter(),
+        one.told,
+        {key: list(booked) for key, booked in one.unconfirmed},
+        set(one.on_file),
     )
     request = PendingRequest(
         asked_ns=int(waits),
@@ -100,5 +103,7 @@ def read_entry(entry: WorkingOrder, *, asking: bool) -> OurOrder:
         fills.released,
         (fills.missing_since_ns > 0, fills.snapshots),
         tuple(sorted(fills._seen)),
-        tuple(sorted((one, count) for one, count in fills._unconfirmed.items() if count)),
+        fills._told,
+        tuple(sorted((key, tuple(booked)) for key, booked in fills._unconfirmed.items() if booked)),
+        tuple(sorted(fills._on_file)),
     )

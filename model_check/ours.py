@@ -10,7 +10,8 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import Ports
-from mia_daemon.execution.reconciler import ReconcilePolicy, Reconciler, SnapshotQuery
+from mia_daemon.execution.reconcile_policy import ReconcilePolicy, SnapshotQuery
+from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.execution.state import BrokerSync, ExecutionState
 from mia_daemon.execution.working_order import WorkingOrder
 from mia_daemon.records import (
@@ -99,7 +100,7 @@ class OurSide:
         sync = self._state.sync
         BrokerSync.__init__(sync, reconciled=True, query_reason="")
         sync.positions[:] = ours.positions
-        self._reconciler._difference = ours.difference
+        self._reconciler._drift._difference = ours.difference
         self._reconciler._asking = ours.asking
         self._broker.sent.clear()
         self._breakers.contradictions.clear()
@@ -117,7 +118,7 @@ class OurSide:
             tuple(self._journal.rows),
             asking,
             tuple(self._state.sync.positions) if asking else (),
-            self._reconciler._difference,
+            self._reconciler._drift._difference,
             self._accounting.drift,
         )
 

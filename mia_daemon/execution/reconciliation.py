@@ -232,7 +232,7 @@ def _attribute(
         if name in capacity:
             capacity[name] -= max(quantity, 0)
     # A bracket's quantity grows with its parent's fills, and an update of that may be lost.
-    grown = capacity | {one.client_order_id: capacity[one.client_order_id] + one.size - one.quantity for one in absent}
+    grown = capacity | {one.client_order_id: capacity[one.client_order_id] + one.size - one.quantity for one in missing}
     candidates = [
         entry
         for entry in (*missing, *(entry for entry, _ in short))
