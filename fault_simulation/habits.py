@@ -224,7 +224,9 @@ KINDS: Final[dict[str, Values]] = {
 CHANGES: Final = MappingProxyType({name: changes for values in KINDS.values() for name, changes in values.items()})
 """Every habit by its name."""
 
-UNLISTED: Final = frozenset({"fills query refused", "fills never told", *KINDS["memory"]})
+UNLISTED: Final = frozenset({
+    "fills query refused", "fills never told", "fills only in updates", *KINDS["memory"],
+})  # fmt: skip
 """Habits under which past executions can't be asked for, at least not after a crash of the server."""
 
 EXECUTIONS_DIFFER: Final = frozenset({

@@ -403,13 +403,13 @@ class World:
     def _why_stopped(self) -> str:
         """Why the daemon has stopped trading by itself; "" when it has not, or when no habit of the server excuses it.
 
-        It still has to be there and to have a connection, or else to refuse a start, with the account flat or because
-        the server spells it otherwise: which position is ours has then to be said by the configuration.
+        It still has to be there and to have a connection, or else to refuse a start, with the account flat or with the
+        setting that has to be changed: what the position there is has then to be said by the configuration.
         """
         if not self._plan.habits or self.life is None:
             return ""
         refused = halts.refused_to_start(self._lives)
-        if refused and ("spellings" in refused or not self.venue.state().position):
+        if refused and ("broker." in refused or not self.venue.state().position):
             return f"no start: {refused}"
         return halts.halted(self._lives) if self.life.process.alive and self._connected(self.life) else ""
 
