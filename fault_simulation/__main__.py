@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 from fault_simulation.activity import described, each_habit
 from fault_simulation.habits import CHANGES
 from fault_simulation.plan import Wanted
+from fault_simulation.planted import BUGS, planted
 from fault_simulation.world import Outcome, simulate
 
 SHOWN = 5
@@ -27,17 +29,29 @@ def main() -> int:
     if options.each_habit:
         return _each_habit(range(options.start, options.start + options.seeds))
     seeds = range(options.start, options.start + options.seeds) if options.seed is None else [options.seed]
+    if options.bug is not None:
+        return _report(map(partial(_planted, options.bug), seeds), alone=options.seed is not None)
     habits = () if options.plain else None if options.habit is None else tuple(sorted(options.habit))
     venue = VENUES[options.venue] if habits is None else 2
     run = partial(simulate, wanted=Wanted(venue=venue, habits=habits, undisturbed=options.undisturbed))
-    total = _Total()
     with ProcessPoolExecutor(min(len(os.sched_getaffinity(0)), len(seeds) or 1)) as workers:
-        for outcome in workers.map(run, seeds, chunksize=4 if len(seeds) > 4 else 1):
-            total.add(outcome)
-            if options.seed is not None or outcome.violations:
-                print(_described(outcome), flush=True)
-            if total.seeds % EVERY == 0 and options.seed is None:
-                print(f"-- next seed {outcome.seed + 1}: {total.violations} violations so far", flush=True)
+        outcomes = workers.map(run, seeds, chunksize=4 if len(seeds) > 4 else 1)
+        return _report(outcomes, alone=options.seed is not None)
+
+
+def _planted(bug: str, seed: int) -> Outcome:
+    with planted(bug):
+        return simulate(seed, BUGS[bug].wanted)
+
+
+def _report(outcomes: Iterable[Outcome], *, alone: bool) -> int:
+    total = _Total()
+    for outcome in outcomes:
+        total.add(outcome)
+        if alone or outcome.violations:
+            print(_described(outcome), flush=True)
+        if total.seeds % EVERY == 0 and not alone:
+            print(f"-- next seed {outcome.seed + 1}: {total.violations} violations so far", flush=True)
     kinds = ", ".join(f"{kind} {count}" for kind, count in total.faults.most_common())
     print(f"faults: {kinds}")
     for venue_name, seeds_there, halted, contracts in total.venues():
@@ -79,6 +93,7 @@ def _options() -> argparse.Namespace:
         help="of the second venue, instead of those drawn; repeatable",
     )
     habits.add_argument("--plain", action="store_true", help="the second venue, without habits")
+    habits.add_argument("--bug", choices=BUGS, help="plant this bug, under the habits at which it is to be found")
     habits.add_argument(
         "--each-habit", action="store_true", help="each habit alone, undisturbed: share of the plain venue's contracts"
     )

@@ -20,7 +20,7 @@ from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
-from mia_daemon.errors import JournalError, MiaError
+from mia_daemon.errors import JournalError, MiaError, StartError
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
@@ -297,6 +297,8 @@ class Life:
         try:
             await broker.connect()
             await reconcile(account)
+            if other := account.state.sync.other_daemon:  # as the process does
+                raise StartError(f"order {other} is of another daemon")
             tasks = [
                 asyncio.create_task(session.run()),
                 asyncio.create_task(keep_reconciled(account)),

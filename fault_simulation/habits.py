@@ -18,6 +18,7 @@ MOST = 5
 
 INT64_MAX: Final = 2**63 - 1
 ODD_SHARE: Final = 0.3  # of the messages that have the odd value
+QUIET_EVERY_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,13 @@ class Habits:
         others_listed: orders of others in the answer about open orders: "", nameless, named, elsewhere (other symbol
             and account), ours (names as the daemon makes them).
         done_listed: this answer has orders that are done, too.
+        listed_status: orders in this answer have a status; else 0.
         empty_silent: this answer does not come when there is no order.
         symbol, account: their spelling in updates and lists; None: as in the request.
         times: ms, zero, behind (6 h), ahead (2 h), day_ahead, max (DBL_MAX), nan.
         odd: message, field and value: in a share of these messages the field has this value.
         flatten: named, nameless, refused, silent.
+        exits_refused: single orders that are neither entries nor stops are refused.
         reasons: updates have their own reason; else GENERAL_ORDER_UPDATE.
         fill_status: updates about fills have a status; else 0.
         copies: how often each update is sent.
@@ -68,6 +71,8 @@ class Habits:
         multiplier: DisplayPriceMultiplier: prices on the wire are the displayed ones divided by it.
         numbered: unsolicited messages have TotalNumMessages and MessageNumber 1.
         forgets: a crash wipes the numbering of orders and executions, and the list of fills.
+        closed_while_away: a person closes the position, and cancels what works, as soon as no client is connected.
+        quiet_s: for so long no prices come, in every `QUIET_EVERY_S`, while the market moves on.
     """
 
     path: tuple[Status, ...] = (Status.ORDER_STATUS_PENDING_OPEN, Status.ORDER_STATUS_OPEN)
@@ -95,12 +100,14 @@ class Habits:
     cancel_silent: float = 0.0
     others_listed: str = ""
     done_listed: bool = False
+    listed_status: bool = True
     empty_silent: bool = False
     symbol: str | None = None
     account: str | None = None
     times: str = "ms"
     odd: tuple[str, str, float | int] | None = None
     flatten: str = "named"
+    exits_refused: bool = False
     reasons: bool = True
     fill_status: bool = True
     copies: int = 1
@@ -110,6 +117,8 @@ class Habits:
     multiplier: float = 1.0
     numbered: bool = False
     forgets: bool = False
+    closed_while_away: bool = False
+    quiet_s: float = 0.0
 
 
 Values = dict[str, dict[str, Any]]
@@ -188,7 +197,11 @@ KINDS: Final[dict[str, Values]] = {
         "cancels silent in part": {"cancel_silent": 0.4},
     },
     "others": {f"others {value}": {"others_listed": value} for value in ("nameless", "named", "elsewhere", "ours")},
-    "listing": {"done orders listed": {"done_listed": True}, "no orders silent": {"empty_silent": True}},
+    "listing": {
+        "done orders listed": {"done_listed": True},
+        "no orders silent": {"empty_silent": True},
+        "orders listed without status": {"listed_status": False},
+    },
     "symbol": {
         "symbol blank": {"symbol": ""},
         "symbol other": {"symbol": "ESZ26-CME"},
@@ -209,7 +222,10 @@ KINDS: Final[dict[str, Values]] = {
         **_odd("PositionUpdate", Quantity=_NAN + _MAX, AveragePrice=_NAN + _MAX),
         **_odd("AccountBalanceUpdate", CashBalance=_NAN + _MAX, TransactionDateTime=(INT64_MAX,)),
     },
-    "flatten": {f"flatten {value}": {"flatten": value} for value in ("nameless", "refused", "silent")},
+    "flatten": {
+        **{f"flatten {value}": {"flatten": value} for value in ("nameless", "refused", "silent")},
+        "exits refused": {"flatten": "refused", "exits_refused": True},
+    },
     "reasons": {"reasons general": {"reasons": False}},
     "fill status": {"fills without status": {"fill_status": False}},
     "copies": {"updates twice": {"copies": 2}},
@@ -219,6 +235,8 @@ KINDS: Final[dict[str, Values]] = {
     "prices": {"prices in hundredths": {"multiplier": 0.01}},
     "numbered": {"updates numbered": {"numbered": True}},
     "memory": {"numbers begin again": {"forgets": True}},
+    "prices come": {"prices pause": {"quiet_s": 6.0}},
+    "away": {"position closed while away": {"closed_while_away": True}},
 }
 
 CHANGES: Final = MappingProxyType({name: changes for values in KINDS.values() for name, changes in values.items()})
@@ -257,6 +275,7 @@ SLOW: Final = {"acknowledged after 0.6 s": 0.4, "acknowledged after 1.2 s": 0.25
 EXPECTED_HALT: Final = {
     "names never": "nothing of ours comes back under its name",
     "names short": "as above",
+    "names case": "as above",
     "fills never told": "fills booked at the average price, without an execution",
     "fills query refused": "an interrupted fill can't be found out",
     "position unset when flat": "beyond what a server may do: the position is not known",
@@ -283,6 +302,7 @@ EXPECTED_HALT: Final = {
     "times nan": "beyond what a server may do",
     "flatten refused": "a position that the server refuses to close",
     "flatten silent": "the same",
+    "exits refused": "the same",
     **dict.fromkeys(KINDS["odd"], "a value that makes no sense"),
 }
 """Habits under which the daemon may stop trading, and what it has to say; under all others it has to trade."""

@@ -51,6 +51,11 @@ def sent(record: list[Line]) -> Iterator[str]:
                 yield line[name]
 
 
+def parents(record: list[Line]) -> Iterator[str]:
+    """The ClientOrderID of every entry that reached the server with a bracket."""
+    return (line["ClientOrderID"] for line in record if line["kind"] == "received" and line.get("IsParentOrder"))
+
+
 def sent_twice(record: list[Line]) -> list[str]:
     """Orders that reached the server more than once."""
     return [order_id for order_id, times in Counter(sent(record)).items() if times > 1]

@@ -1,13 +1,17 @@
 """Planted bugs, to test that the simulation finds them: each is known from real trading systems.
 
-A planted bug replaces a method of the daemon within the context `planted`; the rest of the daemon is unchanged.
+A planted bug replaces methods of the daemon within the context `planted`; the rest of the daemon is unchanged. Those of
+`planted_orders` and `planted_account` bring back what the daemon once did against servers that nobody here wrote.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from mia_daemon.brokers.sierra import SierraBroker
+from fault_simulation import planted_account, planted_orders
+from fault_simulation.plan import Wanted
+from fault_simulation.planted_bug import Change, PlantedBug
 from mia_daemon.clock import NEVER_NS
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
@@ -16,16 +20,13 @@ from mia_daemon.execution.protection import Protection
 from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.records import OrderRole
 
-Change = tuple[type, str, Callable[..., Any]]
-"""A class, the name of a method, and what takes its place."""
-
 
 def _resend() -> list[Change]:
     """An order that is not answered in time is sent again."""
     watch = Reconciler.watch
 
     def resend(self: Any) -> int:
-        late_ns = self._market.now_ns - self._policy.answer_ns
+        late_ns = self._state.own_ns - self._policy.answer_ns
         late = self._orders.unanswered(late_ns) if self._sync.link_up else []
         due_ns = watch(self)
         for entry in late:
@@ -56,21 +57,15 @@ def _forget_unknown() -> list[Change]:
 
 def _fills_twice() -> list[Change]:
     """An execution that is reported again is applied again."""
+    book = OrderEventHandler._book_reported
 
-    def emit_again(self: Any, fill: Any) -> None:
-        self._orders.add_execution(fill)
-        self._sink(fill)
-
-    on_fill = OrderEventHandler.on_fill
-
-    def apply_again(self: Any, fill: Any) -> None:
-        entry = self._orders.find(fill.client_order_id, fill.server_order_id)
-        if entry is not None and fill.execution_id in entry.fills.executions:
+    def apply_again(self: Any, fill: Any, entry: Any) -> None:
+        if any(fill.execution_id == known.execution_id for known in entry.fills.executions):
             self._ledger.apply(fill)
         else:
-            on_fill(self, fill)
+            book(self, fill, entry)
 
-    return [(SierraBroker, "_emit_fill", emit_again), (OrderEventHandler, "on_fill", apply_again)]
+    return [(OrderEventHandler, "_book_reported", apply_again)]
 
 
 def _drop_stop() -> list[Change]:
@@ -91,23 +86,27 @@ def _drop_stop() -> list[Change]:
     return [(Protection, "work", careless)]
 
 
-BUGS: dict[str, Callable[[], list[Change]]] = {
-    "resend": _resend,
-    "journal-after-send": _journal_after_send,
-    "forget-unknown": _forget_unknown,
-    "fills-twice": _fills_twice,
-    "drop-stop": _drop_stop,
+_at_first = partial(PlantedBug, wanted=Wanted(venue=1))
+
+BUGS: dict[str, PlantedBug] = {
+    "resend": _at_first(_resend, seed=3),
+    "journal-after-send": _at_first(_journal_after_send, seed=0),
+    "forget-unknown": _at_first(_forget_unknown, seed=21),
+    "fills-twice": _at_first(_fills_twice, seed=1),
+    "drop-stop": PlantedBug(_drop_stop, 3, Wanted(venue=2, habits=("fills in 3 parts",), undisturbed=True)),
+    **planted_orders.BUGS,
+    **planted_account.BUGS,
 }
-"""By name; what each does wrong is its docstring."""
+"""By name; what each does wrong is the docstring of what makes its changes."""
 
 
 @contextmanager
 def planted(bug: str) -> Iterator[None]:
     """Context with the bug of this name. Raises KeyError for one that does not exist."""
-    changes = BUGS[bug]()
-    kept = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
-    for owner, name, method in changes:
-        setattr(owner, name, method)
+    changes = BUGS[bug].changes()
+    kept = [(owner, name, vars(owner)[name]) for owner, name, _ in changes]
+    for owner, name, instead in changes:
+        setattr(owner, name, instead)
     try:
         yield
     finally:

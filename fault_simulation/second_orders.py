@@ -90,7 +90,10 @@ class OrderEntry:
 
     def _submit(self, message: dtc.SubmitNewSingleOrder) -> None:
         order = self._order(message, entry=bool(message.IsParentOrder))
-        if text := self._refusal(message, order):
+        text = self._refusal(message, order)
+        if self._habits.exits_refused and not (order.entry or order.is_stop or order.name.startswith(BY_HAND)):
+            text = text or "the account may not close positions"
+        if text:
             self._refuse(order, text)
         else:
             self._exchange.submit(order)

@@ -167,7 +167,8 @@ class Reports:
         """The orders that are not done, and, by habit, others."""
         exchange, habits = self._exchange, self._habits
         listed = exchange.orders.values() if habits.done_listed else exchange.alive
-        rows = [self._fields(order, order.status, now_s) for order in listed]
+        unset = Status.ORDER_STATUS_UNSPECIFIED
+        rows = [self._fields(order, order.status if habits.listed_status else unset, now_s) for order in listed]
         rows += self._orders_of_others(now_s)
         common: dict[str, Any] = {
             "RequestID": request.RequestID,

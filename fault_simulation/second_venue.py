@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from fault_simulation.habits import Habits
+from fault_simulation.habits import QUIET_EVERY_S, Habits
 from fault_simulation.history import BY_HAND
 from fault_simulation.loop import Process, SimulatedLoop
 from fault_simulation.network import End, Network
@@ -44,6 +44,7 @@ class _Server:
 
     Args:
         look: called after each change.
+        left: called when no client is connected any more.
 
     Attributes:
         flags: what the logon says of orders.
@@ -51,7 +52,13 @@ class _Server:
     """
 
     def __init__(
-        self, entry: OrderEntry, reports: Reports, habits: Habits, loop: SimulatedLoop, look: Callable[[], None]
+        self,
+        entry: OrderEntry,
+        reports: Reports,
+        habits: Habits,
+        loop: SimulatedLoop,
+        look: Callable[[], None],
+        left: Callable[[], None],
     ) -> None:
         self.flags = habits.flags
         self.answer_s = habits.answer_s
@@ -60,6 +67,7 @@ class _Server:
         self._habits = habits
         self._loop = loop
         self._look = look
+        self._left = left
         self._sessions: dict[Session, None] = {}  # in the order in which they came
         self._late: deque[Message] = deque()
         self._answers: dict[type[Message], Callable[[Any], list[Message]]] = {
@@ -82,9 +90,13 @@ class _Server:
                 session.keep_alive()
 
     def _session(self) -> Session:
-        session = Session(self, self._loop, lambda gone: self._sessions.pop(gone, None))
+        session = Session(self, self._loop, self._gone)
         self._sessions[session] = None
         return session
+
+    def _gone(self, session: Session) -> None:
+        if self._sessions.pop(session, self) is None and not self._sessions:
+            self._left()
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Do it after a while, in this process."""
@@ -195,7 +207,7 @@ class SecondVenue:
 
     def touch(self) -> tuple[int, float, float] | None:
         """The present quote: exchange time, bid, ask; None when there is none."""
-        if not self.process.alive:
+        if not self.process.alive or self._loop.time() % QUIET_EVERY_S > QUIET_EVERY_S - self._habits.quiet_s:
             return None
         tick = self.instrument.tick_size
         return self._loop.now_ns(), self.exchange.bid * tick, self.exchange.ask * tick
@@ -205,7 +217,7 @@ class SecondVenue:
     def start(self, rng: Random) -> None:
         """Start a server with what the last one left."""
         first = self._server is None
-        self._server = server = _Server(self._entry, self._reports, self._habits, self._loop, self._look)
+        self._server = server = _Server(self._entry, self._reports, self._habits, self._loop, self._look, self._on_left)
         self.process = process = Process("server", self._loop)
         self._processes.append(process)
         process.at_death.append(lambda: self._network.leave(process))
@@ -258,6 +270,11 @@ class SecondVenue:
             return False
         self.process.do(lambda: self._trade_by_hand(what, share))
         return True
+
+    def _on_left(self) -> None:
+        if self._habits.closed_while_away and self.exchange.account.position:
+            self._trade_by_hand("cancel", 1.0)
+            self._trade_by_hand("flatten", 1.0)
 
     def _trade_by_hand(self, what: str, share: float) -> None:
         exchange = self.exchange

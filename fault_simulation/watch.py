@@ -1,5 +1,6 @@
 """Invariants, checked at every change of the server's account and on every message that the daemon sends."""
 
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -12,6 +13,9 @@ from fault_simulation.venue import OrderAtServer, ServerState
 MISLED_S = 12.0
 """A server that confirms a cancel, and afterwards reports that the order had filled, can bring the position beyond a
 limit. Within this time of working communication the position has to be back."""
+
+HELD_S = 5.0
+"""How much longer than it may be held, and bare, a position may be there: its exit follows the touch."""
 
 STRAY_S = 3.5
 """How much longer than a position may be bare, an order to close may work at a flat account without an entry."""
@@ -28,23 +32,35 @@ class ServerWatch:
 
     Args:
         limit: contracts that the position, with all entries filled, may never exceed.
+        hold_s: how long a position may be held.
         deadline_s: how long a position may now be unprotected while the daemon is able to act.
         able: whether the daemon is able to act now.
+        stopped: whether it has stopped by itself and said so: the position is then a person's to close.
 
     Attributes:
         longest_bare_s: the longest time a position was unprotected while the daemon was able to act.
         external_trading: an external trader has traded this account. Its limits are checked again after the next
             reconciliation; until then `WireWatch` checks them on what the daemon knows.
+        flat_since_s: loop time since which there is no position; infinite while there is one.
     """
 
     def __init__(
-        self, limit: int, deadline_s: Callable[[], float], able: Callable[[], bool], report: Callable[[str], None]
+        self,
+        limit: int,
+        hold_s: float,
+        deadline_s: Callable[[], float],
+        able: Callable[[], bool],
+        stopped: Callable[[], bool],
+        report: Callable[[str], None],
     ) -> None:
         self.longest_bare_s = 0.0
+        self.flat_since_s = 0.0
         self.external_trading = False
         self.limit = limit
+        self._hold_s = hold_s
         self._deadline_s = deadline_s
         self._able = able
+        self._stopped = stopped
         self._report = report
         self._looked_s = 0.0
         self._misled_until_s = 0.0
@@ -53,6 +69,8 @@ class ServerWatch:
         self._reported = False
         self._beyond = False
         self._stray_s = 0.0
+        self._side = 0
+        self._held_s = 0.0
 
     def look(self, state: ServerState, now_s: float) -> None:
         """Check the account at loop time `now_s`."""
@@ -68,6 +86,8 @@ class ServerWatch:
         able = able and now_s >= self._external_until_s
         self._protection(state.position, state.orders, passed_s, able=able)
         self._strays(state, passed_s, able=able)
+        self._hold(state.position, passed_s, able=able)
+        self.flat_since_s = math.inf if state.position else min(self.flat_since_s, now_s)
 
     def _limits(self, position: int, orders: Sequence[OrderAtServer]) -> None:
         beyond = ""
@@ -89,6 +109,17 @@ class ServerWatch:
         before_s, self._stray_s = self._stray_s, self._stray_s + passed_s
         if before_s <= deadline_s < self._stray_s:
             self._report(f"flat, and orders to close work for more than {deadline_s:g} s: {strays}")
+
+    def _hold(self, position: int, passed_s: float, *, able: bool) -> None:
+        """A position is closed when it has been held for as long as is configured."""
+        side = (position > 0) - (position < 0)
+        if not side or side != self._side or not able:
+            self._side, self._held_s = side, 0.0
+            return
+        deadline_s = self._hold_s + self._deadline_s() + HELD_S
+        before_s, self._held_s = self._held_s, self._held_s + passed_s
+        if before_s <= deadline_s < self._held_s and not self._stopped():
+            self._report(f"position {position:+d} held for more than {deadline_s:g} s, allowed are {self._hold_s:g} s")
 
     def _protection(self, position: int, orders: Sequence[OrderAtServer], passed_s: float, *, able: bool) -> None:
         closing = [order for order in orders if order.side * position < 0 and not order.adds]
@@ -121,11 +152,20 @@ class WireWatch:
         self._entries: list[tuple[object, float]] = []
 
     def look(
-        self, messages: Sequence[Any], journal: Path, life: object, now_s: float, *, halted: bool, sick: bool
+        self,
+        messages: Sequence[Any],
+        journal: Path,
+        life: object,
+        now_s: float,
+        *,
+        flat: bool,
+        halted: bool,
+        sick: bool,
     ) -> None:
         """Check messages right before they are sent.
 
         Args:
+            flat: the server has held no position since this life began.
             halted: an operator has halted trading.
             sick: the disk fails, or has failed in this life.
         """
@@ -145,14 +185,10 @@ class WireWatch:
             for m in messages
             if getattr(m, "IsParentOrder", 0) or roles.get(getattr(m, "ClientOrderID", "")) == "entry"
         ]
-        for name in names:
-            if name in roles:
-                continue
-            if sick and not entries:
-                self.excused.add(name)
-            else:
-                self._report(f"left before it was on file: {name}")
+        self._check_filed([name for name in names if name not in roles], excused=sick and not entries)
         if not entries:
+            if flat and type(messages[0]).__name__ == "SubmitNewSingleOrder":
+                self._report(f"to close a position that the server does not hold: {names[0]}")
             return
         if halted:
             self._report(f"entered while halted: {names[0]}")
@@ -164,3 +200,10 @@ class WireWatch:
         self._entries.append((life, now_s))
         if self._orders_per_minute is not None and len(self._entries) > self._orders_per_minute:
             self._report(f"more than {self._orders_per_minute} entries a minute: {names[0]}")
+
+    def _check_filed(self, missing: Sequence[str], *, excused: bool) -> None:
+        for name in missing:
+            if excused:
+                self.excused.add(name)
+            else:
+                self._report(f"left before it was on file: {name}")

@@ -38,6 +38,8 @@ UNLINKED_S = 30.0  # a daemon that lives has a connection again within this
 HALTED_S = 30.0  # of loop time, after which a daemon that has halted by itself need not agree any more
 AGAIN_S = 1.0  # between two checks for agreement
 
+_REFUSED_HOLDING = ("broker.", "another daemon")  # refusals to start that a position at the server does not matter to
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -109,7 +111,9 @@ class World:
         self.heartbeat_s = settings.dtc.heartbeat_interval_s
         limit = settings.risk.max_position_contracts
         assert limit is not None
-        self._watch = ServerWatch(limit, self._deadline_s, self._able, self._report)
+        self._watch = ServerWatch(
+            limit, settings.decision.max_hold_s, self._deadline_s, self._able, self._has_stopped, self._report
+        )
         self._wire = WireWatch(limit, settings.risk.max_orders_per_minute, self._report)
         self.venue = self._make_venue()
         self._fixed = Circumstances(
@@ -123,6 +127,7 @@ class World:
         self._journal = directory / "journal-0" / "journal.db"
         self._lives: list[Life] = []
         self._over = False
+        self._began_s = 0.0  # when the present life began
         self._disturbed_s = 0.0  # when something went wrong last
         self._notes: list[str] = []
         self._stopped = ""  # why the daemon had stopped trading by itself at the end
@@ -191,11 +196,14 @@ class World:
         if not self._connected(life):
             self.disturb()
             return False
-        if self._plan.habits and halts.halted(self._lives):
+        if self._has_stopped():
             assert life.account is not None
             if life.account.state.ledger.position != self.venue.state().position:
                 return False
         return life.process.frozen_until <= now_s and now_s >= self.silent_until
+
+    def _has_stopped(self) -> bool:
+        return bool(self._plan.habits and halts.halted(self._lives))
 
     def _connected(self, life: Life) -> bool:
         return any(near.owner is life.process and self.venue.speaks(near) for near in self.network.lines())
@@ -216,7 +224,8 @@ class World:
 
     def _spy(self, life: Life, messages: Sequence[Any]) -> None:
         if life.process.alive:
-            self._wire.look(messages, life.path, life, self.loop.time(), halted=self.halted, sick=self.sick)
+            flat = self._watch.flat_since_s <= self._began_s
+            self._wire.look(messages, life.path, life, self.loop.time(), flat=flat, halted=self.halted, sick=self.sick)
 
     # From start to end.
 
@@ -227,6 +236,7 @@ class World:
             self.loop.run_until_complete(self._run())
             record = history.server_record(self.venue.record)
             self._check_stop()
+            self._check_alone(record)
             self.violations += findings(record, self._journal, self._ending())
         for error in self.loop.errors:
             self.violations.append(f"an error nobody handled: {error.get('exception') or error.get('message')!r}")
@@ -263,6 +273,13 @@ class World:
         if left and self.life is not None and self.life.clean and not (state.position and halts.loudest(self._lives)):
             self._report(f"left working after a clean stop: {left}")
 
+    def _check_alone(self, record: list[history.Line]) -> None:
+        """Nothing is entered into an account in which another daemon's orders work, unless an operator has resumed."""
+        if "others ours" not in (self._plan.habits or ()) or RiskCode.CONTRADICTED in self._resumed:
+            return
+        if names := list(history.parents(record)):
+            self._report(f"entered beside another daemon: {names[0]}")
+
     async def _run(self) -> None:
         self.start_server()
         daemons = self.loop.create_task(self._supervise())
@@ -292,6 +309,7 @@ class World:
             gone = self.loop.create_future()
             process.at_death += [partial(self.network.leave, process), partial(_tell, gone)]
             self.sick = False
+            self._began_s = self.loop.time()
             self.disturb()
             life = self.life = Life(self._fixed, process, self._journal, self._fork(), self._spy)
             self._lives.append(life)
@@ -391,7 +409,7 @@ class World:
             if why and self.loop.time() > began_s + HALTED_S and (stopped := self._why_stopped()):
                 self._excused, why = stopped, ""
             if not why:
-                self._watch.external_trading = False
+                self._watch.external_trading &= bool(self._excused)
                 break
         if why:
             self._report(f"not at rest after {PATIENCE_S:g} s without a fault: {why}")
@@ -409,7 +427,7 @@ class World:
         if not self._plan.habits or self.life is None:
             return ""
         refused = halts.refused_to_start(self._lives)
-        if refused and ("broker." in refused or not self.venue.state().position):
+        if refused and (any(why in refused for why in _REFUSED_HOLDING) or not self.venue.state().position):
             return f"no start: {refused}"
         return halts.halted(self._lives) if self.life.process.alive and self._connected(self.life) else ""
 

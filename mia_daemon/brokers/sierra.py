@@ -81,6 +81,7 @@ class SierraBroker:
         self._pairs_by_server = pairs_by_server
         self._sink: BrokerEventSink = _no_sink
         self._mapper = DtcOrderMapper(scope)
+        self._mapper.multiplier = 0.0  # until it is known every price counts as unset
         self._running: asyncio.Task[None] | None = None
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             dtc.OrderUpdate: self._on_order_update,

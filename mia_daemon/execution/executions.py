@@ -95,7 +95,8 @@ class OrderFills:
             return None
         self._seen.add(key)
         self._told += fill.quantity
-        unconfirmed = self._unconfirmed.get((fill.quantity, fill.price))
+        after_all = fill.filled - fill.quantity >= self.booked  # so many had filled before it
+        unconfirmed = None if after_all else self._unconfirmed.get((fill.quantity, fill.price))
         new = fill.quantity - (unconfirmed.pop() if unconfirmed else 0)
         limit = min(max(fill.filled, self._told), self.reported if fill.filled else size, size)
         return self._part(fill, min(limit - self.booked, new))

@@ -463,6 +463,12 @@ def test_a_list_of_no_orders_may_not_come(bench):
     assert orders(b) == []
 
 
+def test_orders_may_be_listed_without_a_status(bench):
+    b = bench("orders listed without status")
+    b.say(b.single("s", 1, -FAR))
+    assert [(m.ClientOrderID, m.OrderStatus) for m in orders(b)] == [("s", 0)]
+
+
 def test_orders_that_are_done_may_be_listed(bench):
     b = bench("done orders listed")
     b.say(b.single("s", 1, -FAR))
