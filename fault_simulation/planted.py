@@ -13,7 +13,7 @@ from fault_simulation import planted_account, planted_orders
 from fault_simulation.plan import Wanted
 from fault_simulation.planted_bug import Change, PlantedBug
 from mia_daemon.clock import NEVER_NS
-from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.fill_booking import FillBooking
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.protection import Protection
@@ -57,7 +57,7 @@ def _forget_unknown() -> list[Change]:
 
 def _fills_twice() -> list[Change]:
     """An execution that is reported again is applied again."""
-    book = OrderEventHandler._book_reported
+    book = FillBooking.book_reported
 
     def apply_again(self: Any, fill: Any, entry: Any) -> None:
         if any(fill.execution_id == known.execution_id for known in entry.fills.executions):
@@ -65,7 +65,7 @@ def _fills_twice() -> list[Change]:
         else:
             book(self, fill, entry)
 
-    return [(OrderEventHandler, "_book_reported", apply_again)]
+    return [(FillBooking, "book_reported", apply_again)]
 
 
 def _drop_stop() -> list[Change]:

@@ -13,6 +13,9 @@ from mia_daemon.products.instruments import same_contract
 
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt
 
+MULTIPLIERS: Final = (1e-6, 1e6)
+"""The DisplayPriceMultipliers that make sense."""
+
 Ask = Callable[[dtc.Message], Awaitable[list[Any]]]
 """Sends a query and returns its answers."""
 
@@ -93,12 +96,22 @@ async def query_multiplier(ask: Ask, scope: ServerScope, address: str) -> float:
             f"{address} says that {symbol} moves by {tick:g}, here it is {size:g}: "
             "this is not the product it is taken for"
         )
-    return _told(definition.DisplayPriceMultiplier) or 1.0
+    multiplier = _told(definition.DisplayPriceMultiplier) or 1.0
+    _check_multiplier(multiplier, symbol, address)
+    return multiplier
 
 
 def _told(value: float) -> float:
     """The decimal that a float32 stands for; 0 where it is unset or makes no sense."""
     return nearest_decimal(value) if 0.0 < value < dtc.UNSET_F32 else 0.0
+
+
+def _check_multiplier(multiplier: float, symbol: str, address: str) -> None:
+    if not MULTIPLIERS[0] <= multiplier <= MULTIPLIERS[1]:
+        raise StartError(
+            f"{address} says that prices of {symbol} are to be multiplied by {multiplier:g} (DisplayPriceMultiplier): "
+            "no order can be priced by that; look at the symbol's settings in Sierra Chart"
+        )
 
 
 async def check_positions(ask: AskOrRefuse, scope: ServerScope, address: str) -> None:

@@ -30,7 +30,7 @@ class ClientPairs:
         if not held.quantity:
             self._sent = filled  # nothing is left to protect
             return
-        bare = abs(held.quantity) - self._stops(held)
+        bare = min(abs(held.quantity), self._state.confirmed) - self._stops(held)
         for bracket in reversed(brackets):  # the newest: an earlier one may have filled for a position that is closed
             name = bracket.entry.client_order_id
             contracts = min(filled[name] - self._sent.get(name, 0), bare)

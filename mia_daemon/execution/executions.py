@@ -89,14 +89,13 @@ class OrderFills:
             fill: the execution.
             size: contracts of the order.
         """
-        self.reported = max(self.reported, fill.filled)
+        self.reported = max(self.reported, min(fill.filled, size))
         key = (fill.execution_id, fill.quantity, fill.price, fill.filled)
         if key in self._seen or self._may_be_on_file(fill):
             return None
         self._seen.add(key)
         self._told += fill.quantity
-        after_all = fill.filled - fill.quantity >= self.booked  # so many had filled before it
-        unconfirmed = None if after_all else self._unconfirmed.get((fill.quantity, fill.price))
+        unconfirmed = self._unconfirmed.get((fill.quantity, fill.price))
         new = fill.quantity - (unconfirmed.pop() if unconfirmed else 0)
         limit = min(max(fill.filled, self._told), self.reported if fill.filled else size, size)
         return self._part(fill, min(limit - self.booked, new))

@@ -103,6 +103,7 @@ class FillBooking:
             server_order_id=fill.server_order_id or entry.server_order_id,
             symbol=order.symbol,
             account=order.account,
+            side=fill.side if entry.may_fill(fill.side) else order.side,
         )
 
     def _apply(self, fill: Fill, entry: WorkingOrder) -> None:

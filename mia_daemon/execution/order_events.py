@@ -243,8 +243,10 @@ class OrderEventHandler:
     # The position and the connection.
 
     def _on_position(self, report: PositionReport) -> None:
-        if self.covers(report):
-            if report.quantity is not None and report.quantity != self._sync.position:
+        if self.covers(report) and report.quantity is None:  # what was told before still counts
+            self._sync.request_reconcile("a position was told without a quantity", urgent=True)
+        elif self.covers(report):
+            if report.quantity != self._sync.position:
                 dated = replace(report, ts_ns=report.ts_ns or self._state.time_ns)
                 self._breakers.write(lambda: self._journal.record_position(dated))
             self._sync.on_position(report.quantity)
@@ -253,8 +255,8 @@ class OrderEventHandler:
 
     def _on_trouble(self, event: BrokerTrouble) -> None:
         if event.in_doubt:
+            self._sync.request_reconcile("a message could not be read", urgent=self._sync.reconciled)
             self._sync.reconciled = False
-            self._sync.request_reconcile("a message could not be read", urgent=True)
         doubt = ": nothing is entered until orders and position were compared" if event.in_doubt else ""
         self._alert(event.code, Priority.ERROR, event.text + doubt, {})
 

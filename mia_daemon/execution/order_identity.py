@@ -45,6 +45,8 @@ class OrderIdentity:
             self._unnamed = 0
             return entry
         entry = self._orders.find("", update.server_order_id, update.previous_server_order_id)
+        if entry is not None and not self._may_be(entry, update):
+            return None  # the number was given to an order of somebody else
         listed_as_ended = not update.unsolicited and update.status not in _LISTED
         if entry is not None or update.status in _OF_REQUESTS or listed_as_ended:
             return entry
@@ -61,6 +63,12 @@ class OrderIdentity:
             return None
         self._count_unnamed(update, found[0])
         return found[0]
+
+    @staticmethod
+    def _may_be(entry: WorkingOrder, update: OrderReport) -> bool:
+        """Whether a report under an order's number may be about it: a name is ours, shortened or in another case."""
+        told = update.client_order_id.casefold()
+        return entry.client_order_id.casefold().startswith(told) and entry.may_fill(update.side)
 
     def _count_unnamed(self, update: OrderReport, entry: WorkingOrder) -> None:
         self._orders.learn_number(entry, update.server_order_id)
@@ -84,6 +92,13 @@ class OrderIdentity:
                 f"{report.account}, here they are {ours.instrument.symbol} and {ours.account}: if they are the same, "
                 "add them to broker.symbol_spellings and broker.account_spellings",
                 {"symbol": report.symbol, "account": report.account, "order": entry.client_order_id},
+            )
+        if isinstance(report, Fill) and not entry.may_fill(report.side):
+            self._breakers.contradict(
+                "other_side",
+                f"the server reports an execution of {entry.order.side.name.lower()} order {entry.client_order_id} on "
+                "the other side: it is booked on the order's side; look at the account in Sierra Chart",
+                {"order": entry.client_order_id, "side": report.side.name},
             )
         prices = (report.price,) if isinstance(report, Fill) else (report.price, report.limit_price)
         if off := next((price for price in prices if price and not self._instrument.is_on_tick(price)), 0.0):

@@ -5,6 +5,7 @@ from typing import Final
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_identity import OrderIdentity
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.reconciliation import Reconciliation, explains, gone
 from mia_daemon.execution.state import ExecutionState
@@ -42,12 +43,13 @@ class PositionDrift:
         self._accounting = accounting
         self._breakers = breakers
         self._adopts = adopts
-        self._adopts_next = False
+        self._announced: int | None = None  # the server's position at which trading was halted
+        self._approved: int | None = None  # the server's position that an operator takes over
         self._difference = _NO_DIFFERENCE  # found in the last snapshot
 
     def adopt_next(self) -> None:
-        """Take over the server's position when the next two snapshots show a drift: an operator has said so."""
-        self._adopts_next = True
+        """An operator takes over the server's position that was announced, if the next two snapshots still show it."""
+        self._approved, self._announced = self._announced, None
         self._difference = _NO_DIFFERENCE
 
     def act(self, found: Reconciliation) -> bool:
@@ -58,8 +60,10 @@ class PositionDrift:
         Returns:
             Whether the next snapshot is to confirm a new difference, or what was done about one.
         """
-        if self._orders.missing_fills() or found.unresolved != found.ambiguous:
+        if self._orders.missing_fills() or set(found.unresolved) != set(found.ambiguous):
             return False  # fills that are not booked yet, or orders not listed yet, may explain it
+        if not found.position.drift:
+            self._approved = None  # there is nothing to take over any more
         difference = (found.position.drift, found.ambiguous)
         if difference != self._difference or difference == _NO_DIFFERENCE:
             self._difference = difference
@@ -67,13 +71,14 @@ class PositionDrift:
         if self._book_by_position(found):
             self._difference = _NO_DIFFERENCE
             return True
-        adopts = self._adopts or self._adopts_next
-        if found.position.drift and not adopts:
+        if found.position.drift and not (self._adopts or found.position.quantity == self._approved):
             self._halt_on_drift(found)
             return False
+        if found.position.drift and not (self._ledger.position or self._market.touch.known):
+            return False  # the price of a position that is not ours can't be compared with any
         self._difference = _NO_DIFFERENCE
         if found.position.drift:
-            self._adopts_next = False
+            self._approved = None
             self._alert(
                 "position_drift",
                 Priority.URGENT,
@@ -96,6 +101,7 @@ class PositionDrift:
 
     def _halt_on_drift(self, found: Reconciliation) -> None:
         latches = self._risk.halt(self._market.now_ns, "position_drift", RiskCode.POSITION_DRIFT)
+        self._announced = found.position.quantity
         if latches:
             self._alert(
                 "position_drift",
@@ -119,7 +125,11 @@ class PositionDrift:
         held = found.position.quantity
         if held is not None and (drift := held - self._ledger.position):
             # with a position of our own the server's average price includes our contracts
-            self._accounting.apply_drift(drift, 0.0 if self._ledger.position else found.position.average_price)
+            average = 0.0 if self._ledger.position else found.position.average_price
+            touch = self._market.touch
+            if touch.known and not OrderIdentity.is_alike(average, touch.bid):
+                average = 0.0  # on another scale, or not told
+            self._accounting.apply_drift(drift, average)
 
     def _give_up(self, found: Reconciliation) -> None:
         """End ambiguous orders: none is open any more, and the position already includes their fills."""

@@ -195,7 +195,7 @@ def _by_order(
     nameless: list[Fill] = []
     for fill in reported:
         entry = orders.find(fill.client_order_id, fill.server_order_id) or listed.get(fill.server_order_id)
-        if entry is None or _is_after_its_end(entry, fill):
+        if entry is None or not entry.may_fill(fill.side) or _is_after_its_end(entry, fill):
             nameless.append(fill)
         else:
             ours.setdefault(entry.client_order_id, []).append(fill)
@@ -205,6 +205,8 @@ def _by_order(
 def _is_after_its_end(entry: WorkingOrder, fill: Fill) -> bool:
     """Whether an execution is later than the end of its order: the server has given the number to another one."""
     ended_ns = entry.history.updated_ns if entry.done else 0
+    if any((one.quantity, one.price) == (fill.quantity, fill.price) for one in entry.fills.executions):
+        return False  # it is booked there already
     return bool(ended_ns) and fill.ts_ns > ended_ns + TIME_SLACK_NS
 
 

@@ -44,10 +44,13 @@ class ServerClock:
         now_ns = self._state.time_ns
         if not self._foreign:
             return told_ns
-        if not (self._state.heard_ns and told_ns):  # before the first event there is nothing to compare with
-            return told_ns or now_ns
+        if not self._state.heard_ns:
+            return self._before_events(told_ns) or now_ns
+        if not told_ns:
+            return now_ns
         if sent_ns - SLACK_NS <= told_ns <= now_ns + SLACK_NS:
-            self.offset_ns = 0
+            if abs(told_ns - now_ns) <= SLACK_NS:  # an older one may be late, of a clock that is behind
+                self.offset_ns = 0
             return told_ns
         self.offset_ns = told_ns - now_ns
         if abs(self.offset_ns) > _ALERT_NS and not self._alerted:
@@ -64,6 +67,13 @@ class ServerClock:
     def listed(self, told_ns: int) -> int:
         """Event time of something in a list of what is or was; 0 where no time is told. It may be long past."""
         now_ns = self._state.time_ns
-        if not (self._foreign and self._state.heard_ns and told_ns):
+        if not (self._foreign and told_ns):
             return told_ns
+        if not self._state.heard_ns:
+            return self._before_events(told_ns)
         return min(told_ns - self.offset_ns, now_ns + SLACK_NS)
+
+    def _before_events(self, told_ns: int) -> int:
+        """Before the first event only the wall clock can say that a time is not possible; 0 for such a time."""
+        wall_clock = self._state.wall_clock
+        return told_ns if wall_clock is None or told_ns <= wall_clock() + SLACK_NS else 0

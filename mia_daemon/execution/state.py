@@ -129,6 +129,7 @@ class ExecutionState:
         opened_at_ns: our time of the open position's first fill; 0 when flat.
         second_ns: one second of real time, in our time.
         own_clock: our monotonic clock, scaled to event time; None: event time (replay).
+        wall_clock: the wall clock, where event time is real time; None elsewhere.
         heard_ns: our time of the newest market event; 0 before the first.
         brackets: where the pairs are kept here: the bracket planned for each entry, by decision id.
         differs_since_ns: our time since when the server's position is not ours; 0 while it is.
@@ -145,6 +146,7 @@ class ExecutionState:
     opened_at_ns: int = 0
     second_ns: int = NS_PER_S
     own_clock: Callable[[], int] | None = None
+    wall_clock: Callable[[], int] | None = None
     heard_ns: int = 0
     brackets: dict[str, Bracket] = field(default_factory=dict)
     differs_since_ns: int = 0

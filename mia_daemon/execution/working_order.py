@@ -5,7 +5,7 @@ from typing import Self
 
 from mia_daemon.execution.executions import OrderFills
 from mia_daemon.execution.order_states import DONE, OPEN_AT_SERVER, OrderState
-from mia_daemon.records import JournaledOrder, Order
+from mia_daemon.records import JournaledOrder, Order, OrderType, Side
 
 
 @dataclass(slots=True)
@@ -112,6 +112,10 @@ class WorkingOrder:
     def size(self) -> int:
         """Contracts that it can fill at most."""
         return max(self.quantity, self.order.quantity)
+
+    def may_fill(self, side: Side | None) -> bool:
+        """Whether an execution on this side may be its; of a flatten the server chooses the side."""
+        return side in {None, self.order.side} or self.order.type is OrderType.MARKET
 
     @property
     def acknowledged(self) -> bool:

@@ -190,9 +190,11 @@ class WorkingOrders:
         entry.server_order_id = update.server_order_id or entry.server_order_id
         if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
             # An update that tells fewer contracts as filled than are booked is older than they: it shrinks no order.
-            told = update.filled or update.status is not OrderStatus.REPLACED
-            if not (told and update.filled < entry.fills.booked) or update.quantity > entry.quantity:
-                entry.quantity = update.quantity or entry.quantity
+            tells = update.filled or update.status is not OrderStatus.REPLACED
+            if not (tells and update.filled < entry.fills.booked) or update.quantity > entry.quantity:
+                told = update.quantity or entry.quantity
+                # No order fills more than was asked for, but for a flatten, whose size is the server's choice.
+                entry.quantity = told if entry.order.type is OrderType.MARKET else min(told, entry.order.quantity)
             entry.price = update.price or entry.price
 
     @staticmethod

@@ -85,7 +85,10 @@ class JournalReader:
         return LastRun(number, how is not None and not how.startswith("failed"), json.loads(files))
 
     def last_event_ns(self) -> int:
-        """The newest event time in the journal; 0 in a new one. It determines the trading day of an earlier run."""
+        """The newest event time in the journal; 0 in a new one. It determines the trading day of an earlier run.
+
+        The times of fills do not count: they may be the server's.
+        """
         return int(self._query(_SELECT_NEWEST).fetchone()[0] or 0)
 
     def executions_since_rearm(self) -> int:
@@ -119,8 +122,7 @@ class JournalReader:
 
 
 _SELECT_NEWEST: Final = """\
-SELECT MAX(ts_ns) FROM (
-    SELECT ts_ns FROM fills UNION ALL SELECT ts_ns FROM equity UNION ALL SELECT ts_ns FROM intents)"""
+SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM equity UNION ALL SELECT ts_ns FROM intents)"""
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""

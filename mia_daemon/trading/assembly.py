@@ -161,6 +161,7 @@ def assemble(
     state = ExecutionState(ledger, second_ns=round(NS_PER_S * stretch))
     if mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)
+        state.wall_clock = None if settings.simulated else setup.clock.now_ns
     client_pairs = settings.broker.brackets == "client"
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:

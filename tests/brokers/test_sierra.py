@@ -216,6 +216,7 @@ def alone():
             raise answer
         return answer
 
+    desk.broker._mapper.multiplier = 1.0  # as the server would have told it
     desk.broker.link.request = request
     desk.broker.link.send = lambda *messages: desk.sent.extend(messages)
     return desk

@@ -101,7 +101,8 @@ def test_the_position_is_on_file_where_it_has_changed(parts):
     for quantity in (1, 1, 2, None):
         parts.hear(PositionReport(NOW, SYMBOL, ACCOUNT, quantity, 100.0))
     assert [report.quantity for (report,) in parts.journal.rows("position")] == [1, 2]
-    assert parts.sync.position is None  # it is not told any more
+    assert parts.sync.position == 2  # what was told before still counts, and is asked about
+    assert parts.sync.urgent
 
 
 def test_nothing_follows_from_a_balance(parts):

@@ -115,15 +115,19 @@ def test_before_the_server_has_told_a_position_there_is_nothing_to_differ_from(p
     assert (parts.sync.held, parts.state.position_differs) == (None, False)
 
 
-@pytest.mark.parametrize("lost", ["link", "quantity"])
-def test_what_was_told_before_counts_for_nothing_once_it_is_not_known_any_more(parts, lost):
+def test_what_was_told_before_counts_for_nothing_once_the_connection_is_lost(parts):
     parts.server_holds(2)
-    if lost == "link":
-        parts.events.on_event(LinkReport(NOW, LinkState.DOWN, "reset"))
-        parts.reconciler.watch()
-    else:
-        parts.server_holds(None)
+    parts.events.on_event(LinkReport(NOW, LinkState.DOWN, "reset"))
+    parts.reconciler.watch()
     assert (parts.sync.held, parts.state.differs_since_ns) == (None, 0)
+
+
+def test_a_position_told_without_a_quantity_takes_no_evidence_away(parts):
+    parts.server_holds(2)
+    differs_since_ns = parts.state.differs_since_ns
+    parts.server_holds(None)
+    assert (parts.sync.held, parts.state.differs_since_ns) == (2, differs_since_ns)
+    assert parts.sync.urgent
 
 
 @pytest.mark.parametrize("theirs", [1, -1, 4])

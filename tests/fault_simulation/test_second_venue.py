@@ -537,6 +537,8 @@ def test_odd_values_are_in_a_share_of_the_messages(bench, name):
     for _ in range(10):
         b.say(dtc.HistoricalOrderFillsRequest(RequestID=2), dtc.CurrentPositionsRequest(RequestID=3), wait=0.1)
     told = [repr(getattr(m, field)) for m in b.client.received if type(m).__name__ == kind]
+    if math.isnan(value):  # what is no number is unset once it is decoded, and a time is 0
+        value = 0.0 if field.endswith("DateTime") else dtc.UNSET_F64
     odd = told.count(repr(value))
     assert 0 < odd < len(told)
 
