@@ -266,6 +266,8 @@ LONGER_BARE_S: Final = {
     "updates 0.8 s late": 0.8,
     "cancels refused in part": 1.5,  # an order that covers is cancelled before the next is sent
     "cancels silent in part": 3.0,
+    "answers after 0.2 s": 0.8,  # four answers, one after the other, before a stop is disproved
+    "answers after 0.5 s": 2.0,
 }
 """How much longer than `world.BARE_S` a position may be bare under a habit that hides it from the daemon so long."""
 

@@ -524,7 +524,7 @@ def test_times_that_make_no_sense(bench, habit):
     b = bench(f"times {habit}")
     b.say(b.single("one", 1, 10))
     last = b.client.updates("one")[-1].LatestTransactionDateTime
-    assert math.isnan(last) or last == dtc.UNSET_F64
+    assert last in {0.0, dtc.UNSET_F64}  # what is no number is 0 once it is decoded
     assert b.client.updates("one")[-1].LastFillDateTime == 0
 
 
@@ -540,7 +540,8 @@ def test_odd_values_are_in_a_share_of_the_messages(bench, name):
     if math.isnan(value):  # what is no number is unset once it is decoded, and a time is 0
         value = 0.0 if field.endswith("DateTime") else dtc.UNSET_F64
     odd = told.count(repr(value))
-    assert 0 < odd < len(told)
+    assert odd > 0
+    assert odd < len(told) or field == "Price1"  # a market order has none
 
 
 def test_prices_in_hundredths(bench):
