@@ -266,6 +266,7 @@ LONGER_BARE_S: Final = {
     "updates 0.8 s late": 0.8,
     "cancels refused in part": 1.5,  # an order that covers is cancelled before the next is sent
     "cancels silent in part": 3.0,
+    "no orders silent": 1e6,  # no comparison ends, so a position that somebody else opens is never ours
     "answers after 0.2 s": 0.8,  # four answers, one after the other, before a stop is disproved
     "answers after 0.5 s": 2.0,
 }

@@ -68,7 +68,8 @@ class Accounting:
 
     def _position_changed(self, fill: Fill) -> None:
         state, position = self._state, self._ledger.position
-        state.sync.on_fill(fill.side * fill.quantity, position)
+        told_with_order = fill.source is FillSource.UPDATE
+        state.sync.on_fill(fill.side * fill.quantity if told_with_order else 0, position)
         if not position:
             state.opened_at_ns = 0
             self._orders.mark_surplus()

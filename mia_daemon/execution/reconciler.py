@@ -156,8 +156,9 @@ class Reconciler:
         for name in found.unresolved:
             if (unresolved := self._orders.get(name)) is not None and unresolved.acknowledged:
                 self._orders.lose(unresolved)
+        agree = self._conclude(query, found)
         self._book_unshown(query.asked_ns)
-        return self._conclude(query, found)
+        return agree
 
     def _unrecorded(self, fills: Iterable[Fill]) -> Iterator[Fill]:
         """Executions in event time, without those of orders of earlier runs that are in the journal already."""

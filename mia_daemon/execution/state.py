@@ -59,7 +59,10 @@ class BrokerSync:
         self.filled_since = 0
 
     def on_fill(self, change: int, position: int) -> None:
-        """A fill has changed our position by `change` to `position`. A report may come before its fill, or after."""
+        """A fill has changed our position by `change` to `position`. A report may come before its fill, or after.
+
+        `change` is 0 for a fill that a list has shown, or none: the server's last report contains it.
+        """
         self.positions.append(position)
         if self.position is not None:
             self.filled_since = 0 if self.position == position else self.filled_since + change
