@@ -9,7 +9,7 @@ from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.brokers.sierra_mapping import DtcOrderMapper
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import PeerError, SentElsewhere
-from mia_daemon.execution import reconciler, reconciliation
+from mia_daemon.execution import position_drift, reconciliation
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.executions import OrderFills
 from mia_daemon.execution.reconciler import Reconciler
@@ -34,7 +34,7 @@ def _filled_nothing() -> list[Change]:
     return [
         (WorkingOrders, "apply_update", done),
         (Reconciler, "_book_unshown", lambda *_: None),
-        (reconciler, "explains", lambda *_: False),
+        (position_drift, "explains", lambda *_: False),
         (reconciliation, "explains", lambda *_: False),
         (ExecutionState, "position_differs", property(lambda _: False)),
     ]

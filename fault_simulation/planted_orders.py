@@ -9,6 +9,7 @@ from mia_daemon.brokers import sierra, sierra_mapping
 from mia_daemon.clock import NEVER_NS
 from mia_daemon.execution import reconciliation
 from mia_daemon.execution.exits import Exits
+from mia_daemon.execution.in_doubt import InDoubt
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_identity import OrderIdentity
 from mia_daemon.execution.order_manager import OrderManager
@@ -144,7 +145,7 @@ def _surplus_left() -> list[Change]:
 def _bracket_ignored() -> list[Change]:
     """That the server says nothing of a bracket is noticed once its acknowledgement is overdue."""
     return [
-        (Reconciler, "_watch_brackets", lambda *_: NEVER_NS),
+        (InDoubt, "_watch_brackets", lambda *_: NEVER_NS),
         (Reconciler, "_check_bracket", lambda *_: None),
         (Protection, "_asked_before", lambda *_: False),
         (Protection, "_awaited", _old_awaited),

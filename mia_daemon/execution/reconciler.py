@@ -14,6 +14,7 @@ from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.in_doubt import InDoubt
 from mia_daemon.execution.order_events import OrderEventHandler
+from mia_daemon.execution.order_states import OrderState
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.position_drift import PositionDrift
 from mia_daemon.execution.reconcile_policy import ReconcilePolicy, SnapshotQuery
@@ -185,9 +186,13 @@ class Reconciler:
         self._events.booking.on_history(entry, executions, limit, guessed=guessed)
 
     def _check_bracket(self, update: OrderReport) -> None:
-        """Stop or target of an acknowledged entry that the server never acknowledged and does not list."""
+        """Stop or target of an acknowledged entry that the server never acknowledged and does not list.
+
+        That of a lost connection, or of an earlier run, may have been acknowledged and ended meanwhile.
+        """
         entry = self._orders.get(update.client_order_id)
-        if update.status is not OrderStatus.UNKNOWN_TO_SERVER or entry is None or entry.acknowledged:
+        unheard = entry is not None and entry.state is OrderState.SENT and not entry.acknowledged
+        if update.status is not OrderStatus.UNKNOWN_TO_SERVER or entry is None or not unheard:
             return
         parent = self._orders.get(entry.order.parent_id)
         if parent is not None and parent.acknowledged and (parent.at_server or parent.fills.reported):
