@@ -9,35 +9,12 @@ from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.brokers.sierra_mapping import DtcOrderMapper
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import PeerError, SentElsewhere
-from mia_daemon.execution import position_drift, reconciliation
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.executions import OrderFills
 from mia_daemon.execution.reconciler import Reconciler
 from mia_daemon.execution.server_clock import ServerClock
 from mia_daemon.execution.state import ExecutionState
-from mia_daemon.execution.working_orders import WorkingOrders
 from mia_daemon.link.connection import DtcConnection
-from mia_daemon.records import OrderStatus
-
-
-def _filled_nothing() -> list[Change]:
-    """An order that the server says has filled, and shows no execution of, is done; its position is not looked at."""
-    apply_update = WorkingOrders.apply_update
-
-    def done(self: Any, update: Any) -> Any:
-        entry = apply_update(self, update)
-        if entry is not None and update.status is OrderStatus.UNKNOWN_TO_SERVER:
-            entry.fills.reported = entry.fills.booked
-            self._file(entry)
-        return entry
-
-    return [
-        (WorkingOrders, "apply_update", done),
-        (Reconciler, "_book_unshown", lambda *_: None),
-        (position_drift, "explains", lambda *_: False),
-        (reconciliation, "explains", lambda *_: False),
-        (ExecutionState, "position_differs", property(lambda _: False)),
-    ]
 
 
 def _link_ends() -> list[Change]:
@@ -160,7 +137,6 @@ def _under(*habits: str) -> Wanted:
 
 
 BUGS = {
-    "filled-nothing": PlantedBug(_filled_nothing, 0, _under("fills never told")),
     "link-ends": PlantedBug(_link_ends, 2, _under("odd OrderUpdate.LatestTransactionDateTime nan")),
     "event-time-waits": PlantedBug(_event_time_waits, 6, _under("prices pause", "stop rejected")),
     "server-time": PlantedBug(_server_time, 2, _under("times ahead")),
