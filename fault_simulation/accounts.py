@@ -21,7 +21,7 @@ class Ending:
         position: at the server, contracts, signed.
         earned: by the server's account, after costs, account currency.
         excused: client order ids that could not be journaled, because the disk failed.
-        executions_differ: the server's habits change what is told of executions: contracts per order are compared.
+        executions_differ: the server's habits change what is reported of executions: contracts per order are compared.
         halted: it did not agree with the server, but had stopped trading by itself and said so: what it does not know
             need not be booked.
         unlisted: the server lists no executions: a round trip made while the daemon was away can't be known, nor which

@@ -77,8 +77,8 @@ class Process:
             return
         self.alive = False
         self.backlog.clear()
-        for tell in self.at_death:
-            tell()
+        for announce in self.at_death:
+            announce()
 
 
 class SimulatedLoop(base_events.BaseEventLoop):

@@ -48,7 +48,7 @@ def _server_time() -> list[Change]:
 
 
 def _booked_by_id() -> list[Change]:
-    """An execution is known by its id alone: told under another one it is booked again."""
+    """An execution is known by its id alone: reported under another one it is booked again."""
 
     def known(self: Any) -> set[str]:
         return {one.execution_id for one in self.executions}

@@ -116,7 +116,7 @@ def _pending_no_cover() -> list[Change]:
 
 
 def _cancel_parked() -> list[Change]:
-    """A cancel that needs a number which the server has not told yet is never sent."""
+    """A cancel that needs a number which the server has not reported yet is never sent."""
     cancel_all = OrderManager.cancel_all
 
     def park(self: Any, entries: Iterable[Any]) -> None:

@@ -84,7 +84,7 @@ class Execution(NamedTuple):
     at_s: float
 
 
-class Told(NamedTuple):
+class OrderChange(NamedTuple):
     """What an order update is about; `status` where it differs from the order's own."""
 
     order: ServedOrder

@@ -1,7 +1,7 @@
 """The second venue's exchange: orders, a touch that walks at random, fills, and the account. The truth of the venue.
 
-It shares no code with `mia_daemon.simulator`. Prices are in ticks, sides 1 and -1. What happened is passed to `tell` as
-it happens; what happens later is given to `later`, which belongs to the server's process: a crash forgets it.
+It shares no code with `mia_daemon.simulator`. Prices are in ticks, sides 1 and -1. What happened is passed to `report`
+as it happens; what happens later is given to `later`, which belongs to the server's process: a crash forgets it.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from fault_simulation.habits import Habits
-from fault_simulation.second_account import Account, Execution, ServedOrder, Told
+from fault_simulation.second_account import Account, Execution, OrderChange, ServedOrder
 from mia_daemon.dtc.enums import OrderStatusEnum as Status
 from mia_daemon.dtc.enums import OrderTypeEnum as Type
 from mia_daemon.dtc.enums import OrderUpdateReasonEnum as Reason
@@ -24,8 +24,8 @@ class Exchange:
     Args:
         now_s: loop time.
         later: calls a function after some seconds, unless the server dies before.
-        tell: called with each change of an order, in order.
-        filled: called with each execution, before it is told.
+        report: called with each change of an order, in order.
+        filled: called with each execution, before it is reported.
 
     Attributes:
         orders: every order, by ServerOrderID, oldest first.
@@ -39,7 +39,7 @@ class Exchange:
         *,
         now_s: Callable[[], float],
         later: Callable[[float, Callable[[], None]], None],
-        tell: Callable[[Told], None],
+        report: Callable[[OrderChange], None],
         filled: Callable[[Execution], None],
         price: int,
         rng: Random,
@@ -53,7 +53,7 @@ class Exchange:
         self.rng = rng
         self._now_s = now_s
         self._later = later
-        self._tell = tell
+        self._report = report
         self._filled = filled
         self._next_order = self._next_execution = 1
 
@@ -136,7 +136,7 @@ class Exchange:
             if order.done or order.works:
                 return
             order.status = path[place]
-            self._tell(Told(order, Reason.NEW_ORDER_ACCEPTED if not place else Reason.GENERAL_ORDER_UPDATE))
+            self._report(OrderChange(order, Reason.NEW_ORDER_ACCEPTED if not place else Reason.GENERAL_ORDER_UPDATE))
             if place + 1 < len(path):
                 self._walk(order, path, place + 1)
             elif order.parent is None:
@@ -148,7 +148,7 @@ class Exchange:
     def refuse(self, order: ServedOrder, text: str) -> None:
         """An order that is not taken."""
         order.status = Status.ORDER_STATUS_REJECTED
-        self._later(self.habits.ack_s, lambda: self._tell(Told(order, Reason.NEW_ORDER_REJECTED, text=text)))
+        self._later(self.habits.ack_s, lambda: self._report(OrderChange(order, Reason.NEW_ORDER_REJECTED, text=text)))
 
     def cancel(self, order: ServedOrder) -> None:
         """Cancel, or refuse to, or do nothing, as the habits have it."""
@@ -159,12 +159,12 @@ class Exchange:
 
         def act() -> None:
             if refused or order.done:
-                self._tell(Told(order, Reason.ORDER_CANCEL_REJECTED, text="the order can't be cancelled"))
+                self._report(OrderChange(order, Reason.ORDER_CANCEL_REJECTED, text="the order can't be cancelled"))
             else:
                 self.end(order, Reason.ORDER_CANCELED)
 
         if not (refused or order.done):
-            self._tell(Told(order, Reason.GENERAL_ORDER_UPDATE, Status.ORDER_STATUS_PENDING_CANCEL))
+            self._report(OrderChange(order, Reason.GENERAL_ORDER_UPDATE, Status.ORDER_STATUS_PENDING_CANCEL))
         self._later(self.habits.ack_s, act)
 
     def replace(self, order: ServedOrder, price: int | None, limit: int | None, quantity: int) -> None:
@@ -173,7 +173,9 @@ class Exchange:
 
         def act() -> None:
             if refused or order.done or (quantity and quantity <= order.filled):
-                self._tell(Told(order, Reason.ORDER_CANCEL_REPLACE_REJECTED, text="the order can't be changed"))
+                self._report(
+                    OrderChange(order, Reason.ORDER_CANCEL_REPLACE_REJECTED, text="the order can't be changed")
+                )
                 return
             self._renumber(order)
             order.price = order.price if price is None else price
@@ -182,7 +184,9 @@ class Exchange:
             if not order.waits:
                 order.quantity = quantity or order.quantity
             anew = self.habits.replace == "anew"
-            self._tell(Told(order, Reason.NEW_ORDER_ACCEPTED if anew else Reason.ORDER_CANCEL_REPLACE_COMPLETE))
+            self._report(
+                OrderChange(order, Reason.NEW_ORDER_ACCEPTED if anew else Reason.ORDER_CANCEL_REPLACE_COMPLETE)
+            )
             self.match()
 
         self._later(self.habits.ack_s, act)
@@ -192,7 +196,7 @@ class Exchange:
         if how == "same":
             return
         if how == "anew":
-            self._tell(Told(order, Reason.ORDER_CANCELED, Status.ORDER_STATUS_CANCELED))
+            self._report(OrderChange(order, Reason.ORDER_CANCELED, Status.ORDER_STATUS_CANCELED))
         order.previous, order.number = order.number, self.take_number()
         self.orders[order.number] = self.orders.pop(order.previous)
 
@@ -203,7 +207,7 @@ class Exchange:
         rejected = reason is Reason.NEW_ORDER_REJECTED
         order.status = Status.ORDER_STATUS_REJECTED if rejected else Status.ORDER_STATUS_CANCELED
         order.works = False
-        self._tell(Told(order, reason, text=text))
+        self._report(OrderChange(order, reason, text=text))
         if not order.filled:
             for child in order.children:
                 self.end(child, Reason.ORDER_CANCELED)
@@ -245,7 +249,7 @@ class Exchange:
         self.fills.append(execution)
         self._filled(execution)
         reason = Reason.ORDER_FILLED if whole else Reason.ORDER_FILLED_PARTIALLY
-        self._tell(Told(order, reason, execution=execution))
+        self._report(OrderChange(order, reason, execution=execution))
         for child in order.children:
             self._activate_later(child)
         if order.partner is not None and self.habits.linked:
@@ -269,7 +273,7 @@ class Exchange:
             self.end(order, Reason.ORDER_CANCELED)
         else:
             order.quantity -= quantity
-            self._tell(Told(order, Reason.GENERAL_ORDER_UPDATE))
+            self._report(OrderChange(order, Reason.GENERAL_ORDER_UPDATE))
 
     def _activate_later(self, child: ServedOrder) -> None:
         if not math.isinf(self.habits.child_s):
@@ -291,7 +295,7 @@ class Exchange:
         if not child.works:
             child.works = True
             child.status = Status.ORDER_STATUS_OPEN
-        self._tell(Told(child, Reason.GENERAL_ORDER_UPDATE))
+        self._report(OrderChange(child, Reason.GENERAL_ORDER_UPDATE))
 
     # External trading.
 

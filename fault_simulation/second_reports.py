@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from fault_simulation.habits import ODD_SHARE, Habits
 from fault_simulation.history import BY_HAND
 from fault_simulation.loop import EPOCH_NS
-from fault_simulation.second_account import Execution, ServedOrder, Told
+from fault_simulation.second_account import Execution, OrderChange, ServedOrder
 from fault_simulation.second_exchange import Exchange
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
@@ -75,14 +75,14 @@ class Reports:
 
     # Orders.
 
-    def update(self, told: Told, now_s: float) -> Message:
+    def update(self, change: OrderChange, now_s: float) -> Message:
         """An update about a change of an order."""
-        habits, order, execution = self._habits, told.order, told.execution
-        status = order.status if told.status is None else told.status
-        general = not habits.reasons and told.reason not in _KEEP_REASON
+        habits, order, execution = self._habits, change.order, change.execution
+        status = order.status if change.status is None else change.status
+        general = not habits.reasons and change.reason not in _KEEP_REASON
         fields = self._fields(order, status, now_s) | {
-            "OrderUpdateReason": Reason.GENERAL_ORDER_UPDATE if general else told.reason,
-            "InfoText": told.text,
+            "OrderUpdateReason": Reason.GENERAL_ORDER_UPDATE if general else change.reason,
+            "InfoText": change.text,
             "PreviousServerOrderID": order.previous if habits.replace == "renamed" else "",
         }
         if habits.numbered:

@@ -18,7 +18,7 @@ from fault_simulation.history import BY_HAND
 from fault_simulation.loop import Process, SimulatedLoop
 from fault_simulation.network import End, Network
 from fault_simulation.plan import PORT
-from fault_simulation.second_account import Account, Execution, ServedOrder, Told
+from fault_simulation.second_account import Account, Execution, OrderChange, ServedOrder
 from fault_simulation.second_exchange import Exchange
 from fault_simulation.second_orders import OrderEntry
 from fault_simulation.second_reports import Reports, Traded
@@ -119,12 +119,12 @@ class _Server:
         answer = self._answers.get(type(message))
         return answer(message) if answer is not None else []
 
-    def tell(self, told: Told) -> None:
+    def report(self, change: OrderChange) -> None:
         """Send every client an update, and the account's state before or after it where it is about a fill."""
-        habits, filled = self._habits, told.execution is not None
+        habits, filled = self._habits, change.execution is not None
         if filled and habits.position == "before":
             self._tell_account()
-        updates = [self._reports.update(told, self._loop.time())] * habits.copies
+        updates = [self._reports.update(change, self._loop.time())] * habits.copies
         if habits.update_s:
             self._late += updates
             self._loop.call_later(habits.update_s, self._send_late, len(updates))
@@ -187,7 +187,7 @@ class SecondVenue:
             Account(traded.tick_value, traded.cost_per_side),
             now_s=loop.time,
             later=self._later,
-            tell=self._tell,
+            report=self._report,
             filled=self._note_fill,
             price=PRICE,
             rng=Random(settings.simulator.seed),
@@ -234,11 +234,11 @@ class SecondVenue:
         assert self._server is not None
         self._server.later(seconds, act)
 
-    def _tell(self, told: Told) -> None:
-        if told.reason is _CANCELED:
-            self._note("cancel", ClientOrderID=told.order.name, ServerOrderID=told.order.number, text=told.text)
+    def _report(self, change: OrderChange) -> None:
+        if change.reason is _CANCELED:
+            self._note("cancel", ClientOrderID=change.order.name, ServerOrderID=change.order.number, text=change.text)
         assert self._server is not None
-        self._server.tell(told)
+        self._server.report(change)
 
     def _look(self) -> None:
         self._on_change(self.state())

@@ -64,7 +64,6 @@ class OrderEventHandler:
         self._listener = ports.listener
         self._alert = ports.alert
         self._order_manager = order_manager
-        self._accounting = accounting
         self._breakers = breakers
         self._identity = OrderIdentity(state, ports, breakers)
         self._clock = ServerClock(state, ports.alert, foreign=ports.broker.has_own_clock)

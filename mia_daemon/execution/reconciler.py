@@ -1,7 +1,8 @@
-"""Reconciles with the server: decides when a snapshot is requested, applies it, and handles differences.
+"""Reconciles with the server: decides when a snapshot is requested, and applies the answer.
 
-`reconciliation.py` finds what differs; this module acts on it. The owner of the connection sends the query: it calls
-`begin`, then `apply` with the answer, `fail` without a complete one, or `abandon`.
+`in_doubt.py` detects why one is needed, `reconciliation.py` finds what differs, `position_drift.py` acts on a position
+that is not ours. The owner of the connection sends the query: it calls `begin`, then `apply` with the answer, `fail`
+without a complete one, or `abandon`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +36,7 @@ _AT_AVERAGE_AFTER: Final = 2
 
 
 class Reconciler:
-    """Detects what is in doubt, and brings our state into agreement with the server's snapshot."""
+    """Brings our state into agreement with the server's snapshot, as often as something is in doubt."""
 
     def __init__(
         self,
@@ -51,7 +52,6 @@ class Reconciler:
         self._ledger = state.ledger
         self._sync = state.sync
         self._market = state.market
-        self._risk = ports.risk
         self._alert = ports.alert
         self._events = events
         self._accounting = accounting
@@ -131,7 +131,7 @@ class Reconciler:
         self._pause_ns = min(max(2 * self._pause_ns, policy.first_pause_ns), policy.longest_pause_ns)
 
     def adopt_next(self) -> None:
-        """Take over the server's position when the next two snapshots show a drift: an operator has said so."""
+        """An operator takes over the server's position that was announced, if the next two snapshots still show it."""
         self._drift.adopt_next()
 
     # The answer.
@@ -245,7 +245,7 @@ class Reconciler:
         self._sync.on_position(None)
         if self._untold >= MAX_FAILURES:
             self._breakers.contradict(
-                "position_not_told",
+                "position_not_reported",
                 "the server lists the account without its position, or refuses to: look at the account in Sierra Chart",
                 {"answers": self._untold},
             )

@@ -157,44 +157,18 @@ def assemble(
         windows: when there must be no position.
     """
     settings, scope = setup.settings, setup.scope
-    mode, stretch = time.mode, max(time.scale, 1.0)
+    stretch = max(time.scale, 1.0)
     state = ExecutionState(ledger, second_ns=round(NS_PER_S * stretch))
-    if mode is not Mode.REPLAY:
+    if time.mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)
         state.wall_clock = None if settings.simulated else setup.clock.now_ns
-    client_pairs = settings.broker.brackets == "client"
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
         setup.alert(Alert(state.market.now_ns or setup.clock.now_ns(), code, priority, text, context))
 
     ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
-    breakers = CircuitBreakers(state, ports, settings.incidents)
-    accounting = Accounting(state, ports, breakers, setup.calendar)
-    order_manager = OrderManager(state, ports, breakers, client_pairs=client_pairs)
-    protection = ProtectionPolicy.of(settings, stretch)
-    order_events = OrderEventHandler(state, ports, order_manager, accounting, breakers)
-    actors = Actors(
-        order_manager=order_manager,
-        order_events=order_events,
-        accounting=accounting,
-        breakers=breakers,
-        entries=Entries(state, ports, order_manager, breakers, EntryPolicy.of(settings, scope.instrument.tick_size)),
-        exits=Exits(state, ports, order_manager, breakers, ExitPolicy.of(settings, stretch)),
-        protection=Protection(state, ports, order_manager, protection),
-        client_pairs=ClientPairs(state, order_manager, active=client_pairs),
-        surplus=SurplusOrders(state, order_manager, breakers, protection),
-        silence=MarketSilence(state, order_manager, SilencePolicy.of(settings, stretch)),
-        reconciler=Reconciler(
-            state,
-            ports,
-            order_events,
-            accounting,
-            breakers,
-            ReconcilePolicy.of(settings.broker, stretch, adopt_drift=mode is not Mode.LIVE),
-        ),
-    )
-    schedule = FlatSchedule(state.flatten, windows)
-    executor = TradeExecutor(state, ports, actors, loop, schedule, setup.clock)
+    actors = _actors(setup, state, ports, time)
+    executor = TradeExecutor(state, ports, actors, loop, FlatSchedule(state.flatten, windows), setup.clock)
     setup.broker.start(executor.on_broker_event)
     return TradingAccount(
         scope=scope,
@@ -205,6 +179,31 @@ def assemble(
         actors=actors,
         executor=executor,
         operator=OperatorActions(state, ports, actors, executor),
+    )
+
+
+def _actors(setup: AccountSetup, state: ExecutionState, ports: Ports, time: EventTime) -> Actors:
+    settings, stretch = setup.settings, max(time.scale, 1.0)
+    client_pairs = settings.broker.brackets == "client"
+    tick_size = setup.scope.instrument.tick_size
+    reconcile = ReconcilePolicy.of(settings.broker, stretch, adopt_drift=time.mode is not Mode.LIVE)
+    breakers = CircuitBreakers(state, ports, settings.incidents)
+    accounting = Accounting(state, ports, breakers, setup.calendar)
+    order_manager = OrderManager(state, ports, breakers, client_pairs=client_pairs)
+    protection = ProtectionPolicy.of(settings, stretch)
+    order_events = OrderEventHandler(state, ports, order_manager, accounting, breakers)
+    return Actors(
+        order_manager=order_manager,
+        order_events=order_events,
+        accounting=accounting,
+        breakers=breakers,
+        entries=Entries(state, ports, order_manager, breakers, EntryPolicy.of(settings, tick_size)),
+        exits=Exits(state, ports, order_manager, breakers, ExitPolicy.of(settings, stretch)),
+        protection=Protection(state, ports, order_manager, protection),
+        client_pairs=ClientPairs(state, order_manager, active=client_pairs),
+        surplus=SurplusOrders(state, order_manager, breakers, protection),
+        silence=MarketSilence(state, order_manager, SilencePolicy.of(settings, stretch)),
+        reconciler=Reconciler(state, ports, order_events, accounting, breakers, reconcile),
     )
 
 

@@ -236,4 +236,4 @@ def test_a_server_that_does_not_tell_its_position_is_not_reconciled_and_stops_ne
         latched = number == MAX_FAILURES
         assert parts.new_risk() is (RiskCode.CONTRADICTED if latched else RiskCode.UNKNOWN_ORDERS)
     parts.breakers.announce()
-    assert [alert.code for alert in parts.alerts if alert.priority is Priority.URGENT] == ["position_not_told"]
+    assert [alert.code for alert in parts.alerts if alert.priority is Priority.URGENT] == ["position_not_reported"]

@@ -577,7 +577,7 @@ def test_a_server_that_cannot_be_compared_with_stops_new_risk_until_resumed(part
         assert bool(parts.latched) is (number == MAX_FAILURES)
     parts.breakers.announce()
     urgent = [alert.code for alert in parts.alerts if alert.priority is Priority.URGENT]
-    assert urgent == ["not_comparable" if untold == "no answer" else "position_not_told"]
+    assert urgent == ["not_comparable" if untold == "no answer" else "position_not_reported"]
 
 
 def test_a_drift_waits_for_fills_that_are_reported_and_not_booked(parts):
