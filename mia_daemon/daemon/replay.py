@@ -87,15 +87,16 @@ def replay(
         FileFormatError, UsageError, StartError: before anything is written.
     """
     clock = EventClock()
+    traded = instrument(symbol or recorded_symbol(path))
     feed = ReplayFeed(
         path,
         clock,
         depth_path=depth,
         reference_path=reference,
         batch_events=settings.feed.batch_events,
+        tick_size=traded.tick_size,
         price_multiplier=settings.feed.price_multiplier,
     )
-    traded = instrument(symbol or recorded_symbol(path))
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
     )

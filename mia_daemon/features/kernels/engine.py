@@ -104,7 +104,7 @@ LIMIT = 1e9  # of a feature's absolute value
 LATEST_NS = 1 << 62  # year 2116: a later time is damage
 
 _TRADE, _QUOTE, _DEPTH, _GAP, _TIMER, _STATUS = 1, 2, 3, 4, 5, 6  # EventKind
-_BATCH_END, _CLEAR = 4, 16  # EventFlag
+_BATCH_END = 4  # EventFlag
 _MINUTE_S = 60.0
 _STALE_S = 10.0
 
@@ -374,11 +374,7 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
     """Change the book; once it is consistent again, tell what has become of it."""
     m = state[M0:BOOK0]
     levels = state[BOOK0:L10]
-    if e.flags & _CLEAR:
-        book.clear(levels)
-    sane = touch.is_price(e.price, m[M_TICK]) and 0.0 <= e.size <= MAX_SIZE and e.side != 0
-    if sane:
-        book.set_level(levels, e.side, e.price, np.float64(e.size))
+    applied = book.apply(levels, e.flags, e.side, e.price, np.float64(e.size))
     if e.flags & _BATCH_END:
         book.refresh(levels)
         m[M_DEPTH_SEEN] = m[M_NOW]
@@ -392,7 +388,7 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
         depth.on_depth(state[DEPTH0:OFI0], t, m, levels)
         ofi.on_depth(state[OFI0:FLOW0], t, m, levels)
         liq.on_depth(state[LIQ0:CPLX0], t, m, levels)
-    return bool(sane or e.flags & _CLEAR)
+    return applied
 
 
 @inlined
