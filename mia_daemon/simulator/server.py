@@ -217,7 +217,7 @@ class SimulatorServer:
                     news[codec] = b"".join(map(codec.encode, output.news))
                 session.out.append(news[codec])
             if session.takes_market(output.market):
-                key = (codec, session.dialect, session.ids)
+                key = (codec, session.market.dialect, session.market.ids)
                 if key not in streams:
                     stream = market_stream(output.market, *key[1:], self.exchange.instrument.tick_size)
                     streams[key] = codec.from_binary(stream)
