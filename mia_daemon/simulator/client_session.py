@@ -16,6 +16,7 @@ from mia_daemon.dtc.enums import (
 from mia_daemon.dtc.layout import Message
 from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
+from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.market_messages import Subscriptions, dialect
 from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
@@ -59,10 +60,12 @@ class SimulatorSession:
         market: what the client is subscribed to.
     """
 
-    def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
+    def __init__(self, exchange: Exchange, views: DepthViews, manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
-        self.market = MarketSubscriptions(exchange, dialect(0, manners.generation), allowed=manners.serves_market_data)
+        self.market = MarketSubscriptions(
+            exchange, dialect(0, manners.generation), views, allowed=manners.serves_market_data
+        )
         self.logged_on = False
         self._exchange = exchange
         self._manners = manners

@@ -5,7 +5,7 @@ taken from the messages' own layouts.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from mia_daemon.dtc import messages as dtc
@@ -17,6 +17,7 @@ from mia_daemon.dtc.enums import (
     TradingStatusEnum,
 )
 from mia_daemon.dtc.layout import Message
+from mia_daemon.simulator.depth_view import Levels
 from mia_daemon.simulator.order_book import BUY, SELL
 from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, Reference, SessionEvent, TradeEvent
 
@@ -129,12 +130,16 @@ class Subscriptions(NamedTuple):
     market: int | None = None
     depth: int | None = None
     reference: int | None = None  # trades and quotes of the second market
+    levels: int | None = None  # of depth, on each side; None: all
 
 
 def market_stream(events: list[MarketEvent], speech: Dialect, ids: Subscriptions, tick: float) -> bytes:
-    """Everything that a client with these subscriptions is to be told; both markets have the same tick size."""
+    """Everything that a client with these subscriptions is sent; both markets have the same tick size.
+
+    Depth events are those of the levels that it sees.
+    """
     trade, quote, depth, _ = speech
-    market_id, depth_id, reference_id = ids
+    market_id, depth_id, reference_id, _ = ids
     out: list[bytes] = []
     for event in events:
         kind = type(event)
@@ -169,17 +174,12 @@ def _session_opened(symbol_id: int, ts_ns: int) -> bytes:
     return _p136(symbol_id, session_date(ts_ns)) + _p138(symbol_id, int(TradingStatusEnum.TRADING_STATUS_OPEN))
 
 
-class Levels(Protocol):
-    """A book to be shown."""
-
-    def depth(self, side: int) -> list[tuple[int, int, int]]:
-        """(price, quantity, number of orders) of one side, best first."""
-
-
-def depth_snapshot(book: Levels, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool) -> list[Message]:
-    """The whole book as one batch: bids, then asks, best first."""
-    levels = [(_BID, *level) for level in enumerate(book.depth(BUY), 1)]
-    levels += [(_ASK, *level) for level in enumerate(book.depth(SELL), 1)]
+def depth_snapshot(
+    book: Levels, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool, most: int | None = None
+) -> list[Message]:
+    """The book, or `most` levels of each side, as one batch: bids, then asks, best first."""
+    levels = [(_BID, *level) for level in enumerate(book.depth(BUY)[:most], 1)]
+    levels += [(_ASK, *level) for level in enumerate(book.depth(SELL)[:most], 1)]
     last = len(levels) - 1
     out: list[Message] = []
     for i, (side, number, (price, quantity, orders)) in enumerate(levels):

@@ -11,6 +11,7 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import decode
 from mia_daemon.dtc.enums import RequestActionEnum, TradingStatusEnum
 from mia_daemon.dtc.layout import Message
+from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.market_messages import Dialect, Subscriptions, depth_snapshot, session_date
 from mia_daemon.simulator.tape import QuoteEvent
@@ -26,19 +27,22 @@ class MarketSubscriptions:
 
     Args:
         dialect: the messages that the client gets.
+        views: of the exchange's book.
         allowed: False rejects every symbol, as Sierra Chart does for CME's.
 
     Attributes:
         ids: what the client is subscribed to.
     """
 
-    def __init__(self, exchange: Exchange, dialect: Dialect, *, allowed: bool = True) -> None:
+    def __init__(self, exchange: Exchange, dialect: Dialect, views: DepthViews, *, allowed: bool = True) -> None:
         self.dialect = dialect
         self.ids = Subscriptions()
         self._exchange = exchange
+        self._views = views
         self._allowed = allowed
         self._market: dict[str, int] = {}  # SymbolID by symbol
         self._depth: dict[str, int] = {}
+        self._levels: int | None = None
 
     def answer_market_data(self, m: dtc.MarketDataRequest) -> list[Message]:
         """What a 101 is answered with: a snapshot and the touch, a rejection, or nothing."""
@@ -55,10 +59,7 @@ class MarketSubscriptions:
         return self._snapshot(m.SymbolID) if traded else self._reference_snapshot(m.SymbolID)
 
     def answer_market_depth(self, m: dtc.MarketDepthRequest) -> list[Message]:
-        """What a 102 is answered with: a snapshot of the book, a rejection, or nothing.
-
-        The whole book is sent whatever NumLevels says, so that no level is ever updated unseen.
-        """
+        """What a 102 is answered with: a snapshot of NumLevels (0: all) on each side, a rejection, or nothing."""
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
             _drop(self._depth, m.SymbolID)
             self._renew_ids()
@@ -67,11 +68,15 @@ class MarketSubscriptions:
         refusal = self._refusal(m, self._depth, (exchange.instrument.symbol,))
         if refusal := refusal or ("" if exchange.has_depth else "no depth was recorded"):
             return [dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal)]
+        most = m.NumLevels if m.NumLevels > 0 else None
         if m.RequestAction == RequestActionEnum.SUBSCRIBE:
             self._depth[m.Symbol] = m.SymbolID
+            self._levels = most
+            if most is not None:
+                self._views.open(most)
             self._renew_ids()
         tick, as_float = exchange.instrument.tick_size, self.dialect.float_snapshot
-        return depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float)
+        return depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float, most=most)
 
     def _refusal(
         self, m: dtc.MarketDataRequest | dtc.MarketDepthRequest, subscribed: dict[str, int], served: Collection[str]
@@ -94,7 +99,13 @@ class MarketSubscriptions:
     def _renew_ids(self) -> None:
         traded = self._exchange.instrument.symbol
         others = [id_ for symbol, id_ in self._market.items() if symbol != traded]
-        self.ids = Subscriptions(self._market.get(traded), self._depth.get(traded), others[0] if others else None)
+        depth = self._depth.get(traded)
+        self.ids = Subscriptions(
+            self._market.get(traded),
+            depth,
+            others[0] if others else None,
+            None if depth is None else self._levels,
+        )
 
     def _reference_snapshot(self, symbol_id: int) -> list[Message]:
         reference, now_ns = self._exchange.reference, self._exchange.now_ns

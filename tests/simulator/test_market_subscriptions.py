@@ -6,6 +6,7 @@ import pytest
 
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.products.instruments import instrument
+from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange
 from mia_daemon.simulator.market_messages import Subscriptions, dialect
 from mia_daemon.simulator.market_subscriptions import NOT_ALLOWED, MarketSubscriptions
@@ -25,7 +26,7 @@ def exchange(tmp_path, calendar, make_settings):
 
 @pytest.fixture
 def client(exchange):
-    return MarketSubscriptions(exchange, dialect(0, 1))
+    return MarketSubscriptions(exchange, dialect(0, 1), DepthViews(exchange))
 
 
 class Trades:
@@ -126,5 +127,5 @@ def test_unsubscribing_what_is_not_subscribed_changes_nothing(client, kind):
 
 @each_kind
 def test_the_policy_of_sierra_chart_rejects_every_symbol_with_its_text(exchange, kind):
-    client = MarketSubscriptions(exchange, dialect(0, 1), allowed=False)
+    client = MarketSubscriptions(exchange, dialect(0, 1), DepthViews(exchange), allowed=False)
     assert rejected(kind, kind.ask(client, 7), 7) == NOT_ALLOWED == "Market data request not allowed"
