@@ -55,7 +55,7 @@ class SimulatorSession:
     """The server's side of one connection.
 
     Attributes:
-        out: bytes to be sent, in order; the caller takes them.
+        out: encoded messages to be sent, in order; `outgoing` takes them.
         closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
         market: what the client is subscribed to.
     """
@@ -204,6 +204,12 @@ class SimulatorSession:
     def send(self, *messages: Message) -> None:
         self.out.extend(map(self.codec.encode, messages))
 
+    def outgoing(self) -> bytes:
+        """What goes to the socket now; it is forgotten here."""
+        data = self._stream.outgoing(b"".join(self.out), self.closing)
+        self.out.clear()
+        return data
+
     def close(self, reason: str, *, do_not_reconnect: bool = False) -> None:
         """Say goodbye and why."""
         self.send(dtc.Logoff(Reason=reason, DoNotReconnect=int(do_not_reconnect)))
@@ -214,7 +220,7 @@ class SimulatorSession:
         if now_ns - self._heard_ns > 2 * self._heartbeat_ns + NS_PER_S:
             self.close("nothing was heard for two heartbeat intervals")
         elif self.logged_on and now_ns - self._spoken_ns >= self._heartbeat_ns:
-            self.send(dtc.Heartbeat(CurrentDateTime=wall_s))
+            self.out.append(self._stream.heartbeat(dtc.Heartbeat(CurrentDateTime=wall_s)))
             self._spoken_ns = now_ns
 
     def takes_market(self, events: list[MarketEvent]) -> bool:

@@ -72,12 +72,16 @@ class HistorySession:
     def answer(self, data: bytes) -> Iterator[bytes]:
         """What to send for what `data` completes, a piece at a time."""
         for message in self._stream.read(data):
+            for piece in self._answer(message):
+                yield self._stream.outgoing(piece)
             if self.closing:
-                return
-            yield from self._answer(message)
+                break
+        rest = b""
         if self._stream.broken:
             self.closing = self._stream.broken
-            yield self._encode(Logoff(Reason=self.closing))
+            rest = self._encode(Logoff(Reason=self.closing))
+        if last := self._stream.outgoing(rest, self.closing):
+            yield last
 
     def _encode(self, message: Message) -> bytes:
         return self._stream.codec.encode(message)

@@ -294,9 +294,8 @@ class _Connection(asyncio.Protocol):
         session, transport = self.session, self.transport
         if transport.is_closing():
             return
-        if session.out:
-            transport.write(b"".join(session.out))
-            session.out.clear()
+        if data := session.outgoing():
+            transport.write(data)
         if session.logged_on and isinstance(transport, FaultyLine):
             transport.logged_on()
         waiting = transport.get_write_buffer_size()
