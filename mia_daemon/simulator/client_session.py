@@ -18,7 +18,7 @@ from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
-from mia_daemon.simulator.market_messages import Subscriptions, dialect
+from mia_daemon.simulator.market_messages import Dialect, Subscriptions, dialect
 from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
 from mia_daemon.simulator.tape import MarketEvent
 
@@ -38,6 +38,7 @@ class Manners:
         logon_result: given to every client.
         serves_market_data: False rejects every symbol, as Sierra Chart does for CME's.
         generation: of market data messages.
+        compact: in the first generation, trades and quotes are 112 and 117 for who asks for no others.
         encoding: preset, and offered to whoever asks for another; None: what the client asks for or starts with.
     """
 
@@ -48,6 +49,7 @@ class Manners:
     reconnect_address: str = ""
     serves_market_data: bool = True
     generation: int = 1
+    compact: bool = False
     encoding: EncodingEnum | None = None
 
 
@@ -63,12 +65,10 @@ class SimulatorSession:
     def __init__(self, exchange: Exchange, views: DepthViews, manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
-        self.market = MarketSubscriptions(
-            exchange, dialect(0, manners.generation), views, allowed=manners.serves_market_data
-        )
         self.logged_on = False
         self._exchange = exchange
         self._manners = manners
+        self.market = MarketSubscriptions(exchange, self._dialect(0), views, allowed=manners.serves_market_data)
         self._stream = ClientStream(manners.encoding)
         self._out_of_place = 0
         self._heartbeat_ns = 10 * NS_PER_S
@@ -145,6 +145,9 @@ class SimulatorSession:
         self.send(*output.answers)
         return output
 
+    def _dialect(self, integer_1: int) -> Dialect:
+        return dialect(integer_1, self._manners.generation, compact=self._manners.compact)
+
     def _logon(self, m: dtc.LogonRequest) -> None:
         manners = self._manners
         result, text = manners.logon_result, manners.logon_text
@@ -152,7 +155,7 @@ class SimulatorSession:
             result, text = LogonStatusEnum.LOGON_ERROR_NO_RECONNECT, "username or password is wrong"
         low, high = _HEARTBEAT_S
         self._heartbeat_ns = min(max(m.HeartbeatIntervalInSeconds, low), high) * NS_PER_S
-        self.market.dialect = dialect(m.Integer_1, manners.generation)
+        self.market.dialect = self._dialect(m.Integer_1)
         self.send(
             dtc.LogonResponse(
                 Result=result,

@@ -13,7 +13,9 @@ from mia_daemon.dtc.enums import RequestActionEnum, TradingStatusEnum
 from mia_daemon.dtc.layout import Message
 from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, depth_snapshot, session_date
+from mia_daemon.simulator.market_messages import Dialect, Subscriptions, depth_snapshot
+from mia_daemon.simulator.session_messages import add_session, last_trade
+from mia_daemon.simulator.session_statistics import session_date
 from mia_daemon.simulator.tape import QuoteEvent
 
 NOT_ALLOWED = "Market data request not allowed"
@@ -143,19 +145,12 @@ class MarketSubscriptions:
             BidAskDateTime=now_ns / NS_PER_S,
             MarketDepthUpdateDateTime=now_ns / NS_PER_S,
         )
-        day = exchange.statistics
-        if day.last is not None and day.open is not None:
-            snapshot.SessionOpenPrice = day.open * tick  # type: ignore[misc]  # frozen to checkers only
-            snapshot.SessionHighPrice = day.high * tick  # type: ignore[misc]
-            snapshot.SessionLowPrice = day.low * tick  # type: ignore[misc]
-            snapshot.SessionVolume = float(day.volume)  # type: ignore[misc]
-            snapshot.SessionNumTrades = day.trades  # type: ignore[misc]
-            snapshot.LastTradePrice = day.last.price * tick  # type: ignore[misc]
-            snapshot.LastTradeVolume = float(day.last.quantity)  # type: ignore[misc]
-            snapshot.LastTradeDateTime = day.last.ts_ns / NS_PER_S  # type: ignore[misc]
-        if bid is None or ask is None:
-            return [snapshot]
-        return [snapshot, self._quote(symbol_id, QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity), tick)]
+        add_session(snapshot, exchange.statistics, now_ns, tick)
+        answer: list[Message] = [snapshot]
+        if bid is not None and ask is not None:
+            quote = QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity)
+            answer.append(self._quote(symbol_id, quote, tick))
+        return answer + last_trade(symbol_id, exchange.statistics, tick)
 
 
 def _drop(subscribed: dict[str, int], symbol_id: int) -> None:
