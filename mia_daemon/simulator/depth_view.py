@@ -5,7 +5,7 @@ client which applies what it receives holds exactly the best levels at the end o
 """
 
 import bisect
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from mia_daemon.simulator.order_book import BUY, SELL
@@ -30,36 +30,53 @@ class _Side:
         self._book: dict[int, _LevelState] = {price: (quantity, orders) for price, quantity, orders in levels}
         self._ranks = [-side * price for price, _, _ in levels]  # ascending from the best
         self._seen = {price: self._book[price] for price, _, _ in levels[:most]}
-        self._changed = False
+        self._touched: dict[int, None] = {}  # visible prices with another quantity
+        self._moved = False  # other levels are the best
 
     def apply(self, event: DepthEvent) -> None:
-        rank = -self._side * event.price
-        known = event.price in self._book
+        price, rank = event.price, -self._side * event.price
+        known = price in self._book
         if event.quantity:
-            self._book[event.price] = (event.quantity, event.orders)
-            if not known:
-                bisect.insort(self._ranks, rank)
+            self._book[price] = (event.quantity, event.orders)
+            if known:
+                if price in self._seen:
+                    self._touched[price] = None
+                return
         elif known:
-            del self._book[event.price]
-            del self._ranks[bisect.bisect_left(self._ranks, rank)]
-        self._changed = True
+            del self._book[price]
+        else:
+            return
+        place = bisect.bisect_left(self._ranks, rank)
+        if known:
+            del self._ranks[place]
+        else:
+            self._ranks.insert(place, rank)
+        self._moved |= place < self._most
 
     def changes(self, ts_ns: int) -> list[DepthEvent]:
         """What clients have to be sent since the last call, levels that are gone first."""
-        if not self._changed:
+        if not self._moved and not self._touched:
             return []
-        self._changed = False
-        best = {price: self._book[price] for price in (-self._side * rank for rank in self._ranks[: self._most])}
-        seen, self._seen = self._seen, best
-        if seen == best:
-            return []
-        side = self._side
-        gone = [DepthEvent(ts_ns, side, price, 0, 0, is_new=False, final=False) for price in seen if price not in best]
-        return gone + [
-            DepthEvent(ts_ns, side, price, *state, is_new=price not in seen, final=False)
-            for price, state in best.items()
-            if seen.get(price) != state
+        before, book, side = self._seen, self._book, self._side
+        gone: list[DepthEvent] = []
+        looked_at: Iterable[int] = self._touched
+        if self._moved:
+            looked_at = [-side * rank for rank in self._ranks[: self._most]]
+            self._seen = {price: book[price] for price in looked_at}
+            gone = [
+                DepthEvent(ts_ns, side, price, 0, 0, is_new=False, final=False)
+                for price in before
+                if price not in self._seen
+            ]
+        changed = [
+            DepthEvent(ts_ns, side, price, *book[price], is_new=price not in before, final=False)
+            for price in looked_at
+            if before.get(price) != book[price]
         ]
+        if not self._moved:
+            before.update((event.price, (event.quantity, event.orders)) for event in changed)
+        self._touched, self._moved = {}, False
+        return gone + changed
 
 
 class DepthView:
