@@ -267,6 +267,9 @@ class SimulatorSettings(Section):
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
     encoding: Literal["auto", "binary", "binary_vls", "json", "json_compact"] = "auto"  # auto: what a client asks for
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
+    compact_trades_and_quotes: bool = (
+        False  # generation 1: 112 and 117 for clients that ask for no others, not 107 and 108
+    )
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
     file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
     reference: bool = True  # a second market, not traded: NQ beside ES, ES beside NQ

@@ -24,8 +24,9 @@ from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_entry import OrderEntryHandler
 from mia_daemon.simulator.played_market import PlayedMarket, PlayedRecording
 from mia_daemon.simulator.reference_market import ReferenceMarket
+from mia_daemon.simulator.session_statistics import SessionStatistics
 from mia_daemon.simulator.state import Saved, StateStore
-from mia_daemon.simulator.tape import MarketEvent, SessionEvent, TradeEvent
+from mia_daemon.simulator.tape import MarketEvent, SessionEvent
 
 MIN_START_TICKS = 400
 """A market that starts lower could run into zero."""
@@ -37,27 +38,6 @@ class Output(NamedTuple):
     answers: list[Message]  # to whom asked
     news: list[Message]  # to everyone
     market: list[MarketEvent]  # to subscribers
-
-
-class SessionStatistics:
-    """Of the trading session, in ticks; None before its first trade."""
-
-    def __init__(self) -> None:
-        self.open: int | None = None
-        self.high = 0
-        self.low = 0
-        self.volume = 0
-        self.trades = 0
-        self.last: TradeEvent | None = None
-
-    def add(self, trade: TradeEvent) -> None:
-        if self.open is None:
-            self.open = self.high = self.low = trade.price
-        self.high = max(self.high, trade.price)
-        self.low = min(self.low, trade.price)
-        self.volume += trade.quantity
-        self.trades += 1
-        self.last = trade
 
 
 class Exchange:
@@ -93,7 +73,7 @@ class Exchange:
     ) -> None:
         self.instrument = instrument
         self.hours = TradingHours(calendar)
-        self.statistics = SessionStatistics()
+        self.statistics = SessionStatistics(simulated=recording is None)
         self._store = store
         self._settings = settings
         saved = store.load()
@@ -222,14 +202,12 @@ class Exchange:
         news = self._faults.tell(self.desk.publish(), self.now_ns)
         dropped: list[int] = []
         for event in market:
-            if type(event) is TradeEvent:
-                self.statistics.add(event)
-            elif type(event) is SessionEvent:
-                self.statistics = SessionStatistics()
+            if type(event) is SessionEvent:
                 known = {order.order_id for order in self.desk.orders.values()}
                 self.desk.new_day()
                 dropped += known - {order.order_id for order in self.desk.orders.values()}
         self._dropped += dropped
+        market = self.statistics.follow(market)
         return Output(answers, news, market if self.reference is None else self.reference.follow(market))
 
     def commit(self) -> None:

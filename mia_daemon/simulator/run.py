@@ -106,6 +106,7 @@ def _manners(settings: Settings) -> Manners:
     simulator = settings.simulator
     return Manners(
         generation=simulator.generation,
+        compact=simulator.compact_trades_and_quotes,
         serves_market_data=simulator.policy != "sierra",
         encoding=None if simulator.encoding == "auto" else BY_NAME[simulator.encoding].encoding,
     )

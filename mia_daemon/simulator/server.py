@@ -18,6 +18,7 @@ from mia_daemon.config import FaultSettings
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import Manners, SimulatorSession
+from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.market_messages import Dialect, Subscriptions, market_stream
@@ -63,6 +64,7 @@ class SimulatorServer:
         self.exchange = exchange
         self._recorder = None if files is None else MarketRecorder(exchange, exchange.instrument.tick_size, files)
         self._faults = faults or FaultSettings()
+        self._views = DepthViews(exchange)
         self._admitted = 0
         self.dropped: list[str] = []
         self._manners = manners or Manners()
@@ -205,6 +207,8 @@ class SimulatorServer:
         """Queue what happened for every client; equal streams are encoded once."""
         if self._recorder is not None and output.market:
             self._recorder.take(output.market)
+        limits = {connection.session.market.ids.levels for connection in self._connections} - {None}
+        seen = self._views.follow(output.market, limits)
         news: dict[Codec, bytes] = {}
         streams: dict[tuple[Codec, Dialect, Subscriptions], bytes] = {}
         for connection in self._connections:
@@ -217,9 +221,11 @@ class SimulatorServer:
                     news[codec] = b"".join(map(codec.encode, output.news))
                 session.out.append(news[codec])
             if session.takes_market(output.market):
-                key = (codec, session.dialect, session.ids)
+                ids = session.market.ids
+                key = (codec, session.market.dialect, ids)
                 if key not in streams:
-                    stream = market_stream(output.market, *key[1:], self.exchange.instrument.tick_size)
+                    events = output.market if ids.levels is None else seen[ids.levels]
+                    stream = market_stream(events, *key[1:], self.exchange.instrument.tick_size)
                     streams[key] = codec.from_binary(stream)
                 session.out.append(streams[key])
 
@@ -227,7 +233,7 @@ class SimulatorServer:
 
     def admit(self, connection: "_Connection") -> SimulatorSession:
         """A new connection; one too many is told so."""
-        session = SimulatorSession(self.exchange, self._manners, self._clock.monotonic_ns())
+        session = SimulatorSession(self.exchange, self._views, self._manners, self._clock.monotonic_ns())
         self._connections[connection] = None
         if len(self._connections) > MAX_CLIENTS:
             session.close(f"no more than {MAX_CLIENTS} clients are served")
@@ -288,9 +294,8 @@ class _Connection(asyncio.Protocol):
         session, transport = self.session, self.transport
         if transport.is_closing():
             return
-        if session.out:
-            transport.write(b"".join(session.out))
-            session.out.clear()
+        if data := session.outgoing():
+            transport.write(data)
         if session.logged_on and isinstance(transport, FaultyLine):
             transport.logged_on()
         waiting = transport.get_write_buffer_size()

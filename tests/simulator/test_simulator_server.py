@@ -150,6 +150,50 @@ async def test_a_subscription_begins_with_a_snapshot_and_goes_on_in_the_flavour_
             await plain.of(kind)
 
 
+@pytest.mark.parametrize(
+    ("flags", "compact", "trade", "quote"),
+    [
+        (0, False, 107, 108),
+        (0, True, 112, 117),
+        (0x4, False, 137, 108),
+        (0x4, True, 137, 117),
+        (0x4 | 0x80000, False, 146, 108),
+        (0x100000, True, 112, 144),
+    ],
+)
+async def test_the_logons_flags_choose_the_messages_of_trades_and_quotes(serving, flags, compact, trade, quote):
+    async with serving(speed=20, compact_trades_and_quotes=compact) as running:
+        client = await running.connect(integer_1=flags)
+        client.send(dtc.MarketDataRequest(SymbolID=5, Symbol=SYMBOL))
+        for type_ in (trade, quote):
+            message = await client.of(dtc.MESSAGES[type_], SymbolID=5)
+            price = message.Price if type_ == trade else message.BidPrice
+            assert price % 0.25 == 0
+        choices = {107, 108, 112, 117, 137, 144, 146}
+        assert {m.TYPE for m in client.seen} & choices == {trade, quote}
+
+
+async def test_a_subscription_is_kept_up_to_date_with_the_sessions_values(serving):
+    async with serving(speed=20) as running:
+        client = await running.connect()
+        client.send(dtc.MarketDataRequest(SymbolID=5, Symbol=SYMBOL))
+        for _ in range(10):
+            await client.of(dtc.MarketDataUpdateSessionVolume, SymbolID=5)
+        client.send(dtc.MarketDataRequest(RequestAction=3, SymbolID=6, Symbol=SYMBOL))
+        snapshot = await client.of(dtc.MarketDataSnapshot, SymbolID=6)
+        held = {}
+        for m in client.seen:
+            if isinstance(m, dtc.MarketDataSnapshot) and m.SymbolID == 5:
+                held = {113: m.SessionVolume, 114: m.SessionHighPrice, 115: m.SessionLowPrice, 120: m.SessionOpenPrice}
+            elif m.TYPE in held:
+                held[m.TYPE] = m.Volume if m.TYPE == 113 else m.Price
+        assert held == {
+            113: snapshot.SessionVolume, 114: snapshot.SessionHighPrice, 115: snapshot.SessionLowPrice,
+            120: snapshot.SessionOpenPrice,
+        }  # fmt: skip
+        assert (await client.of(dtc.MarketDataUpdateLastTradeSnapshot, SymbolID=6)).LastTradePrice % 0.25 == 0
+
+
 async def test_the_second_generation_is_spoken_when_set(serving):
     async with serving(speed=20, generation=2) as running:
         client = await running.connect(integer_1=ALL_FLAGS)
