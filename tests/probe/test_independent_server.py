@@ -1,7 +1,13 @@
 """A probe names the habits of a DTC server that was not written with the daemon."""
 
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
 import pytest
 
+PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENTED = {  # of Sierra Chart, and this server does otherwise
     "fills_by_days_listed",
     "unknown_cancel_refused",
@@ -107,3 +113,39 @@ async def test_an_order_that_fills_all_the_same_is_closed(independent_server, pr
         assert server.position == 0
     assert probed.verdicts["nothing_filled"] == "differs"
     assert any(fill["role"] == "flatten" for fill in server.fills)
+
+
+async def _until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # the server has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lost_connection_names_what_may_be_left(independent_server, probing):
+    async with independent_server() as (server, port):
+        task = asyncio.create_task(probing(port))
+        await _until(lambda: server.submitted)
+        for connection in list(server.conns):
+            connection.writer.close()
+        probed = await task
+        (name,) = server.submitted
+    assert "the connection ended" in probed.stopped
+    assert probed.left == [name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_probe_cancels_its_orders(independent_server, tmp_path, number):
+    config = tmp_path / "mia.toml"
+    config.write_text((PROJECT / "etc" / "mia.toml").read_text())
+    async with independent_server() as (server, port):
+        words = ("probe", "--account", "Sim1", "--port", port, "--config", config, "--var", tmp_path / "var")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mia_daemon", *map(str, words), stderr=asyncio.subprocess.PIPE
+        )
+        await _until(lambda: any(order.status == 4 for order in server.orders.values()))
+        process.send_signal(number)
+        _, said = await process.communicate()
+        assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
+    assert process.returncode == 1
+    assert "the probe stopped: it was interrupted" in said.decode()
+    assert "may be left" not in said.decode()
