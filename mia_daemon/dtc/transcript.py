@@ -10,6 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterator
 from itertools import chain, pairwise
+from typing import Final
 
 from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.json_text import from_named
@@ -18,6 +19,9 @@ from mia_daemon.dtc.messages import EncodingRequest, EncodingResponse
 from mia_daemon.errors import FileFormatError, ProtocolError, UsageError
 
 MAX_LINE_BYTES = 1 << 20
+
+ANNOTATIONS: Final = ("AtMs", "From")
+"""Keys that a record of a conversation adds to a message: when it passed, and who sent it. `from_line` ignores them."""
 
 Read = Callable[[], bytes]
 """Gives the next piece of the input, b"" at its end."""
@@ -135,6 +139,8 @@ def from_line(line: bytes) -> Message:
         raise ProtocolError(f"this is no JSON: {error}") from None
     if not isinstance(record, dict):
         raise ProtocolError("a message is a JSON object")
+    for annotation in ANNOTATIONS:
+        record.pop(annotation, None)
     type_, name = record.pop("Type", None), record.pop("Name", None)
     cls = None
     if type_ is None and isinstance(name, str):
