@@ -19,6 +19,7 @@ class PendingRequest:
         cancels: cancels sent so far.
         cancel_again_ns: our time before which no other cancel is sent.
         replace_refused: the server has refused to change it.
+        canceled_in_replace: it was reported as cancelled while a replace was unanswered, perhaps to be entered anew.
         asked_price: of the last replace requested, confirmed or not; 0 when none was. A server may give an order
             another number with each replace.
         exit_reason: goes into the round trip that the order closes; "" where the order role is the reason.
@@ -31,6 +32,7 @@ class PendingRequest:
     cancels: int = 0
     cancel_again_ns: int = 0
     replace_refused: bool = False
+    canceled_in_replace: bool = False
     asked_price: float = 0.0
     exit_reason: str = ""
 

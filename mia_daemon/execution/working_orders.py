@@ -156,12 +156,18 @@ class WorkingOrders:
         """What an update means for the order's state.
 
         A server may replace an order by cancelling it and entering it anew, under another number: CANCELED in answer
-        to a replace is no end, and a sign of life under a new number is one after it. Both are asked about.
+        to a replace is no end, and a sign of life under a new number is one after it. Both are asked about. Once the
+        replace is refused, the cancel was one of its own: of the pair's other order, for example.
         """
         request, number = entry.request, update.server_order_id
         if update.status is OrderStatus.CANCELED and request.replace_pending and not request.cancel_wanted:
             request.replace_pending = False
+            request.canceled_in_replace = True
             return Cause.LOSE
+        if request.canceled_in_replace:
+            request.canceled_in_replace = update.status is OrderStatus.CANCEL_REJECTED
+            if update.status is OrderStatus.REPLACE_REJECTED and entry.state is OrderState.UNKNOWN:
+                return Cause.CANCELED
         if entry.state in _ENDED and update.status in _ALIVE and number and number not in self._by_server:
             entry.state = OrderState.UNKNOWN
         return cause_of(update)

@@ -149,6 +149,27 @@ def test_a_lost_order_may_be_asked_to_change_again(role):
     assert (entry.request.cancel_pending, entry.request.replace_pending, entry.request.asked_ns) == (False, False, 0)
 
 
+def test_a_cancel_that_overtakes_a_replace_is_believed_once_the_replace_is_refused():
+    """A stop fills while its target is moved: the server cancels the target, and then finds none to change."""
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "canceled", ts=3))
+    assert entry.state is OrderState.UNKNOWN  # perhaps to be entered anew
+    orders.apply_update(update("r-1E", "replace_rejected", server="", ts=4))
+    assert entry.state is OrderState.CANCELED
+
+
+def test_a_refused_replace_ends_no_order_that_was_entered_anew():
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "canceled", ts=3))
+    orders.apply_update(update("r-1E", "working", server="S9", ts=4))
+    orders.apply_update(update("r-1E", "replace_rejected", server="", ts=5))
+    assert entry.state is OrderState.WORKING
+
+
 def test_an_order_that_came_back_is_not_forgotten_with_those_that_ended():
     orders = WorkingOrders(keep_done=1)
     entry = working(orders)
