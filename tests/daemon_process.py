@@ -313,10 +313,8 @@ def _main() -> None:
     from mia_daemon import cli
     from mia_daemon.features import cache
 
-    # All but onnxruntime: it starts a thread when imported, which a fork would miss.
-    for name in ("feed.dtc_feed", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
+    for name in ("feed.dtc_feed", "model.bundle", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
         importlib.import_module(f"mia_daemon.{name}")
-    assert "onnxruntime" not in sys.modules
     cache.use_cache()
     cache.prepare(lambda _text: None, time.monotonic)
     argv = _serve()
