@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import BundleError
-from mia_daemon.model.onnx_session import REFUSALS, VERSION, open_session
+from mia_daemon.model.graph_limits import check_graph
+from mia_daemon.model.onnx_session import MEMORY_MIB, REFUSALS, RUN_S, VERSION, open_session, run_once
 
 _FLOAT: Final = "tensor(float)"
 
@@ -21,7 +22,8 @@ class Graph:
             given the same one, or parts of it.
 
     Raises:
-        BundleError: the bytes are no graph, or its input or output is not as named here.
+        BundleError: the bytes are no graph, or one that a bundle may not have (`graph_limits`); its input or output is
+            not as named here; it needs more time or memory than it may (`onnx_session`).
     """
 
     def __init__(
@@ -37,12 +39,13 @@ class Graph:
         self.vector = np.zeros(width, np.float32) if vector is None else vector
         assert self.vector.shape == (width,)
         assert self.vector.flags.c_contiguous
+        check_graph(data, file)
         try:
             self._session = open_session(data)
         except REFUSALS as error:
-            first_line = str(error).partition("\n")[0]
             raise BundleError(
-                f"{file} is not an ONNX graph that onnxruntime {VERSION} can run ({first_line}): export it again"
+                f"{file} is not an ONNX graph that onnxruntime {VERSION} can run ({_first_line(error)}): "
+                "export it again"
             ) from error
         self._check("input", self._session.get_inputs(), input_name, width)
         self._check("output", self._session.get_outputs(), output_name, 1)
@@ -50,6 +53,13 @@ class Graph:
         self._binding = self._session.io_binding()
         self._binding.bind_input(input_name, "cpu", 0, np.float32, (1, width), self.vector.ctypes.data)
         self._binding.bind_output(output_name, "cpu", 0, np.float32, (1, 1), self._result.ctypes.data)
+        try:  # no operator it may have needs more for other values, so one run stands for all
+            run_once(self._session, self._binding)
+        except REFUSALS as error:
+            raise BundleError(
+                f"{file} can't be run within {RUN_S:g} s and {MEMORY_MIB} MiB of memory ({_first_line(error)}): "
+                "export a smaller network"
+            ) from error
 
     def _check(self, what: str, found: list[Any], name: str, width: int) -> None:
         expected = (name, [1, width], _FLOAT)
@@ -69,6 +79,10 @@ class Graph:
         """The output for `vector`, (width,) float32."""
         self.vector[:] = vector
         return self.run()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _spell(node: tuple[str, list[int], str]) -> str:
