@@ -200,6 +200,8 @@ class Daemons:
             process.dispose()
 
 
+_UMASK = 0  # as of a careless shell: what a daemon makes is restricted by the daemon itself
+
 Start = tuple[int, Callable[[], int]]
 
 
@@ -212,6 +214,7 @@ def _start_plainly(argv: list[str], cwd: Path, out: Path, err: Path, environ: di
             stdout=stdout,
             stderr=stderr,
             env=os.environ | {"PYTHONPATH": str(PROJECT)} | environ,
+            umask=_UMASK,
         )
     return process.pid, process.wait
 
@@ -306,6 +309,7 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(request["cwd"])
+    os.umask(_UMASK)
     os.environ.update(request["environ"])
 
 
