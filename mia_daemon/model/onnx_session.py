@@ -80,3 +80,4 @@ def run_once(session: ort.InferenceSession, binding: ort.IOBinding, limit_s: flo
         session.run_with_iobinding(binding, options)
     finally:
         timer.cancel()
+        timer.join()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 LOOK = """
-import json, os, sys
+import json, os, time
 import numpy  # starts threads of its own
 
 def open_files():
@@ -17,9 +17,12 @@ def open_files():
 
 threads, files = len(os.listdir("/proc/self/task")), open_files()
 {imports}
+end = time.monotonic() + 2  # a thread of ours that has ended is listed a moment longer
+while (added := len(os.listdir("/proc/self/task")) - threads) and time.monotonic() < end:
+    time.sleep(0.01)
 left = [os.path.join(place, name) for place, _, names in os.walk(os.environ["HOME"]) for name in names]
 opened = [name for name in open_files() if name not in files and ("socket" in name or os.environ["HOME"] in name)]
-print(json.dumps([len(os.listdir("/proc/self/task")) - threads, left, opened]), flush=True)
+print(json.dumps([added, left, opened]), flush=True)
 os._exit(0)  # nothing is sent at the end either
 """
 WITHOUT_NETWORK = ("unshare", "--map-root-user", "--net")
