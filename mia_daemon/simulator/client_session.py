@@ -1,6 +1,6 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
@@ -18,9 +18,8 @@ from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, dialect
+from mia_daemon.simulator.market_messages import Dialect, dialect
 from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
-from mia_daemon.simulator.tape import MarketEvent
 
 SERVER_NAME = "mia-daemon simulator"
 MAX_STRANGE = 1_000
@@ -62,7 +61,7 @@ class SimulatorSession:
         market: what the client is subscribed to.
     """
 
-    def __init__(self, exchange: Exchange, views: DepthViews, manners: Manners, now_ns: int) -> None:
+    def __init__(self, exchange: Exchange, views: Mapping[str, DepthViews], manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
         self.logged_on = False
@@ -189,12 +188,12 @@ class SimulatorSession:
                 Exchange=m.Exchange,
                 SecurityType=SecurityTypeEnum.SECURITY_TYPE_FUTURES,
                 Description=f"{instrument.root} futures (simulated)",
-                MinPriceIncrement=instrument.tick_size,
+                MinPriceIncrement=instrument.display_tick_size,
                 PriceDisplayFormat=PriceDisplayFormatEnum.PRICE_DISPLAY_FORMAT_DECIMAL_2,
                 CurrencyValuePerIncrement=instrument.tick_value,
                 IsFinalMessage=1,
                 UnderlyingSymbol=instrument.root,
-                DisplayPriceMultiplier=1.0,
+                DisplayPriceMultiplier=instrument.multiplier,
                 ExchangeSymbol=instrument.symbol,
                 Currency="USD",
                 ContractSize=instrument.point_value,
@@ -225,6 +224,3 @@ class SimulatorSession:
         elif self.logged_on and now_ns - self._spoken_ns >= self._heartbeat_ns:
             self.out.append(self._stream.heartbeat(dtc.Heartbeat(CurrentDateTime=wall_s)))
             self._spoken_ns = now_ns
-
-    def takes_market(self, events: list[MarketEvent]) -> bool:
-        return bool(events) and self.logged_on and self.market.ids != Subscriptions()
