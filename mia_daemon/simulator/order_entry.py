@@ -157,8 +157,8 @@ class OrderEntryHandler:
             raise Refused(f"order {client_id} was not submitted as a parent order")
         if parent.children:
             raise Refused(f"parent order {client_id} has a bracket already")
-        if not parent.alive and not parent.filled:
-            raise Refused(f"parent order {client_id} ended without a fill")
+        if not parent.waits_for_pair:
+            raise Refused(f"parent order {client_id} has ended")
         return parent
 
     def _offsets(self, m: dtc.SubmitNewOCOOrder, parent: ClientOrder | None) -> tuple[int | None, int | None]:

@@ -426,7 +426,7 @@ async def test_a_bracket_is_held_armed_and_closed_by_replacing_its_target(servin
         assert running.server.exchange.account.position == 0
 
 
-async def test_a_bracket_needs_a_parent_that_can_still_fill(serving):
+async def test_a_bracket_needs_a_parent_that_waits_for_it(serving):
     async with serving() as running:
         client = await running.connect()
         client.send(pair("t", "s", SELL, (6100, 5900), ParentTriggerClientOrderID="nobody"))
@@ -434,6 +434,33 @@ async def test_a_bracket_needs_a_parent_that_can_still_fill(serving):
         client.send(order("plain"), pair("t2", "s2", SELL, (6100, 5900), ParentTriggerClientOrderID="plain"))
         rejected = await client.of(dtc.OrderUpdate, ClientOrderID="t2")
         assert "not submitted as a parent" in rejected.InfoText
+        brackets = [pair(f"t{n}", f"s{n}", SELL, (6100, 5900), ParentTriggerClientOrderID="p") for n in (3, 4)]
+        client.send(order("p", IsParentOrder=1), *brackets)
+        assert "has a bracket already" in (await client.of(dtc.OrderUpdate, ClientOrderID="t4")).InfoText
+        client.send(order("q", IsParentOrder=1))
+        parent = await client.of(dtc.OrderUpdate, ClientOrderID="q")
+        client.send(
+            dtc.CancelOrder(ServerOrderID=parent.ServerOrderID, TradeAccount="Sim1"),
+            pair("t5", "s5", SELL, (6100, 5900), ParentTriggerClientOrderID="q"),
+        )
+        assert "has ended" in (await client.of(dtc.OrderUpdate, ClientOrderID="t5")).InfoText
+
+
+async def test_a_parent_is_acknowledged_and_held_until_its_bracket_has_come_also_after_a_refused_one(serving):
+    async with serving() as running:
+        client = await running.connect()
+        _, ask = await touch(client)
+        client.send(order("entry", BUY, LIMIT, 1, ask + 1, IsParentOrder=1))
+        held = await client.of(dtc.OrderUpdate)
+        assert (held.ClientOrderID, held.OrderStatus, held.OrderUpdateReason) == ("entry", 2, 2)
+        client.send(pair("t", "s", SELL, (ask + 10.1, ask - 10), ParentTriggerClientOrderID="entry"))
+        assert "tick size" in (await client.of(dtc.OrderUpdate, ClientOrderID="s", OrderStatus=REJECTED)).InfoText
+        request = dtc.OpenOrdersRequest(RequestID=1)
+        [listed] = await client.batch(request, dtc.OrderUpdate, "TotalNumMessages")
+        assert (listed.ClientOrderID, listed.OrderStatus, listed.FilledQuantity) == ("entry", 2, 0)
+        client.send(pair("t2", "s2", SELL, (ask + 10, ask - 10), ParentTriggerClientOrderID="entry"))
+        assert (await path(client, "entry", FILLED))[-1].FilledQuantity == 1
+        await path(client, "s2", OPEN)
 
 
 async def test_a_stop_fires_when_the_market_trades_there(serving):
