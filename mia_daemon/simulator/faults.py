@@ -48,6 +48,11 @@ class OrderFaults:
         """Why a new order is refused; empty when it is not."""
         return REFUSAL if self._happens(self._settings.reject_share) else ""
 
+    @property
+    def ignores_incomplete_cancels(self) -> bool:
+        """Whether a cancel without ServerOrderID, or of another account, gets no answer."""
+        return self._settings.ignore_incomplete_cancels
+
     def fills_before_cancel(self) -> bool:
         """Whether a cancel comes too late, and nobody notices."""
         return self._happens(self._settings.late_fill_share)

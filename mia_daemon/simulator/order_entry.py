@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.layout import Message
@@ -16,20 +15,19 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, UpdateReason
 from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.matching import MatchingEngine
+from mia_daemon.simulator.order_changes import OrderChanges
 from mia_daemon.simulator.order_messages import (
     Refused,
     Terms,
-    contracts,
     new_order,
     order_update,
     pair_terms,
     rejection,
     single_terms,
     ticks,
-    time_in_force,
 )
 
 _NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.SubmitFlattenPositionOrder})
@@ -58,6 +56,7 @@ class OrderEntryHandler:
         self._reports = AccountReports(engine, account, instrument, self.fills)
         self.record: list[dict[str, Any]] = []
         self._by_server_id: dict[str, ClientOrder] = {}
+        self._changes = OrderChanges(engine, account, instrument, faults, self._find)
         self._rejections: list[Message] = []
         self._answers: dict[type[Message], Callable[[Any], list[Message]]] = {
             dtc.SubmitNewSingleOrder: self._submit_single,
@@ -189,41 +188,16 @@ class OrderEntryHandler:
         return []
 
     def _cancel(self, m: dtc.CancelOrder) -> list[Message]:
-        """Without a ServerOrderID, or with another account, nothing happens and nothing is said: Sierra's way."""
-        if not m.ServerOrderID or m.TradeAccount != self.account.name:
+        """By the faults one without a ServerOrderID, or with another account, has neither effect nor answer."""
+        incomplete = not m.ServerOrderID or m.TradeAccount != self.account.name
+        if incomplete and self._faults.ignores_incomplete_cancels:
             self._note("ignored", ClientOrderID=m.ClientOrderID, text="cancel without server order id or account")
-            return []
-        order = self._by_server_id.get(m.ServerOrderID)
-        if order is None:
-            self._refuse_change(m.ServerOrderID, m.ClientOrderID, UpdateReason.CANCEL_REJECTED)
-        elif not self._fills_unnoticed(order):
-            self.engine.cancel(order)
+        else:
+            self._rejections += self._changes.cancel(m)
         return []
 
-    def _fills_unnoticed(self, order: ClientOrder) -> bool:
-        """Whether the faults want this cancel to come too late; then it is confirmed all the same."""
-        confirmation = self.engine.fill_before_cancel(order) if self._faults.fills_before_cancel() else None
-        if confirmation is None:
-            return False
-        self._faults.confirm(order.client_id, order_update(confirmation, self.instrument, self.account.name))
-        return True
-
     def _replace(self, m: dtc.CancelReplaceOrder) -> list[Message]:
-        order = self._by_server_id.get(m.ServerOrderID)
-        if order is None or m.TradeAccount not in {"", self.account.name}:
-            self._refuse_change(m.ServerOrderID, m.ClientOrderID, UpdateReason.REPLACE_REJECTED)
-            return []
-        try:
-            has_price2 = order.type == OrderType.STOP_LIMIT
-            self.engine.replace(
-                order,
-                ticks(m.Price1, self.instrument, "Price1") if m.Price1IsSet else None,
-                ticks(m.Price2, self.instrument, "Price2") if m.Price2IsSet and has_price2 else None,
-                contracts(m.Quantity) if m.Quantity else 0,
-                time_in_force(m.TimeInForce, order.type) if m.TimeInForce else None,
-            )
-        except Refused as refusal:
-            self.engine.events.append(order.event(self.engine.now_ns, UpdateReason.REPLACE_REJECTED, text=str(refusal)))
+        self._rejections += self._changes.replace(m)
         return []
 
     def _check(self, symbol: str, account: str, client_id: str) -> None:
@@ -240,6 +214,9 @@ class OrderEntryHandler:
         if self._refusal:
             raise Refused(self._refusal)
 
+    def _find(self, server_id: str) -> ClientOrder | None:
+        return self._by_server_id.get(server_id)
+
     def _known(self, order: ClientOrder) -> None:
         self.orders[order.client_id] = order
         self._by_server_id[order.server_id] = order
@@ -254,26 +231,6 @@ class OrderEntryHandler:
         server_id = str(self.engine.take_id())
         self._note("reject", ClientOrderID=terms.client_id, ServerOrderID=server_id, text=text)
         self._rejections.append(rejection(terms, server_id, symbol, account, self.engine.now_ns, text))
-
-    def _refuse_change(self, server_id: str, client_id: str, reason: UpdateReason) -> None:
-        """Reject a cancel or replace that names no order of ours, telling what is known under the ClientOrderID."""
-        text = f"there is no order with ServerOrderID {server_id or '(none)'}"
-        known = self.orders.get(client_id)
-        if known is not None:
-            self.engine.events.append(known.event(self.engine.now_ns, reason, text=text))
-            return
-        self._rejections.append(
-            dtc.OrderUpdate(
-                Symbol=self.instrument.symbol,
-                ServerOrderID=server_id,
-                ClientOrderID=client_id,
-                OrderStatus=ServedStatus.UNSPECIFIED,
-                OrderUpdateReason=reason,
-                TradeAccount=self.account.name,
-                InfoText=text,
-                LatestTransactionDateTime=self.engine.now_ns / NS_PER_S,
-            )
-        )
 
     def _book_fill(self, event: OrderEvent) -> None:
         self.account.fill(event.ts_ns, event.side, event.last_quantity, event.last_price, self.instrument)
