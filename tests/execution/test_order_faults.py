@@ -136,7 +136,7 @@ async def test_a_server_whose_clock_is_wrong_is_traded_with_all_the_same(make_ri
 
 @pytest.mark.parametrize("silent", [True, False])
 async def test_a_cancel_that_is_refused_or_not_answered_is_asked_about_and_sent_again(make_rig, serving, silent):
-    """One without its number, or for another account: Sierra Chart is documented and reported to do the one or other."""
+    """Without its number, or for another account: documented is that Sierra Chart rejects it, reported its silence."""
     faults = {"ignore_incomplete_cancels": silent}
     async with serving(speed=SPEED, faults=faults) as server, Trading(make_rig, server) as it:
         send, spoiled = it.desk.broker.link.send, []
