@@ -13,7 +13,9 @@ from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.order_messages import order_update
 
 CURRENCY = "USD"
-_DAY_S = 86_400
+_DAY_NS = 86_400 * NS_PER_S
+_IN_MICROSECONDS = 10**12
+"""A StartDateTime of this and more is in microseconds: in seconds it would be no date."""
 
 
 class FillRecord(NamedTuple):
@@ -45,11 +47,12 @@ class AccountReports:
         self._fills = fills
 
     def open_orders(self, m: dtc.OpenOrdersRequest) -> list[Message]:
+        if self._is_unknown(m.TradeAccount):
+            return [dtc.OpenOrdersReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
         found = [
             order
             for order in self._engine.alive.values()
-            if m.TradeAccount in {"", self._account.name}
-            and (not m.ServerOrderID or order.server_id == m.ServerOrderID)
+            if not m.ServerOrderID or order.server_id == m.ServerOrderID
         ]
         if not found:
             return [dtc.OrderUpdate(
@@ -64,21 +67,19 @@ class AccountReports:
         return _numbered(answers, m.RequestID, "TotalNumMessages")
 
     def historical_fills(self, m: dtc.HistoricalOrderFillsRequest) -> list[Message]:
-        text = "" if m.TradeAccount else "TradeAccount is required"
-        since_s = max(
-            m.StartDateTime, self._engine.now_ns // NS_PER_S - m.NumberOfDays * _DAY_S if m.NumberOfDays else 0
-        )
+        if text := self._why_no_fills(m):
+            return [dtc.HistoricalOrderFillsReject(RequestID=m.RequestID, RejectText=text)]
+        days_ns = m.NumberOfDays * _DAY_NS
+        since_ns = max(start_ns(m.StartDateTime), self._engine.now_ns - days_ns if days_ns > 0 else 0)
         found = [
             fill
             for fill in self._fills
-            if m.TradeAccount == self._account.name
-            and fill.ts_ns >= since_s * NS_PER_S
-            and (not m.ServerOrderID or fill.server_id == m.ServerOrderID)
+            if fill.ts_ns >= since_ns and (not m.ServerOrderID or fill.server_id == m.ServerOrderID)
         ]
         if not found:
             return [dtc.HistoricalOrderFillResponse(
                 RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoOrderFills=1,
-                TradeAccount=m.TradeAccount, InfoText=text,
+                TradeAccount=m.TradeAccount,
             )]  # fmt: skip
         answers = [
             dtc.HistoricalOrderFillResponse(
@@ -97,9 +98,20 @@ class AccountReports:
         ]
         return _numbered(answers, m.RequestID, "TotalNumberMessages")
 
+    def _why_no_fills(self, m: dtc.HistoricalOrderFillsRequest) -> str:
+        """Why this request is rejected; "" when it is not."""
+        if not m.TradeAccount:
+            return "TradeAccount is required"
+        if self._is_unknown(m.TradeAccount):
+            return _unknown(m.TradeAccount)
+        if m.NumberOfDays <= 0 and m.StartDateTime <= 0:
+            return "NumberOfDays or StartDateTime is required"
+        return ""
+
     def positions(self, m: dtc.CurrentPositionsRequest) -> list[Message]:
-        ours = m.TradeAccount in {"", self._account.name}
-        if not ours or not self._account.position:
+        if self._is_unknown(m.TradeAccount):
+            return [dtc.CurrentPositionsReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
+        if not self._account.position:
             return [dtc.PositionUpdate(
                 RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoPositions=1,
                 TradeAccount=m.TradeAccount or self._account.name,
@@ -107,17 +119,17 @@ class AccountReports:
         return _numbered([self.position_update()], m.RequestID, "TotalNumberMessages")
 
     def balances(self, m: dtc.AccountBalanceRequest) -> list[Message]:
-        if m.TradeAccount not in {"", self._account.name}:
-            return [dtc.AccountBalanceUpdate(
-                RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoAccountBalances=1,
-                TradeAccount=m.TradeAccount,
-            )]  # fmt: skip
+        if self._is_unknown(m.TradeAccount):
+            return [dtc.AccountBalanceReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
         return _numbered([self.balance_update()], m.RequestID, "TotalNumberMessages")
 
     def accounts(self, m: dtc.TradeAccountsRequest) -> list[Message]:
         return _numbered(
             [dtc.TradeAccountResponse(TradeAccount=self._account.name)], m.RequestID, "TotalNumberMessages"
         )
+
+    def _is_unknown(self, account: str) -> bool:
+        return account not in {"", self._account.name}
 
     def _mark(self) -> float:
         price = self._engine.last_price
@@ -151,6 +163,15 @@ class AccountReports:
             DailyProfitLoss=self._account.realized_today + unrealized,
             TransactionDateTime=self._engine.now_ns // 1_000,
         )
+
+
+def start_ns(start: int) -> int:
+    """StartDateTime of a request for past fills, which is in seconds or in microseconds, as nanoseconds."""
+    return start * (1_000 if start >= _IN_MICROSECONDS else NS_PER_S)
+
+
+def _unknown(account: str) -> str:
+    return f"trade account {account} is unknown"
 
 
 def _numbered(answers: list[Any], request_id: int, total_field: str) -> list[Message]:

@@ -474,7 +474,8 @@ async def test_answers_come_in_numbered_batches(serving):
         none = await client.batch(dtc.OpenOrdersRequest(RequestID=1), dtc.OrderUpdate, "TotalNumMessages")
         assert [(m.NoOrders, m.MessageNumber, m.TotalNumMessages) for m in none] == [(1, 1, 1)]
         none = await client.batch(
-            dtc.HistoricalOrderFillsRequest(RequestID=2, TradeAccount="Sim1"), dtc.HistoricalOrderFillResponse
+            dtc.HistoricalOrderFillsRequest(RequestID=2, TradeAccount="Sim1", NumberOfDays=90),
+            dtc.HistoricalOrderFillResponse,
         )
         assert none[0].NoOrderFills == 1
         client.send(*(order(f"o{i}", BUY, LIMIT, 1, bid - 5 - i) for i in range(3)), order("m1"), order("m2"))
@@ -485,23 +486,20 @@ async def test_answers_come_in_numbered_batches(serving):
         ]  # fmt: skip
         one = dtc.OpenOrdersRequest(RequestID=4, RequestAllOrders=0, ServerOrderID=orders[1].ServerOrderID)
         assert [m.ClientOrderID for m in await client.batch(one, dtc.OrderUpdate, "TotalNumMessages")] == ["o1"]
-        request = dtc.HistoricalOrderFillsRequest(RequestID=5, TradeAccount="Sim1")
+        request = dtc.HistoricalOrderFillsRequest(RequestID=5, TradeAccount="Sim1", NumberOfDays=90)
         fills = await client.batch(request, dtc.HistoricalOrderFillResponse)
         assert [(f.UniqueExecutionID, f.Price, f.ServerOrderID) for f in fills] == [
             (f.LastFillExecutionID, f.LastFillPrice, f.ServerOrderID) for f in filled
         ]
+        assert [(f.MessageNumber, f.TotalNumberMessages, f.NoOrderFills) for f in fills] == [(1, 2, 0), (2, 2, 0)]
         request.StartDateTime = fills[-1].DateTime + 3600
         assert (await client.batch(request, dtc.HistoricalOrderFillResponse))[0].NoOrderFills == 1
-        request = dtc.HistoricalOrderFillsRequest(RequestID=6)
-        assert "TradeAccount" in (await client.batch(request, dtc.HistoricalOrderFillResponse))[0].InfoText
         positions = await client.batch(dtc.CurrentPositionsRequest(RequestID=7), dtc.PositionUpdate)
         assert [(p.Quantity, p.Unsolicited) for p in positions] == [(2, 0)]
         balances = await client.batch(
             dtc.AccountBalanceRequest(RequestID=8, TradeAccount="Sim1"), dtc.AccountBalanceUpdate
         )
         assert [(b.CashBalance, b.AccountCurrency, b.Unsolicited) for b in balances] == [(99_998.0, "USD", 0)]
-        wrong = dtc.AccountBalanceRequest(RequestID=9, TradeAccount="X")
-        assert (await client.batch(wrong, dtc.AccountBalanceUpdate))[0].NoAccountBalances == 1
         accounts = await client.batch(dtc.TradeAccountsRequest(RequestID=10), dtc.TradeAccountResponse)
         assert [(a.TradeAccount, a.TradingIsDisabled) for a in accounts] == [("Sim1", 0)]
 
