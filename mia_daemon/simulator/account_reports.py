@@ -50,9 +50,7 @@ class AccountReports:
         if self._is_unknown(m.TradeAccount):
             return [dtc.OpenOrdersReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
         found = [
-            order
-            for order in self._engine.alive.values()
-            if not m.ServerOrderID or order.server_id == m.ServerOrderID
+            order for order in self._engine.alive.values() if not m.ServerOrderID or order.server_id == m.ServerOrderID
         ]
         if not found:
             return [dtc.OrderUpdate(

@@ -30,7 +30,15 @@ from mia_daemon.simulator.order_messages import (
     ticks,
 )
 
-_NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.SubmitFlattenPositionOrder})
+_NEW_ORDERS = frozenset(
+    {
+        dtc.SubmitNewSingleOrder,
+        dtc.SubmitNewOCOOrder,
+        dtc.SubmitFlattenPositionOrder,
+        dtc.FlattenPositionsForTradeAccount,
+    }
+)
+_RECORDED = _NEW_ORDERS | {dtc.CancelOrder, dtc.CancelReplaceOrder}
 
 
 class OrderEntryHandler:
@@ -62,6 +70,7 @@ class OrderEntryHandler:
             dtc.SubmitNewSingleOrder: self._submit_single,
             dtc.SubmitNewOCOOrder: self._submit_pair,
             dtc.SubmitFlattenPositionOrder: self._flatten,
+            dtc.FlattenPositionsForTradeAccount: self._flatten_account,
             dtc.CancelOrder: self._cancel,
             dtc.CancelReplaceOrder: self._replace,
             dtc.OpenOrdersRequest: self._reports.open_orders,
@@ -70,7 +79,6 @@ class OrderEntryHandler:
             dtc.AccountBalanceRequest: self._reports.balances,
             dtc.TradeAccountsRequest: self._reports.accounts,
         }
-        self._orders_types = frozenset(list(self._answers)[:5])
 
     def restore(self, orders: list[ClientOrder], fills: list[FillRecord]) -> None:
         """Know the orders and fills of an earlier run; `orders` are in the engine already where alive."""
@@ -83,7 +91,7 @@ class OrderEntryHandler:
 
     def handle(self, message: Message) -> list[Message]:
         """Act on a trading message; the answers go to its sender. What it set in motion comes with `publish`."""
-        if type(message) in self._orders_types:
+        if type(message) in _RECORDED:
             self._note("received", type=type(message).__name__, **_stated(message))
         self._refusal = self._faults.refusal() if type(message) in _NEW_ORDERS else ""
         return self._answers[type(message)](message)
@@ -186,6 +194,13 @@ class OrderEntryHandler:
         except Refused as refusal:
             self._reject(terms, m.Symbol, m.TradeAccount, str(refusal))
         return []
+
+    def _flatten_account(self, m: dtc.FlattenPositionsForTradeAccount) -> list[Message]:
+        return self._flatten(
+            dtc.SubmitFlattenPositionOrder(
+                Symbol=self.instrument.symbol, TradeAccount=m.TradeAccount, ClientOrderID=m.ClientOrderID
+            )
+        )
 
     def _cancel(self, m: dtc.CancelOrder) -> list[Message]:
         """By the faults one without a ServerOrderID, or with another account, has neither effect nor answer."""

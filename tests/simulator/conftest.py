@@ -50,13 +50,14 @@ def calendar() -> TradingCalendar:
     return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
 
 
-@pytest.fixture
-def make_settings() -> Callable[..., config.Settings]:
-    def make(instrument: dict[str, Any] | None = None, **simulator: Any) -> config.Settings:
-        tables = {"risk": _RISK, "simulator": simulator, "instrument": instrument or {}}
-        return config.parse(tables, "the test's settings")
+def simulator_settings(instrument: dict[str, Any] | None = None, **simulator: Any) -> config.Settings:
+    tables = {"risk": _RISK, "simulator": simulator, "instrument": instrument or {}}
+    return config.parse(tables, "the test's settings")
 
-    return make
+
+@pytest.fixture(scope="session")
+def make_settings() -> Callable[..., config.Settings]:
+    return simulator_settings
 
 
 class Client:
