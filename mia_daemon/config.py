@@ -53,6 +53,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Multiplier = Annotated[float, Field(ge=1e-6, le=1e6)]
+Names = tuple[Annotated[str, Field(min_length=1)], ...]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 WAIVED = "waived"
@@ -268,9 +270,15 @@ class SimulatorSettings(Section):
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
     encoding: Literal["auto", "binary", "binary_vls", "json", "json_compact"] = "auto"  # auto: what a client asks for
     generation: Literal[1, 2] = 1  # of DTC market data messages: 2 is the 2026-08 header's (109, 147, 148)
+    compact_trades_and_quotes: bool = (
+        False  # generation 1: 112 and 117 for clients that ask for no others, not 107 and 108
+    )
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
     file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
     reference: bool = True  # a second market, not traded: NQ beside ES, ES beside NQ
+    symbols: Names = ()  # that can be traded beside instrument.symbol
+    accounts: Names = ()  # trade accounts beside instrument.trade_account
+    display_multiplier: Multiplier = 1.0  # DisplayPriceMultiplier: prices in messages are displayed ones divided by it
     policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
     faults: FaultSettings = FaultSettings()
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
 from mia_daemon.simulator.order_book import BUY, OrderBook, Resting
+from mia_daemon.simulator.order_log import OrderLog
 
 
 class MatchedTrade(NamedTuple):
@@ -31,25 +32,25 @@ class MatchingEngine:
 
     Args:
         now_ns: exchange time of the next operation; the caller moves it on.
+        log: takes what happens to client orders; other engines may share it.
         new_id_on_replace: a replaced order gets a new server id, as Sierra Chart does with some order routings.
 
     Attributes:
         alive: orders that are not done, by `order_id`.
-        events: what happened to client orders, in order; the caller clears it.
         trades: prints since the caller last cleared the list.
-        changed: client orders touched since the caller last cleared it.
+        events, changed: those of the log.
     """
 
-    def __init__(self, now_ns: int = 0, *, new_id_on_replace: bool = False) -> None:
+    def __init__(self, now_ns: int = 0, log: OrderLog | None = None, *, new_id_on_replace: bool = False) -> None:
         self.book = OrderBook()
         self.now_ns = now_ns
         self.last_price: int | None = None
-        self.next_order_id = 1
-        self.next_execution_id = 1
         self.alive: dict[int, ClientOrder] = {}
-        self.events: list[OrderEvent] = []
         self.trades: list[MatchedTrade] = []
-        self.changed: dict[int, ClientOrder] = {}
+        self._log = log or OrderLog()
+        self.events = self._log.events
+        self.changed = self._log.changed
+        self.take_id = self._log.take_order_id
         self._new_id_on_replace = new_id_on_replace
         self._armed: dict[int, ClientOrder] = {}
         self._triggered: deque[ClientOrder] = deque()
@@ -249,12 +250,6 @@ class MatchingEngine:
 
     # ------------------------------------------------------------------------------------------------ life of an order
 
-    def take_id(self) -> int:
-        """A number no order has had."""
-        taken = self.next_order_id
-        self.next_order_id += 1
-        return taken
-
     def _new(self, request: NewOrder) -> ClientOrder:
         order = ClientOrder(self.take_id(), request)
         self.alive[order.order_id] = order
@@ -381,15 +376,13 @@ class MatchingEngine:
         order.notional += price * quantity
         complete = order.filled == order.quantity
         order.status = ServedStatus.FILLED if complete else ServedStatus.PARTIALLY_FILLED
-        execution_id = str(self.next_execution_id)
-        self.next_execution_id += 1
         self.events.append(
             order.event(
                 self.now_ns,
                 UpdateReason.FILLED if complete else UpdateReason.FILLED_PARTIALLY,
                 last_price=price,
                 last_quantity=quantity,
-                execution_id=execution_id,
+                execution_id=self._log.take_execution_id(),
             )
         )
         self.changed[order.order_id] = order

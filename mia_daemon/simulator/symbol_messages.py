@@ -6,7 +6,7 @@ from typing import Any
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import PriceDisplayFormatEnum, SecurityTypeEnum
 from mia_daemon.dtc.layout import Message
-from mia_daemon.products.instruments import Instrument
+from mia_daemon.simulator.native_prices import NativeInstrument
 
 EXCHANGE = "CME"
 
@@ -14,7 +14,7 @@ _LISTS = (dtc.SymbolsForExchangeRequest, dtc.SymbolsForUnderlyingRequest, dtc.Sy
 SYMBOL_REQUESTS = frozenset({dtc.ExchangeListRequest, dtc.SecurityDefinitionForSymbolRequest, *_LISTS})
 
 
-def answer_symbol_request(m: Any, instruments: Mapping[str, Instrument]) -> list[Message]:
+def answer_symbol_request(m: Any, instruments: Mapping[str, NativeInstrument]) -> list[Message]:
     """The answer to one of `SYMBOL_REQUESTS`, by symbol, the last message marked as such; a reject where none fits."""
     if isinstance(m, dtc.ExchangeListRequest):
         return [dtc.ExchangeListResponse(
@@ -26,7 +26,7 @@ def answer_symbol_request(m: Any, instruments: Mapping[str, Instrument]) -> list
     return [_definition(m, instrument, is_final=instrument is found[-1]) for instrument in found]
 
 
-def _fits(m: Any, instrument: Instrument) -> bool:
+def _fits(m: Any, instrument: NativeInstrument) -> bool:
     if isinstance(m, dtc.SecurityDefinitionForSymbolRequest):
         return bool(m.Symbol == instrument.symbol)
     if m.SecurityType not in {SecurityTypeEnum.SECURITY_TYPE_UNSET, SecurityTypeEnum.SECURITY_TYPE_FUTURES}:
@@ -51,23 +51,23 @@ def _nothing_fits(m: Any) -> str:
     return f"symbol {m.Symbol or '(none)'} is unknown"
 
 
-def _description(instrument: Instrument) -> str:
+def _description(instrument: NativeInstrument) -> str:
     return f"{instrument.root} futures (simulated)".casefold()
 
 
-def _definition(m: Any, instrument: Instrument, *, is_final: bool) -> Message:
+def _definition(m: Any, instrument: NativeInstrument, *, is_final: bool) -> Message:
     return dtc.SecurityDefinitionResponse(
         RequestID=m.RequestID,
         Symbol=instrument.symbol,
         Exchange=m.Exchange,
         SecurityType=SecurityTypeEnum.SECURITY_TYPE_FUTURES,
         Description=f"{instrument.root} futures (simulated)",
-        MinPriceIncrement=instrument.tick_size,
+        MinPriceIncrement=instrument.display_tick_size,
         PriceDisplayFormat=PriceDisplayFormatEnum.PRICE_DISPLAY_FORMAT_DECIMAL_2,
         CurrencyValuePerIncrement=instrument.tick_value,
         IsFinalMessage=int(is_final),
         UnderlyingSymbol=instrument.root,
-        DisplayPriceMultiplier=1.0,
+        DisplayPriceMultiplier=instrument.multiplier,
         ExchangeSymbol=instrument.symbol,
         Currency="USD",
         ContractSize=instrument.point_value,

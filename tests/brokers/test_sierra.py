@@ -374,7 +374,7 @@ async def test_a_round_trip_of_the_executor_at_the_simulator(make_rig, serving):
         rig.decide("exit", 0, "faded")
         await session.until(lambda: rig.notices.trades and rig.executor.settled and not len(rig.orders))
         assert [trade.exit_reason for trade in rig.notices.trades] == ["faded"]
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         assert [alert.code for alert in rig.alerts] == []
         await session.desk.broker.close()
 
@@ -389,11 +389,11 @@ async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving
             connection.transport.abort()
         await session.until(lambda: "link_down" in rig.alert_codes)
         await session.until(lambda: rig.sync.reconciled)
-        assert rig.position == server.exchange.account.position
+        assert rig.position == server.exchange.position()
         assert rig.orders.unknown() == []
         rig.operator.stop(flatten=True)
         await session.until(lambda: rig.executor.settled)
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         received = [one.client_id for one in server.exchange.desk.orders.values()]
         assert len(received) == len(set(received))
         await session.desk.broker.close()
@@ -423,7 +423,7 @@ async def test_orders_that_come_back_under_other_names_are_booked_and_stop_new_r
         assert rig.decide("buy", 2).code is RiskCode.CONTRADICTED
         rig.operator.flatten("operator")
         await session.until(lambda: rig.executor.settled and not len(rig.orders))
-        assert server.exchange.account.position == rig.position == 0
+        assert server.exchange.position() == rig.position == 0
         await session.desk.broker.close()
 
 
@@ -436,8 +436,8 @@ async def test_an_entry_cancelled_before_it_has_a_number_is_cancelled_once_it_ha
         assert session.rig.decide("buy", 1).allowed
         session.rig.operator.kill("uid 0", flatten=False)
         await session.until(lambda: not len(session.rig.orders))
-        assert not server.exchange.engine.alive
-        assert server.exchange.account.position == session.rig.position == 0
+        assert not server.exchange.main.engine.alive
+        assert server.exchange.position() == session.rig.position == 0
         await session.desk.broker.close()
 
 
@@ -448,15 +448,15 @@ async def test_an_entry_of_an_earlier_run_is_cancelled_once_it_is_known(make_rig
         first.shift = -12
         first.show()
         first.rig.decide("buy", 1)
-        await first.until(lambda: server.exchange.engine.book.bids and len(first.desk.of(OrderReport)) >= 3)
+        await first.until(lambda: server.exchange.main.engine.book.bids and len(first.desk.of(OrderReport)) >= 3)
         await first.desk.broker.close()
 
         second = Session(make_rig, server)
         assert len(second.rig.orders.unknown()) == 3
         await second.ready()
         await second.until(lambda: not len(second.rig.orders))
-        assert not server.exchange.engine.alive
-        assert second.rig.position == server.exchange.account.position == 0
+        assert not server.exchange.main.engine.alive
+        assert second.rig.position == server.exchange.position() == 0
         await second.desk.broker.close()
 
 
@@ -476,6 +476,6 @@ async def test_a_restart_carries_on_with_position_and_protection(make_rig, servi
         assert rig.orders.protection(Side.SELL) == 1
         rig.operator.flatten("operator")
         await second.until(lambda: rig.executor.settled and not len(rig.orders))
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         assert [trade.exit_reason for trade in rig.notices.trades] == ["operator"]
         await second.desk.broker.close()

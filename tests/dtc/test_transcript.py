@@ -129,7 +129,7 @@ def test_a_negotiation_at_the_start_is_binary_in_every_encoding(run, codec):
             "byte 40 of the input starts a message that can't be",
         ),
         (JSON, b'{"Type":3,"CurrentDateTime":[]}\0', "Heartbeat.CurrentDateTime can't be []"),
-        (JSON, b"hello\0", "byte 85 of the input starts a message that can't be read: a message is no JSON"),
+        (JSON, b"hello\0", "byte 83 of the input starts a message that can't be read: a message is no JSON"),
     ],
 )
 def test_damage_is_said_in_one_sentence_after_what_came_before(run, codec, broken, says):

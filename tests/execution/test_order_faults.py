@@ -48,7 +48,7 @@ class Trading(Session):
 
     @property
     def true_position(self):
-        return self.server.exchange.account.position
+        return self.server.exchange.position()
 
     def protected(self):
         return self.rig.position and self.rig.orders.protection(Side.SELL) == self.rig.position
@@ -58,7 +58,7 @@ class Trading(Session):
         self.shift = -12
         self.show()
         assert self.rig.decide("buy", 1).allowed
-        await self.until(lambda: self.server.exchange.engine.book.bids and self.states() == ["working"])
+        await self.until(lambda: self.server.exchange.main.engine.book.bids and self.states() == ["working"])
         self.shift = 0
 
     def states(self):
@@ -157,7 +157,7 @@ async def test_a_cancel_that_is_refused_or_not_answered_is_asked_about_and_sent_
         await it.until(lambda: not len(it.rig.orders))
         assert len(spoiled) == 2
         assert ("order_unknown" in it.rig.alert_codes) == silent
-        assert not server.exchange.engine.alive
+        assert not server.exchange.main.engine.alive
 
 
 async def test_what_a_flatten_at_the_server_leaves_working_is_cancelled(make_rig, serving):
@@ -167,8 +167,8 @@ async def test_what_a_flatten_at_the_server_leaves_working_is_cancelled(make_rig
         await it.until(it.protected)
         stranger.broker.flatten(order("theirs", Side.SELL, 0.0, OrderType.MARKET, OrderRole.EXIT))
         await stranger.sees("theirs", OrderStatus.FILLED)
-        assert len(server.exchange.engine.alive) == 2
-        await it.until(lambda: not server.exchange.engine.alive)
+        assert len(server.exchange.main.engine.alive) == 2
+        await it.until(lambda: not server.exchange.main.engine.alive)
         assert it.rig.position == it.true_position == 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import ssl
+import zlib
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -15,6 +16,7 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.encodings import BY_NAME
 from mia_daemon.dtc.enums import EncodingEnum
+from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused
 from mia_daemon.feed.history.archive import ScidArchive
 from mia_daemon.feed.history.download import download
@@ -98,6 +100,41 @@ async def test_bars_of_a_minute_are_whole(archive):
     assert (rows["high"] == 6009.75).all()
 
 
+@pytest.mark.parametrize("interval_s", [7, 90, 86_400])
+async def test_bars_of_any_whole_number_of_seconds_up_to_a_day_are_served(archive, interval_s):
+    async with served(archive) as settings:
+        ticks = await fetched(settings)
+        rows = await fetched(settings, RecordInterval=interval_s)
+    numbers, first = np.unique(ticks["time_us"] // (interval_s * 10**6), return_index=True)
+    assert len(rows) == len(numbers)
+    assert rows["time_us"].tolist() == ticks["time_us"][first].tolist()
+    assert rows["num_trades"].sum() == len(ticks)
+
+
+async def test_days_are_counted_back_from_the_last_record(archive):
+    async with served(archive) as settings:
+        assert len(await fetched(settings, MaxDaysToReturn=1)) == 200_000
+        assert await fetched(settings, StartDateTime=START_S + 86_400, MaxDaysToReturn=1) is None
+
+
+@pytest.mark.parametrize("compressed", [0, 1])
+async def test_the_answer_is_801_and_803_only_also_for_ticks_and_ends_the_connection(archive, compressed):
+    async with served(archive) as settings:
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings.history_port)
+        request = dtc.HistoricalPriceDataRequest(
+            RequestID=5, Symbol=SYMBOL, EndDateTime=START_S + 1, UseZLibCompression=compressed
+        )
+        writer.write(encode(dtc.LogonRequest(HeartbeatIntervalInSeconds=10)) + encode(request) + encode(request))
+        data = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+    start = dtc.LogonResponse.LAYOUT.size + dtc.HistoricalPriceDataResponseHeader.LAYOUT.size
+    records = zlib.decompress(data[start:]) if compressed else data[start:]  # zlib begins with the next byte
+    types = FrameReader().feed(records).types()
+    assert (types == dtc.HistoricalPriceDataRecordResponse.TYPE).all()
+    assert len(types) == 1001
+
+
 async def test_a_time_range_is_kept(archive):
     async with served(archive) as settings:
         rows = await fetched(settings, StartDateTime=START_S + 10, EndDateTime=START_S + 11)
@@ -124,7 +161,11 @@ async def test_several_clients_at_once(archive):
     ("fields", "sentence"),
     [
         ({"symbol": "NQZ26_FUT_CME"}, "there is no NQZ26_FUT_CME.scid here"),
-        ({"RecordInterval": 86_400}, "records of 86400 s are not served: ask for ticks or for bars of less than a day"),
+        (
+            {"RecordInterval": 86_401},
+            "records of 86401 s are not served: ask for ticks (0) or for bars of up to 86400 s",
+        ),
+        ({"RecordInterval": -1}, "records of -1 s are not served: ask for ticks (0) or for bars of up to 86400 s"),
         ({"StartDateTime": 9, "EndDateTime": 8}, "StartDateTime is later than EndDateTime"),
     ],
 )

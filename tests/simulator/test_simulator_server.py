@@ -130,6 +130,50 @@ async def test_a_subscription_begins_with_a_snapshot_and_goes_on_in_the_flavour_
             await plain.of(kind)
 
 
+@pytest.mark.parametrize(
+    ("flags", "compact", "trade", "quote"),
+    [
+        (0, False, 107, 108),
+        (0, True, 112, 117),
+        (0x4, False, 137, 108),
+        (0x4, True, 137, 117),
+        (0x4 | 0x80000, False, 146, 108),
+        (0x100000, True, 112, 144),
+    ],
+)
+async def test_the_logons_flags_choose_the_messages_of_trades_and_quotes(serving, flags, compact, trade, quote):
+    async with serving(speed=20, compact_trades_and_quotes=compact) as running:
+        client = await running.connect(integer_1=flags)
+        client.send(dtc.MarketDataRequest(SymbolID=5, Symbol=SYMBOL))
+        for type_ in (trade, quote):
+            message = await client.of(dtc.MESSAGES[type_], SymbolID=5)
+            price = message.Price if type_ == trade else message.BidPrice
+            assert price % 0.25 == 0
+        choices = {107, 108, 112, 117, 137, 144, 146}
+        assert {m.TYPE for m in client.seen} & choices == {trade, quote}
+
+
+async def test_a_subscription_is_kept_up_to_date_with_the_sessions_values(serving):
+    async with serving(speed=20) as running:
+        client = await running.connect()
+        client.send(dtc.MarketDataRequest(SymbolID=5, Symbol=SYMBOL))
+        for _ in range(10):
+            await client.of(dtc.MarketDataUpdateSessionVolume, SymbolID=5)
+        client.send(dtc.MarketDataRequest(RequestAction=3, SymbolID=6, Symbol=SYMBOL))
+        snapshot = await client.of(dtc.MarketDataSnapshot, SymbolID=6)
+        held = {}
+        for m in client.seen:
+            if isinstance(m, dtc.MarketDataSnapshot) and m.SymbolID == 5:
+                held = {113: m.SessionVolume, 114: m.SessionHighPrice, 115: m.SessionLowPrice, 120: m.SessionOpenPrice}
+            elif m.TYPE in held:
+                held[m.TYPE] = m.Volume if m.TYPE == 113 else m.Price
+        assert held == {
+            113: snapshot.SessionVolume, 114: snapshot.SessionHighPrice, 115: snapshot.SessionLowPrice,
+            120: snapshot.SessionOpenPrice,
+        }  # fmt: skip
+        assert (await client.of(dtc.MarketDataUpdateLastTradeSnapshot, SymbolID=6)).LastTradePrice % 0.25 == 0
+
+
 async def test_the_second_generation_is_spoken_when_set(serving):
     async with serving(speed=20, generation=2) as running:
         client = await running.connect(integer_1=ALL_FLAGS)
@@ -334,7 +378,7 @@ async def test_a_client_order_id_is_accepted_only_once(serving):
         assert "used already" in rejected.InfoText
         await client.of(dtc.OrderUpdate, ClientOrderID="b", OrderStatus=REJECTED)
         await client.of(dtc.OrderUpdate, ClientOrderID="c", OrderStatus=REJECTED)
-        assert running.server.exchange.account.position == 1
+        assert running.server.exchange.position() == 1
 
 
 async def test_a_partial_fill_is_told_and_the_rest_works_on(serving):
@@ -385,7 +429,7 @@ async def test_a_bracket_is_held_armed_and_closed_by_replacing_its_target(servin
         ))  # fmt: skip
         assert (await path(client, "target", FILLED))[-1].FilledQuantity == 2
         await client.of(dtc.OrderUpdate, ClientOrderID="stop", OrderStatus=CANCELED)
-        assert running.server.exchange.account.position == 0
+        assert running.server.exchange.position() == 0
 
 
 async def test_a_bracket_needs_a_parent_that_waits_for_it(serving):
@@ -447,7 +491,7 @@ async def test_flatten_closes_the_position_and_leaves_working_orders(serving):
         client.send(flatten)
         update = (await path(client, "f1", FILLED))[-1]
         assert (update.BuySell, update.FilledQuantity) == (BUY, 4)
-        assert [o.client_id for o in running.server.exchange.engine.alive.values()] == ["rest"]
+        assert [o.client_id for o in running.server.exchange.main.engine.alive.values()] == ["rest"]
 
 
 async def test_orders_meet_the_market_and_the_market_shows_them(serving):
@@ -616,7 +660,7 @@ async def test_a_new_session_is_announced_and_day_orders_end(serving):
         session = await client.of(dtc.MarketDataUpdateTradingSessionDate)
         assert datetime.fromtimestamp(session.Date, UTC).strftime("%a %Y-%m-%d") == "Mon 2026-11-09"
         assert (await client.of(dtc.TradingSymbolStatus)).Status == 2
-        assert [o.client_id for o in running.server.exchange.engine.alive.values()] == ["gtc"]
+        assert [o.client_id for o in running.server.exchange.main.engine.alive.values()] == ["gtc"]
 
 
 # The record
