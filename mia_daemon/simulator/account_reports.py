@@ -13,7 +13,9 @@ from mia_daemon.simulator.order_messages import order_update
 from mia_daemon.simulator.symbol_market import SymbolMarket
 
 CURRENCY = "USD"
-_DAY_S = 86_400
+_DAY_NS = 86_400 * NS_PER_S
+_IN_MICROSECONDS = 10**12
+"""A StartDateTime of this and more is in microseconds: in seconds it would be no date."""
 
 
 class FillRecord(NamedTuple):
@@ -65,24 +67,33 @@ class AccountReports:
         return _numbered(answers, m.RequestID, "TotalNumMessages")
 
     def historical_fills(self, m: dtc.HistoricalOrderFillsRequest) -> list[Message]:
-        if self._is_unknown(m.TradeAccount):
-            return [dtc.HistoricalOrderFillsReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
-        text = "" if m.TradeAccount else "TradeAccount is required"
-        now_s = self._clock.now_ns // NS_PER_S
-        since_s = max(m.StartDateTime, now_s - m.NumberOfDays * _DAY_S if m.NumberOfDays else 0)
+        if text := self._why_no_fills(m):
+            return [dtc.HistoricalOrderFillsReject(RequestID=m.RequestID, RejectText=text)]
+        days_ns = m.NumberOfDays * _DAY_NS
+        since_ns = max(start_ns(m.StartDateTime), self._clock.now_ns - days_ns if days_ns > 0 else 0)
         found = [
             fill
             for fill in self._fills
             if m.TradeAccount == fill.account
-            and fill.ts_ns >= since_s * NS_PER_S
+            and fill.ts_ns >= since_ns
             and (not m.ServerOrderID or fill.server_id == m.ServerOrderID)
         ]
         if not found:
             return [dtc.HistoricalOrderFillResponse(
                 RequestID=m.RequestID, TotalNumberMessages=1, MessageNumber=1, NoOrderFills=1,
-                TradeAccount=m.TradeAccount, InfoText=text,
+                TradeAccount=m.TradeAccount,
             )]  # fmt: skip
         return _numbered([self._historical_fill(fill) for fill in found], m.RequestID, "TotalNumberMessages")
+
+    def _why_no_fills(self, m: dtc.HistoricalOrderFillsRequest) -> str:
+        """Why this request is rejected; "" when it is not."""
+        if not m.TradeAccount:
+            return "TradeAccount is required"
+        if self._is_unknown(m.TradeAccount):
+            return _unknown(m.TradeAccount)
+        if m.NumberOfDays <= 0 and m.StartDateTime <= 0:
+            return "NumberOfDays or StartDateTime is required"
+        return ""
 
     def _historical_fill(self, fill: FillRecord) -> dtc.HistoricalOrderFillResponse:
         return dtc.HistoricalOrderFillResponse(
@@ -166,6 +177,11 @@ class AccountReports:
             DailyProfitLoss=account.realized_today + unrealized,
             TransactionDateTime=self._clock.now_ns // 1_000,
         )
+
+
+def start_ns(start: int) -> int:
+    """StartDateTime of a request for past fills, which is in seconds or in microseconds, as nanoseconds."""
+    return start * (1_000 if start >= _IN_MICROSECONDS else NS_PER_S)
 
 
 def _unknown(account: str) -> str:

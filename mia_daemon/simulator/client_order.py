@@ -158,6 +158,15 @@ class ClientOrder(Resting):
         return not self.status.final
 
     @property
+    def waits(self) -> bool:
+        """It is not in the market yet: a child waits for its parent's fills, a parent for its pair."""
+        return self.status == ServedStatus.PENDING_CHILD or self.waits_for_pair
+
+    @property
+    def waits_for_pair(self) -> bool:
+        return self.is_parent and self.status == ServedStatus.PENDING_OPEN
+
+    @property
     def open_quantity(self) -> int:
         return self.quantity - self.filled
 

@@ -4,36 +4,43 @@ Answers to a query go to the client that sent it; changes of orders, position an
 is independent of connections: `handle` returns the answers, `publish` the updates.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum, PartialFillHandlingEnum
 from mia_daemon.dtc.layout import Message
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord
-from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
+from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, UpdateReason
 from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.native_prices import NativeInstrument
+from mia_daemon.simulator.order_changes import OrderChanges
 from mia_daemon.simulator.order_log import OrderLog
 from mia_daemon.simulator.order_messages import (
     Refused,
     Terms,
-    contracts,
     new_order,
     order_update,
     pair_terms,
     rejection,
     single_terms,
     ticks,
-    time_in_force,
 )
+from mia_daemon.simulator.order_record import OrderRecord
 from mia_daemon.simulator.symbol_market import SymbolMarket
 
-_NEW_ORDERS = frozenset({dtc.SubmitNewSingleOrder, dtc.SubmitNewOCOOrder, dtc.SubmitFlattenPositionOrder})
+_NEW_ORDERS = frozenset(
+    {
+        dtc.SubmitNewSingleOrder,
+        dtc.SubmitNewOCOOrder,
+        dtc.SubmitFlattenPositionOrder,
+        dtc.FlattenPositionsForTradeAccount,
+    }
+)
+_RECORDED = _NEW_ORDERS | {dtc.CancelOrder, dtc.CancelReplaceOrder}
+_LONGEST_START = 28  # bytes of a ClientOrderID that leave room for a number, of 31
 
 
 class OrderEntryHandler:
@@ -66,13 +73,16 @@ class OrderEntryHandler:
         self.orders: dict[str, ClientOrder] = {}
         self.fills: list[FillRecord] = []
         self._reports = AccountReports(markets, accounts, self.fills)
-        self.record: list[dict[str, Any]] = []
+        self._record = OrderRecord(lambda: self.now_ns)
+        self.record = self._record.lines
         self._by_server_id: dict[str, ClientOrder] = {}
+        self._changes = OrderChanges(markets, faults, self._find)
         self._rejections: list[Message] = []
         self._answers: dict[type[Message], Callable[[Any], list[Message]]] = {
             dtc.SubmitNewSingleOrder: self._submit_single,
             dtc.SubmitNewOCOOrder: self._submit_pair,
             dtc.SubmitFlattenPositionOrder: self._flatten,
+            dtc.FlattenPositionsForTradeAccount: self._flatten_account,
             dtc.CancelOrder: self._cancel,
             dtc.CancelReplaceOrder: self._replace,
             dtc.OpenOrdersRequest: self._reports.open_orders,
@@ -81,7 +91,6 @@ class OrderEntryHandler:
             dtc.AccountBalanceRequest: self._reports.balances,
             dtc.TradeAccountsRequest: self._reports.accounts,
         }
-        self._orders_types = frozenset(list(self._answers)[:5])
 
     def restore(self, orders: list[ClientOrder], fills: list[FillRecord]) -> None:
         """Know the orders and fills of an earlier run; `orders` are in the engines already where alive."""
@@ -99,8 +108,8 @@ class OrderEntryHandler:
 
     def handle(self, message: Message) -> list[Message]:
         """Act on a trading message; the answers go to its sender. What it set in motion comes with `publish`."""
-        if type(message) in self._orders_types:
-            self._note("received", type=type(message).__name__, **_stated(message))
+        if type(message) in _RECORDED:
+            self._record.add_request(message)
         self._refusal = self._faults.refusal() if type(message) in _NEW_ORDERS else ""
         return self._answers[type(message)](message)
 
@@ -117,7 +126,7 @@ class OrderEntryHandler:
                 self._book_fill(event)
                 filled[event.account, event.symbol] = None
             elif event.reason == UpdateReason.CANCELED:
-                self._note("cancel", ClientOrderID=event.client_id, ServerOrderID=event.server_id, text=event.text)
+                self._record.add_cancel(event)
         news += [self._reports.position_update(self._accounts[name], symbol, unsolicited=1) for name, symbol in filled]
         for name in dict.fromkeys(name for name, _ in filled):
             news.append(self._reports.balance_update(self._accounts[name], unsolicited=1))
@@ -176,8 +185,8 @@ class OrderEntryHandler:
             raise Refused(f"order {client_id} was not submitted as a parent order")
         if parent.children:
             raise Refused(f"parent order {client_id} has a bracket already")
-        if not parent.alive and not parent.filled:
-            raise Refused(f"parent order {client_id} ended without a fill")
+        if not parent.waits_for_pair:
+            raise Refused(f"parent order {client_id} has ended")
         return parent
 
     def _flatten(self, m: dtc.SubmitFlattenPositionOrder) -> list[Message]:
@@ -205,44 +214,30 @@ class OrderEntryHandler:
             self._reject(terms, m.Symbol, m.TradeAccount, str(refusal))
         return []
 
-    def _cancel(self, m: dtc.CancelOrder) -> list[Message]:
-        """Without a ServerOrderID, or with another account, nothing happens and nothing is said: Sierra's way."""
-        order = self._by_server_id.get(m.ServerOrderID)
-        owners = self._accounts if order is None else (order.account,)
-        if not m.ServerOrderID or m.TradeAccount not in owners:
-            self._note("ignored", ClientOrderID=m.ClientOrderID, text="cancel without server order id or account")
-        elif order is None:
-            self._refuse_change(m, UpdateReason.CANCEL_REJECTED)
-        elif not self._fills_unnoticed(order):
-            self._markets[order.symbol].engine.cancel(order)
+    def _flatten_account(self, m: dtc.FlattenPositionsForTradeAccount) -> list[Message]:
+        """Close what the account holds, symbol by symbol, with an order each; those after the first are numbered."""
+        account = self._accounts.get(m.TradeAccount)
+        held = [] if account is None else [name for name in self._markets if account.position(name).quantity]
+        for number, symbol in enumerate(held or list(self._markets)[:1], 1):
+            start = m.ClientOrderID.encode()[:_LONGEST_START].decode(errors="ignore")
+            client_id = m.ClientOrderID if number == 1 else f"{start}.{number}"
+            self._flatten(
+                dtc.SubmitFlattenPositionOrder(Symbol=symbol, TradeAccount=m.TradeAccount, ClientOrderID=client_id)
+            )
         return []
 
-    def _fills_unnoticed(self, order: ClientOrder) -> bool:
-        """Whether the faults want this cancel to come too late; then it is confirmed all the same."""
-        market = self._markets[order.symbol]
-        confirmation = market.engine.fill_before_cancel(order) if self._faults.fills_before_cancel() else None
-        if confirmation is None:
-            return False
-        self._faults.confirm(order.client_id, order_update(confirmation, market.native))
-        return True
+    def _cancel(self, m: dtc.CancelOrder) -> list[Message]:
+        """By the faults one without a ServerOrderID, or with another account, has neither effect nor answer."""
+        order = self._find(m.ServerOrderID)
+        owners = self._accounts if order is None else (order.account,)
+        if self._faults.ignores_incomplete_cancels and (not m.ServerOrderID or m.TradeAccount not in owners):
+            self._record.add_ignored(m.ClientOrderID, "cancel without server order id or account")
+        else:
+            self._rejections += self._changes.cancel(m)
+        return []
 
     def _replace(self, m: dtc.CancelReplaceOrder) -> list[Message]:
-        order = self._by_server_id.get(m.ServerOrderID)
-        if order is None or m.TradeAccount not in {"", order.account}:
-            self._refuse_change(m, UpdateReason.REPLACE_REJECTED)
-            return []
-        market = self._markets[order.symbol]
-        try:
-            has_price2 = order.type == OrderType.STOP_LIMIT
-            market.engine.replace(
-                order,
-                ticks(m.Price1, market.native, "Price1") if m.Price1IsSet else None,
-                ticks(m.Price2, market.native, "Price2") if m.Price2IsSet and has_price2 else None,
-                contracts(m.Quantity) if m.Quantity else 0,
-                time_in_force(m.TimeInForce, order.type) if m.TimeInForce else None,
-            )
-        except Refused as refusal:
-            self._log.events.append(order.event(self.now_ns, UpdateReason.REPLACE_REJECTED, text=str(refusal)))
+        self._rejections += self._changes.replace(m)
         return []
 
     def _check(self, symbol: str, account: str, *client_ids: str) -> SymbolMarket:
@@ -264,6 +259,9 @@ class OrderEntryHandler:
             raise Refused(self._refusal)
         return market
 
+    def _find(self, server_id: str) -> ClientOrder | None:
+        return self._by_server_id.get(server_id)
+
     def _known(self, order: ClientOrder) -> None:
         self.orders[order.client_id] = order
         self._by_server_id[order.server_id] = order
@@ -276,28 +274,8 @@ class OrderEntryHandler:
 
     def _reject(self, terms: Terms, symbol: str, account: str, text: str) -> None:
         server_id = str(self._log.take_order_id())
-        self._note("reject", ClientOrderID=terms.client_id, ServerOrderID=server_id, text=text)
+        self._record.add_reject(terms.client_id, server_id, text)
         self._rejections.append(rejection(terms, server_id, symbol, account, self.now_ns, text))
-
-    def _refuse_change(self, m: dtc.CancelOrder | dtc.CancelReplaceOrder, reason: UpdateReason) -> None:
-        """Reject a cancel or replace that names no order of ours, telling what is known under the ClientOrderID."""
-        text = f"there is no order with ServerOrderID {m.ServerOrderID or '(none)'}"
-        known = self.orders.get(m.ClientOrderID)
-        if known is not None:
-            self._log.events.append(known.event(self.now_ns, reason, text=text))
-            return
-        self._rejections.append(
-            dtc.OrderUpdate(
-                Symbol=_only(self._markets),
-                ServerOrderID=m.ServerOrderID,
-                ClientOrderID=m.ClientOrderID,
-                OrderStatus=ServedStatus.UNSPECIFIED,
-                OrderUpdateReason=reason,
-                TradeAccount=_only(self._accounts) or m.TradeAccount,
-                InfoText=text,
-                LatestTransactionDateTime=self.now_ns / NS_PER_S,
-            )
-        )
 
     def _book_fill(self, event: OrderEvent) -> None:
         account, native = self._accounts[event.account], self._markets[event.symbol].native
@@ -315,19 +293,7 @@ class OrderEntryHandler:
             event.account,
         )
         self.fills.append(fill)
-        self._note(
-            "fill",
-            ClientOrderID=fill.client_id,
-            ServerOrderID=fill.server_id,
-            ExecutionID=fill.execution_id,
-            side=fill.side,
-            quantity=fill.quantity,
-            price=fill.price * native.tick_size,
-            position=fill.position,
-        )
-
-    def _note(self, kind: str, **facts: Any) -> None:
-        self.record.append({"ts_ns": self.now_ns, "kind": kind, **facts})
+        self._record.add_fill(fill, fill.price * native.tick_size)
 
 
 def _offsets(
@@ -342,19 +308,3 @@ def _offsets(
         ticks(abs(m.OffsetFromParent1), native, "OffsetFromParent1"),
         ticks(abs(m.OffsetFromParent2), native, "OffsetFromParent2"),
     )
-
-
-def _only(names: Mapping[str, object]) -> str:
-    """The one name there is; empty where there are several."""
-    return next(iter(names)) if len(names) == 1 else ""
-
-
-def _stated(message: Message) -> dict[str, Any]:
-    """The fields a client has set, as JSON can hold them."""
-    blank = type(message)()
-    facts = {f.name: getattr(message, f.name) for f in message.LAYOUT.fields}
-    return {
-        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in facts.items()
-        if value != getattr(blank, name)
-    }

@@ -103,9 +103,11 @@ def time_in_force(value: int, order_type: OrderType) -> TimeInForce:
 
 
 def order_update(event: OrderEvent, instrument: NativeInstrument) -> OrderUpdate:
-    """What happened to an order, as the 301 that tells it."""
+    """What happened to an order, as the 301 that reports it: the only message of its batch, as no request asked."""
     tick = instrument.tick_size
     update = OrderUpdate(
+        TotalNumMessages=1,
+        MessageNumber=1,
         Symbol=event.symbol,
         PreviousServerOrderID=event.previous_server_id,
         ServerOrderID=event.server_id,
@@ -139,6 +141,8 @@ def order_update(event: OrderEvent, instrument: NativeInstrument) -> OrderUpdate
 def rejection(terms: Terms, server_id: str, symbol: str, account: str, ts_ns: int, text: str) -> OrderUpdate:
     """The 301 that refuses a new order, with its terms as they came."""
     return OrderUpdate(
+        TotalNumMessages=1,
+        MessageNumber=1,
         Symbol=symbol,
         ServerOrderID=server_id,
         ClientOrderID=terms.client_id,

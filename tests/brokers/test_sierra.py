@@ -104,6 +104,26 @@ async def test_a_rejected_replace_leaves_the_order_alive(serving):
         assert [o.status for o in (await desk.broker.request_snapshot(0)).open_orders] == [OrderStatus.WORKING]
 
 
+@pytest.mark.parametrize("number", ["", "777", "that of another order"])
+async def test_a_request_that_the_server_answers_with_status_9_is_refused_and_the_order_lives(serving, number):
+    async with serving() as server, connected(server) as desk:
+        for name in ("E", "other"):
+            desk.broker.submit(order(name, Side.BUY, ask(server) - 100 * TICK))
+            await desk.sees(name, OrderStatus.WORKING)
+        number = desk.last("other").server_order_id if " " in number else number
+        desk.broker.cancel("E", number)
+        desk.broker.replace("E", number, ask(server) - 101 * TICK, 1)
+        about = "other" if number == desk.last("other").server_order_id else "E"
+        await desk.sees(about, OrderStatus.CANCEL_REJECTED)
+        await desk.sees(about, OrderStatus.REPLACE_REJECTED)
+        assert OrderStatus.REJECTED not in desk.statuses("E") + desk.statuses("other")
+        listed = (await desk.broker.request_snapshot(0)).open_orders
+        assert [(one.client_order_id, one.status) for one in listed] == [
+            ("E", OrderStatus.WORKING),
+            ("other", OrderStatus.WORKING),
+        ]
+
+
 async def test_nonsense_is_rejected_by_the_server_with_its_reason(serving):
     async with serving() as server, connected(server) as desk:
         desk.broker.submit(order("E", Side.BUY, 1.1))

@@ -56,8 +56,9 @@ def calendar() -> TradingCalendar:
 
 @pytest.fixture(scope="session")
 def make_settings() -> Callable[..., config.Settings]:
-    def make(**simulator: Any) -> config.Settings:
-        return config.parse({"risk": _RISK, "simulator": simulator}, "the test's settings")
+    def make(instrument: dict[str, Any] | None = None, **simulator: Any) -> config.Settings:
+        tables = {"risk": _RISK, "simulator": simulator, "instrument": instrument or {}}
+        return config.parse(tables, "the test's settings")
 
     return make
 

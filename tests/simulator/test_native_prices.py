@@ -111,7 +111,8 @@ async def test_orders_fills_and_positions_are_in_native_prices_and_money_is_not(
         position = await client.of(dtc.PositionUpdate)
         assert position.AveragePrice == filled.AverageFillPrice
         [fill] = await client.batch(
-            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1"), dtc.HistoricalOrderFillResponse
+            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1", NumberOfDays=90),
+            dtc.HistoricalOrderFillResponse,
         )
         assert fill.Price == filled.LastFillPrice
         limit = filled.LastFillPrice - 2_500

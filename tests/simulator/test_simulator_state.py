@@ -241,7 +241,8 @@ async def test_a_restart_carries_on_with_position_orders_and_time(serving):
         await client.of(dtc.OrderUpdate, ClientOrderID="ins", OrderStatus=8)
         assert after.position() == 0
         fills = await client.batch(
-            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1"), dtc.HistoricalOrderFillResponse
+            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1", NumberOfDays=90),
+            dtc.HistoricalOrderFillResponse,
         )
         assert len({f.UniqueExecutionID for f in fills}) == len(fills) >= 2
 
@@ -395,6 +396,6 @@ async def _client(serving, port: int):
 
 
 async def _fills(client) -> dict[str, tuple]:
-    request = dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1")
+    request = dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1", NumberOfDays=90)
     answers = await client.batch(request, dtc.HistoricalOrderFillResponse)
     return {m.UniqueExecutionID: (m.BuySell, m.Quantity, m.Price) for m in answers if not m.NoOrderFills}

@@ -118,7 +118,7 @@ def test_orders_and_positions_are_of_their_symbol_and_the_balance_is_one(exchang
     [balance] = answers(exchange, dtc.AccountBalanceRequest(RequestID=2))
     assert balance.CashBalance == 100_000 - 2 * es.cost_per_side - 3 * nq.cost_per_side
     assert balance.OpenPositionsProfitLoss == sum(m.OpenProfitLoss for m in held)
-    fills = answers(exchange, dtc.HistoricalOrderFillsRequest(RequestID=3, TradeAccount="Sim1"))
+    fills = answers(exchange, dtc.HistoricalOrderFillsRequest(RequestID=3, TradeAccount="Sim1", NumberOfDays=90))
     assert {m.Symbol for m in fills} == {ES, NQ}
     assert len({m.UniqueExecutionID for m in fills}) == len(fills)
 
