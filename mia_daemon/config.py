@@ -53,6 +53,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Multiplier = Annotated[float, Field(ge=1e-6, le=1e6)]
+Names = tuple[Annotated[str, Field(min_length=1, max_length=31)], ...]  # an account's field in DTC takes no more
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 WAIVED = "waived"
@@ -240,6 +242,7 @@ class FaultSettings(Section):
     late_fill_share: Share = 0.0
     late_ms: NonNegative = 500.0  # by which a late fill is late, and a reordered update at most
     clock_skew_s: float = 0.0
+    ignore_incomplete_cancels: bool = False
 
     @model_validator(mode="after")
     def _stalls_end(self) -> "FaultSettings":
@@ -273,6 +276,9 @@ class SimulatorSettings(Section):
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
     file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
     reference: bool = True  # a second market, not traded: NQ beside ES, ES beside NQ
+    symbols: Names = ()  # that can be traded beside instrument.symbol
+    accounts: Names = ()  # trade accounts beside instrument.trade_account
+    display_multiplier: Multiplier = 1.0  # DisplayPriceMultiplier: prices in messages are displayed ones divided by it
     policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
     faults: FaultSettings = FaultSettings()
 

@@ -50,6 +50,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def names(text: str) -> tuple[str, ...]:
+    """`Sim1,Sim2` as the names it lists."""
+    listed = tuple(name.strip() for name in text.split(","))
+    if not all(listed):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name: write one name after the other, with commas")
+    return listed
+
+
 def config_path(options: argparse.Namespace) -> Path:
     path: Path | None = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
     if path is None:

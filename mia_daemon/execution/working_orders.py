@@ -12,6 +12,7 @@ from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus,
 _ENDED: Final = frozenset({OrderState.CANCELED, OrderState.REJECTED})
 _ALIVE: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.WORKING, OrderStatus.PARTIAL})
 _WORKS: Final = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+_REFUSALS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
 _BEFORE_A_FILL: Final = frozenset({OrderState.ACKED, OrderState.HELD, OrderState.WORKING})
 
 
@@ -137,7 +138,8 @@ class WorkingOrders:
         if entry is None:
             return None
         cause = self._cause(entry, update)
-        self.learn_number(entry, update.server_order_id)
+        if update.status not in _REFUSALS:  # these repeat the number that was sent, which may be no order's any more
+            self.learn_number(entry, update.server_order_id)
         if update.unsolicited:
             self._happened(entry)
         if not update.unsolicited or update.ts_ns >= entry.history.updated_ns:  # a list is newer, whatever its times
@@ -193,8 +195,10 @@ class WorkingOrders:
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
         entry.history.updated_ns = max(entry.history.updated_ns, update.ts_ns)
+        if update.status in _REFUSALS:
+            return
         entry.server_order_id = update.server_order_id or entry.server_order_id
-        if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
+        if update.status is not OrderStatus.REJECTED:
             # An update that tells fewer contracts as filled than are booked is older than they: it shrinks no order.
             tells = update.filled or update.status is not OrderStatus.REPLACED
             if not (tells and update.filled < entry.fills.booked) or update.quantity > entry.quantity:
