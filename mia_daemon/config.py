@@ -54,7 +54,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Multiplier = Annotated[float, Field(ge=1e-6, le=1e6)]
-Names = tuple[Annotated[str, Field(min_length=1)], ...]
+Names = tuple[Annotated[str, Field(min_length=1, max_length=31)], ...]  # an account's field in DTC takes no more
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 WAIVED = "waived"

@@ -16,6 +16,9 @@ from daemon_process import PROJECT, until
 
 from mia_daemon import __version__
 from mia_daemon.cli.options import duration_s, port, positive
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
@@ -92,6 +95,9 @@ def test_no_ports(text):
         (["--moode", "paper"], "there is no option --moode: did you mean --mode?"),
         (["--mode=paper", "--quite"], "there is no option --quite: did you mean --quiet?"),
         (["simulator", "--port", "70000"], "'70000' is no port"),
+        (["simulator", "--accounts", "Sim1,,Sim2"], "'Sim1,,Sim2' has an empty name: write one name after the other"),
+        (["simulator", "--display-multiplier", "0"], "'0' is not a number above 0"),
+        (["simulator", "--symbol", "ESZ26", "--symbols", "NQZ26"], "not allowed with argument --symbol"),
         (["replay"], "required: file"),
         (["status", "now"], "unrecognized arguments: now; `mia-daemon status --help`"),
         (["scid", "to-parquet", "a.scid", "b.parquet"], "arguments: b.parquet; `mia-daemon scid to-parquet --help`"),
@@ -374,6 +380,28 @@ def test_check_looks_at_live_with_other_eyes(daemons):
 
 
 # ---------------------------------------------------------------------------------------------------- the simulator
+
+
+def test_a_simulator_of_several_accounts_and_symbols_with_native_prices(daemons, tmp_path):
+    options = {"accounts": "A1,A2", "symbols": "NQZ26_FUT_CME,ESZ26_FUT_CME", "display-multiplier": 0.01}
+    _, number = daemons.simulator(daemons.config(), tmp_path / "state", **options)
+    requests = (
+        dtc.LogonRequest(HeartbeatIntervalInSeconds=10),
+        dtc.TradeAccountsRequest(RequestID=1),
+        *(
+            dtc.SecurityDefinitionForSymbolRequest(RequestID=2, Symbol=name)
+            for name in ("NQZ26_FUT_CME", "ESZ26_FUT_CME")
+        ),
+    )
+    frames, answers = FrameReader(), []
+    with socket.create_connection(("127.0.0.1", number), timeout=10) as connection:
+        connection.sendall(b"".join(map(encode, requests)))
+        while len(answers) < 5:
+            answers += decode_frames(frames.feed(connection.recv(65_536)))
+    assert [answer.TradeAccount for answer in answers[1:3]] == ["A1", "A2"]
+    assert [(a.CurrencyValuePerIncrement, round(a.DisplayPriceMultiplier, 7)) for a in answers[3:]] == [
+        (5.0, 0.01), (12.5, 0.01),
+    ]  # fmt: skip
 
 
 def test_the_simulator_alone_serves_until_it_is_stopped(daemons, tmp_path):

@@ -245,11 +245,6 @@ class DtcOrderMapper:
         return round(round(price / tick) * round(tick / self.multiplier, 9), 9)
 
 
-def nearest_decimal(value: float) -> float:
-    """The decimal number that a float32 stands for: 0.01 for 0.009999999776482582."""
-    return float(f"{value:.7g}")
-
-
 def contracts(value: float) -> int:
     """0 if the server left it unset."""
     return round(value) if 0.0 < value < MAX_CONTRACTS else 0

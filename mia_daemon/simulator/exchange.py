@@ -16,12 +16,10 @@ from mia_daemon.simulator.account import Account, account_from
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.faults import OrderFaults
 from mia_daemon.simulator.market_setup import MarketSetup
-from mia_daemon.simulator.native_prices import NativeInstrument, native_instrument
 from mia_daemon.simulator.order_entry import OrderEntryHandler
 from mia_daemon.simulator.order_log import OrderLog
 from mia_daemon.simulator.played_market import PlayedRecording, Touch
 from mia_daemon.simulator.state import Saved, StateStore
-from mia_daemon.simulator.symbol_market import SymbolMarket
 from mia_daemon.simulator.tape import SessionEvent, SymbolEvents
 
 
@@ -82,22 +80,19 @@ class Exchange:
         self.accounts = {name: Account(name, settings.starting_cash) for name in traded.accounts}
         if saved is not None:
             self._restore(saved)
-        main = traded.instruments[0]
-        setup = MarketSetup(main, settings, calendar, saved, self._run, self._log)
+        setup = MarketSetup(traded.instruments[0], settings, calendar, saved, self._run, self._log)
         if recording is None:
             opened = [setup.seeded(instrument, today, begin_ns) for instrument in traded.instruments]
         else:
-            opened = [setup.played(main, recording)]
-        self.markets: dict[str, SymbolMarket] = {market.symbol: market for market in opened}
+            opened = [setup.played(traded.instruments[0], recording)]
+        self.markets = {market.symbol: market for market in opened}
         self.main = opened[0]
         self._align(max(market.now_ns for market in opened))
-        self.instruments: dict[str, NativeInstrument] = {market.symbol: market.native for market in opened}
-        self.reference = setup.reference(self.main) if recording is None and settings.reference else None
-        if self.reference is not None and self.reference.symbol in self.markets:
-            self.reference = None
+        self.reference = setup.reference(self.markets) if recording is None else None
+        quoted = [market.instrument for market in opened]
         if self.reference is not None:
-            native = native_instrument(self.reference.instrument, settings.display_multiplier)
-            self.instruments[self.reference.symbol] = native
+            quoted.append(self.reference.instrument)
+        self.instruments = {each.symbol: setup.native(each) for each in quoted}
         self._faults = OrderFaults(settings.faults, f"{settings.faults.seed}/{self._run}")
         self.desk = OrderEntryHandler(self.markets, self.accounts, self._log, self._faults)
         if saved is not None:

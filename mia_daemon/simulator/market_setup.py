@@ -1,5 +1,6 @@
 """Makes the markets of one run: fresh ones, or those of an earlier run carried on."""
 
+from collections.abc import Mapping
 from datetime import date
 
 from mia_daemon.config import SimulatorSettings
@@ -12,7 +13,7 @@ from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import SimulatedMarket, intraday_shape, steady
 from mia_daemon.simulator.matching import MatchingEngine
-from mia_daemon.simulator.native_prices import native_instrument
+from mia_daemon.simulator.native_prices import NativeInstrument, native_instrument
 from mia_daemon.simulator.order_log import OrderLog
 from mia_daemon.simulator.played_market import PlayedMarket, PlayedRecording
 from mia_daemon.simulator.reference_market import ReferenceMarket, index_ratio
@@ -85,14 +86,21 @@ class MarketSetup:
         market = PlayedMarket(engine, trading_hours, recording, instrument.tick_size, start_ns)
         return self._market(instrument, engine, trading_hours, market)
 
-    def reference(self, market: SymbolMarket) -> ReferenceMarket:
-        """The market that moves with `market` and only shows prices."""
+    def reference(self, markets: Mapping[str, SymbolMarket]) -> ReferenceMarket | None:
+        """The market that moves with the main one and only shows prices; None where it is not wanted, or traded."""
+        symbol = companion(self._main.symbol)
+        if symbol in markets or not self._settings.reference:
+            return None
         state = None if self._saved is None else self._saved.facts.get("reference")
-        other = instrument_of(companion(market.symbol))
-        reference = ReferenceMarket(other, market.instrument.tick_size, f"{self._seed}/reference", state)
+        market = markets[self._main.symbol]
+        reference = ReferenceMarket(instrument_of(symbol), self._main.tick_size, f"{self._seed}/reference", state)
         bid, _, ask, _ = market.touch()
         reference.begin(market.now_ns, bid, ask)
         return reference
+
+    def native(self, instrument: Instrument) -> NativeInstrument:
+        """The instrument with the prices of messages."""
+        return native_instrument(instrument, self._settings.display_multiplier)
 
     def _start_price(self, instrument: Instrument) -> float:
         """In ticks."""
@@ -122,5 +130,4 @@ class MarketSetup:
         trading_hours: TradingHours,
         market: SimulatedMarket | PlayedMarket,
     ) -> SymbolMarket:
-        native = native_instrument(instrument, self._settings.display_multiplier)
-        return SymbolMarket(instrument, native, engine, trading_hours, market)
+        return SymbolMarket(instrument, self.native(instrument), engine, trading_hours, market)

@@ -15,9 +15,9 @@ from mia_daemon.brokers.sierra_mapping import (
     MAX_PRICE,
     MAX_TIME_NS,
     DtcOrderMapper,
-    nearest_decimal,
 )
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.products.ticks import nearest_decimal
 from mia_daemon.records import BalanceReport, Fill, OrderReport, OrderStatus, PositionReport, Side
 
 FLOAT32_CENT = 0.009999999776482582  # 0.01 as a float32

@@ -1,19 +1,26 @@
 """A server whose prices are not the displayed ones: messages have the displayed prices divided by the multiplier."""
 
+import asyncio
+import random
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sierra_session import Desk, Session, bracket
 
+from mia_daemon.clock import WallClock
+from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.feed.dtc_feed import DtcFeed
+from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.sierra_writer import SierraWriter
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import OrderReport, OrderStatus, Side
 from mia_daemon.simulator.native_prices import native_instrument
 from mia_daemon.simulator.order_messages import Refused, ticks
 from mia_daemon.simulator.run import Extras, open_server
-from tests.sierra_session import Desk, Session, bracket
 
 SYMBOL = "ESZ26_FUT_CME"
 ES = instrument(SYMBOL)
@@ -159,7 +166,40 @@ def test_files_have_displayed_prices(tmp_path, calendar, make_settings):
     assert {round(float(price), -2) for part in rows for price in part["price"][1:]} == {6000.0}
 
 
-# The daemon's own broker and executor
+# The daemon's own feed, broker and executor
+
+
+async def test_the_daemons_feed_reads_prices_of_all_symbols_in_displayed_prices(serving):
+    async with serving(speed=30, display_multiplier=0.01) as running:
+        alerts = []
+        feed = DtcFeed(
+            DtcSettings(port=running.port),
+            WallClock(),
+            random.Random(1),
+            alerts.append,
+            symbol=SYMBOL,
+            reference_symbol="NQZ26_FUT_CME",
+            limits=EventLimits(ES.tick_size),
+        )
+        queue = asyncio.Queue()
+        task = asyncio.create_task(feed.run(queue))
+        parts, count = [], 0
+        async with asyncio.timeout(20):
+            while count < 2_000:
+                parts.append((await queue.get()).events)
+                count += len(parts[-1])
+        feed.close()
+        await task
+        events = np.concatenate(parts)
+        assert set(events["symbol"].tolist()) == {0, 1}
+        for symbol, level in ((0, 6_000.0), (1, 21_600.0)):
+            mine = events[events["symbol"] == symbol]
+            for name in ("price", "bid", "ask"):
+                prices = mine[name][np.isfinite(mine[name])]
+                assert len(prices)
+                assert (prices % 0.25 == 0.0).all()
+                assert prices == pytest.approx(level, rel=0.02)
+        assert [alert.code for alert in alerts] == ["prices_link_up"]
 
 
 async def test_the_daemons_broker_reads_orders_fills_and_positions_in_displayed_prices(serving):
