@@ -242,7 +242,10 @@ class FaultSettings(Section):
     late_fill_share: Share = 0.0
     late_ms: NonNegative = 500.0  # by which a late fill is late, and a reordered update at most
     clock_skew_s: float = 0.0
+    # Habits of Sierra Chart that users report.
     ignore_incomplete_cancels: bool = False
+    list_closed_positions: bool = False
+    refuse_balances: bool = False
 
     @model_validator(mode="after")
     def _stalls_end(self) -> "FaultSettings":

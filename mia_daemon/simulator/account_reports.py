@@ -9,13 +9,12 @@ from mia_daemon.dtc.enums import BuySellEnum
 from mia_daemon.dtc.layout import Message
 from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.client_order import UpdateReason
-from mia_daemon.simulator.order_messages import order_update
+from mia_daemon.simulator.faults import OrderFaults
+from mia_daemon.simulator.order_messages import order_update, start_ns
 from mia_daemon.simulator.symbol_market import SymbolMarket
 
 CURRENCY = "USD"
 _DAY_NS = 86_400 * NS_PER_S
-_IN_MICROSECONDS = 10**12
-"""A StartDateTime of this and more is in microseconds: in seconds it would be no date."""
 
 
 class FillRecord(NamedTuple):
@@ -40,14 +39,20 @@ class AccountReports:
         markets: what is traded, by symbol.
         accounts: by name.
         fills: every execution, oldest first; read at each query.
+        faults: the habits to show.
     """
 
     def __init__(
-        self, markets: Mapping[str, SymbolMarket], accounts: Mapping[str, Account], fills: list[FillRecord]
+        self,
+        markets: Mapping[str, SymbolMarket],
+        accounts: Mapping[str, Account],
+        fills: list[FillRecord],
+        faults: OrderFaults,
     ) -> None:
         self._markets = markets
         self._accounts = accounts
         self._fills = fills
+        self._faults = faults
         self._clock = next(iter(markets.values()))  # the time is the same in all of them
 
     def open_orders(self, m: dtc.OpenOrdersRequest) -> list[Message]:
@@ -118,6 +123,7 @@ class AccountReports:
             for account in accounts
             for symbol in self._markets
             if account.position(symbol).quantity
+            or (symbol in account.positions and self._faults.lists_closed_positions)
         ]
         if not answers:
             return [dtc.PositionUpdate(
@@ -129,6 +135,8 @@ class AccountReports:
     def balances(self, m: dtc.AccountBalanceRequest) -> list[Message]:
         if self._is_unknown(m.TradeAccount):
             return [dtc.AccountBalanceReject(RequestID=m.RequestID, RejectText=_unknown(m.TradeAccount))]
+        if self._faults.refuses_balances:
+            return [dtc.AccountBalanceReject(RequestID=m.RequestID, RejectText="account balances are not available")]
         answers = [self.balance_update(account) for account in self._named(m.TradeAccount)]
         return _numbered(answers, m.RequestID, "TotalNumberMessages")
 
@@ -177,11 +185,6 @@ class AccountReports:
             DailyProfitLoss=account.realized_today + unrealized,
             TransactionDateTime=self._clock.now_ns // 1_000,
         )
-
-
-def start_ns(start: int) -> int:
-    """StartDateTime of a request for past fills, which is in seconds or in microseconds, as nanoseconds."""
-    return start * (1_000 if start >= _IN_MICROSECONDS else NS_PER_S)
 
 
 def _unknown(account: str) -> str:

@@ -13,7 +13,7 @@ from mia_daemon.clock import NS_PER_MS, NS_PER_S
 from mia_daemon.config import FaultSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.layout import Message
-from mia_daemon.simulator.account_reports import start_ns
+from mia_daemon.simulator.order_messages import start_ns
 
 REFUSAL = "refused as the fault settings want it"
 
@@ -53,6 +53,16 @@ class OrderFaults:
     def ignores_incomplete_cancels(self) -> bool:
         """Whether a cancel without ServerOrderID, or of another account, gets no answer."""
         return self._settings.ignore_incomplete_cancels
+
+    @property
+    def lists_closed_positions(self) -> bool:
+        """Whether lists of positions have those that were closed, with a quantity of 0."""
+        return self._settings.list_closed_positions
+
+    @property
+    def refuses_balances(self) -> bool:
+        """Whether requests for balances are rejected."""
+        return self._settings.refuse_balances
 
     def fills_before_cancel(self) -> bool:
         """Whether a cancel comes too late, and nobody notices."""

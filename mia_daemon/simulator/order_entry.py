@@ -72,7 +72,7 @@ class OrderEntryHandler:
         self._refusal = ""  # of the message at hand
         self.orders: dict[str, ClientOrder] = {}
         self.fills: list[FillRecord] = []
-        self._reports = AccountReports(markets, accounts, self.fills)
+        self._reports = AccountReports(markets, accounts, self.fills, faults)
         self._record = OrderRecord(lambda: self.now_ns)
         self.record = self._record.lines
         self._by_server_id: dict[str, ClientOrder] = {}

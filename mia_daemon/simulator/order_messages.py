@@ -11,6 +11,9 @@ from mia_daemon.simulator.client_order import NewOrder, OrderEvent
 from mia_daemon.simulator.native_prices import NativeInstrument
 
 _LARGEST = 10_000  # contracts an order may have
+_IN_MICROSECONDS = 10**12
+"""A StartDateTime of this and more is in microseconds: in seconds it would be no date."""
+
 _STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
 
@@ -100,6 +103,11 @@ def time_in_force(value: int, order_type: OrderType) -> TimeInForce:
     if chosen == TimeInForce.FOK and order_type in _STOPS:
         raise Refused("a stop order can't be fill or kill")
     return chosen
+
+
+def start_ns(start: int) -> int:
+    """StartDateTime of a request for past fills, which is in seconds or in microseconds, as nanoseconds."""
+    return start * (1_000 if start >= _IN_MICROSECONDS else NS_PER_S)
 
 
 def order_update(event: OrderEvent, instrument: NativeInstrument) -> OrderUpdate:

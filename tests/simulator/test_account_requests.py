@@ -1,7 +1,7 @@
 """What is answered about orders, fills, positions and balances, and what is rejected."""
 
 import pytest
-from simulator_orders import BUY, FILLED, LIMIT, OPEN, REJECTED, SELL, STOP, order, pair, path, touch
+from simulator_orders import BUY, FILLED, LIMIT, OPEN, REJECTED, SELL, STOP, SYMBOL, order, pair, path, touch
 
 from mia_daemon.dtc import messages as dtc
 
@@ -107,3 +107,22 @@ async def test_a_stop_and_its_price_are_reported_as_they_were_sent(serving):
         client.send(order("s", SELL, STOP, 1, bid - 40))
         update = (await path(client, "s", OPEN))[-1]
         assert (update.OrderType, update.Price1, update.Price2) == (STOP, bid - 40, dtc.UNSET_F64)
+
+
+async def test_by_the_fault_a_closed_position_is_listed_with_a_quantity_of_0(serving):
+    request = dtc.CurrentPositionsRequest(RequestID=3, TradeAccount="Sim1")
+    async with serving(faults={"list_closed_positions": True}) as running:
+        client = await running.connect()
+        assert [p.NoPositions for p in await client.batch(request, dtc.PositionUpdate)] == [1]
+        client.send(order("in"), order("out", SELL))
+        await path(client, "out", FILLED)
+        listed = await client.batch(request, dtc.PositionUpdate)
+        assert [(p.NoPositions, p.Symbol, p.Quantity) for p in listed] == [(0, SYMBOL, 0)]
+
+
+async def test_by_the_fault_balances_are_refused_and_updates_of_them_go_on(serving):
+    async with serving(faults={"refuse_balances": True}) as running:
+        client = await running.connect()
+        client.send(dtc.AccountBalanceRequest(RequestID=3, TradeAccount="Sim1"), order("a"))
+        assert "not available" in (await client.of(dtc.AccountBalanceReject, RequestID=3)).RejectText
+        assert (await client.of(dtc.AccountBalanceUpdate)).Unsolicited == 1

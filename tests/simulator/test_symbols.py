@@ -123,6 +123,20 @@ def test_orders_and_positions_are_of_their_symbol_and_the_balance_is_one(exchang
     assert len({m.UniqueExecutionID for m in fills}) == len(fills)
 
 
+@pytest.mark.parametrize("name", ["flatten", "é" * 15 + "x"])
+def test_a_flatten_of_the_account_closes_every_symbol_with_an_order_each(exchange, name):
+    exchange.handle(order(ES, "a", BUY, MARKET, 2))
+    exchange.handle(order(NQ, "b", SELL, MARKET, 3))
+    told = news(exchange, dtc.FlattenPositionsForTradeAccount(TradeAccount="Sim1", ClientOrderID=name))
+    filled = {m.ClientOrderID: (m.Symbol, m.BuySell, m.FilledQuantity) for m in told if m.OrderStatus == FILLED}
+    first, second = filled
+    assert first == name
+    assert second.endswith(".2")
+    assert len(second.encode()) <= 31  # fits the field
+    assert filled == {first: (ES, SELL, 2), second: (NQ, BUY, 3)}
+    assert answers(exchange, dtc.CurrentPositionsRequest(RequestID=1))[0].NoPositions == 1
+
+
 def test_a_fill_tells_the_position_of_its_symbol_only(exchange):
     exchange.handle(order(ES, "a"))
     positions = news(exchange, order(NQ, "b", BUY, MARKET, 2), dtc.PositionUpdate)
