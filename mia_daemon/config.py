@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -34,12 +35,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mia_daemon.errors import ConfigError
+from mia_daemon.printable import is_distinct
 
 
 class Section(BaseModel):
     """A table of the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # What was found stays out of the text of a ValidationError: it may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Mode(StrEnum):
@@ -462,6 +465,22 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _names_hold_no_password(self) -> "Settings":
+        password = self.dtc.password.get_secret_value()
+        chosen = self.instrument
+        names = {
+            "instrument.trade_account": chosen.trade_account,
+            "instrument.symbol": chosen.symbol,
+            "instrument.trade_symbol": chosen.trade_symbol or "",
+        }
+        holds = next((key for key, name in names.items() if password.lower() in name.lower()), None)
+        if is_distinct(password) and holds is not None:
+            raise ValueError(
+                f"MIA_DTC_PASSWORD is a part of {holds}, which is in every log: choose another password at the server"
+            )
+        return self
+
     @property
     def simulated(self) -> bool:
         """Prices and orders are the embedded simulator's, which has a time of its own."""
@@ -587,7 +606,15 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
             found[key] = secret
         elif variable in environ:
             found[key] = environ[variable]
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in found.get(key, "")):
+            raise ConfigError(f"{variable} has a control character, or bytes that are not UTF-8: set it anew")
     return found
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process that logs on nowhere."""
+    secret = {"CREDENTIALS_DIRECTORY", *_SECRET_KEYS.values()}
+    return {name: value for name, value in environ.items() if name not in secret}
 
 
 def _credential(file: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The configuration: what is accepted, what is refused and how that is said, what is secret."""
 
 import tomllib
+import traceback
 from datetime import date
 from pathlib import Path
 
@@ -232,3 +233,32 @@ def test_a_reference_that_could_bring_nothing_is_refused(document, source, refer
     document["reference"] = reference
     with pytest.raises(ConfigError, match=said):
         config.parse(document, "test", environ={})
+
+
+@pytest.mark.parametrize("secret", ["hunter2\x1b[2J", "hun\nter2", "hunter2\udcff", "hunter2\x7f"])
+def test_a_secret_with_a_control_character_is_refused_and_not_shown(document, secret):
+    with pytest.raises(ConfigError, match="MIA_DTC_PASSWORD has a control character, or bytes that are not") as refusal:
+        config.parse(document, "x", environ={"MIA_DTC_PASSWORD": secret})
+    assert "hun" not in str(refusal.value)
+
+
+def test_a_password_that_is_a_part_of_the_account_is_refused_and_not_shown(document):
+    document["instrument"] = {"trade_account": "Joe-Hunter2"}
+    with pytest.raises(ConfigError, match=r"MIA_DTC_PASSWORD is a part of instrument\.trade_account") as refusal:
+        config.parse(document, "x", environ={"MIA_DTC_PASSWORD": "hunter2"})
+    assert "unter2" not in str(refusal.value)
+
+
+def test_no_error_of_the_chain_shows_a_secret(document):
+    document["dtc"] = {"host": "10.1.2.3", "port": "no number"}
+    environ = {"MIA_DTC_PASSWORD": "hunter2", "MIA_DTC_USERNAME": "trader-joe"}
+    with pytest.raises(ConfigError) as refusal:
+        config.parse(document, "x", environ=environ)
+    told = "".join(traceback.format_exception(refusal.value))
+    assert "hunter2" not in told
+    assert "trader-joe" not in told
+
+
+def test_a_child_that_logs_on_nowhere_gets_no_secrets():
+    environ = {"PATH": "/bin", "MIA_DTC_USERNAME": "joe", "MIA_DTC_PASSWORD": "pw", "CREDENTIALS_DIRECTORY": "/run"}
+    assert config.without_secrets(environ) == {"PATH": "/bin"}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from mia_daemon import __version__
 from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
+from mia_daemon.printable import printable
 
 _COMMANDS = (replay, simulator, fetch, scid, dtc, features, check, control, journal)
 """Modules with an `add(commands)`, in the order in which --help lists them."""
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: MiaError, status: int) -> int:
-    print(f"mia-daemon: {error}", file=sys.stderr)
+    print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)
     return status
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from mia_daemon.cli.options import add_common, load_settings, say, use_kernel_cache, var_paths
 from mia_daemon.config import Mode
+from mia_daemon.printable import printable
 
 
 def add(commands: Any) -> None:
@@ -32,7 +33,7 @@ def _check(options: argparse.Namespace) -> int:
 
     findings = preflight(settings, Mode(options.mode), var_paths(options), options.arm)
     for finding in findings:
-        print(finding)
+        print(printable(str(finding)))
     return 0 if all(finding.fit for finding in findings) else 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mia_daemon.config import Settings, VarPaths, load
 from mia_daemon.errors import UsageError
+from mia_daemon.printable import printable
 
 CONFIG_PLACES = (Path("etc/mia.toml"), Path("/etc/mia-daemon/mia.toml"))
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -80,4 +81,4 @@ def var_paths(options: argparse.Namespace, default: str = "var") -> VarPaths:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -34,6 +34,7 @@ from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
+from mia_daemon.printable import printable
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.trading.assembly import TradingAccount
@@ -362,7 +363,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return 1 if error else 0
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:

@@ -6,10 +6,12 @@ input and ends when that closes, so it never outlives the daemon, not even one t
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mia_daemon.config import without_secrets
 from mia_daemon.errors import StartError
 
 START_TIMEOUT_S = 30.0
@@ -38,6 +40,7 @@ class EmbeddedSimulator:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=without_secrets(os.environ),  # it has no use for them
                 start_new_session=True,  # Ctrl-C on the terminal is the daemon's to handle, not the child's
             )  # fmt: skip
         assert self._child.stdout is not None
