@@ -1,6 +1,6 @@
 """Live needs all of: `--mode live`, the account named a second time, and an approved bundle."""
 
-import tomllib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mia_daemon import __version__
 from mia_daemon.config import Settings, VarPaths
 from mia_daemon.errors import BundleError, UsageError
+from mia_daemon.setting_types import Account
+from mia_daemon.user_file import read_toml
 
 if TYPE_CHECKING:
     from mia_daemon.model.bundle import Bundle  # slow to import, and only needed for typing
@@ -19,7 +21,7 @@ class _ArmFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    account: str
+    account: Account
     version: str | None = None  # of mia-daemon
     config_sha256: str | None = None  # of the effective configuration
 
@@ -32,7 +34,7 @@ def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
     """
     account = settings.instrument.trade_account
     path = settings.ops.arm_file or paths.arm_file
-    if named is None and path.exists():
+    if named is None and os.path.lexists(path):
         return _check_file(path, settings, account)
     if named != account:
         raise UsageError(
@@ -43,12 +45,13 @@ def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
 
 
 def _check_file(path: Path, settings: Settings, account: str) -> str:
+    remedy = f"mend it, or use --arm {account}"
     try:
         if path.stat().st_mode & 0o022:
             raise UsageError(f"arm file {path} can be written by others than its owner: chmod 600 it, or use --arm")
-        file = _ArmFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"arm file {path} can't be read ({error}): mend it, or use --arm {account}") from error
+        file = _ArmFile.model_validate(read_toml(path, "arm file", remedy))
+    except OSError as error:
+        raise UsageError(f"arm file {path} can't be read: {error.strerror}; {remedy}") from error
     except ValidationError as error:
         finding = error.errors()[0]
         raise UsageError(

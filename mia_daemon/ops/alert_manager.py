@@ -191,7 +191,7 @@ class _Unacknowledged:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
             self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StartError(f"{path} can't be read ({error}): move it away once its alerts were seen to") from error
 
     def add(self, record: dict[str, Any]) -> None:

@@ -124,6 +124,7 @@ async def test_several_clients_at_once(archive):
     ("fields", "sentence"),
     [
         ({"symbol": "NQZ26_FUT_CME"}, "there is no NQZ26_FUT_CME.scid here"),
+        ({"symbol": "../ESZ26_FUT_CME"}, "there is no ../ESZ26_FUT_CME.scid here"),
         ({"RecordInterval": 86_400}, "records of 86400 s are not served: ask for ticks or for bars of less than a day"),
         ({"StartDateTime": 9, "EndDateTime": 8}, "StartDateTime is later than EndDateTime"),
     ],
