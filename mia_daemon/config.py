@@ -442,11 +442,19 @@ class OpsSettings(Section):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sample_every_s: TimeoutS = 1.0
+    loop_stall_s: TimeoutS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
+    loop_abort_s: TimeoutS = 60.0  # after which the process ends with status 3
     alert_repeat_after_s: IntervalS = 60.0
     alerts_per_minute: Count = 30
     control_socket: Path | None = None  # the default is var/run/control.sock
     kill_file: Path | None = None  # var/run/kill: while it is there nothing is traded
     arm_file: Path | None = None  # var/run/arm.toml: names the account that live may trade
+
+    @model_validator(mode="after")
+    def _reported_before_it_ends(self) -> "OpsSettings":
+        if self.loop_stall_s >= self.loop_abort_s:
+            raise ValueError("loop_stall_s has to be below loop_abort_s, or nothing would be reported before the end")
+        return self
 
 
 class Settings(Section):
@@ -717,6 +725,10 @@ class VarPaths:
     @property
     def log(self) -> Path:
         return self.root / "logs" / "live_trading.log"
+
+    @property
+    def loop_stalls(self) -> Path:
+        return self.root / "logs" / "loop_stalls.txt"
 
     @property
     def control_socket(self) -> Path:

@@ -1,6 +1,7 @@
 """The command line: it knows options, not trading.
 
-Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong.
+Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong, 3 the
+event loop was blocked.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mia-daemon",
         description="Trades index futures with Sierra Chart; --mode paper is the dry run.",
-        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use",
+        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use, 3 the event loop was blocked",
     )
     parser.add_argument("--version", action="version", version=f"mia-daemon {__version__}")
     daemon.add_options(parser)
