@@ -92,6 +92,10 @@ def test_no_ports(text):
         (["--mode", "paper", "--speed", "nan"], "'nan' is not a number above 0"),
         (["--mode", "paper", "--seed", "x"], "invalid int value: 'x'"),
         (["--mode", "paper", "--nonsense"], "there is no option --nonsense; "),
+        (["--mode", "paper", "--for", "99999999999h"], "a duration is a year at most"),
+        (["--mode", "live", "--arm", "Sim1\n"], "'Sim1\\n' is no account"),
+        (["replay", "x.scid", "--symbol", "ESZ26\n"], "'ESZ26\\n' is no symbol"),
+        (["fetch", "../x", "--from", "2026-01-01", "--out", "x.scid"], "'../x' is no symbol"),
         (["--moode", "paper"], "there is no option --moode: did you mean --mode?"),
         (["--mode=paper", "--quite"], "there is no option --quite: did you mean --quiet?"),
         (["simulator", "--port", "70000"], "'70000' is no port"),
@@ -107,6 +111,7 @@ def test_wrong_words_are_one_sentence_with_what_to_do(refused, words, says):
     sentence = refused(2, *words)
     assert says in sentence
     assert "--help" in sentence or "write" in sentence or "say" in sentence or "longer" in sentence
+    assert sentence.isprintable()
 
 
 def test_help_and_version_are_no_errors(daemons):

@@ -160,6 +160,7 @@ class DtcOrderMapper:
             price=price,
             source=FillSource.UPDATE,
             filled=contracts(message.FilledQuantity),
+            previous_server_order_id=message.PreviousServerOrderID,
         )
 
     def update(self, message: dtc.OrderUpdate, *, unsolicited: bool) -> OrderReport | None:

@@ -192,7 +192,7 @@ class StateStore:
     def _last_number(self, line: bytes) -> int:
         try:
             return int(json.loads(line)["seq"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StartError(f"{self._record_path} is damaged at its end: move it away to begin a new one") from error
 
     def _append(self, lines: Iterable[str]) -> None:

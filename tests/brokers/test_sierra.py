@@ -427,6 +427,43 @@ async def test_orders_that_come_back_under_other_names_are_booked_and_stop_new_r
         await session.desk.broker.close()
 
 
+async def test_an_order_renamed_without_its_name_is_replaced_and_cancelled_under_the_new_number(make_rig, serving):
+    """The simulator refuses a request under a number that it has replaced."""
+    async with serving(new_order_id_on_replace=True) as server:
+        session = Session(make_rig, server)
+        hear_all, send_all, asked = session.desk.broker._on_messages, session.desk.broker.link.send, []
+
+        def without_names(messages, received_ns):
+            for message in messages:
+                if isinstance(message, dtc.OrderUpdate) and message.PreviousServerOrderID:
+                    message.ClientOrderID = ""
+            hear_all(messages, received_ns)
+
+        def send(*messages):
+            asked.extend(one for one in messages if isinstance(one, dtc.CancelReplaceOrder | dtc.CancelOrder))
+            send_all(*messages)
+
+        await session.ready()
+        session.desk.broker.link._on_messages, session.desk.broker.link.send = without_names, send
+        rig = session.rig
+        assert rig.decide("buy", 1).allowed
+        await session.until(lambda: rig.orders.protection(Side.SELL) == 1)
+        (stop,) = [entry for entry in rig.orders if entry.order.role is OrderRole.STOP]
+        numbers = [stop.server_order_id]
+        for price in (stop.price + TICK, stop.price + 2 * TICK):
+            assert rig.actors.order_manager.replace(stop, price, "")
+            await session.until(lambda price=price: stop.price == price and not stop.request.replace_pending)
+            numbers.append(stop.server_order_id)
+        assert len(set(numbers)) == 3
+        rig.actors.order_manager.cancel(stop)
+        await session.until(lambda: not stop.live)
+        assert [one.ServerOrderID for one in asked if one.ClientOrderID == stop.client_order_id] == numbers
+        assert "external_order" not in rig.alert_codes
+        rig.operator.flatten("operator")
+        await session.until(lambda: rig.executor.settled and not len(rig.orders))
+        await session.desk.broker.close()
+
+
 async def test_an_entry_cancelled_before_it_has_a_number_is_cancelled_once_it_has(make_rig, serving):
     async with serving() as server:
         session = Session(make_rig, server)

@@ -74,6 +74,15 @@ def test_a_change_under_way_is_no_news_but_the_order_is_listed(mapper, status):
     assert mapper.update(said(status, FilledQuantity=1.0), unsolicited=False).status is OrderStatus.PARTIAL
 
 
+@pytest.mark.parametrize("unsolicited", [True, False])
+def test_the_number_from_before_a_replace_is_in_every_report(mapper, unsolicited):
+    fill = {"FilledQuantity": 1.0, "LastFillQuantity": 1.0, "LastFillPrice": 99.75}
+    message = said(PreviousServerOrderID="S0", ClientOrderID="", **fill)
+    update, execution = mapper.update(message, unsolicited=unsolicited), mapper.fill(message)
+    assert (update.server_order_id, update.previous_server_order_id) == ("S1", "S0")
+    assert (execution.server_order_id, execution.previous_server_order_id) == ("S1", "S0")
+
+
 @pytest.mark.parametrize(
     ("status", "means"), [(0, OrderStatus.WORKING), (99, OrderStatus.WORKING), (3, OrderStatus.HELD)]
 )

@@ -167,6 +167,7 @@ async def test_several_clients_at_once(archive):
     ("fields", "sentence"),
     [
         ({"symbol": "NQZ26_FUT_CME"}, "there is no NQZ26_FUT_CME.scid here"),
+        ({"symbol": "../ESZ26_FUT_CME"}, "there is no ../ESZ26_FUT_CME.scid here"),
         (
             {"RecordInterval": 86_401},
             "records of 86401 s are not served: ask for ticks (0) or for bars of up to 86400 s",
