@@ -5,20 +5,18 @@ from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.enums import (
     EncodingEnum,
     LogonStatusEnum,
 )
 from mia_daemon.dtc.layout import Message
-from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.market_messages import Dialect, dialect
 from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
-from mia_daemon.simulator.rejects import rejects, without_text
+from mia_daemon.simulator.rejects import rejects, unreadable
 from mia_daemon.simulator.requests import REQUESTS
 from mia_daemon.simulator.symbol_messages import SYMBOL_REQUESTS, answer_symbol_request
 
@@ -122,11 +120,9 @@ class SimulatorSession:
         return None
 
     def _request(self, message: Message) -> Output | None:
-        try:
-            encode(message)  # what can't be sent back can't be repeated in an answer
-        except UsageError as error:
+        if refusals := unreadable(message):
             self._out_of_place += 1
-            self.send(*rejects(without_text(message), f"unreadable request: {error}"))
+            self.send(*refusals)
             return None
         match message:
             case dtc.MarketDataRequest():

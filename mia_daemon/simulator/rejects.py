@@ -4,11 +4,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import HistoricalPriceDataRejectReasonCodeEnum as RejectReason
 from mia_daemon.dtc.enums import OrderStatusEnum, OrderUpdateReasonEnum
 from mia_daemon.dtc.layout import Message
+from mia_daemon.errors import UsageError
 
-_REPEATED: Final = ("RequestID", "SymbolID", "Symbol", "TradeAccount", "ServerOrderID", "ClientOrderID")
+_NUMBERS: Final = ("RequestID", "SymbolID")
+_REPEATED: Final = (*_NUMBERS, "Symbol", "TradeAccount", "ServerOrderID", "ClientOrderID")
 _TEXTS: Final = ("RejectText", "ResultText", "InfoText")
 
 _REJECTED: Final = OrderStatusEnum.ORDER_STATUS_REJECTED
@@ -55,11 +58,6 @@ _REJECTS: Final[dict[type[Message], Message]] = {
 }
 
 
-def without_text(request: Any) -> Any:
-    """A request with nothing but its RequestID or SymbolID."""
-    return type(request)(**{name: getattr(request, name) for name in _REPEATED[:2] if hasattr(request, name)})
-
-
 def rejects(request: Any, text: str) -> list[Message]:
     """The reject of a request, with its identifiers; one for each order of a pair, none where nothing is expected."""
     blank = _REJECTS.get(type(request))
@@ -71,3 +69,13 @@ def rejects(request: Any, text: str) -> list[Message]:
         names = (request.ClientOrderID_1, request.ClientOrderID_2)
         return [replace(blank, **facts, ClientOrderID=name) for name in names]  # type: ignore[type-var]  # a dataclass
     return [replace(blank, **facts)]  # type: ignore[type-var]  # every message is a dataclass
+
+
+def unreadable(request: Any) -> list[Message]:
+    """The reject of a request whose text does not fit its field, and so can't be repeated; none where all fits."""
+    try:
+        encode(request)
+    except UsageError as error:
+        numbers = {name: getattr(request, name) for name in _NUMBERS if hasattr(request, name)}
+        return rejects(type(request)(**numbers), f"unreadable request: {error}")
+    return []
