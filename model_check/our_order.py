@@ -24,7 +24,7 @@ class OurOrder(NamedTuple):
     changed: bool  # since the query was sent
     updated_ns: int
     surplus: bool
-    request: tuple[bool, bool, bool, bool, bool, float]
+    request: tuple[bool, bool, bool, bool, bool, bool, float]
     reported: int
     average: float
     executions: tuple[Execution, ...]
@@ -45,7 +45,7 @@ def make_entry(place: int, one: OurOrder) -> WorkingOrder:
     order = ORDERS[place]
     if order.parent_id != one.parent_id:
         order = replace(order, parent_id=one.parent_id)
-    waits, cancel_pending, cancel_wanted, replace_pending, replace_refused, asked_price = one.request
+    waits, cancel_pending, cancel_wanted, replace_pending, replace_refused, canceled, asked_price = one.request
     fills = OrderFills(
         one.booked,
         one.reported,
@@ -65,6 +65,7 @@ def make_entry(place: int, one: OurOrder) -> WorkingOrder:
         replace_pending=replace_pending,
         cancel_wanted=cancel_wanted,
         replace_refused=replace_refused,
+        canceled_in_replace=canceled,
         asked_price=asked_price,
     )
     history = OrderHistory(
@@ -95,6 +96,7 @@ def read_entry(entry: WorkingOrder, *, asking: bool) -> OurOrder:
             request.cancel_wanted,
             request.replace_pending,
             request.replace_refused,
+            request.canceled_in_replace,
             request.asked_price,
         ),
         fills.reported,

@@ -99,7 +99,7 @@ def possible(ours: Ours) -> Iterator[Event]:
         one = ours.orders[place]
         if one is None or one.state in NOT_LIVE:
             continue
-        waits, cancel_pending, cancel_wanted, replace_pending, replace_refused, asked_price = one.request
+        waits, cancel_pending, cancel_wanted, replace_pending, replace_refused, _, asked_price = one.request
         if waits:
             yield Event("have no answer about", place)
         again |= cancel_wanted and not cancel_pending and bool(one.server_order_id)

@@ -159,22 +159,24 @@ class Daemons:
         self._numbers = count(1)
         self._started: list[Daemon] = []
 
-    def start(self, *argv: object, quick: bool = True) -> Daemon:
-        """`mia-daemon ARGV`, in `directory`."""
+    def start(self, *argv: object, quick: bool = True, credentials: Path | None = None) -> Daemon:
+        """`mia-daemon ARGV`, in `directory`; `credentials` is that of the service manager."""
         number = next(self._numbers)
         out, err = (self.directory / f"{number}.{name}" for name in ("out", "err"))
         notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notified.bind("")  # the kernel gives it a free abstract address
         environ = {"NOTIFY_SOCKET": "@" + notified.getsockname()[1:].decode()}
+        if credentials is not None:
+            environ["CREDENTIALS_DIRECTORY"] = str(credentials)
         words = [str(word) for word in argv]
         start = self._fork_server.fork if quick else _start_plainly
         pid, reap = start(words, self.directory, out, err, environ)
         self._started.append(Daemon(pid, reap, out, err, notified))
         return self._started[-1]
 
-    def run(self, *argv: object, quick: bool = True, patience_s: float = PATIENCE_S) -> Ended:
-        """Start it and wait until it has ended."""
-        return self.start(*argv, quick=quick).wait(patience_s)
+    def run(self, *argv: object, patience_s: float = PATIENCE_S, **how: Any) -> Ended:
+        """Start it and wait until it has ended; `how` is that of `start`."""
+        return self.start(*argv, **how).wait(patience_s)
 
     def simulator(self, config: Path, state: Path, **options: object) -> tuple[Daemon, int]:
         """A simulator of its own and the port it listens on."""
@@ -200,6 +202,8 @@ class Daemons:
             process.dispose()
 
 
+_UMASK = 0  # as of a careless shell: what a daemon makes is restricted by the daemon itself
+
 Start = tuple[int, Callable[[], int]]
 
 
@@ -212,6 +216,7 @@ def _start_plainly(argv: list[str], cwd: Path, out: Path, err: Path, environ: di
             stdout=stdout,
             stderr=stderr,
             env=os.environ | {"PYTHONPATH": str(PROJECT)} | environ,
+            umask=_UMASK,
         )
     return process.pid, process.wait
 
@@ -306,6 +311,7 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(request["cwd"])
+    os.umask(_UMASK)
     os.environ.update(request["environ"])
 
 
@@ -313,10 +319,8 @@ def _main() -> None:
     from mia_daemon import cli
     from mia_daemon.features import cache
 
-    # All but onnxruntime: it starts a thread when imported, which a fork would miss.
-    for name in ("feed.dtc_feed", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
+    for name in ("feed.dtc_feed", "model.bundle", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
         importlib.import_module(f"mia_daemon.{name}")
-    assert "onnxruntime" not in sys.modules
     cache.use_cache()
     cache.prepare(lambda _text: None, time.monotonic)
     argv = _serve()

@@ -22,7 +22,7 @@ from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
-from mia_daemon.daemon.preflight import preflight, unfit
+from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.daemon.status import DaemonStatus, status_text
@@ -33,7 +33,9 @@ from mia_daemon.feed.recorder import Recorder
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
+from mia_daemon.printable import printable
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.trading.assembly import TradingAccount
@@ -115,6 +117,8 @@ class Daemon:
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
             self._say_contract(run)
+            if text := open_to_others(self._paths.root).removeprefix("; "):
+                run.alert(Alert(self._clock.now_ns(), "directories_open", Priority.WARNING, text))
             async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
                 on_notice = partial(self._server_says, run)
                 self._keeper = assembly.feature_keeper(run, self._paths)
@@ -182,6 +186,7 @@ class Daemon:
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(recorder.close)
+            self._watch_loop(run, stack)
             await control.start()
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
@@ -317,6 +322,17 @@ class Daemon:
                 )
             await asyncio.sleep(every_s)
 
+    def _watch_loop(self, run: DaemonRun, stack: contextlib.AsyncExitStack) -> None:
+        """Watch the event loop from outside it, as long as orders may be at the server."""
+
+        def over(text: str) -> None:
+            run.alert(Alert(self._clock.now_ns(), "loop_blocked", Priority.CRITICAL, f"{text}; it goes on again"))
+
+        ops = self._settings.ops
+        watch = StallWatch(self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over)
+        stack.callback(watch.stop)
+        watch.start()
+
     # Operators.
 
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
@@ -362,7 +378,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return 1 if error else 0
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:

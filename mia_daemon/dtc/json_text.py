@@ -1,15 +1,16 @@
 """JSON encoding, and its compact form: one object per message, each ended by a NUL.
 
-    {"Type":107,"SymbolID":1,"AtBidOrAsk":2,"Price":6000.25,"Volume":1.0,"DateTime":1790000000.5}
-    {"Type":107,"F":[1,2,6000.25,1.0,1790000000.5]}
+    {"Type":107,"SymbolID":1,"AtBidOrAsk":2,"Price":6000.25,"Volume":1,"DateTime":1790000000.5}
+    {"Type":107,"F":[1,2,6000.25,1,1790000000.5]}
 
 The compact form, fields in their order and without names, is for frequent messages only; both forms are always read.
 A field that is null or left out is unset: it takes its default. In market data, where a default of 0 would be a price,
 such a number is DBL_MAX or FLT_MAX, which no reader takes for one.
 
-Decoding takes what a C program would convert (5.0 for an integer, "5" for a number). What is no number, infinite or
-beyond the field's range is unset: a float as `unset_float` has it, an integer as its default. With a value of another
-kind the frame is unreadable.
+A whole number is written as an integer also where the field is a double (5997, not 5997.0), as Sierra Chart does it;
+JSON knows no difference. Decoding takes what a C program would convert (5.0 for an integer, "5" for a number). What is
+no number, infinite or beyond the field's range is unset: a float as `unset_float` has it, an integer as its default.
+With a value of another kind the frame is unreadable.
 """
 
 import json
@@ -30,6 +31,9 @@ COMPACT_TYPES = frozenset(
     {3, 104, *range(106, 110), *range(112, 116), 117, 119, 120, 122, 124, 134, 137, *range(140, 149), 803, 804}
 )
 """Those that the protocol lists for the compact form, and the market data messages that came after that list."""
+
+_LAST_WHOLE = float(1 << 53)
+"""Up to here a double is exact to one."""
 
 _MARKET_DATA = frozenset(reading.message.TYPE for reading in READINGS)
 _MISFITS = (ValueError, OverflowError, TypeError)
@@ -137,6 +141,8 @@ def _value(cls: type[Message], member: _Member, value: object) -> Any:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list | dict):  # which may be nested beyond what can be shown
+        return "a list" if isinstance(value, list) else "an object"
     said = repr(value)
     return said if len(said) <= 40 else f"{said[:40]}…"
 
@@ -224,16 +230,18 @@ def _sendable_text(value: Any) -> str:
     return str(value)
 
 
-def _sendable_double(value: Any) -> float:
+def _sendable_double(value: Any) -> int | float:
     if isinstance(value, str):
         raise TypeError("a number is expected, not str")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError("JSON has no such number")
-    return number
+    if not number.is_integer() or abs(number) >= _LAST_WHOLE or (number == 0.0 and math.copysign(1.0, number) < 0.0):
+        return number  # an integer has no -0.0
+    return int(number)
 
 
-def _sendable_float(value: Any) -> float:
+def _sendable_float(value: Any) -> int | float:
     number = _sendable_double(value)
     if abs(number) > LARGEST["f"]:
         raise OverflowError("float too large")

@@ -113,6 +113,23 @@ READINGS: tuple[Reading, ...] = (
 )
 
 
+SESSION_VALUES: frozenset[int] = frozenset(
+    message.TYPE
+    for message in (
+        dtc.MarketDataUpdateSessionVolume,
+        dtc.MarketDataUpdateSessionHigh,
+        dtc.MarketDataUpdateSessionLow,
+        dtc.MarketDataUpdateSessionSettlement,
+        dtc.MarketDataUpdateSessionOpen,
+        dtc.MarketDataUpdateOpenInterest,
+        dtc.MarketDataUpdateLastTradeSnapshot,
+        dtc.MarketDataUpdateSessionNumTrades,
+        dtc.MarketDataUpdateTradingSessionDate,
+    )
+)
+"""Types of market data that nobody here reads: they are passed over, and split no run of rows."""
+
+
 @dataclass(slots=True)
 class SymbolState:
     """What is known of one symbol before the next message: the touch and the time."""

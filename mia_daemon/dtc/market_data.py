@@ -6,7 +6,7 @@ give the same rows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mia_daemon.dtc import market_columns as columns
 from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.layout import HEADER, MESSAGES, Message
-from mia_daemon.dtc.market_columns import READINGS, Reading, SymbolState
+from mia_daemon.dtc.market_columns import READINGS, SESSION_VALUES, Reading, SymbolState
 from mia_daemon.dtc.market_rows import Row, events_of, read_row
 from mia_daemon.dtc.messages import MarketDataSnapshot
 from mia_daemon.dtc.stream import Frames
@@ -34,16 +34,18 @@ class Skipped:
     Attributes:
         kind: what is wrong, the same for all frames with that flaw.
         type: of the message, where it can be told.
+        frame: as it came, for `ServerText`, which takes it off.
     """
 
     text: str
     kind: str
     type: int | None
+    frame: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def is_market_data(self) -> bool:
         """It was about prices, and so about no order or position."""
-        return self.type in _READING
+        return self.type in _READING or self.type in SESSION_VALUES
 
 
 Arrival = Segment | Skipped
@@ -52,11 +54,12 @@ Arrival = Segment | Skipped
 _FEW = 64
 """Up to so many messages, one by one is faster."""
 
-_SKIPPED, _MESSAGE, _FIRST_READING = 0, 1, 2
+_SKIPPED, _PASSED_OVER, _MESSAGE, _FIRST_READING = 0, 1, 2, 3
 
 _READING = {reading.message.TYPE: reading for reading in READINGS}
-_ACTION = np.zeros(1 << 16, np.uint8)  # by message type: skip, hand out, or index of the reading
+_ACTION = np.zeros(1 << 16, np.uint8)  # by message type: skip, pass over, hand out, or index of the reading
 _ACTION[list(MESSAGES)] = _MESSAGE
+_ACTION[list(SESSION_VALUES)] = _PASSED_OVER
 _ACTION[[reading.message.TYPE for reading in READINGS]] = np.arange(len(READINGS)) + _FIRST_READING
 _NEEDED = np.array([reading.dtype.itemsize for reading in READINGS])
 _IS_QUOTE = np.array([reading.kind == EventKind.QUOTE for reading in READINGS])
@@ -105,6 +108,8 @@ class MarketDataDecoder:
             if message is None:
                 self.unknown_types += 1
                 continue
+            if isinstance(message, Message) and message.TYPE in SESSION_VALUES:
+                continue
             reading = _READING.get(message.TYPE) if isinstance(message, Message) else None
             if reading is None or reading.message is MarketDataSnapshot:
                 if rows:
@@ -124,7 +129,7 @@ class MarketDataDecoder:
             return self.codec.decode(frame)
         except UnreadableFrame as error:
             self.unreadable += 1
-            return Skipped(str(error), error.kind, error.type)
+            return Skipped(str(error), error.kind, error.type, bytes(frame))
 
     def _row(self, message: Any, reading: Reading, size: int, received_ns: int) -> Row | None:
         if size < reading.dtype.itemsize and self.codec.structures:

@@ -2,14 +2,18 @@
 
     {"Type": 107, "Name": "MARKET_DATA_UPDATE_TRADE", "SymbolID": 1, "AtBidOrAsk": 2, "Price": 6000.25, …}
 
-Numbers are numbers, enumerations integers, text has no padding; what is no number (NaN, infinity) is null.
+Numbers are numbers, enumerations integers, text has no padding; what is no number (NaN, infinity) is null. Usernames
+and passwords are not shown.
 """
 
 import json
 import math
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import fields as dataclass_fields
+from functools import cache
 from itertools import chain, pairwise
+from typing import Final
 
 from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.json_text import from_named
@@ -18,6 +22,14 @@ from mia_daemon.dtc.messages import EncodingRequest, EncodingResponse
 from mia_daemon.errors import FileFormatError, ProtocolError, UsageError
 
 MAX_LINE_BYTES = 1 << 20
+
+ANNOTATIONS: Final = ("AtMs", "From")
+"""Keys that a record of a conversation adds to a message: when it passed, and who sent it. `from_line` ignores them."""
+
+REDACTED = "[redacted]"
+
+_MOST_SHOWN = 80
+"""Characters of a wrong Type or Name in an error."""
 
 Read = Callable[[], bytes]
 """Gives the next piece of the input, b"" at its end."""
@@ -109,7 +121,14 @@ def to_line(message: Message, codec: Codec) -> str:
     """The message as it was in this encoding, as one line without its end."""
     fields = message.LAYOUT.fields if codec is BINARY else message.VLS_LAYOUT.fields
     values = {f.name: _plain(getattr(message, f.name)) for f in fields}
+    values |= {name: REDACTED for name in _secret_fields(message.TYPE) if values.get(name)}
     return json.dumps({"Type": message.TYPE, "Name": message.NAME, **values}, ensure_ascii=False, allow_nan=False)
+
+
+@cache
+def _secret_fields(type_: int) -> tuple[str, ...]:
+    """The fields that `repr` leaves out too."""
+    return tuple(f.name for f in dataclass_fields(MESSAGES[type_]) if not f.repr)  # type: ignore[arg-type]  # it is one
 
 
 def _plain(value: object) -> object:
@@ -135,6 +154,8 @@ def from_line(line: bytes) -> Message:
         raise ProtocolError(f"this is no JSON: {error}") from None
     if not isinstance(record, dict):
         raise ProtocolError("a message is a JSON object")
+    for annotation in ANNOTATIONS:
+        record.pop(annotation, None)
     type_, name = record.pop("Type", None), record.pop("Name", None)
     cls = None
     if type_ is None and isinstance(name, str):
@@ -142,5 +163,12 @@ def from_line(line: bytes) -> Message:
     elif type(type_) is int:  # true is none, though Python counts it among them
         cls = MESSAGES.get(type_)
     if cls is None or (name is not None and name != cls.NAME):
-        raise ProtocolError(f"there is no message of Type {json.dumps(type_)} and Name {json.dumps(name)}")
+        raise ProtocolError(f"there is no message of Type {_short(type_)} and Name {_short(name)}")
     return from_named(cls, record)
+
+
+def _short(value: object) -> str:
+    try:
+        return json.dumps(value)[:_MOST_SHOWN]
+    except RecursionError:
+        return "nested too deep"

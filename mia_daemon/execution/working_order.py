@@ -19,6 +19,7 @@ class PendingRequest:
         cancels: cancels sent so far.
         cancel_again_ns: our time before which no other cancel is sent.
         replace_refused: the server has refused to change it.
+        canceled_in_replace: it was reported as cancelled while a replace was unanswered, perhaps to be entered anew.
         asked_price: of the last replace requested, confirmed or not; 0 when none was. A server may give an order
             another number with each replace.
         exit_reason: goes into the round trip that the order closes; "" where the order role is the reason.
@@ -31,6 +32,7 @@ class PendingRequest:
     cancels: int = 0
     cancel_again_ns: int = 0
     replace_refused: bool = False
+    canceled_in_replace: bool = False
     asked_price: float = 0.0
     exit_reason: str = ""
 
@@ -47,6 +49,7 @@ class OrderHistory:
         updated_ns: exchange time of the newest update.
         listed_ns: our time at which the query was sent whose answer listed it last; 0 when none has.
         surplus: the position that it was to close is closed: nothing is left for it to do.
+        former_numbers: the server's, from before its replaces.
     """
 
     version: int = 0
@@ -55,6 +58,7 @@ class OrderHistory:
     updated_ns: int = 0
     listed_ns: int = 0
     surplus: bool = False
+    former_numbers: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -264,11 +264,22 @@ def newest_scid_ns(path: Path) -> int | None:
     Raises:
         FileFormatError: it is no `.scid`, or that record is no single trade.
     """
+    newest = _newest_record(path)
+    return None if newest is None else int(to_ns(newest["time"][0]))
+
+
+def newest_scid_price(path: Path) -> float | None:
+    """The price of that record, as it is in the file; None and errors as for `newest_scid_ns`."""
+    newest = _newest_record(path)
+    return None if newest is None else float(newest["close"][0])
+
+
+def _newest_record(path: Path) -> Records | None:
     tail = Tail(path, SCID, None)
     try:
         if not tail.open() or tail.newest_us is None:
             return None
         check_scid(tail.passed, path, tail.position - 1)
-        return int(to_ns(tail.newest_us))
+        return tail.passed
     finally:
         tail.close()

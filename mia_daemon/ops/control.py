@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from mia_daemon.errors import MiaError, StartError, UsageError
 from mia_daemon.ops.logs import Logger, json_line
+from mia_daemon.private_file import open_file
 
 MAX_REQUEST: Final = 4096
 """Bytes of a request line; a command and a few words fit many times."""
@@ -95,7 +96,7 @@ class ControlServer:
 
     def _lock(self) -> None:
         # The lock goes with the process, however it ends, and two daemons that start at once can't both have it.
-        self._lock_fd = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._lock_fd = open_file(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -197,6 +198,8 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise UsageError("the request is not a line of JSON") from error
     if not isinstance(request, dict) or not isinstance(request.get("command"), str):
         raise UsageError('the request is not an object with a "command"')
+    if nested := next((name for name, value in request.items() if isinstance(value, dict | list)), None):
+        raise UsageError(f"{nested[:40]} of the request is no single value")
     return request
 
 
@@ -233,7 +236,7 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: Any) 
         raise StartError(f"the daemon at {path} can't be asked: {error.strerror}") from error
     try:
         answer: dict[str, Any] = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartError(f"the daemon at {path} ended before it had answered: look at its log") from error
     return answer
 

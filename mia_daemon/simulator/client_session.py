@@ -1,26 +1,24 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.enums import (
     EncodingEnum,
     LogonStatusEnum,
-    PriceDisplayFormatEnum,
-    RequestActionEnum,
-    SecurityTypeEnum,
-    TradingStatusEnum,
 )
 from mia_daemon.dtc.layout import Message
-from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
+from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, depth_snapshot, dialect, session_date
-from mia_daemon.simulator.tape import MarketEvent, QuoteEvent
+from mia_daemon.simulator.market_messages import Dialect, dialect
+from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
+from mia_daemon.simulator.rejects import rejects, unreadable
+from mia_daemon.simulator.requests import REQUESTS
+from mia_daemon.simulator.symbol_messages import SYMBOL_REQUESTS, answer_symbol_request
 
 SERVER_NAME = "mia-daemon simulator"
 MAX_STRANGE = 1_000
@@ -38,6 +36,7 @@ class Manners:
         logon_result: given to every client.
         serves_market_data: False rejects every symbol, as Sierra Chart does for CME's.
         generation: of market data messages.
+        compact: in the first generation, trades and quotes are 112 and 117 for who asks for no others.
         encoding: preset, and offered to whoever asks for another; None: what the client asks for or starts with.
     """
 
@@ -48,6 +47,7 @@ class Manners:
     reconnect_address: str = ""
     serves_market_data: bool = True
     generation: int = 1
+    compact: bool = False
     encoding: EncodingEnum | None = None
 
 
@@ -55,19 +55,18 @@ class SimulatorSession:
     """The server's side of one connection.
 
     Attributes:
-        out: bytes to be sent, in order; the caller takes them.
+        out: encoded messages to be sent, in order; `outgoing` takes them.
         closing: why the connection has to be closed once `out` is sent; empty as long as it may stay.
-        ids: what the client is subscribed to.
+        market: what the client is subscribed to.
     """
 
-    def __init__(self, exchange: Exchange, manners: Manners, now_ns: int) -> None:
+    def __init__(self, exchange: Exchange, views: Mapping[str, DepthViews], manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
-        self.ids = Subscriptions()
-        self.dialect: Dialect = dialect(0, manners.generation)
         self.logged_on = False
         self._exchange = exchange
         self._manners = manners
+        self.market = MarketSubscriptions(exchange, self._dialect(0), views, allowed=manners.serves_market_data)
         self._stream = ClientStream(manners.encoding)
         self._out_of_place = 0
         self._heartbeat_ns = 10 * NS_PER_S
@@ -121,28 +120,32 @@ class SimulatorSession:
         return None
 
     def _request(self, message: Message) -> Output | None:
+        if refusals := unreadable(message):
+            self._out_of_place += 1
+            self.send(*refusals)
+            return None
         match message:
             case dtc.MarketDataRequest():
-                self._market_data(message)
+                self.send(*self.market.answer_market_data(message))
             case dtc.MarketDepthRequest():
-                self._market_depth(message)
-            case dtc.SecurityDefinitionForSymbolRequest():
-                self._security_definition(message)
+                self.send(*self.market.answer_market_depth(message))
+            case _ if type(message) in SYMBOL_REQUESTS:
+                self.send(*answer_symbol_request(message, self._exchange.instruments))
             case _ if self._exchange.desk.handles(message):
                 return self._trade(message)
+            case _ if type(message) in REQUESTS:
+                self.send(*rejects(message, REQUESTS[type(message)].note))
             case _:
                 self._out_of_place += 1
         return None
 
     def _trade(self, message: Message) -> Output | None:
-        try:
-            encode(message)  # what can't be sent back can't be echoed, and is no identifier
-        except UsageError as error:
-            self.close(f"unreadable request: {error}")
-            return None
         output = self._exchange.handle(message)
         self.send(*output.answers)
         return output
+
+    def _dialect(self, integer_1: int) -> Dialect:
+        return dialect(integer_1, self._manners.generation, compact=self._manners.compact)
 
     def _logon(self, m: dtc.LogonRequest) -> None:
         manners = self._manners
@@ -151,7 +154,7 @@ class SimulatorSession:
             result, text = LogonStatusEnum.LOGON_ERROR_NO_RECONNECT, "username or password is wrong"
         low, high = _HEARTBEAT_S
         self._heartbeat_ns = min(max(m.HeartbeatIntervalInSeconds, low), high) * NS_PER_S
-        self.dialect = dialect(m.Integer_1, manners.generation)
+        self.market.dialect = self._dialect(m.Integer_1)
         self.send(
             dtc.LogonResponse(
                 Result=result,
@@ -173,127 +176,16 @@ class SimulatorSession:
         else:
             self.closing = f"the logon was refused with result {int(result)}"
 
-    # ------------------------------------------------------------------------------------------------------ market data
-
-    def _refusal(self, symbol: str, served: Collection[str]) -> str:
-        if not self._manners.serves_market_data:
-            return "Market data request not allowed"
-        return "" if symbol in served else f"symbol {symbol} is unknown"
-
-    def _market_data(self, m: dtc.MarketDataRequest) -> None:
-        ids, instruments = self.ids, self._exchange.instruments
-        if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            self.ids = Subscriptions(
-                None if ids.market == m.SymbolID else ids.market,
-                ids.depth,
-                None if ids.reference == m.SymbolID else ids.reference,
-            )
-            return
-        if refusal := self._refusal(m.Symbol, instruments):
-            self.send(dtc.MarketDataReject(SymbolID=m.SymbolID, RejectText=refusal))
-            return
-        traded = m.Symbol == self._exchange.instrument.symbol
-        if traded:
-            self._snapshot(m.SymbolID)
-        else:
-            self._reference_snapshot(m.SymbolID)
-        if m.RequestAction != RequestActionEnum.SNAPSHOT:
-            self.ids = ids._replace(market=m.SymbolID) if traded else ids._replace(reference=m.SymbolID)
-
-    def _reference_snapshot(self, symbol_id: int) -> None:
-        reference, now_ns = self._exchange.reference, self._exchange.now_ns
-        assert reference is not None  # its symbol is served
-        tick, quote = reference.instrument.tick_size, reference.quote
-        self.send(
-            dtc.MarketDataSnapshot(
-                SymbolID=symbol_id,
-                TradingSessionDate=session_date(self._exchange.hours.open_ns),
-                TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
-                BidPrice=dtc.UNSET_F64 if quote is None else quote.bid * tick,
-                BidQuantity=0.0 if quote is None else float(quote.bid_quantity),
-                AskPrice=dtc.UNSET_F64 if quote is None else quote.ask * tick,
-                AskQuantity=0.0 if quote is None else float(quote.ask_quantity),
-                BidAskDateTime=now_ns / NS_PER_S,
-            )
-        )
-        if quote is not None:
-            self.out.append(self.codec.from_binary(self.dialect.quote(symbol_id, quote._replace(ts_ns=now_ns), tick)))
-
-    def _snapshot(self, symbol_id: int) -> None:
-        exchange = self._exchange
-        tick, now_ns = exchange.instrument.tick_size, exchange.now_ns
-        bid, bid_quantity, ask, ask_quantity = exchange.touch()
-        snapshot = dtc.MarketDataSnapshot(
-            SymbolID=symbol_id,
-            TradingSessionDate=session_date(exchange.hours.open_ns),
-            TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
-            BidPrice=dtc.UNSET_F64 if bid is None else bid * tick,
-            BidQuantity=float(bid_quantity),
-            AskPrice=dtc.UNSET_F64 if ask is None else ask * tick,
-            AskQuantity=float(ask_quantity),
-            BidAskDateTime=now_ns / NS_PER_S,
-            MarketDepthUpdateDateTime=now_ns / NS_PER_S,
-        )
-        day = exchange.statistics
-        if day.last is not None and day.open is not None:
-            snapshot.SessionOpenPrice = day.open * tick  # type: ignore[misc]  # frozen to checkers only
-            snapshot.SessionHighPrice = day.high * tick  # type: ignore[misc]
-            snapshot.SessionLowPrice = day.low * tick  # type: ignore[misc]
-            snapshot.SessionVolume = float(day.volume)  # type: ignore[misc]
-            snapshot.SessionNumTrades = day.trades  # type: ignore[misc]
-            snapshot.LastTradePrice = day.last.price * tick  # type: ignore[misc]
-            snapshot.LastTradeVolume = float(day.last.quantity)  # type: ignore[misc]
-            snapshot.LastTradeDateTime = day.last.ts_ns / NS_PER_S  # type: ignore[misc]
-        self.send(snapshot)
-        if bid is not None and ask is not None:
-            quote = QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity)
-            self.out.append(self.codec.from_binary(self.dialect.quote(symbol_id, quote, tick)))
-
-    def _market_depth(self, m: dtc.MarketDepthRequest) -> None:
-        """The whole book is sent whatever NumLevels says, so that no level is ever updated unseen."""
-        if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            self.ids = self.ids._replace(depth=None) if self.ids.depth == m.SymbolID else self.ids
-            return
-        refusal = self._refusal(m.Symbol, (self._exchange.instrument.symbol,))
-        if refusal := refusal or ("" if self._exchange.has_depth else "no depth was recorded"):
-            self.send(dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal))
-            return
-        exchange = self._exchange
-        as_float = self.dialect.float_snapshot
-        tick = exchange.instrument.tick_size
-        self.send(*depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float))
-        if m.RequestAction != RequestActionEnum.SNAPSHOT:
-            self.ids = self.ids._replace(depth=m.SymbolID)
-
-    def _security_definition(self, m: dtc.SecurityDefinitionForSymbolRequest) -> None:
-        instrument = self._exchange.instruments.get(m.Symbol)
-        if instrument is None:
-            self.send(dtc.SecurityDefinitionReject(RequestID=m.RequestID, RejectText=f"symbol {m.Symbol} is unknown"))
-            return
-        self.send(
-            dtc.SecurityDefinitionResponse(
-                RequestID=m.RequestID,
-                Symbol=instrument.symbol,
-                Exchange=m.Exchange,
-                SecurityType=SecurityTypeEnum.SECURITY_TYPE_FUTURES,
-                Description=f"{instrument.root} futures (simulated)",
-                MinPriceIncrement=instrument.tick_size,
-                PriceDisplayFormat=PriceDisplayFormatEnum.PRICE_DISPLAY_FORMAT_DECIMAL_2,
-                CurrencyValuePerIncrement=instrument.tick_value,
-                IsFinalMessage=1,
-                UnderlyingSymbol=instrument.root,
-                DisplayPriceMultiplier=1.0,
-                ExchangeSymbol=instrument.symbol,
-                Currency="USD",
-                ContractSize=instrument.point_value,
-                ProductIdentifier=instrument.root,
-            )
-        )
-
     # ----------------------------------------------------------------------------------------------------------- output
 
     def send(self, *messages: Message) -> None:
         self.out.extend(map(self.codec.encode, messages))
+
+    def outgoing(self) -> bytes:
+        """What goes to the socket now; it is forgotten here."""
+        data = self._stream.outgoing(b"".join(self.out), self.closing)
+        self.out.clear()
+        return data
 
     def close(self, reason: str, *, do_not_reconnect: bool = False) -> None:
         """Say goodbye and why."""
@@ -305,8 +197,5 @@ class SimulatorSession:
         if now_ns - self._heard_ns > 2 * self._heartbeat_ns + NS_PER_S:
             self.close("nothing was heard for two heartbeat intervals")
         elif self.logged_on and now_ns - self._spoken_ns >= self._heartbeat_ns:
-            self.send(dtc.Heartbeat(CurrentDateTime=wall_s))
+            self.out.append(self._stream.heartbeat(dtc.Heartbeat(CurrentDateTime=wall_s)))
             self._spoken_ns = now_ns
-
-    def takes_market(self, events: list[MarketEvent]) -> bool:
-        return bool(events) and self.logged_on and self.ids != Subscriptions()

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import (
-    HistoricalDataIntervalEnum,
     HistoricalPriceDataRejectReasonCodeEnum,
     LogonStatusEnum,
 )
@@ -30,6 +29,7 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.simulator.client_session import SERVER_NAME, Manners
 from mia_daemon.simulator.client_stream import ClientStream
+from mia_daemon.simulator.rejects import rejects, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,15 @@ _DAY_S = 86_400
 _FOREVER_US = 1 << 62
 _REFUSED = HistoricalPriceDataRejectReasonCodeEnum.HPDR_GENERAL_REJECT_ERROR
 _NOT_SERVED = HistoricalPriceDataRejectReasonCodeEnum.HPDR_UNABLE_TO_SERVE_DATA_DO_NOT_RETRY
-_INTERVALS = {int(interval) for interval in HistoricalDataIntervalEnum if interval < _DAY_S}
 
 
 class Archive(Protocol):
     """Where the records come from."""
 
-    def pieces(self, symbol: str, interval_s: int, start_us: int, end_us: int) -> Iterator[PriceRecords]:
+    def pieces(self, symbol: str, interval_s: int, start_us: int, end_us: int, max_days: int) -> Iterator[PriceRecords]:
         """Records from `start_us` to `end_us` (Unix time, inclusive) in order; an interval of 0 means single trades.
+
+        Of these, no more than `max_days` before the last one; 0: all.
 
         Raises:
             FileFormatError: the symbol can't be served; the text says why.
@@ -72,12 +73,16 @@ class HistorySession:
     def answer(self, data: bytes) -> Iterator[bytes]:
         """What to send for what `data` completes, a piece at a time."""
         for message in self._stream.read(data):
+            for piece in self._answer(message):
+                yield self._stream.outgoing(piece)
             if self.closing:
-                return
-            yield from self._answer(message)
+                break
+        rest = b""
         if self._stream.broken:
             self.closing = self._stream.broken
-            yield self._encode(Logoff(Reason=self.closing))
+            rest = self._encode(Logoff(Reason=self.closing))
+        if last := self._stream.outgoing(rest, self.closing):
+            yield last
 
     def _encode(self, message: Message) -> bytes:
         return self._stream.codec.encode(message)
@@ -100,6 +105,9 @@ class HistorySession:
                 self.closing = "its request is answered"
                 text = "historical depth is not served"
                 yield self._encode(HistoricalMarketDepthDataReject(RequestID=message.RequestID, RejectText=text))
+            case _ if self._logged_on:
+                text = "only historical prices are served on this port"
+                yield from map(self._encode, unreadable(message) or rejects(message, text))
 
     def _logon(self, m: LogonRequest) -> bytes:
         manners = self._manners
@@ -153,15 +161,13 @@ class HistorySession:
         """The records asked for, or why they are refused."""
         if not self._manners.serves_market_data:
             return "Market data request not allowed"
-        if m.RecordInterval not in _INTERVALS:
-            return f"records of {m.RecordInterval} s are not served: ask for ticks or for bars of less than a day"
+        if not 0 <= m.RecordInterval <= _DAY_S:
+            return f"records of {m.RecordInterval} s are not served: ask for ticks (0) or for bars of up to {_DAY_S} s"
         end_us = m.EndDateTime * _US_PER_S if m.EndDateTime else _FOREVER_US
         start_us = m.StartDateTime * _US_PER_S
         if start_us > end_us:
             return "StartDateTime is later than EndDateTime"
-        if m.MaxDaysToReturn and m.EndDateTime:
-            start_us = max(start_us, end_us - m.MaxDaysToReturn * _DAY_S * _US_PER_S)
-        return self._archive.pieces(m.Symbol, m.RecordInterval, start_us, end_us)
+        return self._archive.pieces(m.Symbol, m.RecordInterval, start_us, end_us, m.MaxDaysToReturn)
 
     def _reject(
         self, m: HistoricalPriceDataRequest, text: str, reason: HistoricalPriceDataRejectReasonCodeEnum

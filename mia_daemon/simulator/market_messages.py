@@ -5,7 +5,7 @@ taken from the messages' own layouts.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US
 from mia_daemon.dtc import messages as dtc
@@ -14,11 +14,19 @@ from mia_daemon.dtc.enums import (
     FinalUpdateInBatchEnum,
     LogonFlag,
     MarketDepthUpdateTypeEnum,
-    TradingStatusEnum,
 )
 from mia_daemon.dtc.layout import Message
+from mia_daemon.simulator.depth_view import Levels
 from mia_daemon.simulator.order_book import BUY, SELL
-from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, Reference, SessionEvent, TradeEvent
+from mia_daemon.simulator.session_messages import packer, session_message
+from mia_daemon.simulator.tape import (
+    DepthEvent,
+    MarketEvent,
+    QuoteEvent,
+    SessionEvent,
+    SessionValue,
+    TradeEvent,
+)
 
 _BID, _ASK = int(AtBidOrAskEnum.AT_BID), int(AtBidOrAskEnum.AT_ASK)
 _AT = (0, _ASK, _BID)  # by the aggressor's side: 0 unknown, +1, -1
@@ -39,29 +47,30 @@ DepthPacker = Callable[[int, DepthEvent, float], bytes]
 """(SymbolID, event, tick size) to one message."""
 
 
-def _packer(message: type[Message]) -> Callable[..., bytes]:
-    layout = message.LAYOUT
-    pack, size, type_ = layout.codec.pack, layout.size, layout.type
-
-    def packed(*values: float) -> bytes:
-        return pack(size, type_, *values)
-
-    return packed
-
-
-_p107 = _packer(dtc.MarketDataUpdateTrade)
-_p146 = _packer(dtc.MarketDataUpdateTradeWithUnbundledIndicator2)
-_p147 = _packer(dtc.MarketDataUpdateTradeV2)
-_p108 = _packer(dtc.MarketDataUpdateBidAsk)
-_p144 = _packer(dtc.MarketDataUpdateBidAskFloatWithMicroseconds)
-_p148 = _packer(dtc.MarketDataUpdateBidAskV2)
-_p106 = _packer(dtc.MarketDepthUpdateLevel)
-_p140 = _packer(dtc.MarketDepthUpdateLevelFloatWithMilliseconds)
-_p109 = _packer(dtc.MarketDepthUpdateLevelV2)
+_p107 = packer(dtc.MarketDataUpdateTrade)
+_p112 = packer(dtc.MarketDataUpdateTradeCompact)
+_p137 = packer(dtc.MarketDataUpdateTradeWithUnbundledIndicator)
+_p146 = packer(dtc.MarketDataUpdateTradeWithUnbundledIndicator2)
+_p147 = packer(dtc.MarketDataUpdateTradeV2)
+_p108 = packer(dtc.MarketDataUpdateBidAsk)
+_p117 = packer(dtc.MarketDataUpdateBidAskCompact)
+_p144 = packer(dtc.MarketDataUpdateBidAskFloatWithMicroseconds)
+_p148 = packer(dtc.MarketDataUpdateBidAskV2)
+_p106 = packer(dtc.MarketDepthUpdateLevel)
+_p140 = packer(dtc.MarketDepthUpdateLevelFloatWithMilliseconds)
+_p109 = packer(dtc.MarketDepthUpdateLevelV2)
 
 
 def trade_107(i: int, e: TradeEvent, tick: float) -> bytes:
     return _p107(i, _AT[e.side], e.price * tick, e.quantity, e.ts_ns / NS_PER_S)
+
+
+def trade_112(i: int, e: TradeEvent, tick: float) -> bytes:
+    return _p112(e.price * tick, e.quantity, e.ts_ns // NS_PER_S, i, _AT[e.side])
+
+
+def trade_137(i: int, e: TradeEvent, tick: float) -> bytes:
+    return _p137(i, _AT[e.side], e.marker, 0, 0, 0, e.price * tick, e.quantity, 0, e.ts_ns / NS_PER_S)
 
 
 def trade_146(i: int, e: TradeEvent, tick: float) -> bytes:
@@ -74,6 +83,10 @@ def trade_147(i: int, e: TradeEvent, tick: float) -> bytes:
 
 def quote_108(i: int, e: QuoteEvent, tick: float) -> bytes:
     return _p108(i, e.bid * tick, e.bid_quantity, e.ask * tick, e.ask_quantity, e.ts_ns // NS_PER_S)
+
+
+def quote_117(i: int, e: QuoteEvent, tick: float) -> bytes:
+    return _p117(e.bid * tick, e.bid_quantity, e.ask * tick, e.ask_quantity, e.ts_ns // NS_PER_S, i)
 
 
 def quote_144(i: int, e: QuoteEvent, tick: float) -> bytes:
@@ -111,75 +124,70 @@ class Dialect(NamedTuple):
     float_snapshot: bool  # depth snapshots as 145 instead of 122
 
 
-def dialect(integer_1: int, generation: int) -> Dialect:
-    """What LOGON_REQUEST's Integer_1 asks for; generation 2 speaks the 2026-08 header whatever is asked."""
+def dialect(integer_1: int, generation: int, *, compact: bool = False) -> Dialect:
+    """What LOGON_REQUEST's Integer_1 asks for; generation 2 speaks the 2026-08 header whatever is asked.
+
+    Whoever asks for nothing gets 107 and 108, or, with `compact`, 112 and 117.
+    """
     if generation == 2:
         return Dialect(trade_147, quote_148, depth_109, float_snapshot=False)
+    trade, quote = (trade_112, quote_117) if compact else (trade_107, quote_108)
+    if integer_1 & LogonFlag.UNBUNDLED_TRADES:
+        trade = trade_137
+    if integer_1 & LogonFlag.UNBUNDLED_INDICATOR_2:
+        trade = trade_146
+    if integer_1 & LogonFlag.BID_ASK_WITH_MICROSECONDS:
+        quote = quote_144
     return Dialect(
-        trade_146 if integer_1 & LogonFlag.UNBUNDLED_INDICATOR_2 else trade_107,
-        quote_144 if integer_1 & LogonFlag.BID_ASK_WITH_MICROSECONDS else quote_108,
+        trade,
+        quote,
         depth_140 if integer_1 & LogonFlag.DEPTH_WITH_MILLISECONDS else depth_106,
         float_snapshot=bool(integer_1 & LogonFlag.DEPTH_SNAPSHOT_FLOAT),
     )
 
 
 class Subscriptions(NamedTuple):
-    """A client's SymbolIDs; None where it is not subscribed."""
+    """A client's SymbolIDs of one symbol; None where it is not subscribed."""
 
     market: int | None = None
     depth: int | None = None
-    reference: int | None = None  # trades and quotes of the second market
+    levels: int | None = None  # of depth, on each side; None: all
 
 
 def market_stream(events: list[MarketEvent], speech: Dialect, ids: Subscriptions, tick: float) -> bytes:
-    """Everything that a client with these subscriptions is to be told; both markets have the same tick size."""
+    """What a client with these subscriptions is sent of one symbol.
+
+    Args:
+        events: of that symbol, in order of time; of depth, those of the levels that it sees.
+        speech: the messages that the client asked for.
+        ids: what it is subscribed to.
+        tick: size of a tick in the prices of messages.
+    """
     trade, quote, depth, _ = speech
-    market_id, depth_id, reference_id = ids
+    market_id, depth_id, _ = ids
     out: list[bytes] = []
     for event in events:
         kind = type(event)
         if kind is DepthEvent:
             if depth_id is not None:
                 out.append(depth(depth_id, event, tick))  # type: ignore[arg-type]  # mypy can't follow `kind`
-        elif isinstance(event, Reference):
-            if reference_id is not None:
-                out.append(market_stream([event.event], speech, Subscriptions(reference_id), tick))
         elif market_id is None:
             continue
         elif kind is QuoteEvent:
             out.append(quote(market_id, event, tick))  # type: ignore[arg-type]
         elif kind is TradeEvent:
             out.append(trade(market_id, event, tick))  # type: ignore[arg-type]
-        elif isinstance(event, SessionEvent):
-            out.append(_session_opened(market_id, event.ts_ns))
+        elif isinstance(event, SessionEvent | SessionValue):
+            out.append(session_message(market_id, event, tick))
     return b"".join(out)
 
 
-_p136 = _packer(dtc.MarketDataUpdateTradingSessionDate)
-_p138 = _packer(dtc.TradingSymbolStatus)
-
-
-def session_date(ts_ns: int) -> int:
-    """Seconds at midnight UTC of the trade date: a session opens at 17:00 Chicago on the evening before it."""
-    day_s = 86_400
-    return (ts_ns // NS_PER_S + 2 * 3600) // day_s * day_s  # 17:00 Chicago is 22:00 or 23:00 UTC
-
-
-def _session_opened(symbol_id: int, ts_ns: int) -> bytes:
-    return _p136(symbol_id, session_date(ts_ns)) + _p138(symbol_id, int(TradingStatusEnum.TRADING_STATUS_OPEN))
-
-
-class Levels(Protocol):
-    """A book to be shown."""
-
-    def depth(self, side: int) -> list[tuple[int, int, int]]:
-        """(price, quantity, number of orders) of one side, best first."""
-
-
-def depth_snapshot(book: Levels, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool) -> list[Message]:
-    """The whole book as one batch: bids, then asks, best first."""
-    levels = [(_BID, *level) for level in enumerate(book.depth(BUY), 1)]
-    levels += [(_ASK, *level) for level in enumerate(book.depth(SELL), 1)]
+def depth_snapshot(
+    book: Levels, symbol_id: int, ts_ns: int, tick: float, *, as_float: bool, most: int | None = None
+) -> list[Message]:
+    """The book, or `most` levels of each side, as one batch: bids, then asks, best first."""
+    levels = [(_BID, *level) for level in enumerate(book.depth(BUY)[:most], 1)]
+    levels += [(_ASK, *level) for level in enumerate(book.depth(SELL)[:most], 1)]
     last = len(levels) - 1
     out: list[Message] = []
     for i, (side, number, (price, quantity, orders)) in enumerate(levels):

@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from mia_daemon.clock import NS_PER_S, Clock
@@ -20,8 +20,8 @@ from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import Manners, SimulatorSession
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, market_stream
 from mia_daemon.simulator.market_recorder import MarketFiles, MarketRecorder
+from mia_daemon.simulator.market_streams import MarketStreams
 
 MAX_BUFFER = 8 << 20
 """Bytes that may wait for a client that does not read; then it is cut off."""
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class SimulatorServer:
-    """Serves one exchange to any number of clients.
+    """Serves an exchange to any number of clients.
 
     Args:
         speed: exchange seconds per wall second.
         manners: how it behaves towards clients.
         faults: what goes wrong with their connections on purpose.
-        files: take what the market does, as Sierra Chart's files do.
+        files: take what each market does, as Sierra Chart's files do; by symbol.
 
     Attributes:
         dropped: reasons why clients were disconnected, newest last.
@@ -58,11 +58,15 @@ class SimulatorServer:
         speed: float,
         manners: Manners | None = None,
         faults: FaultSettings | None = None,
-        files: MarketFiles | None = None,
+        files: Mapping[str, MarketFiles] | None = None,
     ) -> None:
         self.exchange = exchange
-        self._recorder = None if files is None else MarketRecorder(exchange, exchange.instrument.tick_size, files)
+        self._recorders: dict[str, MarketRecorder] = {}
+        if files is not None:
+            for symbol, market in exchange.markets.items():
+                self._recorders[symbol] = MarketRecorder(market, market.instrument.tick_size, files[symbol])
         self._faults = faults or FaultSettings()
+        self._streams = MarketStreams(exchange)
         self._admitted = 0
         self.dropped: list[str] = []
         self._manners = manners or Manners()
@@ -104,8 +108,8 @@ class SimulatorServer:
                 self._part("the recording has ended" if self.exchange.ended else "the simulator is shutting down")
         finally:
             self.exchange.close()
-            if self._recorder is not None:
-                self._recorder.close()
+            for recorder in self._recorders.values():
+                recorder.close()
         if self._failure is not None:
             raise self._failure
 
@@ -144,8 +148,8 @@ class SimulatorServer:
         try:
             self._catch_up()
             self.exchange.commit()
-            if self._recorder is not None:
-                self._recorder.flush(self._clock.monotonic_ns())
+            for recorder in self._recorders.values():
+                recorder.flush(self._clock.monotonic_ns())
         except MiaError as failure:
             self._fail(failure)
         if self.exchange.ended and not self._stopped.is_set():
@@ -203,10 +207,10 @@ class SimulatorServer:
 
     def _tell(self, output: Output) -> None:
         """Queue what happened for every client; equal streams are encoded once."""
-        if self._recorder is not None and output.market:
-            self._recorder.take(output.market)
+        for symbol, recorder in self._recorders.items():
+            recorder.take([event for run in output.market if run.symbol == symbol for event in run.events])
+        self._streams.follow(output.market, (connection.session.market for connection in self._connections))
         news: dict[Codec, bytes] = {}
-        streams: dict[tuple[Codec, Dialect, Subscriptions], bytes] = {}
         for connection in self._connections:
             session = connection.session
             if not session.logged_on or session.closing:
@@ -216,18 +220,14 @@ class SimulatorServer:
                 if codec not in news:
                     news[codec] = b"".join(map(codec.encode, output.news))
                 session.out.append(news[codec])
-            if session.takes_market(output.market):
-                key = (codec, session.dialect, session.ids)
-                if key not in streams:
-                    stream = market_stream(output.market, *key[1:], self.exchange.instrument.tick_size)
-                    streams[key] = codec.from_binary(stream)
-                session.out.append(streams[key])
+            if output.market and session.market.ids:
+                session.out.append(self._streams.stream(session.market, codec))
 
     # ------------------------------------------------------------------------------------------------------ connections
 
     def admit(self, connection: "_Connection") -> SimulatorSession:
         """A new connection; one too many is told so."""
-        session = SimulatorSession(self.exchange, self._manners, self._clock.monotonic_ns())
+        session = SimulatorSession(self.exchange, self._streams.views, self._manners, self._clock.monotonic_ns())
         self._connections[connection] = None
         if len(self._connections) > MAX_CLIENTS:
             session.close(f"no more than {MAX_CLIENTS} clients are served")
@@ -288,9 +288,8 @@ class _Connection(asyncio.Protocol):
         session, transport = self.session, self.transport
         if transport.is_closing():
             return
-        if session.out:
-            transport.write(b"".join(session.out))
-            session.out.clear()
+        if data := session.outgoing():
+            transport.write(data)
         if session.logged_on and isinstance(transport, FaultyLine):
             transport.logged_on()
         waiting = transport.get_write_buffer_size()

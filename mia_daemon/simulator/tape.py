@@ -1,5 +1,6 @@
 """What the market shows: trades, levels and the touch, as values in order of time. Prices are in ticks."""
 
+from enum import IntEnum
 from typing import NamedTuple
 
 
@@ -37,10 +38,33 @@ class SessionEvent(NamedTuple):
     ts_ns: int
 
 
-class Reference(NamedTuple):
-    """What the second market shows, which is not traded."""
+class ValueKind(IntEnum):
+    """What a session value is."""
 
-    event: TradeEvent | QuoteEvent
+    OPEN = 0
+    HIGH = 1
+    LOW = 2
+    VOLUME = 3
+    SETTLEMENT = 4
+    OPEN_INTEREST = 5
 
 
-MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent | Reference
+class SessionValue(NamedTuple):
+    """A value of the session that has changed; `value` in ticks or contracts.
+
+    That of a settlement is of the session before, and so is its time.
+    """
+
+    ts_ns: int
+    kind: ValueKind
+    value: int
+
+
+MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent | SessionValue
+
+
+class SymbolEvents(NamedTuple):
+    """Events of one symbol that follow one another with none of another symbol between them."""
+
+    symbol: str
+    events: list[MarketEvent]

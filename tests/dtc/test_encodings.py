@@ -237,9 +237,23 @@ def test_the_field_that_only_vls_has():
 def test_json_bytes_of_a_known_message():
     trade = MarketDataUpdateTrade(SymbolID=1, AtBidOrAsk=2, Price=6000.25, Volume=1.0, DateTime=1.5)
     assert JSON.encode(trade) == (
-        b'{"Type":107,"SymbolID":1,"AtBidOrAsk":2,"Price":6000.25,"Volume":1.0,"DateTime":1.5}\0'
+        b'{"Type":107,"SymbolID":1,"AtBidOrAsk":2,"Price":6000.25,"Volume":1,"DateTime":1.5}\0'
     )
-    assert JSON_COMPACT.encode(trade) == b'{"Type":107,"F":[1,2,6000.25,1.0,1.5]}\0'
+    assert JSON_COMPACT.encode(trade) == b'{"Type":107,"F":[1,2,6000.25,1,1.5]}\0'
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(5997.0, "5997"), (-3.0, "-3"), (0.0, "0"), (-0.0, "-0.0"), (5997.25, "5997.25"), (2.0**53, "9007199254740992.0")],
+)
+def test_json_whole_doubles_are_written_as_integers_and_read_as_doubles(value, written):
+    sent = MarketDataUpdateTrade(SymbolID=1, Price=value, Volume=value)
+    for codec in (JSON, JSON_COMPACT):
+        raw = codec.encode(sent)
+        said = json.loads(raw[:-1], parse_int=str, parse_float=str)
+        assert (said["F"][2:4] if "F" in said else [said["Price"], said["Volume"]]) == [written, written]
+        read = codec.decode(raw)
+        assert (repr(read.Price), repr(read.Volume)) == (repr(value), repr(value))
 
 
 def test_compact_form_is_for_frequent_messages_only_and_both_are_read():

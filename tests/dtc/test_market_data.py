@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.dtc import market_data, messages
 from mia_daemon.dtc.binary import encode
+from mia_daemon.dtc.encodings import BINARY, BY_NAME
 from mia_daemon.dtc.market_columns import READINGS
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.messages import (
@@ -182,6 +183,25 @@ def test_other_messages_keep_their_place(decode_with, few):
     assert rows["flags"][0] == EventFlag.SNAPSHOT
     assert rows["bid"].tolist()[:2] == [2.0, 2.0]
     assert rows["ts_ns"][0] == T * S + S // 4
+
+
+@pytest.mark.parametrize("codec", [BINARY, BY_NAME["json_compact"]], ids=lambda codec: codec.name)
+@BOTH
+def test_session_values_are_passed_over_without_a_trace(monkeypatch, few, codec):
+    monkeypatch.setattr(market_data, "_FEW", few)
+    trade = MarketDataUpdateTradeV2(SymbolID=1, Price=1.0, Volume=1.0)
+    values = [messages.MESSAGES[type_](SymbolID=1) for type_ in (113, 114, 115, 119, 120, 124, 134, 135, 136)]
+    stream = b"".join(map(codec.encode, [trade, *[m for value in values for m in (value, trade)]]))
+    decoder = MarketDataDecoder(SYMBOLS, codec)
+    [rows] = decoder.decode(codec.reader().feed(stream), RECEIVED)
+    assert rows["kind"].tolist() == [EventKind.TRADE] * 10
+    assert (decoder.malformed, decoder.unreadable, decoder.unknown_types, decoder.unknown_symbols) == (0, 0, 0, 0)
+
+
+def test_an_unreadable_session_value_is_market_data():
+    codec = BY_NAME["json"]
+    [skipped] = MarketDataDecoder(SYMBOLS, codec).decode(codec.reader().feed(b'{"Type":113,"Volume":[]}\0'), RECEIVED)
+    assert skipped.is_market_data
 
 
 @BOTH

@@ -50,6 +50,19 @@ def test_an_update_without_our_name_is_found_by_the_servers_number():
     assert entry.state is OrderState.CANCELED
 
 
+@pytest.mark.parametrize("status", ["cancel_rejected", "replace_rejected"])
+def test_a_refusal_under_an_earlier_number_leaves_the_order_and_its_number_as_they_are(status):
+    orders = WorkingOrders()
+    entry, other = working(orders), working(orders, order("r-2E"), "S7")
+    orders.apply_update(update("r-1E", "replaced", ts=2, server="S2", price=101.0))
+    orders.cancel_sent(entry, 3, 13)
+    for number in ("S1", "S7", ""):
+        orders.apply_update(update("r-1E", status, ts=4, server=number, price=55.0, quantity=9))
+        assert (entry.server_order_id, entry.price, entry.quantity) == ("S2", 101.0, 2)
+        assert (entry.state, entry.at_server) == (OrderState.WORKING, True)
+    assert (other.server_order_id, orders.renumbered, orders.find("", "S7")) == ("S7", False, other)
+
+
 def test_of_two_messages_of_one_moment_the_later_told_counts():
     orders = WorkingOrders()
     entry = working(orders)
@@ -147,6 +160,27 @@ def test_a_lost_order_may_be_asked_to_change_again(role):
     orders.cancel_sent(entry, 3, 13)
     orders.lose(entry)
     assert (entry.request.cancel_pending, entry.request.replace_pending, entry.request.asked_ns) == (False, False, 0)
+
+
+def test_a_cancel_that_overtakes_a_replace_is_believed_once_the_replace_is_refused():
+    """A stop fills while its target is moved: the server cancels the target, and then finds none to change."""
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "canceled", ts=3))
+    assert entry.state is OrderState.UNKNOWN  # perhaps to be entered anew
+    orders.apply_update(update("r-1E", "replace_rejected", server="", ts=4))
+    assert entry.state is OrderState.CANCELED
+
+
+def test_a_refused_replace_ends_no_order_that_was_entered_anew():
+    orders = WorkingOrders()
+    entry = working(orders)
+    orders.replace_sent(entry, 2, 101.0)
+    orders.apply_update(update("r-1E", "canceled", ts=3))
+    orders.apply_update(update("r-1E", "working", server="S9", ts=4))
+    orders.apply_update(update("r-1E", "replace_rejected", server="", ts=5))
+    assert entry.state is OrderState.WORKING
 
 
 def test_an_order_that_came_back_is_not_forgotten_with_those_that_ended():

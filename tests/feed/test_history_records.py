@@ -1,6 +1,7 @@
 """Records of `.scid` files as they travel, and as bars; an archive that serves them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from mia_daemon.feed.sierra_files import (
 
 MINUTE_US = 60_000_000
 START_US = 1_700_000_040_000_000  # a whole minute
+DAY_US = 86_400 * 10**6
 
 
 def trades(count, step_us=1_000_000, first_us=START_US):
@@ -69,20 +71,30 @@ def test_a_trade_told_as_a_bar_without_height_is_a_trade_of_unknown_touch():
     assert told[["open", "high", "low", "close"]].tolist() == [(0, 0, 0, 6000.25), (6000.25, 6000.5, 6000.25, 6000.25)]
 
 
-@given(st.lists(st.integers(0, 200_000_000), min_size=1, max_size=60).map(sorted), st.sampled_from([1, 30, 60, 300]))
-def test_bars_are_what_their_trades_make_of_them(offsets, interval_s):
+@given(
+    st.lists(st.tuples(st.integers(0, 300_000_000_000), st.integers(-40, 40), st.integers(1, 9)), min_size=1).map(
+        sorted
+    ),
+    st.one_of(st.sampled_from([1, 60, 3600, 86_400]), st.integers(1, 86_400)),
+)
+def test_bars_are_those_of_pandas_and_their_time_is_that_of_their_first_trade(trades_made, interval_s):
+    offsets, prices, volumes = (np.array(column) for column in zip(*trades_made, strict=True))
     rows = np.zeros(len(offsets), PRICE_RECORD)
-    rows["time_us"] = START_US + np.array(offsets)
-    rows["last"] = 6000 + np.arange(len(offsets)) * 13 % 17 * 0.25
-    rows["volume"], rows["num_trades"], rows["bid_volume"] = 2.0, 1, 2.0
-    expected = {}
-    for row in rows:
-        expected.setdefault(int(row["time_us"]) // (interval_s * 10**6), []).append(float(row["last"]))
+    rows["time_us"] = START_US + offsets
+    rows["last"], rows["volume"], rows["num_trades"] = 6000 + prices * 0.25, volumes, 1
+    rows["bid_volume"], rows["ask_volume"] = volumes * (prices < 0), volumes * (prices >= 0)
+    frame = pd.DataFrame(
+        {name: rows[name] for name in PRICE_RECORD.names}, index=pd.to_datetime(rows["time_us"], unit="us")
+    )
+    groups = frame.resample(f"{interval_s}s", origin="epoch")
+    expected = groups["last"].ohlc()
+    for name in ("volume", "num_trades", "bid_volume", "ask_volume"):
+        expected[name] = groups[name].sum()
+    expected["time_us"] = groups["time_us"].first()
+    expected = expected[expected["num_trades"] > 0].rename(columns={"close": "last"})
     found = bars(rows, interval_s)
-    told = found[["open", "high", "low", "last", "volume", "num_trades"]].tolist()
-    assert told == [(p[0], max(p), min(p), p[-1], 2.0 * len(p), len(p)) for p in expected.values()]
-    assert (found["time_us"] // (interval_s * 10**6)).tolist() == list(expected)
-    assert not (found["time_us"] % (interval_s * 10**6)).any()
+    for name in PRICE_RECORD.names:
+        assert found[name].tolist() == expected[name].tolist(), name
 
 
 @pytest.mark.parametrize("piece", [1, 7, 61, 1000])
@@ -102,6 +114,23 @@ def test_only_what_lies_between_the_times_is_served_both_included(tmp_path):
     assert (rows["time_us"] - START_US).tolist() == [10_000_000, 11_000_000, 12_000_000]
     assert not list(archive.pieces("ESZ26_FUT_CME", 0, START_US + 10_100_000, START_US + 10_200_000))
     assert not list(archive.pieces("ESZ26_FUT_CME", 0, 1, 2))
+
+
+@pytest.mark.parametrize("interval_s", [0, 3600])
+def test_days_count_back_from_the_last_record_up_to_the_end(tmp_path, interval_s):
+    records = trades(10)
+    records["time"] = to_us((START_US + np.arange(10) * DAY_US // 2) * 1000)
+    archive = archive_of(tmp_path, records)
+
+    def days(max_days, start_us=0, end_us=START_US * 2):
+        pieces = list(archive.pieces("ESZ26_FUT_CME", interval_s, start_us, end_us, max_days))
+        return ((np.concatenate(pieces)["time_us"] - START_US) / DAY_US).tolist() if pieces else []
+
+    assert days(1) == [3.5, 4.0, 4.5]
+    assert days(1, end_us=START_US + 2 * DAY_US + 7) == [1.0, 1.5, 2.0]
+    assert days(1, start_us=START_US + 4 * DAY_US) == [4.0, 4.5]
+    assert days(0) == days(1 << 32 - 1) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+    assert days(1, end_us=START_US - 1) == []
 
 
 @pytest.mark.parametrize("symbol", ["../ESZ26_FUT_CME", "..", "", "/etc/passwd", ".hidden", "NQZ26_FUT_CME", "a\\b"])

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import ssl
+import zlib
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -15,14 +16,21 @@ from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.encodings import BY_NAME
 from mia_daemon.dtc.enums import EncodingEnum
+from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import ConnectionLost, LogonRefused, RequestRefused
 from mia_daemon.feed.history.archive import ScidArchive
 from mia_daemon.feed.history.download import download
 from mia_daemon.feed.history.records import from_scid
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, RecordWriter, read_scid, to_us
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.history_server import HistoryServer
+from mia_daemon.simulator.history_server import HistoryServer, HistorySession
+from mia_daemon.simulator.rejects import rejects
+from mia_daemon.simulator.requests import REQUESTS, Outcome
 
+_SERVED = {
+    dtc.LogonRequest, dtc.Logoff, dtc.EncodingRequest, dtc.HistoricalPriceDataRequest,
+    dtc.HistoricalMarketDepthDataRequest,
+}  # fmt: skip
 SYMBOL = "ESZ26_FUT_CME"
 START_S = 1_700_000_040
 
@@ -98,6 +106,41 @@ async def test_bars_of_a_minute_are_whole(archive):
     assert (rows["high"] == 6009.75).all()
 
 
+@pytest.mark.parametrize("interval_s", [7, 90, 86_400])
+async def test_bars_of_any_whole_number_of_seconds_up_to_a_day_are_served(archive, interval_s):
+    async with served(archive) as settings:
+        ticks = await fetched(settings)
+        rows = await fetched(settings, RecordInterval=interval_s)
+    numbers, first = np.unique(ticks["time_us"] // (interval_s * 10**6), return_index=True)
+    assert len(rows) == len(numbers)
+    assert rows["time_us"].tolist() == ticks["time_us"][first].tolist()
+    assert rows["num_trades"].sum() == len(ticks)
+
+
+async def test_days_are_counted_back_from_the_last_record(archive):
+    async with served(archive) as settings:
+        assert len(await fetched(settings, MaxDaysToReturn=1)) == 200_000
+        assert await fetched(settings, StartDateTime=START_S + 86_400, MaxDaysToReturn=1) is None
+
+
+@pytest.mark.parametrize("compressed", [0, 1])
+async def test_the_answer_is_801_and_803_only_also_for_ticks_and_ends_the_connection(archive, compressed):
+    async with served(archive) as settings:
+        reader, writer = await asyncio.open_connection("127.0.0.1", settings.history_port)
+        request = dtc.HistoricalPriceDataRequest(
+            RequestID=5, Symbol=SYMBOL, EndDateTime=START_S + 1, UseZLibCompression=compressed
+        )
+        writer.write(encode(dtc.LogonRequest(HeartbeatIntervalInSeconds=10)) + encode(request) + encode(request))
+        data = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+    start = dtc.LogonResponse.LAYOUT.size + dtc.HistoricalPriceDataResponseHeader.LAYOUT.size
+    records = zlib.decompress(data[start:]) if compressed else data[start:]  # zlib begins with the next byte
+    types = FrameReader().feed(records).types()
+    assert (types == dtc.HistoricalPriceDataRecordResponse.TYPE).all()
+    assert len(types) == 1001
+
+
 async def test_a_time_range_is_kept(archive):
     async with served(archive) as settings:
         rows = await fetched(settings, StartDateTime=START_S + 10, EndDateTime=START_S + 11)
@@ -124,7 +167,12 @@ async def test_several_clients_at_once(archive):
     ("fields", "sentence"),
     [
         ({"symbol": "NQZ26_FUT_CME"}, "there is no NQZ26_FUT_CME.scid here"),
-        ({"RecordInterval": 86_400}, "records of 86400 s are not served: ask for ticks or for bars of less than a day"),
+        ({"symbol": "../ESZ26_FUT_CME"}, "there is no ../ESZ26_FUT_CME.scid here"),
+        (
+            {"RecordInterval": 86_401},
+            "records of 86401 s are not served: ask for ticks (0) or for bars of up to 86400 s",
+        ),
+        ({"RecordInterval": -1}, "records of -1 s are not served: ask for ticks (0) or for bars of up to 86400 s"),
         ({"StartDateTime": 9, "EndDateTime": 8}, "StartDateTime is later than EndDateTime"),
     ],
 )
@@ -260,3 +308,17 @@ def test_fetch_says_refusals_in_one_sentence_and_writes_nothing(simulator, daemo
         wrong = daemons.run("fetch", "ESZ26_FUT_CME", *words, "--out", out, *where)
         assert wrong.status == 2
         assert text in wrong.sentence
+
+
+@pytest.mark.parametrize("name", ["binary", "binary_vls", "json"])
+@pytest.mark.parametrize("kind", [kind for kind in REQUESTS if kind not in _SERVED])
+def test_what_the_history_port_does_not_serve_is_rejected_there_and_the_connection_stays(archive, kind, name):
+    codec = BY_NAME[name]
+    session = HistorySession(archive, Manners())
+    start = b"" if name == "binary" else encode(dtc.EncodingRequest(Encoding=codec.encoding))
+    list(session.answer(start + codec.encode(dtc.LogonRequest())))
+    request = kind(**({"RequestID": 7} if hasattr(kind(), "RequestID") else {}))
+    told = list(codec.messages(codec.reader().feed(b"".join(session.answer(codec.encode(request))))))
+    assert told == rejects(request, "only historical prices are served on this port")
+    assert not session.closing
+    assert bool(told) == (REQUESTS[kind].outcome is not Outcome.SILENT)

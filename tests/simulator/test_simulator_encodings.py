@@ -14,6 +14,7 @@ from mia_daemon.dtc.enums import EncodingEnum
 from mia_daemon.link.client import DtcClient
 from mia_daemon.records import EventKind
 from mia_daemon.simulator.client_session import Manners
+from mia_daemon.simulator.client_stream import ClientStream
 
 SYMBOL = "ESZ26_FUT_CME"
 FILLED = 7
@@ -180,3 +181,30 @@ async def test_a_client_that_breaks_the_stream_is_told_and_shown_out(serving, ev
         assert says in running.server.dropped[0]
         writer.close()
         await writer.wait_closed()
+
+
+def started(codec, *, asks=None, **fields):
+    """The server's side of a stream that a client of this encoding begins; `asks` for an encoding first."""
+    stream = ClientStream()
+    if asks is not None:
+        [request] = stream.read(BINARY.encode(dtc.EncodingRequest(Encoding=asks.encoding)))
+        stream.agree(request)
+    assert [type(m) for m in stream.read(codec.encode(dtc.LogonRequest(**fields)))] == [dtc.LogonRequest]
+    return stream
+
+
+def test_heartbeats_are_compact_in_json_that_nobody_asked_for():
+    beat = dtc.Heartbeat(CurrentDateTime=7)
+    assert started(JSON).heartbeat(beat) == b'{"Type":3,"F":[0,7]}\0'
+    assert started(JSON, asks=JSON).heartbeat(beat) == JSON.encode(beat) == (
+        b'{"Type":3,"NumDroppedMessages":0,"CurrentDateTime":7}\0'
+    )  # fmt: skip
+    assert started(BINARY).heartbeat(beat) == BINARY.encode(beat)
+
+
+@pytest.mark.parametrize("codec", [BINARY, BY_NAME["binary_vls"], JSON], ids=lambda codec: codec.name)
+def test_protocol_buffers_are_refused_by_naming_the_encoding_in_use(codec):
+    stream = started(codec)
+    answer = stream.agree(dtc.EncodingRequest(Encoding=EncodingEnum.PROTOCOL_BUFFERS))
+    assert codec.decode(answer) == dtc.EncodingResponse(Encoding=codec.encoding)
+    assert stream.codec is codec

@@ -1,7 +1,6 @@
 """`.scid` files in a directory, as a server of historical prices asks for them."""
 
 import bisect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,9 @@ from mia_daemon.dtc.historical import PriceRecords
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.history.records import bars, from_scid
 from mia_daemon.feed.sierra_files import Records, read_scid, to_us
+from mia_daemon.products.instruments import check_symbol
 
-_SYMBOL = re.compile(r"[A-Za-z0-9_#$^=+-][A-Za-z0-9_#$^=+. -]*")
-"""What can be asked for becomes the name of a file: nothing that leads out of the directory."""
-
+_DAY_US = 86_400 * 1_000_000
 _PIECE = 65_536  # trades looked at together
 
 
@@ -23,7 +21,9 @@ class ScidArchive:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def pieces(self, symbol: str, interval_s: int, start_us: int, end_us: int) -> Iterator[PriceRecords]:
+    def pieces(
+        self, symbol: str, interval_s: int, start_us: int, end_us: int, max_days: int = 0
+    ) -> Iterator[PriceRecords]:
         """The records of `start_us` to `end_us` (Unix time, both included), in order, a piece at a time.
 
         Args:
@@ -31,16 +31,24 @@ class ScidArchive:
             interval_s: of the bars; 0: single trades.
             start_us: the first moment.
             end_us: the last.
+            max_days: no more than these before the last record up to `end_us`; 0: no limit.
 
         Raises:
             FileFormatError: the symbol is not here or its file can't be served; before the first piece.
         """
-        path = self._directory / f"{symbol}.scid"
-        if not _SYMBOL.fullmatch(symbol) or not path.is_file():
+        try:
+            path: Path | None = self._directory / f"{check_symbol(symbol)}.scid"
+        except ValueError:
+            path = None
+        if path is None or not path.is_file():
             raise FileFormatError(f"there is no {symbol}.scid here")
         records = read_scid(path)
+        end = _place(records, end_us + 1)
+        if max_days and end:
+            last_us = int(from_scid(records[end - 1 : end])["time_us"][0])
+            start_us = max(start_us, last_us - max_days * _DAY_US)
         first = _place(records, start_us)
-        return _cut(records[first : max(first, _place(records, end_us + 1))], interval_s)
+        return _cut(records[first : max(first, end)], interval_s)
 
 
 def _place(records: Records, time_us: int) -> int:

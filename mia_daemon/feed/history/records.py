@@ -44,14 +44,17 @@ def from_scid(records: Records) -> PriceRecords:
 
 
 def bars(trades: PriceRecords, interval_s: int) -> PriceRecords:
-    """Trades in order of time as bars of whole intervals (UTC), named by their beginning; empty ones are left out."""
+    """Trades in order of time as bars of whole intervals since the Unix epoch; empty ones are left out.
+
+    A bar's time is that of its first trade, as in Sierra Chart's answers.
+    """
     if not len(trades):
         return trades
-    begins = trades["time_us"] // (interval_s * 1_000_000) * (interval_s * 1_000_000)
-    first = np.flatnonzero(np.diff(begins, prepend=begins[0] - 1))
+    number = trades["time_us"] // (interval_s * 1_000_000)
+    first = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
     rows = np.zeros(len(first), PRICE_RECORD)
     last = trades["last"]
-    rows["time_us"] = begins[first]
+    rows["time_us"] = trades["time_us"][first]
     rows["open"] = last[first]
     rows["high"] = np.maximum.reduceat(last, first)
     rows["low"] = np.minimum.reduceat(last, first)

@@ -1,0 +1,1 @@
+"""`mia-daemon probe`: how a DTC server really behaves, found out with orders of a simulated account."""

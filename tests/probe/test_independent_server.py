@@ -1,0 +1,151 @@
+"""A probe names the habits of a DTC server that was not written with the daemon."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+DOCUMENTED = {  # of Sierra Chart, and this server does otherwise
+    "fills_by_days_listed",
+    "unknown_cancel_refused",
+    "unnumbered_cancel",
+    "misnamed_cancel",
+    "pair_linked",
+}
+
+
+def differing(probed):
+    return {code for code, verdict in probed.verdicts.items() if verdict != "holds"}
+
+
+async def test_a_server_without_special_habits_fits(independent_server, probing):
+    async with independent_server() as (server, port):
+        probed = await probing(port)
+    assert differing(probed) <= DOCUMENTED
+    assert probed.complete
+    assert probed.settings["broker.brackets"] == "server"
+    assert probed.settings["feed.source"] == "dtc"
+    assert server.position == 0
+    assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
+
+
+@pytest.mark.parametrize(
+    ("habits", "named", "says"),
+    [
+        ({"display_multiplier": 0.01}, {"price_scale"}, "divided by 0.01"),
+        ({"update_symbol": "ESZ6.CME"}, {"symbol_spelling"}, "ESZ6.CME: broker.symbol_spellings needs it"),
+        ({"update_account": "120005"}, {"account_spelling"}, "120005: broker.account_spellings needs it"),
+        ({"update_account": ""}, {"account_spelling"}, "blank"),
+        ({"new_id_on_replace": True}, {"replace_keeps_number"}, "PreviousServerOrderID names the old one"),
+        ({"name_after_ack": False}, {"names_returned", "working_listed"}, "carry no ClientOrderID"),
+        ({"ts": "zero"}, {"times_given"}, "carry no time"),
+        ({"ts": "local"}, {"times_given"}, "6.0 h behind"),
+        ({"hist_refused": True}, {"fills_since_listed"}, "refused (not supported)"),
+        ({"replace_refused": "no"}, {"replace_confirmed"}, "was rejected"),
+        ({"replace_as_cancel_new": True}, {"replace_confirmed", "replace_keeps_number"}, "a cancel and a new order"),
+        ({"oco_supported_flag": 0}, {"links_orders"}, "OCOOrdersSupported 0"),
+        ({"oco_refused": True}, {"bracket_accepted", "pair_accepted"}, "stop, target of a bracket not accepted"),
+        ({"child_ids_late": True}, {"numbers_given"}, "no ServerOrderID"),
+        ({"child_wait_status": 2}, {"children_held"}, "not reported as pending child"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+async def test_each_habit_is_named(independent_server, probing, habits, named, says):
+    async with independent_server(**habits) as (server, port):
+        probed = await probing(port, price=6000.0)
+    assert named <= differing(probed) <= named | DOCUMENTED | {"children_held"}
+    assert any(says in probed.texts[code] for code in named)
+    assert probed.complete
+    assert server.position == 0
+    assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
+
+
+async def test_settings_that_fit_have_the_spellings_and_keep_pairs_here(independent_server, probing):
+    async with independent_server(update_symbol="ESZ6.CME", update_account="120005", oco_refused=True) as (_, port):
+        probed = await probing(port)
+    assert probed.settings["broker.symbol_spellings"] == ["ESZ6.CME"]
+    assert probed.settings["broker.account_spellings"] == ["120005"]
+    assert probed.settings["broker.brackets"] == "client"
+
+
+async def test_orders_that_a_server_does_not_cancel_are_named(independent_server, probing):
+    async with independent_server(cancel_silent_share=1.0) as (server, port):
+        probed = await probing(port)
+        working = {order.cid for order in server.orders.values() if order.status not in {7, 8, 9}}
+    assert not probed.complete
+    assert set(probed.left) == working
+    assert probed.verdicts["cancel_confirmed"] == "differs"
+
+
+@pytest.mark.parametrize(
+    ("habits", "says"),
+    [
+        ({"heartbeats_only": True}, "does not list the account Sim1"),
+        ({"foreign_open": 2}, "Sim1 has 2 working orders"),
+        ({"account": "Sim2"}, "does not list the account Sim1 (Sim2)"),
+        ({"display_multiplier": 0.01}, "DisplayPriceMultiplier is not 1: name the price with --price"),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+async def test_nothing_is_sent_where_it_might_harm(independent_server, probing, habits, says):
+    async with independent_server(**habits) as (server, port):
+        probed = await probing(port)
+    assert says in probed.stopped
+    assert not server.submitted
+    assert not probed.settings
+
+
+async def test_a_position_stops_the_probe(independent_server, probing):
+    async with independent_server() as (server, port):
+        server.position = 2
+        probed = await probing(port)
+    assert "Sim1 is not flat (2 ESZ26_FUT_CME)" in probed.stopped
+    assert not server.submitted
+
+
+async def test_an_order_that_fills_all_the_same_is_closed(independent_server, probing):
+    """The price that was named is far from the true one, so that the orders are not far from the market."""
+    async with independent_server() as (server, port):
+        probed = await probing(port, price=5000.0)
+        assert server.position == 0
+    assert probed.verdicts["nothing_filled"] == "differs"
+    assert any(fill["role"] == "flatten" for fill in server.fills)
+
+
+async def _until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # the server has no event for it
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lost_connection_names_what_may_be_left(independent_server, probing):
+    async with independent_server() as (server, port):
+        task = asyncio.create_task(probing(port))
+        await _until(lambda: server.submitted)
+        for connection in list(server.conns):
+            connection.writer.close()
+        probed = await task
+        (name,) = server.submitted
+    assert "the connection ended" in probed.stopped
+    assert probed.left == [name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_probe_cancels_its_orders(independent_server, tmp_path, number):
+    config = tmp_path / "mia.toml"
+    config.write_text((PROJECT / "etc" / "mia.toml").read_text())
+    async with independent_server() as (server, port):
+        words = ("probe", "--account", "Sim1", "--port", port, "--config", config, "--var", tmp_path / "var")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mia_daemon", *map(str, words), stderr=asyncio.subprocess.PIPE
+        )
+        await _until(lambda: any(order.status == 4 for order in server.orders.values()))
+        process.send_signal(number)
+        _, said = await process.communicate()
+        assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
+    assert process.returncode == 1
+    assert "the probe stopped: it was interrupted" in said.decode()
+    assert "may be left" not in said.decode()
