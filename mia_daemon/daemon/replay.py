@@ -16,7 +16,7 @@ from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
-from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.feed.replay_feed import ReplayFeed, refuse_directory
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
@@ -106,10 +106,12 @@ def recorded_symbol(path: Path) -> str:
     """The contract of a file: a recording states it, `MNQU21-CME.scid` is named after it.
 
     Raises:
+        FileFormatError: it is a directory without a recording.
         UsageError: the name begins with no contract known here.
     """
     if is_recording(path):
         return recording_symbol(path)
+    refuse_directory(path)
     try:
         return instrument(path.stem).symbol
     except UsageError:

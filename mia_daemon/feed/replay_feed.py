@@ -63,9 +63,8 @@ class ReplayFeed:
             if reference_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own reference: leave {reference_path} out")
             self._source = _Recording(path)
-        elif path.is_dir():
-            raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
         else:
+            refuse_directory(path)
             self._source = files = _SierraFiles(path, depth_path, tick_size, price_multiplier)
             if reference_path is not None:
                 self._source = _Beside(files, read_scid(reference_path), price_multiplier)
@@ -91,6 +90,12 @@ class ReplayFeed:
     def close(self) -> None:
         """End before the file does."""
         self._closed = True
+
+
+def refuse_directory(path: Path) -> None:
+    """Raises FileFormatError for a directory that holds no recording."""
+    if path.is_dir() and not is_recording(path):
+        raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
 
 
 class _Recording:
