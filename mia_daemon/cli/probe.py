@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,20 +42,28 @@ def _probe(options: argparse.Namespace) -> int:
     stamp = iso_utc(clock.now_ns()).replace(":", "").replace("-", "")[:15]
     directory = options.out or paths.root / "probes" / f"{stamp}Z"
     with no_daemon_beside(paths):
-        result = asyncio.run(_until_terminated(probe(settings, options.account, directory, clock, say, options.price)))
+        work = probe(settings, options.account, directory, clock, _say_if_read, options.price)
+        result = asyncio.run(_until_terminated(work))
     _print(result)
     _check_settings(options, result)
     return 0 if result.complete else 1
 
 
 async def _until_terminated(work: "Coroutine[Any, Any, ProbeResult]") -> "ProbeResult":
-    """SIGTERM ends it as Ctrl-C does: orders are cancelled first."""
+    """However it is asked to end, and where its terminal is closed: orders are cancelled first."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:  # before it was connected
         raise KeyboardInterrupt from None
+
+
+def _say_if_read(text: str) -> None:
+    """Orders are followed and cancelled whether anybody reads this or not."""
+    with suppress(OSError):
+        say(text)
 
 
 def _print(result: "ProbeResult") -> None:

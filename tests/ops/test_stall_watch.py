@@ -67,6 +67,26 @@ def until_written(path):
         pause.wait(0.01)
 
 
+async def test_a_loop_that_is_well_is_not_reported_at_the_lowest_settings(tmp_path, capfd):
+    path = tmp_path / "stalls.txt"
+    watch = StallWatch(path, WallClock(), 1.0, 3.0, print)
+    watch.start()
+    try:
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+    finally:
+        watch.stop()
+    assert not path.read_text()
+    assert not capfd.readouterr().err
+
+
+async def test_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "stalls.txt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartError, match="symbolic link"):
+        StallWatch(tmp_path / "stalls.txt", WallClock(), 1.0, 3.0, print)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 async def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "logs").write_text("")
     with pytest.raises(StartError, match="can't be written"):
