@@ -22,6 +22,10 @@ SETTLE_S: Final = 0.25
 """How long to go on listening once an answer is complete: servers repeat themselves, and report in several steps."""
 
 
+_NAME_CHARACTERS: Final = 18
+"""Of dtc.client_name: with what is appended it fits the 31 bytes of ClientName."""
+
+
 class Received(NamedTuple):
     """A message of the server."""
 
@@ -68,7 +72,7 @@ class ProbeLink:
             Password=settings.password.get_secret_value(),
             HeartbeatIntervalInSeconds=settings.heartbeat_interval_s,
             # Not the daemon's: a server may drop one of two clients of the same name.
-            ClientName=f"{settings.client_name} probe orders",
+            ClientName=f"{settings.client_name[:_NAME_CHARACTERS]} probe orders",
         )
         self._write("client", logon)
         answer_timeout_ns = round(settings.connect_timeout_s * NS_PER_S)
