@@ -8,7 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, config_path, load_settings, port, positive, say, var_paths
+from mia_daemon.cli.options import (
+    account,
+    add_common,
+    config_path,
+    load_settings,
+    port,
+    positive,
+    say,
+    symbol,
+    var_paths,
+)
 from mia_daemon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +31,10 @@ def add(commands: Any) -> None:
         "market in a simulated account that is flat, cancels them, and says which of the daemon's assumptions hold."
     )
     parser = commands.add_parser("probe", help="how does your Sierra Chart behave?", description=about)
-    parser.add_argument("--account", required=True, metavar="SIM", help="a simulated account, flat and without orders")
-    parser.add_argument("--symbol", help="default: instrument.symbol")
+    parser.add_argument(
+        "--account", type=account, required=True, metavar="SIM", help="a simulated account, flat and without orders"
+    )
+    parser.add_argument("--symbol", type=symbol, help="default: instrument.symbol")
     parser.add_argument("--port", type=port, metavar="PORT", help="default: dtc.port")
     parser.add_argument(
         "--price", type=positive, metavar="PRICE",

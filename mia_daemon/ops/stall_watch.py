@@ -28,7 +28,7 @@ EXIT_BLOCKED: Final = 3
 """Exit status where the loop was blocked for too long."""
 
 _BEAT_S: Final = 0.25
-"""Seconds between two runs of the loop's timer: a loop that is well has run it between any two looks."""
+"""Seconds between two runs of the loop's timer: a healthy loop has run it between any two looks."""
 
 _LOOK_S: Final = 1.0
 """Seconds between two looks of the thread."""

@@ -122,13 +122,13 @@ def _definition(found: Evidence, scope: ServerScope) -> list[Finding]:
     ]
 
 
-def told_symbols(found: Evidence) -> set[str]:
+def reported_symbols(found: Evidence) -> set[str]:
     """Every spelling of the symbol in what the server said about it and about our orders."""
     named = [*found.definition.messages, *(m for story in found.stories for m in story.reports)]
     return {message.Symbol for message in named}
 
 
-def told_accounts(found: Evidence) -> set[str]:
+def reported_accounts(found: Evidence) -> set[str]:
     """Every spelling of the account in what the server said about our orders.
 
     An answer to a query proves nothing here, since it may be about all accounts; nor does an account that is listed.
@@ -143,7 +143,7 @@ def _accounts_in_answers(found: Evidence) -> set[str]:
 
 
 def _spellings(found: Evidence, scope: ServerScope) -> list[Finding]:
-    symbols, accounts = told_symbols(found), told_accounts(found)
+    symbols, accounts = reported_symbols(found), reported_accounts(found)
     others = _accounts_in_answers(found) - accounts - scope.accounts - {""}
     return [
         _spelling("symbol_spelling", scope.instrument.symbol, symbols - scope.symbols, "broker.symbol_spellings"),

@@ -38,7 +38,7 @@ def test_time_in_which_the_thread_did_not_run_either_is_no_stall():
     assert timer.silent_s == 2.0
 
 
-async def test_a_loop_that_goes_on_hears_of_its_stall(tmp_path, capfd):
+async def test_a_stall_that_ends_is_reported_to_the_loop(tmp_path, capfd):
     told, over = [], asyncio.Event()
     path = tmp_path / "logs" / "loop_stalls.txt"
     watch = StallWatch(path, WallClock(), 0.5, 3600.0, lambda text: (told.append(text), over.set()))
@@ -67,7 +67,7 @@ def until_written(path):
         pause.wait(0.01)
 
 
-async def test_a_loop_that_is_well_is_not_reported_at_the_lowest_settings(tmp_path, capfd):
+async def test_a_healthy_loop_is_not_reported_at_the_lowest_settings(tmp_path, capfd):
     path = tmp_path / "stalls.txt"
     watch = StallWatch(path, WallClock(), 1.0, 3.0, print)
     watch.start()

@@ -7,7 +7,7 @@ from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.config import parse
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.probe.evidence import Answer, Evidence, OrderStory
-from mia_daemon.probe.findings import server_findings, told_accounts
+from mia_daemon.probe.findings import reported_accounts, server_findings
 from mia_daemon.probe.fitting_settings import fitting_settings
 from mia_daemon.probe.link import Received
 from mia_daemon.probe.orders import ProbeOrders
@@ -50,7 +50,7 @@ def test_other_accounts_are_no_spellings_of_ours(story):
         accounts=Answer(tuple(dtc.TradeAccountResponse(TradeAccount=name) for name in ("Sim1", "Sim2")), complete=True),
         fills_since=Answer((dtc.HistoricalOrderFillResponse(TradeAccount="120005"),), complete=True),
     )
-    assert told_accounts(found) == {"sim 1"}
+    assert reported_accounts(found) == {"sim 1"}
     assert fitting_settings(found, scope)["broker.account_spellings"] == ["sim 1"]
     (finding,) = [one for one in server_findings(found, scope) if one.code == "answers_of_one_account"]
     assert finding.verdict == "differs"

@@ -186,7 +186,9 @@ async def test_a_lost_connection_names_what_may_be_left(independent_server, prob
 async def _started(tmp_path, port):
     """A probe as a process of its own."""
     config = tmp_path / "mia.toml"
-    config.write_text((PROJECT / "etc" / "mia.toml").read_text())
+    text = (PROJECT / "etc" / "mia.toml").read_text()
+    assert "request_timeout_s = 10.0" in text
+    config.write_text(text.replace("request_timeout_s = 10.0", "request_timeout_s = 1.0"))
     words = ("probe", "--account", "Sim1", "--port", port, "--config", config, "--var", tmp_path / "var")
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mia_daemon", *map(str, words), stderr=asyncio.subprocess.PIPE
