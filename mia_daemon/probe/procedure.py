@@ -111,6 +111,11 @@ class Procedure:
                 f"the server does not list the account {account} ({listed}): name one that it lists with --account, "
                 "and switch Trade Simulation Mode on"
             )
+        if real := [name for name in names if not name.startswith(SIMULATED)]:
+            raise ProbeStopped(
+                f"the server lists {len(real)} accounts that are not simulated ones: switch Trade Simulation Mode on; "
+                f"then there are only accounts whose names begin with {SIMULATED}"
+            )
         if not found.definition.messages:
             raise ProbeStopped(f"the server gives no definition of {scope.trade_symbol}: spell it as Sierra Chart does")
         self._check_is_idle()

@@ -91,6 +91,7 @@ class ProbeTrading:
             left: filled with what may be left at the server: also when the connection ends meanwhile.
         """
         left[:] = [story.order.client_order_id for story in self.stories if story.may_live]
+        await self._await_reports()
         for _ in range(_CLEAR_ROUNDS):
             listed = await self.list_open()
             working = [m for m in listed.messages if any(story.is_about(m, alone=False) for story in self.stories)]
@@ -100,6 +101,17 @@ class ProbeTrading:
                     break
             await self._cancel([m.ServerOrderID for m in working] or [s.server_id for s in self.stories if s.may_live])
         await self._close_position(left)
+
+    async def _await_reports(self) -> None:
+        """Give a slow server time to report, or to list, the orders that it has not reported at all yet."""
+        if all(story.updates for story in self.stories):
+            return
+
+        def all_reported(received: list[Received]) -> bool:
+            self._sort(received)
+            return all(story.updates for story in self.stories)
+
+        await self._link.until(all_reported, len(self._link.received), self._patience_s)
 
     async def _cancel(self, server_ids: list[str]) -> None:
         for server_id in filter(None, server_ids):
