@@ -115,7 +115,7 @@ def test_a_message_without_a_time_takes_the_one_before_it(decode_with, few):
         ],
     )
     half = T * S + S // 2
-    assert events["ts_ns"].tolist() == [RECEIVED, half, half, RECEIVED, half, (T + 1) * S, (T + 1) * S]
+    assert events["ts_ns"].tolist() == [RECEIVED, half, half, half, half, (T + 1) * S, (T + 1) * S]
 
 
 @BOTH
