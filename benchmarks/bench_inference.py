@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import onnxruntime as ort
 
 from mia_daemon.features import catalogue
 from mia_daemon.model import bundle
@@ -12,6 +11,7 @@ from mia_daemon.model.detect_regime import RegimeDetector
 from mia_daemon.model.inference import Inference
 from mia_daemon.model.manifest import OBSERVATION
 from mia_daemon.model.market_memory import CAPACITY, REMEMBERED, Experience, MarketMemory
+from mia_daemon.model.onnx_session import open_session
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import AccountState, FeatureWindow, RegimeProbs, empty_events
 
@@ -64,7 +64,7 @@ def main() -> None:
     account = AccountState(0, 0, 1, 6000.0, 12.5, 0.0, 1, 100_000.0, 0.0)
     policy = loaded.policy_graph(loaded.manifest.policies[0])
     probability = loaded.probability_graph()
-    session = ort.InferenceSession(loaded.graphs["policy.onnx"], providers=["CPUExecutionProvider"])
+    session = open_session(loaded.graphs["policy.onnx"])
     vector, row = np.zeros((1, OBSERVATION), np.float32), following().values
     weights = np.zeros(OBSERVATION, np.float32)
     detector = RegimeDetector(loaded.regime, catalogue.index)

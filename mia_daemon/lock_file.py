@@ -1,9 +1,12 @@
 """Lock files: one process at a time has what they stand for. The lock goes with the process, however that ends."""
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+
+from mia_daemon.private_file import open_file
 
 
 class InUse(Exception):
@@ -19,10 +22,10 @@ def hold(path: Path) -> int:
 
     Raises:
         InUse: another process has it.
-        OSError: the file can't be made or locked.
+        OSError: the file can't be made or locked, or is not a lock file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    lock = open_file(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,6 +35,10 @@ def hold(path: Path) -> int:
     except OSError:
         os.close(lock)
         raise
+    content = os.pread(lock, 32, 0).strip()
+    if content and not content.isdigit():
+        os.close(lock)
+        raise OSError(errno.EINVAL, "it is no lock file; move it away", str(path))
     with suppress(OSError):  # a full disk: the name is only for people
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

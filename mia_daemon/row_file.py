@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mia_daemon.errors import StartError
+from mia_daemon.private_file import open_file
 
 _CHUNK = 65_536
 
@@ -29,7 +30,7 @@ class RowFile:
         header = _line(self.columns)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
         try:
@@ -48,7 +49,19 @@ class RowFile:
             os.ftruncate(self._fd, 0)
             os.write(self._fd, header)
             return
-        cut_torn_tail(self._fd)
+        self._cut_torn_tail()
+
+    def _cut_torn_tail(self) -> None:
+        """Cut what follows the last newline: a row that was never finished. The header is ours, and ends with one."""
+        size = keep = os.fstat(self._fd).st_size
+        while keep > 0:
+            start = max(keep - _CHUNK, 0)
+            newline = os.pread(self._fd, keep - start, start).rfind(b"\n")
+            keep = start + newline + 1 if newline >= 0 else start
+            if newline >= 0:
+                break
+        if keep < size:
+            os.ftruncate(self._fd, keep)
 
     def append(self, row: Sequence[object]) -> None:
         """Write one row; its values in the order of `columns`."""
@@ -71,19 +84,6 @@ class RowFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def cut_torn_tail(fd: int) -> None:
-    """Cut what follows the last newline of a file open for reading and writing: a line that was never finished."""
-    size = keep = os.fstat(fd).st_size
-    while keep > 0:
-        start = max(keep - _CHUNK, 0)
-        newline = os.pread(fd, keep - start, start).rfind(b"\n")
-        keep = start + newline + 1 if newline >= 0 else start
-        if newline >= 0:
-            break
-    if keep < size:
-        os.ftruncate(fd, keep)
 
 
 def _line(row: Sequence[object]) -> bytes:

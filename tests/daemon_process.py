@@ -200,6 +200,8 @@ class Daemons:
             process.dispose()
 
 
+_UMASK = 0  # as of a careless shell: what a daemon makes is restricted by the daemon itself
+
 Start = tuple[int, Callable[[], int]]
 
 
@@ -212,6 +214,7 @@ def _start_plainly(argv: list[str], cwd: Path, out: Path, err: Path, environ: di
             stdout=stdout,
             stderr=stderr,
             env=os.environ | {"PYTHONPATH": str(PROJECT)} | environ,
+            umask=_UMASK,
         )
     return process.pid, process.wait
 
@@ -306,6 +309,7 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.chdir(request["cwd"])
+    os.umask(_UMASK)
     os.environ.update(request["environ"])
 
 
@@ -313,10 +317,8 @@ def _main() -> None:
     from mia_daemon import cli
     from mia_daemon.features import cache
 
-    # All but onnxruntime: it starts a thread when imported, which a fork would miss.
-    for name in ("feed.dtc_feed", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
+    for name in ("feed.dtc_feed", "model.bundle", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
         importlib.import_module(f"mia_daemon.{name}")
-    assert "onnxruntime" not in sys.modules
     cache.use_cache()
     cache.prepare(lambda _text: None, time.monotonic)
     argv = _serve()

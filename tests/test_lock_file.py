@@ -47,6 +47,23 @@ def test_a_full_disk_does_not_keep_the_lock_from_being_held(tmp_path, monkeypatc
     os.close(lock)
 
 
+@pytest.mark.parametrize("content", [b"precious", b"12 apples", b"\xff" * 100])
+def test_what_is_no_lock_file_is_left_alone(tmp_path, content):
+    path = tmp_path / "var.lock"
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="it is no lock file"):
+        lock_file.hold(path)
+    assert path.read_bytes() == content
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "target").write_bytes(b"1\n")
+    (tmp_path / "var.lock").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="it is a symbolic link"):
+        lock_file.hold(tmp_path / "var.lock")
+    assert (tmp_path / "target").read_bytes() == b"1\n"
+
+
 def test_a_place_where_nothing_can_be_made_is_told_apart(tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(FileExistsError):

@@ -55,6 +55,14 @@ def test_a_foreign_header_is_left_alone(tmp_path):
     assert path.read_text() == "a,b\n1,2\n"
 
 
+def test_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "target").write_text("timestamp,text,number\nt,x,1\ntorn")
+    (tmp_path / "some.csv").symlink_to(tmp_path / "target")
+    with pytest.raises(StartError, match=r"some\.csv can't be written: it is a symbolic link; put a plain file"):
+        RowFile(tmp_path / "some.csv", COLUMNS)
+    assert (tmp_path / "target").read_text().endswith("\ntorn")
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "logs").write_text("a file, not a directory")
     with pytest.raises(StartError, match="logs"):

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from mia_daemon import __version__
 from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
+from mia_daemon.private_file import restrict_umask
 
 _COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal)
 """Modules with an `add(commands)`, in the order in which --help lists them."""
@@ -20,6 +21,7 @@ _COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, contro
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named on the command line; its exit status."""
+    restrict_umask()
     try:
         options = _parser().parse_args(argv)
         return int(options.command(options))

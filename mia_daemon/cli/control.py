@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from mia_daemon.cli.options import CONFIG_PLACES, add_common, load_settings, var_paths
 from mia_daemon.errors import StartError
+from mia_daemon.private_file import open_file
 
 KILL_PATIENCE_S = 2.0  # a daemon that does not take a kill within this is taken for dead
 
@@ -62,7 +64,11 @@ def _kill(options: argparse.Namespace) -> int:
 def _write(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("mia-daemon kill\n", encoding="utf-8")
+        file = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(file, b"mia-daemon kill\n")
+        os.close(file)
+    except FileExistsError:
+        pass  # whatever it is: that it is there is what counts
     except OSError as error:
         raise StartError(
             f"no daemon took the kill, and {path} can't be written ({error.strerror}): cancel orders in Sierra Chart"

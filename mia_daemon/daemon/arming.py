@@ -1,8 +1,11 @@
 """Live needs all of: `--mode live`, the account named a second time, and an approved bundle."""
 
+import errno
+import os
+import stat
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,6 +15,10 @@ from mia_daemon.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from mia_daemon.model.bundle import Bundle  # slow to import, and only needed for typing
+
+
+_WRITERS: Final = 0o022  # bits of a mode: group or others write
+_MAX_BYTES: Final = 65_536
 
 
 class _ArmFile(BaseModel):
@@ -32,7 +39,7 @@ def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
     """
     account = settings.instrument.trade_account
     path = settings.ops.arm_file or paths.arm_file
-    if named is None and path.exists():
+    if named is None and os.path.lexists(path):
         return _check_file(path, settings, account)
     if named != account:
         raise UsageError(
@@ -44,11 +51,10 @@ def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
 
 def _check_file(path: Path, settings: Settings, account: str) -> str:
     try:
-        if path.stat().st_mode & 0o022:
-            raise UsageError(f"arm file {path} can be written by others than its owner: chmod 600 it, or use --arm")
-        file = _ArmFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        file = _ArmFile.model_validate(tomllib.loads(_read_trusted(path)))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"arm file {path} can't be read ({error}): mend it, or use --arm {account}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"arm file {path} can't be read ({reason}): mend it, or use --arm {account}") from error
     except ValidationError as error:
         finding = error.errors()[0]
         raise UsageError(
@@ -66,6 +72,49 @@ def _check_file(path: Path, settings: Settings, account: str) -> str:
                 "the arm file anew"
             )
     return f"account {account}, by {path}"
+
+
+def _read_trusted(path: Path) -> str:
+    """The content of a file that only root or this user can have put there.
+
+    Raises:
+        UsageError: others could have written it, or it is a link; the text says what to do.
+        OSError, UnicodeDecodeError: it can't be read.
+    """
+    try:
+        # Without O_NONBLOCK opening a named pipe waits for a writer.
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"arm file {path} is a symbolic link: write a plain file there, or set ops.arm_file to what it leads to"
+            ) from error
+        raise
+    try:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"arm file {path} is no plain file: write it anew, or use --arm")
+        _check_owner(f"arm file {path}", status)
+        if status.st_mode & _WRITERS:
+            raise UsageError(f"arm file {path} can be written by others than its owner: chmod 600 it, or use --arm")
+        directory = path.parent.stat()
+        _check_owner(f"the arm file's directory {path.parent}", directory)
+        if directory.st_mode & _WRITERS and not directory.st_mode & stat.S_ISVTX:
+            raise UsageError(
+                f"the arm file's directory {path.parent} can be written by others than its owner: chmod go-w it, or "
+                "use --arm"
+            )
+        return os.read(opened, _MAX_BYTES).decode()
+    finally:
+        os.close(opened)
+
+
+def _check_owner(what: str, status: os.stat_result) -> None:
+    if status.st_uid not in {0, os.geteuid()}:
+        raise UsageError(
+            f"{what} belongs to user {status.st_uid}, not to root or to the daemon's user {os.geteuid()}: "
+            "change its owner, or use --arm"
+        )
 
 
 def check_bundle(bundle: "Bundle", settings: Settings) -> None:

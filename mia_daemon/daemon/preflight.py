@@ -15,6 +15,7 @@ from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
 from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
+from mia_daemon.private_file import open_directories
 from mia_daemon.products.instruments import instrument
 
 MIN_FREE_BYTES = 500_000_000  # more than a day's journal, logs and recording
@@ -103,7 +104,21 @@ def _directories(root: Path) -> str:
     free = shutil.disk_usage(place).free
     if free < MIN_FREE_BYTES:
         raise ConfigError(f"{place} has {free // 10**6} MB left, {MIN_FREE_BYTES // 10**6} are needed: make room")
-    return f"{root} ({free / 1e9:.0f} GB free)"
+    return f"{root} ({free / 1e9:.0f} GB free){open_to_others(root)}"
+
+
+def open_to_others(root: Path) -> str:
+    """Which directories others can read or the group can write, and what to do; empty when there are none.
+
+    A file that the daemon opens is restricted by that; directories, and files that are not opened any more, are not
+    changed: they may be shared on purpose.
+    """
+    found = open_directories(root)
+    return (
+        f"; open to others: {', '.join(map(str, found))}: chmod -R g-w,o-rwx {root}, unless that is meant"
+        if found
+        else ""
+    )
 
 
 def _macro_events(settings: Settings) -> str:

@@ -22,7 +22,7 @@ from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
-from mia_daemon.daemon.preflight import preflight, unfit
+from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.daemon.status import DaemonStatus, status_text
@@ -115,6 +115,8 @@ class Daemon:
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
             self._say_contract(run)
+            if text := open_to_others(self._paths.root).removeprefix("; "):
+                run.alert(Alert(self._clock.now_ns(), "directories_open", Priority.WARNING, text))
             async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
                 on_notice = partial(self._server_says, run)
                 self._keeper = assembly.feature_keeper(run, self._paths)

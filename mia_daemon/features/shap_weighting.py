@@ -1,8 +1,8 @@
 """Which 150 of the 350 the policy sees: the first of feature_importance.csv."""
 
 import csv
+import io
 import math
-from pathlib import Path
 
 from mia_daemon.errors import UsageError
 from mia_daemon.features import catalogue
@@ -10,33 +10,31 @@ from mia_daemon.features import catalogue
 HEADER = ("feature", "shap_value")
 
 
-def select(path: Path, n: int = 150) -> list[str]:
+def select(content: bytes, file: str, n: int = 150) -> list[str]:
     """The names of the `n` most important features, in the file's order.
 
     Args:
-        path: CSV with the columns feature, shap_value; highest value first.
+        content: CSV with the columns feature, shap_value; highest value first.
+        file: its name, for the message.
         n: how many.
 
     Raises:
-        UsageError: the file can't be read, or a row is bad, unknown, repeated or out of order, or rows are missing.
+        UsageError: it is no CSV, or a row is bad, unknown, repeated or out of order, or rows are missing.
     """
     names: list[str] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in HEADER if name not in (reader.fieldnames or ())]:
-                raise UsageError(f"{path}, line 1: no column {', '.join(missing)}; the header is {','.join(HEADER)}")
-            previous = math.inf
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                previous = _check_value(row["shap_value"], previous, where)
-                names.append(_check_name(row["feature"], names, where))
-    except OSError as error:
-        raise UsageError(f"feature importance {path} can't be read: {error.strerror}") from error
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        if missing := [name for name in HEADER if name not in (reader.fieldnames or ())]:
+            raise UsageError(f"{file}, line 1: no column {', '.join(missing)}; the header is {','.join(HEADER)}")
+        previous = math.inf
+        for row in reader:
+            where = f"{file}, line {reader.line_num}"
+            previous = _check_value(row["shap_value"], previous, where)
+            names.append(_check_name(row["feature"], names, where))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"feature importance {path} is not a UTF-8 CSV file: {error}") from error
+        raise UsageError(f"feature importance {file} is not a UTF-8 CSV file: {error}") from error
     if len(names) < n:
-        raise UsageError(f"{path} names {len(names)} features, {n} are needed: compute the importance of all 350")
+        raise UsageError(f"{file} names {len(names)} features, {n} are needed: compute the importance of all 350")
     return names[:n]
 
 

@@ -8,8 +8,6 @@ looking wrong.
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import StartError, StateRefused
+from mia_daemon.private_file import replace_file
 
 MAGIC: Final = b"MIASTATE"
 FORMAT: Final = 1
@@ -93,15 +92,10 @@ def write(path: Path, state: FeatureState) -> None:
         "reference_heard_ns": state.reference_heard_ns,
         "sha256": digest.hexdigest(),
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.writelines([(MAGIC + json.dumps(facts).encode()).ljust(_HEADER_SIZE, b" "), *arrays])
-        part.replace(path)
+        replace_file(path, [(MAGIC + json.dumps(facts).encode()).ljust(_HEADER_SIZE, b" "), *arrays])
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise StartError(
             f"the features' state {path} can't be written ({error.strerror}): check the directory, or set "
             "features.state_every_s to 0"

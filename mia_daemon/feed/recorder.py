@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mia_daemon.errors import FileFormatError, StartError
+from mia_daemon.private_file import open_file
 from mia_daemon.records import MARKET_EVENT, Alert, AlertSink, EventArray, Priority
 
 MAGIC = b"MIAEVENT"
@@ -42,7 +43,7 @@ class Recorder:
         self._on_alert = on_alert
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise StartError(f"{self.path} can't be written: {error.strerror}; check the directory") from error
         try:

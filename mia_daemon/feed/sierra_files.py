@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_US, iso_utc
 from mia_daemon.errors import FileFormatError, StartError
+from mia_daemon.private_file import open_file
 from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind, empty_events
 
 SCID_RECORD = np.dtype(
@@ -374,7 +375,7 @@ class RecordWriter:
         self.path = path
         self._format = fmt
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
         try:

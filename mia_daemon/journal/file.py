@@ -10,6 +10,7 @@ from mia_daemon.errors import JournalError
 from mia_daemon.journal.migrations import MIGRATIONS, back_up, migrate
 from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.lock_file import InUse
+from mia_daemon.private_file import prepare_database
 
 PATIENCE_MS: Final = 25
 """How long a write waits for another program that writes, once: an order may be waiting for it."""
@@ -26,9 +27,7 @@ def hold(path: Path) -> int:
     except InUse as error:
         raise JournalError(f"journal {path} is {error}: stop that daemon or choose another --var") from error
     except OSError as error:
-        raise JournalError(
-            f"journal {path} can't be opened: {error.strerror}; check the directory and its owner"
-        ) from error
+        raise _not_opened(path, error) from error
 
 
 def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
@@ -40,6 +39,7 @@ def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
     db = None
     version = VERSION
     try:
+        prepare_database(path)
         if path.exists() and path.stat().st_size:
             version = _version_of_existing(path)
         db = sqlite3.connect(path, isolation_level=None, timeout=_OPENING_S, cached_statements=64)
@@ -61,8 +61,14 @@ def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
             db.close()
         if isinstance(error, sqlite3.Error):
             raise explain(path, error) from error
+        if isinstance(error, OSError):
+            raise _not_opened(path, error) from error
         raise
     return db
+
+
+def _not_opened(path: Path, error: OSError) -> JournalError:
+    return JournalError(f"journal {path} can't be opened: {error.strerror}; check the directory and its owner")
 
 
 def _migrate(path: Path, db: sqlite3.Connection, version: int) -> None:

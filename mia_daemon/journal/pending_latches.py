@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mia_daemon.errors import JournalError
+from mia_daemon.private_file import open_file
 from mia_daemon.risk.codes import Latch, RiskCode
 
 _ROOM: Final = 4096  # bytes: several times the size of all latches
@@ -37,13 +38,18 @@ class PendingLatches:
     """Those of one journal.
 
     Raises:
-        JournalError: the file can't be created.
+        JournalError: the file can't be created or written.
     """
 
     def __init__(self, journal: Path) -> None:
         self._path = pending_path(journal)
         self._latches = {latch.code: latch for latch in read_pending(journal)}
-        if not self._path.exists() and not self._write():
+        try:
+            os.close(open_file(self._path, os.O_WRONLY | os.O_CREAT))
+            empty = not self._path.stat().st_size
+        except OSError as error:
+            raise JournalError(f"{self._path} can't be written: {error.strerror}; check its owner") from error
+        if empty and not self._write():
             raise JournalError(f"{self._path} can't be written: make room or check its owner")
 
     def __iter__(self) -> Iterator[Latch]:
@@ -63,7 +69,7 @@ class PendingLatches:
         listed = [{"code": latch.code.value, "ts_ns": latch.ts_ns, "context": latch.context} for latch in self]
         data = (json.dumps(listed, default=str) + "\n").encode().ljust(_ROOM)
         try:
-            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            file = open_file(self._path, os.O_WRONLY | os.O_CREAT)
             try:
                 written = os.write(file, data)
                 os.ftruncate(file, written)

@@ -11,7 +11,6 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from mia_daemon.clock import iso_utc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.journal.background import Background
 from mia_daemon.journal.reader import JournalReader, LastRun
+from mia_daemon.private_file import replace_file
 from mia_daemon.records import Decision, RegimeProbs, Trade
 from mia_daemon.risk.throttle import PENALTY_ABOVE
 from mia_daemon.row_file import RowFile
@@ -280,16 +280,12 @@ def _unwritable(path: Path, error: OSError) -> JournalError:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Under its name the file is complete or absent, also when the process is killed."""
-    part = path.with_suffix(f".{os.getpid()}.part")
     text = json.dumps(content, indent=1, default=str, allow_nan=False) + "\n"
     try:
         try:
-            part.write_text(text, encoding="utf-8")
+            replace_file(path, [text.encode()])
         except FileNotFoundError:  # first use
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text, encoding="utf-8")
-        part.replace(path)
+            replace_file(path, [text.encode()])
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise _unwritable(path, error) from error

@@ -13,9 +13,7 @@ Nothing in it is executed but the graphs; no file is a pickle.
 """
 
 import hashlib
-import io
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +26,12 @@ from pydantic import BaseModel, ValidationError
 from mia_daemon.errors import BundleError, MiaError
 from mia_daemon.features import catalogue, shap_weighting
 from mia_daemon.features.obs_template import OWN_STATE_VERSION, ObservationTemplate
+from mia_daemon.model.bundle_files import read_directory
 from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
 from mia_daemon.model.drift import Histograms
 from mia_daemon.model.graph import Graph
 from mia_daemon.model.manifest import OBSERVATION, SELECTED, Manifest, PolicySpec, Scaler
+from mia_daemon.model.npz import read_arrays
 
 TOLERANCE: Final = 1e-5
 """How far a graph may be from its self-test: other processors round float32 sums differently."""
@@ -96,10 +96,12 @@ def load(directory: Path) -> Bundle:
     Raises:
         BundleError: with the file, what was expected, what was found and what to do.
     """
-    manifest, sha256 = _read_manifest(directory)
-    files = _read_files(directory, manifest)
+    files = read_directory(directory, MANIFEST)
+    document = files.pop(MANIFEST)
+    manifest, sha256 = _parse(Manifest, document, MANIFEST), hashlib.sha256(document).hexdigest()
+    _check_files(directory, manifest, files)
     _check_versions(manifest)
-    selected = _selected(directory / IMPORTANCE)
+    selected = _selected(files[IMPORTANCE])
     scaler = _parse(Scaler, files[SCALER], SCALER)
     if scaler.features != selected:
         place = next(i for i, pair in enumerate(zip(scaler.features, selected, strict=True)) if len(set(pair)) > 1)
@@ -127,21 +129,6 @@ def observation_template(bundle: Bundle) -> ObservationTemplate:
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"model bundle file {path} can't be read ({error.strerror}): "
-            "set model.bundle to a bundle's directory, or leave it out for the baseline that ships with the package"
-        ) from error
-
-
-def _read_manifest(directory: Path) -> tuple[Manifest, str]:
-    data = _read(directory / MANIFEST)
-    return _parse(Manifest, data, MANIFEST), hashlib.sha256(data).hexdigest()
-
-
 def _parse(model: type[_PartT], data: bytes, file: str) -> _PartT:
     try:
         return model.model_validate_json(data)
@@ -154,8 +141,8 @@ def _parse(model: type[_PartT], data: bytes, file: str) -> _PartT:
         ) from error
 
 
-def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
-    """Every file's bytes by name; the hashes are of exactly these bytes."""
+def _check_files(directory: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """All that belong to a bundle, no other, each as the manifest has it."""
     needed = {
         IMPORTANCE,
         SCALER,
@@ -165,7 +152,7 @@ def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
         SELFTEST,
         *(policy.file for policy in manifest.policies),
     }
-    listed, present = set(manifest.files), {file.name for file in directory.iterdir()} - {MANIFEST}
+    listed, present = set(manifest.files), set(files)
     for names, fault, remedy in (
         (needed - listed, f"{MANIFEST} does not list", "make the bundle again"),
         (listed - needed, f"{MANIFEST} lists a file that no bundle has:", "make the bundle again"),
@@ -174,7 +161,6 @@ def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
     ):
         if names:
             raise BundleError(f"{fault} {', '.join(sorted(names))}: {remedy}")
-    files = {name: _read(directory / name) for name in sorted(listed)}
     for name, data in files.items():
         found = hashlib.sha256(data).hexdigest()
         if found != manifest.files[name]:
@@ -182,7 +168,6 @@ def _read_files(directory: Path, manifest: Manifest) -> dict[str, bytes]:
                 f"{directory / name} was altered: sha256 is {found[:16]}…, {MANIFEST} says "
                 f"{manifest.files[name][:16]}…: copy the bundle again, whole"
             )
-    return files
 
 
 def _check_versions(manifest: Manifest) -> None:
@@ -199,11 +184,11 @@ def _check_versions(manifest: Manifest) -> None:
         )
 
 
-def _selected(path: Path) -> tuple[str, ...]:
+def _selected(content: bytes) -> tuple[str, ...]:
     try:
-        return tuple(shap_weighting.select(path, SELECTED))
+        return tuple(shap_weighting.select(content, IMPORTANCE, SELECTED))
     except MiaError as error:
-        raise BundleError(f"{path.name} is refused: {error}") from error
+        raise BundleError(f"{IMPORTANCE} is refused: {error}") from error
 
 
 def _self_test(bundle: Bundle, data: bytes) -> None:
@@ -225,11 +210,7 @@ def _self_test(bundle: Bundle, data: bytes) -> None:
 
 def _self_test_arrays(bundle: Bundle, data: bytes) -> dict[str, NDArray[Any]]:
     policies = len(bundle.manifest.policies)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            test = {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{SELFTEST} is no numpy archive ({error}): make the bundle again") from error
+    test = read_arrays(data, SELFTEST)
     rows = len(test.get("ts_ns", ()))
     expected = {
         "values": (rows, len(catalogue.FEATURES)),

@@ -1,34 +1,20 @@
 """One ONNX graph as a function of one vector: one thread, buffers bound once, nothing allocated in a call."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from mia_daemon.errors import BundleError
+from mia_daemon.model.graph_limits import check_graph
+from mia_daemon.model.onnx_session import MEMORY_MIB, REFUSALS, RUN_S, VERSION, open_session, run_once
 
 _FLOAT: Final = "tensor(float)"
-_REFUSALS = (
-    ort_errors.EPFail,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NoModel,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-    RuntimeError,
-    ValueError,
-)
-"""What onnxruntime raises for bytes that are no graph it can run; it has no common base class."""
 
 
 class Graph:
     """A graph with one input (1, width) and one output (1, 1), both float32, in an onnxruntime session.
 
-    The session has one thread and does not spin: at this size more threads gain nothing and would take a second core.
     Not for use from several threads at once.
 
     Attributes:
@@ -36,7 +22,8 @@ class Graph:
             given the same one, or parts of it.
 
     Raises:
-        BundleError: the bytes are no graph, or its input or output is not as named here.
+        BundleError: the bytes are no graph, or one that a bundle may not have (`graph_limits`); its input or output is
+            not as named here; it needs more time or memory than it may (`onnx_session`).
     """
 
     def __init__(
@@ -52,12 +39,12 @@ class Graph:
         self.vector = np.zeros(width, np.float32) if vector is None else vector
         assert self.vector.shape == (width,)
         assert self.vector.flags.c_contiguous
+        check_graph(data, file)
         try:
-            self._session = ort.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
-        except _REFUSALS as error:
-            first_line = str(error).partition("\n")[0]
+            self._session = open_session(data)
+        except REFUSALS as error:
             raise BundleError(
-                f"{file} is not an ONNX graph that onnxruntime {ort.__version__} can run ({first_line}): "
+                f"{file} is not an ONNX graph that onnxruntime {VERSION} can run ({_first_line(error)}): "
                 "export it again"
             ) from error
         self._check("input", self._session.get_inputs(), input_name, width)
@@ -66,8 +53,15 @@ class Graph:
         self._binding = self._session.io_binding()
         self._binding.bind_input(input_name, "cpu", 0, np.float32, (1, width), self.vector.ctypes.data)
         self._binding.bind_output(output_name, "cpu", 0, np.float32, (1, 1), self._result.ctypes.data)
+        try:  # no operator it may have needs more for other values, so one run stands for all
+            run_once(self._session, self._binding)
+        except REFUSALS as error:
+            raise BundleError(
+                f"{file} can't be run within {RUN_S:g} s and {MEMORY_MIB} MiB of memory ({_first_line(error)}): "
+                "export a smaller network"
+            ) from error
 
-    def _check(self, what: str, found: list[ort.NodeArg], name: str, width: int) -> None:
+    def _check(self, what: str, found: list[Any], name: str, width: int) -> None:
         expected = (name, [1, width], _FLOAT)
         have = [(node.name, node.shape, node.type) for node in found]
         if have != [expected]:
@@ -87,15 +81,8 @@ class Graph:
         return self.run()
 
 
-def _options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4  # what is wrong with a graph is said by the error, not on stderr
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _spell(node: tuple[str, list[int], str]) -> str:

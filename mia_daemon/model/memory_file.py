@@ -23,6 +23,7 @@ import numpy as np
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import StartError
 from mia_daemon.model.market_memory import KEEP_NS, REMEMBERED, Experience, Market
+from mia_daemon.private_file import prepare_database
 from mia_daemon.records import Trade
 
 FILE_NAME: Final = "market_memory.db"
@@ -76,7 +77,8 @@ class MemoryFile:
             self._purged_ns = 0
             self.purge(now_ns)
         except (OSError, sqlite3.Error) as error:
-            raise StartError(f"{path} can't be opened ({error}): check the directory and its owner") from error
+            reason = getattr(error, "strerror", None) or error
+            raise StartError(f"{path} can't be opened ({reason}): check the directory and its owner") from error
 
     def _set_aside(self, now_ns: int, error: sqlite3.DatabaseError) -> None:
         aside = self.path.with_name(f"{self.path.name}.corrupt-{now_ns // NS_PER_S}")
@@ -230,6 +232,7 @@ def _context(experience: Experience, *, simulated: bool) -> tuple[str, int, str,
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    prepare_database(path)
     db = sqlite3.connect(path, timeout=_WAIT_S)
     try:
         db.execute("PRAGMA journal_mode = WAL")

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import StartError
 from mia_daemon.ops.logs import LineFile, Logger, json_line, redact
+from mia_daemon.private_file import replace_file
 from mia_daemon.records import Alert, Priority
 
 ALERTS_PATH: Final = Path("logs", "alerts.jsonl")
@@ -187,12 +188,16 @@ class _Unacknowledged:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = LineFile(path)  # cuts a torn tail
+        self._file = LineFile(path)
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            *lines, torn = path.read_bytes().split(b"\n")
             self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+            if torn and not torn.startswith(b'{"id":'):
+                raise ValueError("its last line is no alert")
         except (OSError, ValueError) as error:
             raise StartError(f"{path} can't be read ({error}): move it away once its alerts were seen to") from error
+        if torn:  # by a power cut
+            self._keep(self.records)
 
     def add(self, record: dict[str, Any]) -> None:
         self.records.append(json.loads(json_line(record)))
@@ -201,10 +206,12 @@ class _Unacknowledged:
     def remove(self, code: str | None) -> list[dict[str, Any]]:
         taken = [record for record in self.records if code is None or record["code"] == code]
         kept = [record for record in self.records if record not in taken]
-        fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(b"".join(map(json_line, kept)))
-        fresh.replace(self._path)
+        self._keep(kept)
+        return taken
+
+    def _keep(self, records: list[dict[str, Any]]) -> None:
+        """Have exactly these on file."""
+        replace_file(self._path, map(json_line, records))
         self._file.close()
         self._file = LineFile(self._path)
-        self.records = kept
-        return taken
+        self.records = records

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from mia_daemon.errors import MiaError, StartError, UsageError
 from mia_daemon.ops.logs import Logger, json_line
+from mia_daemon.private_file import open_file
 
 MAX_REQUEST: Final = 4096
 """Bytes of a request line; a command and a few words fit many times."""
@@ -95,7 +96,7 @@ class ControlServer:
 
     def _lock(self) -> None:
         # The lock goes with the process, however it ends, and two daemons that start at once can't both have it.
-        self._lock_fd = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._lock_fd = open_file(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -18,7 +18,7 @@ import structlog
 
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.errors import StartError
-from mia_daemon.row_file import cut_torn_tail
+from mia_daemon.private_file import open_file
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"
@@ -30,21 +30,22 @@ Logger = structlog.typing.FilteringBoundLogger
 class LineFile:
     """Appends lines to a file, one `write` each, so that a killed process leaves whole lines.
 
-    A tail that a power cut tore is cut when the file is opened. A disk that refuses a line does not stop the daemon:
-    the line is lost, counted in `lost`, and the first loss in a row is told on standard error.
+    Nothing in the file is ever cut: a last line that a power cut tore stays, and the next one begins behind it. A disk
+    that refuses a line does not stop the daemon: the line is lost, counted in `lost`, and the first loss in a row is
+    reported on standard error.
 
     Raises:
-        StartError: the file can't be opened for writing.
+        StartError: the file can't be opened for writing, or is a symbolic link or no plain file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lost = 0
-        self._torn = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            cut_torn_tail(self._fd)
+            self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            size = os.fstat(self._fd).st_size
+            self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from mia_daemon import lock_file
+from mia_daemon import lock_file, private_file
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
 from mia_daemon.config import Settings, VarPaths
@@ -161,9 +161,7 @@ def _write(result: ProbeResult, settings: Settings, began_ns: int) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        private_file.replace_file(path, [text.encode()])
     except OSError as error:
         raise StartError(f"{path} can't be written: {error.strerror}; name another directory with --out") from error
 

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mia_daemon import private_file
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.layout import Message
@@ -49,9 +50,8 @@ class TranscriptFile:
         self._account = account
         self._other_accounts: set[str] = set()
         try:
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(path, flags, 0o640)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = private_file.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; name another directory with --out") from error
 

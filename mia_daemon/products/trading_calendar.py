@@ -9,7 +9,7 @@ Times are nanoseconds since the Unix epoch, UTC; dates are the exchange's trade 
 """
 
 import csv
-import os
+import io
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import ConfigError, UsageError
+from mia_daemon.private_file import replace_file
 
 CHICAGO = ZoneInfo("America/Chicago")
 FIRST_DATE = date(2015, 1, 1)
@@ -148,9 +149,9 @@ def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = No
         rows = _build_schedule(first_date, last_date)
         with suppress(OSError):  # without a cache the next start takes a second longer, no more
             cache_dir.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.npy")
-            np.save(part, rows)
-            part.replace(path)
+            content = io.BytesIO()
+            np.save(content, rows)
+            replace_file(path, [content.getvalue()])
     return rows
 
 

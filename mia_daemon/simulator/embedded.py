@@ -6,11 +6,13 @@ input and ends when that closes, so it never outlives the daemon, not even one t
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mia_daemon.errors import StartError
+from mia_daemon.private_file import open_file
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0
@@ -32,7 +34,11 @@ class EmbeddedSimulator:
     async def start(self) -> int:
         """Start the child and return the port it listens on. Raises StartError with what it said when it can't."""
         self._error_log.parent.mkdir(parents=True, exist_ok=True)
-        with self._error_log.open("ab") as errors:
+        try:
+            errors = open_file(self._error_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        except OSError as error:
+            raise StartError(f"{self._error_log} can't be written: {error.strerror}; check the directory") from error
+        try:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "mia_daemon", "simulator", "--port", "0", "--parent-watch", *self._options,
                 stdin=asyncio.subprocess.PIPE,
@@ -40,6 +46,8 @@ class EmbeddedSimulator:
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C on the terminal is the daemon's to handle, not the child's
             )  # fmt: skip
+        finally:
+            os.close(errors)
         assert self._child.stdout is not None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.private_file import open_file, prepare_database
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, from_dict, to_dict
 
@@ -25,6 +26,9 @@ CREATE TABLE IF NOT EXISTS orders (order_id INTEGER PRIMARY KEY, data TEXT NOT N
 CREATE TABLE IF NOT EXISTS fills (seq INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT UNIQUE, data TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS record (seq INTEGER PRIMARY KEY, line TEXT NOT NULL);
 """
+
+
+_RECORD_BEGINS = b'{"seq": '
 
 
 class Saved(NamedTuple):
@@ -47,7 +51,8 @@ class StateStore:
         self._record_path = directory / "orders.jsonl"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._record_fd = os.open(self._record_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            prepare_database(self._path)
+            self._record_fd = open_file(self._record_path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise StartError(
                 f"{directory} can't be used for the simulator's state: {error.strerror}; "
@@ -103,6 +108,8 @@ class StateStore:
         """Cut a torn last line, add the lines a kill kept out; the number of the last line."""
         content = self._record_path.read_bytes()
         whole = content.rfind(b"\n") + 1
+        if not content.startswith(_RECORD_BEGINS[: len(content)]):
+            raise StartError(f"{self._record_path} is no record of orders: move it away to begin a new one")
         last = self._last_number(content[content.rfind(b"\n", 0, whole - 1) + 1 : whole]) if whole else 0
         os.ftruncate(self._record_fd, whole)
         rows = self._db.execute("SELECT seq, line FROM record WHERE seq > ? ORDER BY seq", (last,)).fetchall()

@@ -140,6 +140,16 @@ def test_without_a_daemon_a_kill_keeps_any_from_starting(daemons, var):
     assert "trading was stopped on purpose" in daemons.run("--mode", "paper", "--config", config, "--var", var).sentence
 
 
+def test_a_kill_that_is_there_already_counts_whatever_it_is_and_is_not_written_to(daemons, var, tmp_path):
+    config = daemons.config()
+    (tmp_path / "target").write_text("kept")
+    (var / "run").mkdir(parents=True)
+    (var / "run" / "kill").symlink_to(tmp_path / "target")
+    assert daemons.run("kill", "--config", config, "--var", var).status == 1
+    assert (tmp_path / "target").read_text() == "kept"
+    assert "trading was stopped on purpose" in daemons.run("--mode", "paper", "--config", config, "--var", var).sentence
+
+
 def test_a_daemon_that_hangs_finds_the_file_when_it_comes_to(daemons, var, tmp_path):
     """Here nothing but a socket that takes the question and never answers."""
     path = tmp_path / "control.sock"

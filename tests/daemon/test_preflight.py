@@ -196,6 +196,17 @@ def test_directories(look, tmp_path, monkeypatch):
     assert "has 499 MB left, 500 are needed" in look(var=deep)["directories"].text
 
 
+def test_directories_that_others_can_read_are_named_with_the_remedy(look, tmp_path):
+    var = tmp_path / "var"
+    (var / "logs").mkdir(parents=True)
+    (var / "logs").chmod(0o750)
+    assert "open to others" not in look(var=var)["directories"].text
+    (var / "logs").chmod(0o755)
+    found = look(var=var)["directories"]
+    assert found.fit
+    assert found.text.endswith(f"; open to others: {var / 'logs'}: chmod -R g-w,o-rwx {var}, unless that is meant")
+
+
 def test_announcements(look, tmp_path):
     path = tmp_path / "macro.csv"
     windows = {"macro_events_csv": str(path)}

@@ -110,6 +110,18 @@ def left_at_exchange(var):
     return json.loads(account)["position"], sorted(o["client_id"][-1] for o in orders if o["status"] not in {7, 8, 9})
 
 
+def too_open(directory):
+    """What has a mode wider than 0750 for a directory, 0660 for the control socket, 0640 for the rest."""
+    places = [directory, *directory.rglob("*")]
+    allowed = {stat.S_IFDIR: 0o750, stat.S_IFSOCK: 0o660}
+    modes = {place: place.lstat().st_mode for place in places}
+    return [
+        f"{place} {stat.S_IMODE(mode):o}"
+        for place, mode in modes.items()
+        if stat.S_IMODE(mode) & ~allowed.get(stat.S_IFMT(mode), 0o640)
+    ]
+
+
 # --------------------------------------------------------------------------------------------- the README's own session
 
 
@@ -212,6 +224,12 @@ def test_a_clean_session_raises_no_alarm(session):
     var, _ = session
     assert [line for line in log_of(var, "alert") if line["priority"] > 1] == []
     assert journal(var, "SELECT how FROM runs") == [("time is up",)]
+
+
+def test_what_it_leaves_is_open_to_no_one_but_its_user_and_readers_in_its_group(session):
+    """Whatever the umask: the tests' processes start with 0."""
+    var, _ = session
+    assert too_open(var) == []
 
 
 def test_all_350_features_are_fed(session):
@@ -323,6 +341,8 @@ def test_operators_are_heard(paper, tell, var):
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
     status_when(var, lambda status: status["fills"], "a fill")
 
+    assert too_open(var) == []  # the journal's log is there too, and the sockets
+
     snapshot = json.loads(tell("status", "--json").out)
     assert {"state", "position", "decisions", "orders", "fills", "stages", "process"} <= set(snapshot)
     assert set(snapshot["stages"]) == {"feed", "features", "inference", "executor"}
@@ -356,6 +376,15 @@ def test_operators_are_heard(paper, tell, var):
     gone = tell("status")
     assert (gone.status, gone.out) == (1, "")
     assert "no daemon answers" in gone.sentence
+
+
+def test_directories_that_others_can_read_are_a_warning_at_the_start(paper, var):
+    (var / "trades").mkdir(parents=True)
+    (var / "trades").chmod(0o755)
+    paper()
+    (told,) = [line for line in log_of(var, "alert") if line["code"] == "directories_open"]
+    assert told["level"] == "warning"
+    assert f"{var / 'trades'}: chmod -R g-w,o-rwx {var}" in told["text"]
 
 
 def test_a_second_daemon_on_the_same_directory_is_refused(paper, daemons, var):

@@ -446,14 +446,28 @@ def test_where_even_that_file_cannot_be_written_it_is_said(journal, monkeypatch)
     assert not journal.keep_latch(LOSS)
 
 
-def test_a_journal_whose_latches_would_have_no_room_is_not_opened_and_let_go(tmp_path):
+def test_a_journal_whose_latches_would_have_no_room_is_not_opened_and_let_go(tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
     path = tmp_path / "paper.db"
-    pending_path(path).symlink_to(tmp_path / "nowhere" / "file")
+    monkeypatch.setattr(os, "write", full)
     for _ in range(2):  # the second time as well: neither the file nor its lock was kept
         with pytest.raises(JournalError, match=r"paper\.latches\.pending\.json can't be written: make room"):
             Journal(path, durable=False)
-    pending_path(path).unlink()
+    monkeypatch.undo()
     Journal(path, durable=False).close()
+
+
+@pytest.mark.parametrize("name", ["paper.db", "paper.latches.pending.json", "paper.db.lock"])
+def test_a_journal_behind_a_symbolic_link_is_refused_and_let_go(tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path / "target")
+    for _ in range(2):
+        with pytest.raises(JournalError, match="it is a symbolic link; put a plain file in its place; check"):
+            Journal(tmp_path / "paper.db", durable=False)
+    assert not (tmp_path / "target").exists()
+    (tmp_path / name).unlink()
+    Journal(tmp_path / "paper.db", durable=False).close()
 
 
 # ------------------------------------------------------------------------------------------ what explains a decision

@@ -1,13 +1,16 @@
 import io
 import json
+import os
 import re
+import zipfile
 
 import numpy as np
 import pytest
 
 from mia_daemon.errors import BundleError
 from mia_daemon.features import catalogue
-from mia_daemon.model import bundle
+from mia_daemon.model import bundle, bundle_files
+from mia_daemon.model.npz import MAX_BYTES
 from mia_daemon.training import baseline, baseline_fit
 from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
@@ -77,6 +80,54 @@ def test_a_manifest_that_forgets_a_file_is_refused(copy, name):
 def test_a_stranger_in_the_directory_is_refused(copy):
     (copy.path / "notes.txt").write_text("hello")
     assert "notes.txt: remove it" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["policy.onnx", bundle.MANIFEST, "notes.txt"])
+def test_a_symbolic_link_in_the_directory_is_refused(copy, tmp_path, name):
+    (copy.path / name).touch()
+    target = (copy.path / name).rename(tmp_path / "elsewhere")
+    (copy.path / name).symlink_to(target)
+    assert f"{name} can't be read (it is a symbolic link): copy the bundle again" in refused(copy)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["a named pipe", "a directory"])
+def test_what_is_no_file_is_refused_and_not_waited_for(copy, make):
+    (copy.path / "policy.onnx").unlink()
+    make(copy.path / "policy.onnx")
+    assert "policy.onnx can't be read (it is no regular file)" in refused(copy)
+
+
+def test_a_link_to_a_bundle_is_followed(copy, tmp_path):
+    (tmp_path / "current").symlink_to(copy.path)
+    assert bundle.load(tmp_path / "current").sha256 == copy.load().sha256
+
+
+def test_what_is_loaded_is_what_was_hashed_though_every_file_is_replaced_meanwhile(copy, monkeypatch):
+    sound, opened = copy.load(), []
+    real_open = os.open
+
+    def open_and_replace(path, *args, **options):
+        file = real_open(path, *args, **options)
+        if "dir_fd" in options:
+            opened.append(path)
+            (copy.path / path).unlink()
+            (copy.path / path).write_bytes(b"something else")
+        return file
+
+    monkeypatch.setattr(os, "open", open_and_replace)
+    assert copy.load().sha256 == sound.sha256
+    assert sorted(opened) == sorted([*ALL_FILES, bundle.MANIFEST])
+
+
+def test_a_file_that_is_too_large_is_refused_by_its_size(copy):
+    os.truncate(copy.path / "policy.onnx", bundle_files.MAX_BYTES + 1)  # a hole: it takes no room
+    assert "policy.onnx has more than 64 MiB" in refused(copy)
+
+
+def test_a_directory_of_many_files_is_refused(copy):
+    for number in range(bundle_files.MAX_FILES):
+        (copy.path / f"{number}").touch()
+    assert "no bundle has more than 64" in refused(copy)
 
 
 def test_a_stranger_in_the_manifest_is_refused(copy):
@@ -247,6 +298,31 @@ def archive_of(**content):
 def test_a_self_test_that_is_no_archive_is_refused(copy):
     copy.replace(bundle.SELFTEST, b"PK\x03\x04 and no more")
     assert "selftest.npz is no numpy archive" in refused(copy)
+
+
+def packed_zeros():
+    """A small archive of a large array."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, values=np.zeros(MAX_BYTES // 8 + 1))
+    return buffer.getvalue()
+
+
+def claiming(*shape):
+    """An archive whose array says that it is larger than any machine."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("values.npy", header.getvalue())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", [bundle.SELFTEST, bundle.HISTOGRAMS])
+def test_an_archive_that_would_fill_the_memory_is_refused(copy, name):
+    copy.replace(name, packed_zeros())
+    assert "unpacked has 64 MiB, 64 are allowed" in refused(copy)
+    copy.replace(name, claiming(1 << 50))
+    assert "no numpy archive" in refused(copy)
 
 
 def test_a_pickle_in_the_self_test_is_never_opened(copy):

@@ -186,11 +186,19 @@ def test_urgent_after_acknowledging_is_kept_again(tmp_path, make):
     assert len(make().unacknowledged) == 1
 
 
-def test_torn_tail_of_the_list_is_cut_and_a_damaged_list_refused(tmp_path, make):
+def test_torn_tail_of_the_list_is_cut(tmp_path, make):
     path = tmp_path / "alerts" / "unacknowledged.jsonl"
     path.parent.mkdir()
     path.write_text('{"id": "1-a", "code": "a"}\n{"id": "2-')
     assert [record["id"] for record in make().unacknowledged] == ["1-a"]
-    path.write_text("nonsense\n")
+    assert path.read_text() == '{"id": "1-a", "code": "a"}\n'.replace(": ", ":").replace(", ", ",")
+
+
+@pytest.mark.parametrize("content", ["nonsense\n", "nonsense", '{"id": "1-a"}\nnonsense'])
+def test_a_damaged_list_is_refused_and_left_alone(tmp_path, make, content):
+    path = tmp_path / "alerts" / "unacknowledged.jsonl"
+    path.parent.mkdir()
+    path.write_text(content)
     with pytest.raises(StartError, match=r"unacknowledged.jsonl can't be read .*move it away"):
         make()
+    assert path.read_text() == content

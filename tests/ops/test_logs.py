@@ -149,25 +149,27 @@ def test_surrogates_do_not_break_the_log(log, lines):
 # ------------------------------------------------------------------------------------------------ the file
 
 
-@pytest.mark.parametrize("torn", [b"", b"x", b"y" * 200_000])
-def test_torn_tail_is_cut_at_opening(tmp_path, torn):
-    path = tmp_path / "logs" / "x.log"
-    file = LineFile(path)
-    file.write(b"one\n")
-    file.close()
-    with path.open("ab") as raw:
-        raw.write(torn)
+@pytest.mark.parametrize("before", [b"", b"one\n", b"x", b"one\ny", b"\x00\xff" * 100_000])
+def test_nothing_that_is_in_the_file_is_cut_and_a_new_line_is_whole(tmp_path, before):
+    path = tmp_path / "x.log"
+    path.write_bytes(before)
+    LineFile(path).close()
     file = LineFile(path)
     file.write(b"two\n")
+    file.write(b"three\n")
     file.close()
-    assert path.read_bytes() == b"one\ntwo\n"
+    left = path.read_bytes()
+    assert left.startswith(before)
+    assert left[len(before) :] in {b"two\nthree\n", b"\ntwo\nthree\n"}
+    assert left.splitlines()[-2:] == [b"two", b"three"]
 
 
-def test_file_of_nothing_but_a_torn_line_is_emptied(tmp_path):
-    path = tmp_path / "x.log"
-    path.write_bytes(b"z" * 100)
-    LineFile(path).close()
-    assert path.read_bytes() == b""
+def test_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "target").write_bytes(b"torn")
+    (tmp_path / "x.log").symlink_to(tmp_path / "target")
+    with pytest.raises(StartError, match=r"x\.log can't be written: it is a symbolic link; put a plain file"):
+        LineFile(tmp_path / "x.log")
+    assert (tmp_path / "target").read_bytes() == b"torn"
 
 
 def test_full_disk_loses_lines_not_the_daemon(tmp_path, monkeypatch, capsys):

@@ -112,6 +112,23 @@ def test_a_record_that_is_none_is_refused_and_left_alone(tmp_path, last):
     assert (tmp_path / "orders.jsonl").read_bytes() == content
 
 
+@pytest.mark.parametrize("content", [b"no line of ours", b"none\n" * 3, b"{"[:1] + b"x"])
+def test_a_file_that_is_no_record_is_refused_and_left_alone(tmp_path, content):
+    (tmp_path / "orders.jsonl").write_bytes(content)
+    with pytest.raises(StartError, match=r"orders\.jsonl is no record of orders: move it away"):
+        StateStore(tmp_path, SYMBOL)
+    assert (tmp_path / "orders.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["orders.jsonl", "simulator.db"])
+def test_a_symbolic_link_is_refused_and_not_followed(tmp_path, name):
+    (tmp_path / "target").write_bytes(b"")
+    (tmp_path / name).symlink_to(tmp_path / "target")
+    with pytest.raises(StartError, match="it is a symbolic link"):
+        StateStore(tmp_path, SYMBOL)
+    assert (tmp_path / "target").read_bytes() == b""
+
+
 def test_a_change_is_saved_whole_or_not_at_all(store, tmp_path):
     fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2)
     store.save(FACTS, fills=[fill])
