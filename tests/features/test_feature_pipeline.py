@@ -332,6 +332,62 @@ def test_warm_after_the_event_time_asked_for():
     assert all(bool(w.quality & Quality.COLD) is not w.warm for w in windows)
 
 
+RUN_ON = ("parkinson", "gk", "er_", "vol_ratio_15m_day")  # closed bars, and the day
+RESTARTING = [
+    feature.index
+    for feature in FEATURES
+    if feature.family not in {"ta", "level"} and not feature.name.startswith(RUN_ON)  # as MAX_SILENT_S says
+]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 99),
+    st.integers(-400, 400).filter(bool),
+    st.integers(7_300, 200_000),
+    st.sampled_from([EventKind.TRADE, EventKind.QUOTE, EventKind.TIMER]),
+)
+def test_a_jump_of_the_price_over_a_long_silence_is_seen_by_no_window_after_it(seed, ticks, silence_s, first):
+    past, after = stream(300, seed), stream(300, seed + 100)
+    after["ts_ns"] += silence_s * S + (past["ts_ns"].max() - after["ts_ns"].min())
+    after["kind"][0], after["symbol"][0] = first, 0
+    depth = np.flatnonzero((after["kind"] == EventKind.DEPTH) & (after["symbol"] == 0))
+    after["flags"][depth[0]] |= EventFlag.CLEAR  # a book is sent anew after an outage
+    shifted = past.copy()
+    for name in ("price", "bid", "ask"):
+        shifted[name] += 0.25 * ticks
+    windows = due(push(np.concatenate([past, after])))
+    others = due(push(np.concatenate([shifted, after])))
+    late = [(w, other) for w, other in zip(windows, others, strict=True) if w.ts_ns > after["ts_ns"].min()]
+    assert len(late) > 20
+    for window, other in late:
+        apart = window.values[RESTARTING] != other.values[RESTARTING]
+        assert [FEATURES[RESTARTING[i]].name for i in np.flatnonzero(apart)] == []
+        assert window.quality == other.quality
+
+
+def test_the_first_trade_after_a_long_silence_has_no_price_before_it():
+    rows = [event(second) for second in (0.0, 1.0, 2.0, 3.0)]
+    for number, second in enumerate((9_000.0, 9_001.0, 9_002.0, 9_003.0)):
+        price = 6_020.5 - 0.25 * (number % 2)  # 82 ticks above; from here on between bid and ask
+        rows.append(event(second, price=price, bid=6_020.25, ask=6_020.5, side=1 - 2 * (number % 2)))
+    *_, window = due(push(np.concatenate([*rows, event(9_004.0, EventKind.TIMER)]), interval_s=1.0))
+    steps = np.array([-1.0, 1.0, -1.0])  # ticks; a first step needs two trades since the silence
+    weights = np.exp(-np.array([1.0, 0.0]) / 60)
+    means = [np.average(side, weights=weights) for side in (steps[1:], steps[:-1])]
+    covariance = np.average(steps[1:] * steps[:-1], weights=weights) - means[0] * means[1]
+    assert window.values[index("roll_1m")] == pytest.approx(2 * np.sqrt(-covariance), rel=1e-6)
+    assert window.values[index("tick_run")] == -1
+
+
+def test_after_a_long_silence_the_touch_is_unknown_until_it_comes_again():
+    untouched = event(9_000.0, price=6_020.0, bid=np.nan, ask=np.nan, side=0)
+    window, _ = due(push(np.concatenate([event(0.0), untouched, event(9_005.0)])))
+    assert window.quality & Quality.NO_QUOTES
+    assert window.values[index("last_side")] == 0
+    assert window.values[index("last_vs_mid_ticks")] == 0
+
+
 def test_time_before_a_gap_does_not_warm_and_a_long_silence_starts_anew():
     gap = np.concatenate([event(0.0), event(40.0), event(70.0, EventKind.GAP), event(75.0), event(95.0)])
     assert [w.warm for w in due(push(gap, warmup_s=60.0))] == [False, False, False, True]

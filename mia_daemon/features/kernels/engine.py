@@ -230,9 +230,7 @@ def _end_seconds(state: Floats, c: Ints, second: int) -> None:
     silent = second - ended - 1
     if silent > MAX_SILENT_S:
         _on_gap(state)
-        m[M_SEC_PREV_MID] = 0.0
-        m[M_SEC_PREV_LAST] = 0.0
-        m[M_SEC_REF_PREV_MID] = 0.0
+        market.forget_prices(m)
         c[C_WARM] = -(second * NS - c[C_NEWEST])  # what `_move_time` adds for the silence
     elif silent > 0:
         _on_silence(state, ended + 1, silent)

@@ -60,7 +60,10 @@ def inlined(function: F) -> F:
 NS = 1_000_000_000
 
 MAX_SILENT_S = 7200
-"""Silent seconds are stepped through up to here; after a longer silence windows restart."""
+"""Silent seconds are stepped through up to here. After a longer silence no price before it is compared with one after
+it: the touch and the last trade are unknown until they come again (`forget_prices`), and windows restart (`on_gap`).
+What goes on: closed bars, as on a chart (ta, er of cplx, parkinson and gk of vol), and what is kept for the trading day
+(level, and the day's sums of other families)."""
 
 # ---- instrument and time
 M_TICK = 0  # minimum price increment, points
@@ -138,6 +141,16 @@ M_REF_CROSSED = 53
 
 M_COUNT_ALL = 64
 
+_FORGOTTEN = np.array(
+    [
+        *range(M_HAS_QUOTE, M_MID + 1),
+        *range(M_PREV_BID, M_PREV_MID + 1),
+        *(M_LAST, M_SIZE, M_SIDE, M_PREV_LAST),
+        *range(M_SEC_MID, M_SEC_REF_PREV_MID + 1),
+        *range(M_REF_PREV_BID, M_REF_PREV_QA + 1),
+    ]
+)
+
 # Columns of the calendar array `cal`: int64 (n, 6), one row a trading day
 CAL_OPEN = 0  # ns
 CAL_CLOSE = 1
@@ -154,3 +167,10 @@ def make_state(tick_size: float) -> Floats:
     for index in (M_REF_SEEN, M_QUOTE_SEEN, M_TRADE_SEEN, M_DEPTH_SEEN, M_GAP_SEEN, M_SEEN):
         m[index] = -1.0
     return m
+
+
+@kernel
+def forget_prices(m: Floats) -> None:
+    """After a long silence: the prices and sizes of both symbols are unknown, as before the first event."""
+    for k in range(len(_FORGOTTEN)):
+        m[_FORGOTTEN[k]] = 0.0
