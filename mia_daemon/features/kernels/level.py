@@ -8,10 +8,10 @@ vwap_dist_sd is in sd, at least a tick. vwap_slope_15m: change of the day's VWAP
 
 Volume profile of the trading day in ticks. POC: the price with the largest volume, the first to reach it wins a tie.
 Value area: grown from the POC tick by tick towards the larger neighbour (upwards on a tie) until it holds 70 % of the
-volume. A high (low) volume node is a price strictly inside the day's range whose volume is at least (at most) that of
-all prices within NODE ticks of it; hvn and lvn are ticks from the mid to the nearest one above or below, REACH when
-there is none nearer. poc_migration: change of the POC over the last 1800 whole seconds / ATR. profile_skew: (POC -
-middle of the day's range) / range.
+volume. A high (low) volume node is a price whose volume is at least (at most) that of all prices within NODE ticks of
+it, all of them inside the day's range; hvn and lvn are ticks from the mid, which may lie at half a tick, to the nearest
+one above or below it, REACH when there is none nearer. poc_migration: change of the POC over the last 1800 whole
+seconds / ATR. profile_skew: (POC - middle of the day's range) / range.
 
 Levels of the prior day stand only if that day was the trading day before and was seen. Its settlement is taken to be
 the last trade before 15:00 Chicago, before the close of regular hours on a half day. Regular hours that have begun give
@@ -205,11 +205,16 @@ def _value_area(s: Floats) -> None:
 
 
 @kernel
-def _node(s: Floats, start: int, step: int, sign: float) -> float:
-    """Bins from `start` to the nearest high (sign 1) or low (sign -1) volume node in the direction of `step`."""
+def _node(s: Floats, half_ticks: int, step: int, sign: float) -> float:
+    """Ticks from the mid to the nearest high (sign 1) or low (sign -1) volume node, at most REACH.
+
+    The mid is `half_ticks` from the first bin. `step` is 1 for the node above, -1 for the one below; one at the mid is
+    neither.
+    """
     bottom, top = int(s[_BIN_LOW]) + NODE, int(s[_BIN_HIGH]) - NODE
-    for d in range(1, REACH):
-        i = start + d * step
+    first = half_ticks // 2 + 1 if step > 0 else (half_ticks - 1) // 2
+    for d in range(REACH):
+        i = first + d * step
         if (step > 0 and i > top) or (step < 0 and i < bottom):
             break
         if i < bottom or i > top:
@@ -221,7 +226,7 @@ def _node(s: Floats, start: int, step: int, sign: float) -> float:
                 peak = False
                 break
         if peak:
-            return float(d)
+            return min(abs(i - 0.5 * half_ticks), float(REACH))
     return float(REACH)
 
 
@@ -365,11 +370,11 @@ def _emit_profile(s: Floats, mid: float, atr: float, tick: float, out: Floats) -
     if n > _MIGRATION_S:
         newest = s[_POCS + (n - 1) % (_MIGRATION_S + 1)]
         out[f + 5] = (newest - s[_POCS + n % (_MIGRATION_S + 1)]) * tick / atr
-    here = bars.tick_of(mid, tick) - int(s[_BASE])
-    out[f + 6] = _node(s, here, 1, 1.0)
-    out[f + 7] = _node(s, here, -1, 1.0)
-    out[f + 8] = _node(s, here, 1, -1.0)
-    out[f + 9] = _node(s, here, -1, -1.0)
+    half_ticks = bars.tick_of(2.0 * mid, tick) - 2 * int(s[_BASE])
+    out[f + 6] = _node(s, half_ticks, 1, 1.0)
+    out[f + 7] = _node(s, half_ticks, -1, 1.0)
+    out[f + 8] = _node(s, half_ticks, 1, -1.0)
+    out[f + 9] = _node(s, half_ticks, -1, -1.0)
     span = s[_HIGH] - s[_LOW]
     out[f + 10] = (poc - 0.5 * (s[_HIGH] + s[_LOW])) / span if span > 0.0 else 0.0
     last = bars.tick_of(s[_LAST], tick) - int(s[_BASE])
