@@ -215,12 +215,14 @@ def _fill_trades(rows: NDArray[np.void], out: EventArray, reading: Reading) -> M
 
 
 def _fill_quotes(rows: NDArray[np.void], out: EventArray, reading: Reading) -> Mask:
+    """A price of 0 is one where a quantity is bid or asked at it; with none it is a field left empty."""
     out["kind"] = EventKind.QUOTE
     out["price"] = math.nan
     known = np.zeros(len(rows), np.bool_)
     for side, price, size in (("Bid", "bid", "bid_size"), ("Ask", "ask", "ask_size")):
-        there = _is_price(rows[f"{side}Price"])
         quantity = rows[f"{side}Quantity"]
+        quoted = _is_quantity(quantity) & (quantity > 0)
+        there = _is_price(rows[f"{side}Price"]) & ((rows[f"{side}Price"] != 0) | quoted)
         out[price] = np.where(there, rows[f"{side}Price"], math.nan)
         out[size] = np.where(there & _is_quantity(quantity), quantity, 0)
         known |= there

@@ -72,7 +72,8 @@ def _trade(message: Any, reading: Reading) -> _Said:
 
 
 def _quote(message: Any, reading: Reading, state: SymbolState) -> _Said:
-    bid, ask = _is_price(message.BidPrice), _is_price(message.AskPrice)
+    bid = _is_quoted(message.BidPrice, message.BidQuantity)
+    ask = _is_quoted(message.AskPrice, message.AskQuantity)
     if not (reading.update or bid or ask):
         return None
     state.bid = message.BidPrice if bid else math.nan
@@ -120,6 +121,10 @@ def _nanoseconds(stamp: Any, ticks: int) -> int:
 
 def _is_price(value: float) -> bool:
     return -NO_PRICE < value < NO_PRICE
+
+
+def _is_quoted(price: float, quantity: float) -> bool:
+    return _is_price(price) and (price != 0 or 0 < quantity < NO_PRICE)
 
 
 def _is_quantity(value: float) -> bool:

@@ -234,7 +234,7 @@ def test_an_event_with_an_impossible_time_or_symbol_is_left_out():
     assert not plain[0].quality & Quality.BAD_EVENT
 
 
-@pytest.mark.parametrize("fields", [{"price": np.nan}, {"size": 0}, {"size": np.nan}, {"price": -1.0}, {"size": 1e30}])
+@pytest.mark.parametrize("fields", [{"price": np.nan}, {"size": 0}, {"size": np.nan}, {"price": -1e8}, {"size": 1e30}])
 def test_a_trade_with_impossible_numbers_only_moves_time(fields):
     bad = event(4.0, **{"bid": np.nan, "ask": np.nan, **fields})
     made = pipeline()
@@ -242,6 +242,54 @@ def test_a_trade_with_impossible_numbers_only_moves_time(fields):
     assert made.bad_events == 1
     assert window.values[index("trade_age")] == np.float32(np.log1p(4000))
     assert window.quality & Quality.BAD_EVENT
+
+
+LOGARITHMIC = ("ret_", "rv_", "bpv_", "semi_", "jump_", "rskew", "rkurt", "parkinson", "gk_", "vol_ratio", "amihud")
+LOGARITHMIC += ("hurst", "vr_", "perm_entropy", "acf", "xret", "xbeta", "xresid", "xlead")
+OF_THE_LEVEL = ("hasbrouck", "roc10", "momentum_10", "bb_width", "bollinger_width", "mfi14", "round_dist")
+SAME_AT_ANY_PRICE = [f.index for f in FEATURES if not f.name.startswith((*LOGARITHMIC, *OF_THE_LEVEL))]
+
+
+@pytest.mark.parametrize("shift", [-6_000.0, -6_100.0])
+def test_prices_of_zero_and_below_are_prices_like_any_other(shift):
+    events = stream(4_000, seed=11, seconds=3_000.0)
+    lower = events.copy()
+    for name in ("price", "bid", "ask"):
+        lower[name] += shift
+    assert np.nanmin(lower["bid"]) < 0
+    made, other = pipeline(), pipeline()
+    windows, others = due(made.push(events, 0)), due(other.push(lower, 0))
+    assert made.bad_events == other.bad_events
+    assert len(windows) > 300
+    for window, shifted in zip(windows, others, strict=True):
+        assert window.quality == shifted.quality
+        here, there = window.values[SAME_AT_ANY_PRICE], shifted.values[SAME_AT_ANY_PRICE]
+        apart = ~np.isclose(here, there, rtol=1e-4, atol=1e-4)
+        assert [FEATURES[SAME_AT_ANY_PRICE[i]].name for i in np.flatnonzero(apart)] == []
+
+
+def test_log_returns_are_neutral_while_the_price_is_not_positive_and_start_anew_after_it():
+    parts = []
+    for number, level in enumerate((40.0, -40.0, 40.0)):
+        part = stream(1_500, seed=20 + number, seconds=1_200.0)
+        part["ts_ns"] += number * 1_300 * S
+        for name in ("price", "bid", "ask"):
+            part[name] += level - 6_000.0
+        parts.append(part)
+    neutral = np.array([f.neutral for f in FEATURES], np.float32)
+    bars_and_day = ("parkinson", "gk_", "vol_ratio_15m_day")
+    mids = [f.index for f in FEATURES if f.name.startswith(LOGARITHMIC) and not f.name.startswith(bars_and_day)]
+    mids = [i for i in mids if not FEATURES[i].name.startswith("amihud")]  # a mean over seconds that had a return
+    windows = due(push(np.concatenate(parts)))
+    below = [w for w in windows if OPEN + 1_310 * S < w.ts_ns < OPEN + 2_500 * S]
+    assert len(below) > 100
+    for window in below:
+        np.testing.assert_array_equal(window.values[mids], neutral[mids])
+    after = [w for w in windows if w.ts_ns > OPEN + 2_610 * S]
+    alone = {w.ts_ns: w for w in due(push(parts[2]))}
+    assert len(after) > 100
+    for window in after:
+        np.testing.assert_array_equal(window.values[mids], alone[window.ts_ns].values[mids])
 
 
 def test_an_older_event_is_applied_at_the_newest_time_and_counted():

@@ -243,6 +243,18 @@ def test_the_profile_follows_a_price_that_leaves_it(direction):
     assert state[level._HIST : level._HIST + level._BINS].sum() == 1.0
 
 
+@pytest.mark.parametrize("jump", [-50_000, -20_000, 20_000, 50_000])
+def test_a_profile_that_the_price_leaves_by_more_than_its_window_begins_again(jump):
+    drive = Drive(level, cal=CAL)
+    drive.m[market.M_ATR] = ATR
+    drive.trade(int(CAL[0, 0]) + NS, 0.0, 5, 0)
+    drive.trade(drive.t + NS, jump * TICK, 3, 0)
+    drive.trade(drive.t + NS, jump * TICK, 2, 0)
+    values = dict(zip(NAMES, drive.own(), strict=True))
+    assert (values["poc"], values["vah"], values["val"], values["at_price"]) == (0, 0, 0, 1)
+    assert drive.states[0][level._TOTAL] == 5
+
+
 def test_the_first_price_to_reach_the_largest_volume_is_the_point_of_control():
     drive = Drive(level, cal=CAL)
     drive.m[market.M_ATR] = ATR

@@ -67,7 +67,6 @@ from mia_daemon.features.kernels.market import (
     M_SIDE,
     M_SIZE,
     M_SOURCE,
-    M_TICK,
     M_TRADE_SEEN,
     M_TRADES,
     MAX_SILENT_S,
@@ -330,7 +329,7 @@ def _apply_trade(state: Floats, cal: Ints, row: int, t: int, e: Any) -> bool:
         and m[M_QUOTE_CHANGED] > 0.0
     ):
         _on_quote(state, t)
-    if not (touch.is_price(e.price, m[M_TICK]) and 0.0 < e.size <= MAX_SIZE):
+    if not (touch.is_price(e.price) and 0.0 < e.size <= MAX_SIZE):
         return False
     side = touch.aggressor(m, e.side, e.price)
     m[M_PREV_LAST] = m[M_LAST]
@@ -374,7 +373,7 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
     levels = state[BOOK0:L10]
     if e.flags & _CLEAR:
         book.clear(levels)
-    sane = touch.is_price(e.price, m[M_TICK]) and 0.0 <= e.size <= MAX_SIZE and e.side != 0
+    sane = touch.is_price(e.price) and 0.0 <= e.size <= MAX_SIZE and e.side != 0
     if sane:
         book.set_level(levels, e.side, e.price, np.float64(e.size))
     if e.flags & _BATCH_END:

@@ -153,7 +153,9 @@ def on_quote(s: Floats, t: int, m: Floats) -> None:
 @kernel
 def on_second(s: Floats, sec: int, m: Floats) -> None:
     delta = m[M_SEC_BUY] - m[M_SEC_SELL]
-    moved = m[M_SEC_MID] - m[M_SEC_PREV_MID] if m[M_SEC_PREV_MID] > 0.0 and m[M_SEC_MID] > 0.0 else 0.0
+    moved = m[M_SEC_MID] - m[M_SEC_PREV_MID]
+    if math.isnan(moved):
+        moved = 0.0
     for j in range(3):
         d = SLOPE_DECAYS[j]
         _slope_step(s, _SLOPE + 5 * j, d, delta)

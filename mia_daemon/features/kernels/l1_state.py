@@ -1,5 +1,7 @@
 """Features 0-11: the touch and the last trade as they are now."""
 
+import math
+
 import numpy as np
 
 from mia_daemon.features.kernels.market import (
@@ -36,7 +38,7 @@ def make_state(tick_size: float) -> Floats:
 
 @kernel
 def on_trade(s: Floats, t: int, m: Floats) -> None:
-    if m[M_PREV_LAST] > 0.0 and m[M_LAST] != m[M_PREV_LAST]:
+    if not math.isnan(m[M_PREV_LAST]) and m[M_LAST] != m[M_PREV_LAST]:
         if m[M_LAST] > m[M_PREV_LAST]:
             s[_RUN] = s[_RUN] + 1.0 if s[_RUN] > 0.0 else 1.0
         else:
@@ -66,7 +68,7 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
             out[FIRST + 4] = np.log1p(m[M_QB])
             out[FIRST + 5] = np.log1p(m[M_QA])
         out[FIRST + 9] = np.log1p(1000.0 * (m[M_NOW] - m[M_QUOTE_SEEN]))
-    if m[M_LAST] > 0.0:
+    if not math.isnan(m[M_LAST]):
         if m[M_HAS_QUOTE] > 0.0:
             out[FIRST + 6] = (m[M_LAST] - m[M_MID]) / tick
         out[FIRST + 7] = m[M_SIDE]
