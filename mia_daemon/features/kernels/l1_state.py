@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from mia_daemon.features.constants import DEFAULTS, IMBALANCES, SPREADS, FittedConstants
 from mia_daemon.features.kernels.market import (
     M_ASK,
     M_BID,
@@ -28,12 +29,19 @@ FIRST = 0
 COUNT = 12
 
 _RUN = 0  # signed run of same-direction price changes
+_IS_FITTED = 1  # 1 where the table is
+_TABLE = 2  # SPREADS x IMBALANCES micro-price adjustments, ticks
+_SIZE = _TABLE + SPREADS * IMBALANCES
 
 
-def make_state(tick_size: float) -> Floats:
-    """One number; `tick_size` is not needed."""
+def make_state(tick_size: float, constants: FittedConstants = DEFAULTS) -> Floats:
+    """A run and a table; `tick_size` is not needed."""
     del tick_size
-    return np.zeros(1)
+    s = np.zeros(_SIZE)
+    if constants.micro_adjustment is not None:
+        s[_IS_FITTED] = 1.0
+        s[_TABLE:] = np.ravel(constants.micro_adjustment)
+    return s
 
 
 @kernel
@@ -51,6 +59,19 @@ def on_gap(s: Floats, m: Floats) -> None:
 
 
 @kernel
+def _micro_adjustment(s: Floats, imbalance: float, spread: float) -> float:
+    """Stoikov's G*, ticks, of an imbalance of -1 … 1 and a spread in ticks."""
+    if s[_IS_FITTED] == 0.0:  # odd and monotone in the imbalance, flat where it is balanced
+        return 0.5 * spread * imbalance * abs(imbalance)
+    if not spread > 0.0:
+        return 0.0
+    row = min(max(int(spread + 0.5), 1), SPREADS) - 1
+    column = min(int(0.5 * (imbalance + 1.0) * IMBALANCES), IMBALANCES - 1)
+    adjustment: float = s[_TABLE + row * IMBALANCES + column]
+    return adjustment
+
+
+@kernel
 def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
     for i in range(COUNT):
         out[FIRST + i] = 0.0
@@ -63,8 +84,7 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
             imbalance = (m[M_QB] - m[M_QA]) / total
             out[FIRST + 1] = imbalance
             out[FIRST + 2] = ((m[M_BID] * m[M_QA] + m[M_ASK] * m[M_QB]) / total - m[M_MID]) / tick
-            # Stoikov's G* needs a fitted table; till then odd and monotone in the imbalance, flat where it is balanced
-            out[FIRST + 3] = 0.5 * spread / tick * imbalance * abs(imbalance)
+            out[FIRST + 3] = _micro_adjustment(s, imbalance, spread / tick)
             out[FIRST + 4] = np.log1p(m[M_QB])
             out[FIRST + 5] = np.log1p(m[M_QA])
         out[FIRST + 9] = np.log1p(1000.0 * (m[M_NOW] - m[M_QUOTE_SEEN]))
