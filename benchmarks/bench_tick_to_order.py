@@ -49,7 +49,7 @@ def configuration(directory: Path, port: int) -> Path:
         max_consecutive_losses=1_000_000,
         max_daily_loss=1e9,
         max_drawdown_share=1.0,
-        max_price_age_s=1e9,
+        max_price_age_s=86_400.0,
         max_messages_per_second="waived",
         max_messages_per_day="waived",
         max_executions="waived",

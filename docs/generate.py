@@ -8,6 +8,7 @@ from mia_daemon.dtc import session
 from mia_daemon.execution.order_states import mermaid
 from mia_daemon.features import catalogue
 from mia_daemon.risk import codes, controls
+from mia_daemon.simulator import requests
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py from the code: change it there, then `make docs`. -->\n\n"
@@ -107,7 +108,21 @@ def _duration(seconds: int) -> str:
     return f"{seconds / 60:g} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
 
 
-DOCUMENTS = {"risk.md": risk, "order_states.md": order_states, "dtc_session.md": dtc_session, "features.md": features}
+def simulator() -> str:
+    """The page is written by hand; the table of requests, between two comments, is not."""
+    before, begin, rest = _read(HERE / "simulator.md").partition("<!-- requests: ")
+    comment, _, old = rest.partition("-->\n")
+    _, end, after = old.partition("<!-- end of requests -->")
+    return f"{before}{begin}{comment}-->\n{requests.markdown_table()}\n{end}{after}"
+
+
+DOCUMENTS = {
+    "risk.md": risk,
+    "order_states.md": order_states,
+    "dtc_session.md": dtc_session,
+    "features.md": features,
+    "simulator.md": simulator,
+}
 
 
 def main() -> int:

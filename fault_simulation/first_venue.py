@@ -20,7 +20,7 @@ from mia_daemon.products.instruments import instrument
 from mia_daemon.records import OrderType
 from mia_daemon.simulator.client_order import ClientOrder
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.exchange import Exchange
+from mia_daemon.simulator.exchange import Exchange, Traded
 from mia_daemon.simulator.faulty_line import FaultyLine
 from mia_daemon.simulator.server import SimulatorServer
 from mia_daemon.simulator.state import StateStore
@@ -89,14 +89,15 @@ class FirstVenue:
     @property
     def earned(self) -> float:
         """Profit by the server's account, account currency, after costs."""
-        return self.exchange.account.cash - self._settings.simulator.starting_cash
+        (account,) = self.exchange.accounts.values()
+        return account.cash - self._settings.simulator.starting_cash
 
     def state(self) -> ServerState:
         """The account as it is now."""
         exchange = self.exchange
         return ServerState(
-            exchange.account.position,
-            tuple(_at_server(order) for order in exchange.engine.alive.values()),
+            exchange.position(),
+            tuple(_at_server(order) for order in exchange.main.engine.alive.values()),
             bool(exchange._faults._late or exchange._faults._cancelled),
         )
 
@@ -104,9 +105,8 @@ class FirstVenue:
         """Start a server with the files that the last one left."""
         settings = self._settings
         store = StateStore(self._directory, settings.instrument.symbol)
-        self.exchange = exchange = Exchange(
-            self.instrument, settings.simulator, calendar(), store, settings.instrument.trade_account, TODAY
-        )
+        traded = Traded((self.instrument,), (settings.instrument.trade_account,))
+        self.exchange = exchange = Exchange(traded, settings.simulator, calendar(), store, TODAY)
         happens = exchange._faults._happens
 
         def counted(share: float) -> bool:
@@ -155,7 +155,7 @@ class FirstVenue:
         return True
 
     def _typed(self, what: str, share: float) -> list[Message]:
-        alive = list(self.exchange.engine.alive.values())
+        alive = list(self.exchange.main.engine.alive.values())
         account = self._settings.instrument.trade_account
         if what in {"cancel", "withdraw"}:
             return [
@@ -167,7 +167,7 @@ class FirstVenue:
         name, symbol = f"{BY_HAND}{self._by_hand}", self.instrument.symbol
         if what == "flatten":
             return [dtc.SubmitFlattenPositionOrder(Symbol=symbol, TradeAccount=account, ClientOrderID=name)]
-        bid, _, ask, _ = self.exchange.touch()
+        bid, _, ask, _ = self.exchange.main.touch()
         buys = what in {"buy", "bid"}
         price = (bid if buys else ask) if what in {"bid", "offer"} else 0
         contracts = max(round(share * self._settings.decision.max_position), 1)
@@ -197,7 +197,7 @@ class FirstVenue:
         """The present quote: exchange time, bid, ask; None when there is none."""
         if not self.process.alive:
             return None
-        bid, _, ask, _ = self.exchange.touch()
+        bid, _, ask, _ = self.exchange.main.touch()
         tick = self.instrument.tick_size
         return None if bid is None or ask is None else (self.exchange.now_ns, bid * tick, ask * tick)
 

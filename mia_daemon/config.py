@@ -11,7 +11,7 @@ import ipaddress
 import json
 import os
 import re
-import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -22,10 +22,8 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     SecretStr,
     ValidationError,
     field_validator,
@@ -34,37 +32,67 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mia_daemon.errors import ConfigError
+from mia_daemon.printable import is_distinct, printable
+from mia_daemon.setting_types import (
+    WAIVABLE,
+    WAIVED,
+    Account,
+    Contracts,
+    ContractsLimit,
+    Count,
+    CountLimit,
+    CountOrZero,
+    DelayMs,
+    Factor,
+    IntervalLimit,
+    IntervalS,
+    LimitMs,
+    LimitMsLimit,
+    LongLimit,
+    LongS,
+    LongSpanS,
+    LossLimit,
+    Money,
+    MoneyLimit,
+    Multiplier,
+    PerDayLimit,
+    Port,
+    Price,
+    Seed,
+    Sha256,
+    Share,
+    ShareLimit,
+    SkewS,
+    SpanS,
+    Symbol,
+    SymbolOrNone,
+    Ticks,
+    TicksLimit,
+    TicksOrZero,
+    TimeoutS,
+)
+from mia_daemon.user_file import read_toml
 
 
 class Section(BaseModel):
     """A table of the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # What was found stays out of the text of a ValidationError: it may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_control_characters(cls, value: Any) -> Any:
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str | Path) and not str(text).isprintable():
+                raise ValueError(f"{printable(str(text))!r} has a character that is not printable: remove it")
+        return value
 
 
 class Mode(StrEnum):
     PAPER = "paper"
     LIVE = "live"
     REPLAY = "replay"
-
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-WAIVED = "waived"
-"""Stands in the file where a limit is not wanted: leaving it out is refused."""
-
-_WAIVABLE = (
-    BeforeValidator(lambda value: None if value == WAIVED else value),
-    PlainSerializer(lambda value: WAIVED if value is None else value),
-)
-CountLimit = Annotated[Count | None, *_WAIVABLE]  # None: waived
-Limit = Annotated[Positive | None, *_WAIVABLE]
-ShareLimit = Annotated[Share | None, *_WAIVABLE]
 
 
 def _only_symbol(path: Path) -> Path:
@@ -88,13 +116,13 @@ def is_loopback(host: str) -> bool:
 class InstrumentSettings(Section):
     """What is traded."""
 
-    symbol: str = "ESZ26_FUT_CME"
-    root: str | None = None  # of a product: the contract month follows from the date, instead of from `symbol`
+    symbol: Symbol = "ESZ26_FUT_CME"
+    root: Symbol | None = None  # of a product: the contract month follows from the date, instead of from `symbol`
     symbol_pattern: str = "{root}{month}{year}_FUT_CME"
     roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] = 4  # before the third Friday; 4: CME's roll date
     roll_with_position: bool = False
     trade_symbol: str | None = None  # in orders, where the server spells it otherwise; {root}, {month}, {year}
-    trade_account: Annotated[str, Field(min_length=1)] = "Sim1"
+    trade_account: Account = "Sim1"
 
     @model_validator(mode="after")
     def _symbol_or_root(self) -> "InstrumentSettings":
@@ -111,12 +139,12 @@ class FeedSettings(Section):
     source: Literal["simulator", "dtc", "scid"] = "simulator"
     scid_path: ScidPath | None = None  # {symbol} stands for instrument.symbol
     depth_directory: Path | None = None  # of the .depth files; None: trades only
-    price_multiplier: Positive = 1.0  # of the prices in Sierra Chart's files
+    price_multiplier: Factor = 1.0  # of the prices in Sierra Chart's files
     dtc_host: str | None = None  # source = "dtc": of a server for prices alone; None: dtc.host
     dtc_port: Port | None = None  # None: dtc.port
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
-    poll_interval_ms: Positive = 20.0
-    max_event_age_s: NonNegative = 10.0
+    poll_interval_ms: LimitMs = 20.0
+    max_event_age_s: SpanS = 10.0
     batch_events: Count = 4096
     queue_batches: Count = 256
 
@@ -141,8 +169,8 @@ class FeedSettings(Section):
 class ReferenceSettings(Section):
     """A second symbol beside the traded one, for the features that compare both; never traded."""
 
-    symbol: str = ""  # "": none
-    root: str | None = None  # as instrument.root, with its symbol_pattern and its roll
+    symbol: SymbolOrNone = ""  # "": none
+    root: Symbol | None = None  # as instrument.root, with its symbol_pattern and its roll
     scid_path: ScidPath | None = None  # source = "scid"; {symbol} stands for the contract
 
     @property
@@ -178,10 +206,10 @@ class DtcSettings(Section):
     password: SecretStr = SecretStr("")
     client_name: Annotated[str, Field(min_length=1, max_length=20)] = "mia-daemon"
     heartbeat_interval_s: Annotated[int, Field(ge=5, le=60)] = 10
-    connect_timeout_s: Positive = 10.0
-    request_timeout_s: Positive = 10.0
-    reconnect_first_delay_s: Positive = 0.5
-    reconnect_max_delay_s: Positive = 30.0
+    connect_timeout_s: TimeoutS = 10.0
+    request_timeout_s: TimeoutS = 10.0
+    reconnect_first_delay_s: IntervalS = 0.5
+    reconnect_max_delay_s: IntervalS = 30.0
     tls: Literal["auto", "off", "verify", "pinned"] = "auto"
     tls_ca_file: Path | None = None  # verify: who is trusted; None: the system's authorities
     tls_server_name: str = ""  # verify: the name in the certificate where it is not `host`
@@ -220,26 +248,30 @@ class DtcSettings(Section):
 class FaultSettings(Section):
     """What goes wrong at the stand-in on purpose; by default nothing does."""
 
-    seed: Annotated[int, Field(ge=0)] = 1
+    seed: Seed = 1
     # The line, on the wall clock; times count from a client's logon.
-    connections: Annotated[int, Field(ge=0)] = 0  # only the first so many are hit; 0: all
+    connections: CountOrZero = 0  # only the first so many are hit; 0: all
     split: bool = False
-    coalesce_ms: NonNegative = 0.0
-    delay_ms: NonNegative = 0.0
-    stall_every_s: NonNegative = 0.0
-    stall_s: NonNegative = 0.0
+    coalesce_ms: DelayMs = 0.0
+    delay_ms: DelayMs = 0.0
+    stall_every_s: LongSpanS = 0.0
+    stall_s: LongSpanS = 0.0
     mute: bool = False
-    mute_after_s: NonNegative | None = None
-    half_open_after_s: NonNegative | None = None
-    reset_after_s: NonNegative | None = None
+    mute_after_s: LongSpanS | None = None
+    half_open_after_s: LongSpanS | None = None
+    reset_after_s: LongSpanS | None = None
     # Orders, in exchange time.
     reject_share: Share = 0.0
     duplicate_share: Share = 0.0
     reorder_share: Share = 0.0
     lose_share: Share = 0.0
     late_fill_share: Share = 0.0
-    late_ms: NonNegative = 500.0  # by which a late fill is late, and a reordered update at most
-    clock_skew_s: float = 0.0
+    late_ms: DelayMs = 500.0  # by which a late fill is late, and a reordered update at most
+    clock_skew_s: SkewS = 0.0
+    # Habits of Sierra Chart that users report.
+    ignore_incomplete_cancels: bool = False
+    list_closed_positions: bool = False
+    refuse_balances: bool = False
 
     @model_validator(mode="after")
     def _stalls_end(self) -> "FaultSettings":
@@ -258,11 +290,11 @@ class FaultSettings(Section):
 class SimulatorSettings(Section):
     """The embedded Sierra Chart stand-in."""
 
-    seed: Annotated[int, Field(ge=0)] = 7
-    speed: Positive = 20.0
-    events_per_s: Positive = 40.0
-    start_price: Positive = 6000.0
-    starting_cash: Positive = 100_000.0
+    seed: Seed = 7
+    speed: Factor = 20.0
+    events_per_s: Factor = 40.0
+    start_price: Price = 6000.0
+    starting_cash: Money = 100_000.0
     start_date: date | None = None  # of a fresh simulation; the default follows from the symbol's expiry
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
     encoding: Literal["auto", "binary", "binary_vls", "json", "json_compact"] = "auto"  # auto: what a client asks for
@@ -271,8 +303,11 @@ class SimulatorSettings(Section):
         False  # generation 1: 112 and 117 for clients that ask for no others, not 107 and 108
     )
     new_order_id_on_replace: bool = False  # a replaced order gets a new ServerOrderID
-    file_flush_ms: NonNegative = 100.0  # how long the files of --write-scid may hold records back
+    file_flush_ms: DelayMs = 100.0  # how long the files of --write-scid may hold records back
     reference: bool = True  # a second market, not traded: NQ beside ES, ES beside NQ
+    symbols: tuple[Symbol, ...] = ()  # that can be traded beside instrument.symbol
+    accounts: tuple[Account, ...] = ()  # trade accounts beside instrument.trade_account
+    display_multiplier: Multiplier = 1.0  # DisplayPriceMultiplier: prices in messages are displayed ones divided by it
     policy: Literal["open", "sierra"] = "open"  # sierra: market data is refused, as Sierra Chart does for CME's
     faults: FaultSettings = FaultSettings()
 
@@ -280,10 +315,10 @@ class SimulatorSettings(Section):
 class FeatureSettings(Section):
     """The feature window."""
 
-    decision_interval_s: Positive = 5.0
-    warmup_s: NonNegative = 300.0
-    state_every_s: NonNegative = 60.0  # 0: the state is neither saved nor used
-    state_max_gap_s: NonNegative = 900.0
+    decision_interval_s: IntervalS = 5.0
+    warmup_s: LongSpanS = 300.0
+    state_every_s: SpanS = 60.0  # 0: the state is neither saved nor used
+    state_max_gap_s: LongSpanS = 900.0
     cache_dir: Path | None = None  # of compiled kernels; default: $NUMBA_CACHE_DIR, else ~/.cache/mia-daemon
 
 
@@ -293,24 +328,24 @@ class ModelSettings(Section):
     bundle: Path | None = None  # the default is the baseline bundle that ships with the package
     approved_bundles: tuple[Sha256, ...] = ()  # the only ones live trades on
     max_out_of_range_share: Share = 0.5
-    max_inference_ms: Positive = 250.0
-    drift_window_s: Positive = 82_800.0
-    drift_psi_above: Positive = 0.25
+    max_inference_ms: LimitMs = 250.0
+    drift_window_s: LongS = 82_800.0
+    drift_psi_above: Factor = 0.25
     drift_ks_above: Share = 0.2
 
 
 class DecisionSettings(Section):
     """From signal to target position."""
 
-    max_position: Count = 1  # contracts the policy's ±1 maps to
+    max_position: Contracts = 1  # contracts the policy's ±1 maps to
     enter_above: Share = 0.35  # |action| that opens a position
     exit_below: Share = 0.10  # |action| under which it is closed (hysteresis)
     min_probability: Share = 0.5
-    min_hold_s: NonNegative = 20.0
-    max_hold_s: Positive = 1800.0
-    stop_ticks: Count = 16
-    target_ticks: Count = 24
-    max_slippage_ticks: Annotated[int, Field(ge=0)] = 4
+    min_hold_s: LongSpanS = 20.0
+    max_hold_s: LongS = 1800.0
+    stop_ticks: Ticks = 16
+    target_ticks: Ticks = 24
+    max_slippage_ticks: TicksOrZero = 4
     defensive_blocks_above: Share = 0.6
 
     @model_validator(mode="after")
@@ -330,37 +365,37 @@ class ExecutionSettings(Section):
     """How an entry is worked; exits always take the market."""
 
     policy: Literal["marketable_limit", "limit_at_touch", "market_with_protection"] = "marketable_limit"
-    protection_ticks: Count = 12  # market_with_protection: the limit is this far beyond the touch
-    chase_after_s: Positive = 2.0  # limit_at_touch: how often it is looked whether the touch has moved away
-    max_chases: Annotated[int, Field(ge=0)] = 3
-    max_chase_ticks: Count = 4  # from its first price, crossing included
-    unfilled_after_s: Positive = 6.0
+    protection_ticks: Ticks = 12  # market_with_protection: the limit is this far beyond the touch
+    chase_after_s: IntervalS = 2.0  # limit_at_touch: how often it is looked whether the touch has moved away
+    max_chases: CountOrZero = 3
+    max_chase_ticks: Ticks = 4  # from its first price, crossing included
+    unfilled_after_s: IntervalS = 6.0
     unfilled: Literal["give_up", "cross"] = "give_up"  # then, or when it may follow no further
 
 
 class RiskSettings(Section):
     """Limits. All are required in the file, as a number or as "waived": a limit is never absent by accident."""
 
-    max_order_contracts: CountLimit
-    max_order_notional: Limit  # account currency
-    max_position_contracts: CountLimit
-    max_daily_loss: Limit  # account currency
+    max_order_contracts: ContractsLimit
+    max_order_notional: MoneyLimit  # account currency
+    max_position_contracts: ContractsLimit
+    max_daily_loss: LossLimit  # account currency
     max_drawdown_share: ShareLimit
     max_orders_per_minute: CountLimit
     max_messages_per_second: CountLimit  # orders, replaces and cancels; a bracket is three
-    max_messages_per_day: CountLimit
+    max_messages_per_day: PerDayLimit
     cancel_reserve_share: Share  # of both, for what reduces the position: new risk leaves it alone
     max_executions: CountLimit  # entries until a person looks and says `rearm`
-    max_price_age_s: Limit
-    max_price_deviation_ticks: CountLimit  # of an order's price from the touch
-    max_price_jump_ticks: CountLimit  # between one price and the next
-    market_pause_s: NonNegative  # without entries after a jump or a gap
-    max_clock_skew_s: Limit  # by which an event may lie in our future
-    max_decision_age_ms: Limit  # from the deciding event's arrival to the order
-    max_fill_slippage_ticks: CountLimit  # of a fill against its order's price
+    max_price_age_s: IntervalLimit
+    max_price_deviation_ticks: TicksLimit  # of an order's price from the touch
+    max_price_jump_ticks: TicksLimit  # between one price and the next
+    market_pause_s: SpanS  # without entries after a jump or a gap
+    max_clock_skew_s: IntervalLimit  # by which an event may lie in our future
+    max_decision_age_ms: LimitMsLimit  # from the deciding event's arrival to the order
+    max_fill_slippage_ticks: TicksLimit  # of a fill against its order's price
     max_consecutive_losses: CountLimit
     max_consecutive_rejects: CountLimit
-    max_spread_ticks: CountLimit
+    max_spread_ticks: TicksLimit
 
     @property
     def waived(self) -> tuple[str, ...]:
@@ -380,14 +415,14 @@ class WindowSettings(Section):
     """When new positions are allowed (exits always are), and by when there must be none."""
 
     sessions: Literal["regular", "all"] = "all"  # regular: 08:30-15:15 Chicago; all: whenever Globex is open
-    no_entry_before_close_s: NonNegative = 300.0
+    no_entry_before_close_s: SpanS = 300.0
     macro_events_csv: Path | None = None
     macro_impact_above: Share = 0.7
-    macro_before_s: NonNegative = 900.0
-    macro_after_s: NonNegative = 900.0
-    flat_before_close_s: Limit = 60.0
-    flat_before_macro_s: Limit = 60.0
-    flat_before_roll_s: Limit = 300.0  # before the contract's last session closes, or it expires
+    macro_before_s: LongSpanS = 900.0
+    macro_after_s: LongSpanS = 900.0
+    flat_before_close_s: IntervalLimit = 60.0
+    flat_before_macro_s: IntervalLimit = 60.0
+    flat_before_roll_s: LongLimit = 300.0  # before the contract's last session closes, or it expires
 
 
 class BrokerSettings(Section):
@@ -397,32 +432,40 @@ class BrokerSettings(Section):
     brackets: Literal["server", "client"] = "server"  # client: stop and target are single orders, the pair kept here
     symbol_spellings: tuple[str, ...] = ()  # others in what the server says that mean the symbol
     account_spellings: tuple[str, ...] = ()  # others that mean the account
-    paper_feed_latency_ms: NonNegative = 0.0  # from the exchange's event to our decision on it
-    paper_entry_latency_ms: NonNegative = 5.0
-    paper_response_latency_ms: NonNegative = 5.0
-    paper_starting_cash: Positive = 100_000.0
-    ack_timeout_s: Positive = 5.0  # after which an order's fate is unknown and is asked about
-    reconcile_every_s: Positive = 10.0
-    entry_timeout_s: Positive = 15.0  # a working entry is cancelled after this
+    paper_feed_latency_ms: DelayMs = 0.0  # from the exchange's event to our decision on it
+    paper_entry_latency_ms: DelayMs = 5.0
+    paper_response_latency_ms: DelayMs = 5.0
+    paper_starting_cash: Money = 100_000.0
+    ack_timeout_s: TimeoutS = 5.0  # after which an order's fate is unknown and is asked about
+    reconcile_every_s: IntervalS = 10.0
+    entry_timeout_s: IntervalS = 15.0  # a working entry is cancelled after this
 
 
 class StopSettings(Section):
     """What happens to an open position when the daemon stops."""
 
     on_stop: Literal["flatten", "keep"] = "flatten"  # keep: the position and its server-held stop stay
-    drain_s: Positive = 4.0
+    drain_s: TimeoutS = 4.0
 
 
 class OpsSettings(Section):
     """Logs, samples, alerts and the control socket."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    sample_every_s: Positive = 1.0
-    alert_repeat_after_s: Positive = 60.0
+    sample_every_s: TimeoutS = 1.0
+    loop_stall_s: TimeoutS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
+    loop_abort_s: TimeoutS = 60.0  # after which the process ends with status 3
+    alert_repeat_after_s: IntervalS = 60.0
     alerts_per_minute: Count = 30
     control_socket: Path | None = None  # the default is var/run/control.sock
     kill_file: Path | None = None  # var/run/kill: while it is there nothing is traded
     arm_file: Path | None = None  # var/run/arm.toml: names the account that live may trade
+
+    @model_validator(mode="after")
+    def _reported_before_it_ends(self) -> "OpsSettings":
+        if self.loop_stall_s >= self.loop_abort_s:
+            raise ValueError("loop_stall_s has to be below loop_abort_s, or nothing would be reported before the end")
+        return self
 
 
 class Settings(Section):
@@ -462,6 +505,22 @@ class Settings(Section):
         if self.feed.source == "scid" and self.instrument.root is not None and "{symbol}" not in str(path):
             raise ValueError(
                 "with instrument.root, feed.scid_path needs {symbol} where the contract stands in its name"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_hold_no_password(self) -> "Settings":
+        password = self.dtc.password.get_secret_value()
+        chosen = self.instrument
+        names = {
+            "instrument.trade_account": chosen.trade_account,
+            "instrument.symbol": chosen.symbol,
+            "instrument.trade_symbol": chosen.trade_symbol or "",
+        }
+        holds = next((key for key, name in names.items() if password.lower() in name.lower()), None)
+        if is_distinct(password) and holds is not None:
+            raise ValueError(
+                f"MIA_DTC_PASSWORD is a part of {holds}, which is in every log: choose another password at the server"
             )
         return self
 
@@ -531,16 +590,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, environ: Mappin
     Raises:
         ConfigError: the file is missing, unreadable, not TOML, or refused; the text names the key and what to do.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"configuration {path} can't be read: {error.strerror}; name one with --config FILE"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"configuration {path} is not UTF-8 text (byte {error.start})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"configuration {path} is not valid TOML: {error}") from error
+    document = read_toml(path, "configuration", "name one with --config FILE")
     return parse(document, str(path), overrides, environ)
 
 
@@ -551,7 +601,10 @@ def parse(
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Check a configuration already read; `origin` names it in errors. Raises ConfigError as `load` does."""
-    merged = json.loads(json.dumps(document, default=str))
+    try:
+        merged = json.loads(json.dumps(document, default=str))
+    except ValueError as error:  # a number of thousands of digits
+        raise ConfigError(f"configuration {origin} is refused: {error}") from error
     _refuse_secrets(merged, origin)
     for key, value in {**(overrides or {}), **_secrets(environ)}.items():
         table, name = key.split(".")
@@ -568,6 +621,12 @@ def parse(
 
 _SHOWN = {"int_type", "float_type", "bool_type", "string_type", "literal_error", "string_pattern_mismatch"}
 """Findings that are clearer beside what was found."""
+
+_MOST_FINDINGS = 5
+"""Findings in one error: one that names hundreds is read by nobody."""
+
+_MOST_SHOWN = 60
+"""Characters of a key or a value in an error."""
 
 _SECRET_KEYS = {"dtc.username": "MIA_DTC_USERNAME", "dtc.password": "MIA_DTC_PASSWORD"}
 
@@ -590,7 +649,15 @@ def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
             found[key] = secret
         elif variable in environ:
             found[key] = environ[variable]
+        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in found.get(key, "")):
+            raise ConfigError(f"{variable} has a control character, or bytes that are not UTF-8: set it anew")
     return found
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process that logs on nowhere."""
+    secret = {"CREDENTIALS_DIRECTORY", *_SECRET_KEYS.values()}
+    return {name: value for name, value in environ.items() if name not in secret}
 
 
 def _credential(file: Path) -> str | None:
@@ -608,30 +675,56 @@ def _credential(file: Path) -> str | None:
 def _explain(error: ValidationError) -> str:
     """Pydantic's findings, unknown keys first: a misspelt key is often why another counts as missing."""
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    return "; ".join(map(_explain_one, findings))
+    more = [f"and {len(findings) - _MOST_FINDINGS} more"] if len(findings) > _MOST_FINDINGS else []
+    return "; ".join([*map(_explain_one, findings[:_MOST_FINDINGS]), *more])
 
 
 def _explain_one(finding: ErrorDetails) -> str:
     kind, location, message = finding["type"], finding["loc"], finding["msg"]
-    key = ".".join(map(str, location))
+    key = _shortened(".".join(map(str, location)))
     if kind == "missing":
         return f'{key} is missing: every limit has to be set, or to be waived by the word "{WAIVED}"'
-    if kind != "extra_forbidden":
-        found = f", not {json.dumps(finding['input'])}" if kind in _SHOWN and key not in _SECRET_KEYS else ""
-        return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}{found}"
-    known = _known_names(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
+    if kind == "extra_forbidden":
+        known = _known_names(location[:-1])
+        near = difflib.get_close_matches(str(location[-1])[:_MOST_SHOWN], known, n=1)
+        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
+    waive = f', or "{WAIVED}" where nothing is to be limited' if _is_waivable(location) else ""
+    if kind == "less_than_equal":
+        bound = f"{finding['ctx']['le']:.15g}"
+        return f"{key}: {_shown(finding['input'])} is more than can be meant: write {bound} at most{waive}"
+    if kind == "finite_number":
+        return f"{key}: write a number, not infinity or NaN{waive}"
+    found = f", not {_shown(finding['input'])}" if kind in _SHOWN and key not in _SECRET_KEYS else ""
+    return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}{found}"
 
 
-def _known_names(parents: tuple[int | str, ...]) -> list[str]:
+def _shown(value: object) -> str:
+    return _shortened(json.dumps(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _model_at(parents: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The table of this name; None where a setting is no table."""
     model: type[BaseModel] = Settings
     for name in parents:
         nested = model.model_fields[str(name)].annotation
         if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
-            return []
+            return None
         model = nested
-    return sorted(model.model_fields)
+    return model
+
+
+def _known_names(parents: tuple[int | str, ...]) -> list[str]:
+    model = _model_at(parents)
+    return [] if model is None else sorted(model.model_fields)
+
+
+def _is_waivable(location: tuple[int | str, ...]) -> bool:
+    model = _model_at(location[:-1]) if location else None
+    return model is not None and WAIVABLE[0] in model.model_fields[str(location[-1])].metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,6 +736,10 @@ class VarPaths:
     @property
     def log(self) -> Path:
         return self.root / "logs" / "live_trading.log"
+
+    @property
+    def loop_stalls(self) -> Path:
+        return self.root / "logs" / "loop_stalls.txt"
 
     @property
     def control_socket(self) -> Path:

@@ -289,6 +289,7 @@ class Fill:
     Attributes:
         execution_id: the server's; "" where it tells none. It may be unique only within an order, or within a list.
         filled: cumulative filled quantity of the order as reported with the execution; 0 where it is not.
+        previous_server_order_id: of the order before a replace; "" where the server does not report it.
     """
 
     ts_ns: int
@@ -302,6 +303,7 @@ class Fill:
     price: float
     source: FillSource = FillSource.UPDATE
     filled: int = 0
+    previous_server_order_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

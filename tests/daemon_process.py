@@ -159,22 +159,24 @@ class Daemons:
         self._numbers = count(1)
         self._started: list[Daemon] = []
 
-    def start(self, *argv: object, quick: bool = True) -> Daemon:
-        """`mia-daemon ARGV`, in `directory`."""
+    def start(self, *argv: object, quick: bool = True, credentials: Path | None = None) -> Daemon:
+        """`mia-daemon ARGV`, in `directory`; `credentials` is that of the service manager."""
         number = next(self._numbers)
         out, err = (self.directory / f"{number}.{name}" for name in ("out", "err"))
         notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notified.bind("")  # the kernel gives it a free abstract address
         environ = {"NOTIFY_SOCKET": "@" + notified.getsockname()[1:].decode()}
+        if credentials is not None:
+            environ["CREDENTIALS_DIRECTORY"] = str(credentials)
         words = [str(word) for word in argv]
         start = self._fork_server.fork if quick else _start_plainly
         pid, reap = start(words, self.directory, out, err, environ)
         self._started.append(Daemon(pid, reap, out, err, notified))
         return self._started[-1]
 
-    def run(self, *argv: object, quick: bool = True, patience_s: float = PATIENCE_S) -> Ended:
-        """Start it and wait until it has ended."""
-        return self.start(*argv, quick=quick).wait(patience_s)
+    def run(self, *argv: object, patience_s: float = PATIENCE_S, **how: Any) -> Ended:
+        """Start it and wait until it has ended; `how` is that of `start`."""
+        return self.start(*argv, **how).wait(patience_s)
 
     def simulator(self, config: Path, state: Path, **options: object) -> tuple[Daemon, int]:
         """A simulator of its own and the port it listens on."""

@@ -94,7 +94,7 @@ def bracket(touch, side=Side.BUY, away=0, quantity=1, name=""):
 
 
 def ask(server):
-    return server.exchange.engine.book.touch()[2] * TICK
+    return server.exchange.main.engine.book.touch()[2] * TICK
 
 
 @asynccontextmanager
@@ -133,7 +133,7 @@ class Session:
                 await asyncio.sleep(0.002)
 
     def show(self):
-        bid, _, ask_, _ = self.server.exchange.engine.book.touch()
+        bid, _, ask_, _ = self.server.exchange.main.engine.book.touch()
         now = self.server.exchange.now_ns
         events = self.rig.quotes((0, (bid + self.shift) * TICK, (ask_ + self.shift) * TICK))
         events["ts_ns"] = self.rig.ts_ns = now

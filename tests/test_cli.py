@@ -16,6 +16,9 @@ from daemon_process import PROJECT, until
 
 from mia_daemon import __version__
 from mia_daemon.cli.options import duration_s, port, positive
+from mia_daemon.dtc import messages as dtc
+from mia_daemon.dtc.binary import decode_frames, encode
+from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
@@ -89,9 +92,16 @@ def test_no_ports(text):
         (["--mode", "paper", "--speed", "nan"], "'nan' is not a number above 0"),
         (["--mode", "paper", "--seed", "x"], "invalid int value: 'x'"),
         (["--mode", "paper", "--nonsense"], "there is no option --nonsense; "),
+        (["--mode", "paper", "--for", "99999999999h"], "a duration is a year at most"),
+        (["--mode", "live", "--arm", "Sim1\n"], "'Sim1\\n' is no account"),
+        (["replay", "x.scid", "--symbol", "ESZ26\n"], "'ESZ26\\n' is no symbol"),
+        (["fetch", "../x", "--from", "2026-01-01", "--out", "x.scid"], "'../x' is no symbol"),
         (["--moode", "paper"], "there is no option --moode: did you mean --mode?"),
         (["--mode=paper", "--quite"], "there is no option --quite: did you mean --quiet?"),
         (["simulator", "--port", "70000"], "'70000' is no port"),
+        (["simulator", "--accounts", "Sim1,,Sim2"], "'Sim1,,Sim2' has an empty name: write one name after the other"),
+        (["simulator", "--display-multiplier", "0"], "'0' is not a number above 0"),
+        (["simulator", "--symbol", "ESZ26", "--symbols", "NQZ26"], "not allowed with argument --symbol"),
         (["replay"], "required: file"),
         (["status", "now"], "unrecognized arguments: now; `mia-daemon status --help`"),
         (["scid", "to-parquet", "a.scid", "b.parquet"], "arguments: b.parquet; `mia-daemon scid to-parquet --help`"),
@@ -101,6 +111,7 @@ def test_wrong_words_are_one_sentence_with_what_to_do(refused, words, says):
     sentence = refused(2, *words)
     assert says in sentence
     assert "--help" in sentence or "write" in sentence or "say" in sentence or "longer" in sentence
+    assert sentence.isprintable()
 
 
 def test_help_and_version_are_no_errors(daemons):
@@ -374,6 +385,28 @@ def test_check_looks_at_live_with_other_eyes(daemons):
 
 
 # ---------------------------------------------------------------------------------------------------- the simulator
+
+
+def test_a_simulator_of_several_accounts_and_symbols_with_native_prices(daemons, tmp_path):
+    options = {"accounts": "A1,A2", "symbols": "NQZ26_FUT_CME,ESZ26_FUT_CME", "display-multiplier": 0.01}
+    _, number = daemons.simulator(daemons.config(), tmp_path / "state", **options)
+    requests = (
+        dtc.LogonRequest(HeartbeatIntervalInSeconds=10),
+        dtc.TradeAccountsRequest(RequestID=1),
+        *(
+            dtc.SecurityDefinitionForSymbolRequest(RequestID=2, Symbol=name)
+            for name in ("NQZ26_FUT_CME", "ESZ26_FUT_CME")
+        ),
+    )
+    frames, answers = FrameReader(), []
+    with socket.create_connection(("127.0.0.1", number), timeout=10) as connection:
+        connection.sendall(b"".join(map(encode, requests)))
+        while len(answers) < 5:
+            answers += decode_frames(frames.feed(connection.recv(65_536)))
+    assert [answer.TradeAccount for answer in answers[1:3]] == ["A1", "A2"]
+    assert [(a.CurrencyValuePerIncrement, round(a.DisplayPriceMultiplier, 7)) for a in answers[3:]] == [
+        (5.0, 0.01), (12.5, 0.01),
+    ]  # fmt: skip
 
 
 def test_the_simulator_alone_serves_until_it_is_stopped(daemons, tmp_path):

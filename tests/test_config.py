@@ -1,12 +1,19 @@
 """The configuration: what is accepted, what is refused and how that is said, what is secret."""
 
+import copy
 import tomllib
+import traceback
 from datetime import date
 from pathlib import Path
+from typing import Annotated, get_args, get_origin
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from mia_daemon import config
+from mia_daemon.cli import main
 from mia_daemon.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "etc" / "mia.toml"
@@ -232,3 +239,175 @@ def test_a_reference_that_could_bring_nothing_is_refused(document, source, refer
     document["reference"] = reference
     with pytest.raises(ConfigError, match=said):
         config.parse(document, "test", environ={})
+
+
+@pytest.mark.parametrize("secret", ["hunter2\x1b[2J", "hun\nter2", "hunter2\udcff", "hunter2\x7f"])
+def test_a_secret_with_a_control_character_is_refused_and_not_shown(document, secret):
+    with pytest.raises(ConfigError, match="MIA_DTC_PASSWORD has a control character, or bytes that are not") as refusal:
+        config.parse(document, "x", environ={"MIA_DTC_PASSWORD": secret})
+    assert "hun" not in str(refusal.value)
+
+
+def test_a_password_that_is_a_part_of_the_account_is_refused_and_not_shown(document):
+    document["instrument"] = {"trade_account": "Joe-Hunter2"}
+    with pytest.raises(ConfigError, match=r"MIA_DTC_PASSWORD is a part of instrument\.trade_account") as refusal:
+        config.parse(document, "x", environ={"MIA_DTC_PASSWORD": "hunter2"})
+    assert "unter2" not in str(refusal.value)
+
+
+def test_no_error_of_the_chain_shows_a_secret(document):
+    document["dtc"] = {"host": "10.1.2.3", "port": "no number"}
+    environ = {"MIA_DTC_PASSWORD": "hunter2", "MIA_DTC_USERNAME": "trader-joe"}
+    with pytest.raises(ConfigError) as refusal:
+        config.parse(document, "x", environ=environ)
+    told = "".join(traceback.format_exception(refusal.value))
+    assert "hunter2" not in told
+    assert "trader-joe" not in told
+
+
+def test_a_child_that_logs_on_nowhere_gets_no_secrets():
+    environ = {"PATH": "/bin", "MIA_DTC_USERNAME": "joe", "MIA_DTC_PASSWORD": "pw", "CREDENTIALS_DIRECTORY": "/run"}
+    assert config.without_secrets(environ) == {"PATH": "/bin"}
+
+
+# Bounds.
+
+
+def numbers(model=config.Settings, parents=()):
+    """The path of every setting that is a number."""
+    for name, field in model.model_fields.items():
+        kinds = {field.annotation, *get_args(field.annotation)}
+        kinds |= {get_args(kind)[0] for kind in kinds if get_origin(kind) is Annotated}
+        for nested in kinds:
+            if isinstance(nested, type) and issubclass(nested, BaseModel):
+                yield from numbers(nested, (*parents, name))
+        if kinds & {int, float}:
+            yield (*parents, name)
+
+
+NUMBERS = list(numbers())
+
+
+def with_value(document, path, value):
+    changed = copy.deepcopy(document)
+    table = changed
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+    table[path[-1]] = value
+    return changed
+
+
+def test_the_numbers_of_every_table_are_looked_at():
+    assert {path[0] for path in NUMBERS} == set(config.Settings.model_fields) - {"reference", "incidents"}
+    assert len(NUMBERS) > 90
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, float("inf"), float("-inf"), float("nan"), 10**300], ids=str)
+@pytest.mark.parametrize("path", NUMBERS, ids=".".join)
+def test_a_number_that_would_switch_its_setting_off_is_refused_by_name(document, path, value):
+    with pytest.raises(ConfigError) as refusal:
+        config.parse(with_value(document, path, value), "x", environ={})
+    assert ".".join(path) in str(refusal.value)
+    assert len(str(refusal.value)) < 250
+
+
+@given(st.sampled_from(NUMBERS), st.floats(min_value=1e13) | st.integers(min_value=10**19))
+def test_no_setting_is_without_an_upper_bound(path, value):
+    with pytest.raises(ConfigError):
+        config.parse(with_value(tomllib.loads(SHIPPED.read_text()), path, value), "x", environ={})
+
+
+def test_a_limit_that_is_too_high_says_its_bound_and_that_it_may_be_waived(document):
+    with pytest.raises(ConfigError) as refusal:
+        config.parse(with_value(document, ("risk", "max_daily_loss"), 1e12), "mia.toml", environ={})
+    assert str(refusal.value) == (
+        "configuration mia.toml is refused: risk.max_daily_loss: 1000000000000.0 is more than can be meant: "
+        'write 1000000000 at most, or "waived" where nothing is to be limited'
+    )
+    with pytest.raises(ConfigError, match=r"dtc\.request_timeout_s: .* write 600 at most$"):
+        config.parse(with_value(document, ("dtc", "request_timeout_s"), 1e12), "x", environ={})
+
+
+# Symbols, accounts and other text.
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "value"),
+    [
+        ("instrument", "symbol", "ESZ26_FUT_CME\n"),
+        ("instrument", "symbol", "ESZ26-/../../etc/x"),
+        ("instrument", "symbol", "ESZ26\0"),
+        ("instrument", "symbol", "../ESZ26"),
+        ("instrument", "symbol", ""),
+        ("instrument", "root", "ES\n"),
+        ("instrument", "symbol_pattern", "{root}{month}{year}\n"),
+        ("instrument", "trade_symbol", "ES\x1b[2J"),
+        ("instrument", "trade_account", "Sim1\n"),
+        ("instrument", "trade_account", " Sim1"),
+        ("instrument", "trade_account", ""),
+        ("broker", "symbol_spellings", ["F.US.EPZ26\n"]),
+        ("broker", "account_spellings", ["SIM1", "Sim\u202e1"]),
+        ("reference", "symbol", "NQZ26_FUT_CME\r"),
+        ("reference", "symbol", "NQZ26/.."),
+        ("dtc", "host", "127.0.0.1\n"),
+        ("dtc", "client_name", "mia\0"),
+        ("ops", "kill_file", "run/kill\0"),
+        ("model", "approved_bundles", ["a" * 64 + "\n"]),
+    ],
+)
+def test_control_characters_and_ways_out_of_a_directory_are_refused(document, table, name, value):
+    document.setdefault(table, {})[name] = value
+    if name == "root":
+        del document["instrument"]["symbol"]
+    with pytest.raises(ConfigError, match=rf"{table}\.{name}") as refusal:
+        config.parse(document, "x", environ={})
+    assert str(refusal.value).isprintable()
+
+
+# Files that can't be a configuration.
+
+
+def deep(levels):
+    return ("x = " + "[" * levels + "]" * levels).encode()
+
+
+FILES = {
+    "deep": (deep(100_000), "more than 16 deep"),
+    "less deep": (deep(150), "more than 16 deep"),
+    "deep tables": (b"[" + b".".join([b"a"] * 5000) + b"]\n", "more than 16 deep"),
+    "huge": (b"# " + b"x" * (1 << 23), "has more than 4 MiB"),
+    "long number": (b"x = " + b"9" * 10_000, "is not valid TOML"),
+    "UTF-16": ("[feed]\n".encode("utf-16"), "is not UTF-8 text (byte 0)"),
+    "Latin-1": ("# für\n".encode("latin-1"), "is not UTF-8 text (byte 3)"),
+    "twice": (b"[feed]\nsource = 'dtc'\nsource = 'scid'\n", "is not valid TOML: Cannot overwrite a value (at line 3"),
+    "a table twice": (b"[feed]\n[feed]\n", "is not valid TOML"),
+    "NUL": (b"[feed]\0", "is not valid TOML"),
+    "many unknown": (b"".join(b"x%d = 1\n" % n for n in range(10_000)), "and 9996 more"),
+    "a long key": (b"x" * 100_000 + b" = 1\n", "unknown key xxx"),
+    "a key that clears the screen": (b'"\\u001b[2J" = 1\n', "unknown key \\x1b[2J"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), FILES.values(), ids=FILES)
+def test_a_file_that_can_be_no_configuration_is_refused_in_one_sentence(tmp_path, capsys, content, said):
+    file = tmp_path / "mia.toml"
+    file.write_bytes(content)
+    assert main(["check", "--config", str(file)]) == 2
+    out, err = capsys.readouterr()
+    (sentence,) = err.splitlines()
+    assert out == ""
+    assert str(file) in sentence
+    assert said in sentence
+    assert len(sentence) < 1200
+    assert sentence.isprintable()
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    file = tmp_path / "mia.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + SHIPPED.read_bytes())
+    assert config.load(file, environ={}) == config.load(SHIPPED, environ={})
+
+
+def test_a_device_is_no_configuration():
+    with pytest.raises(ConfigError, match="has more than 4 MiB"):
+        config.load(Path("/dev/zero"))

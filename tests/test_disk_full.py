@@ -59,8 +59,9 @@ def test_a_disk_that_takes_no_more_stops_trading_and_loses_nothing(daemons, var,
     ended = daemon.wait()
     assert ended.status == 1
     assert "the disk fails" in ended.err.splitlines()[-1]
-    ((account,),) = rows(var / "simulator" / "simulator.db", "SELECT value FROM meta WHERE key = 'account'")
-    assert json.loads(account)["position"] == 0
+    ((accounts,),) = rows(var / "simulator" / "simulator.db", "SELECT value FROM meta WHERE key = 'accounts'")
+    (account,) = json.loads(accounts).values()
+    assert all(position["quantity"] == 0 for position in account["positions"].values())
     at_server = [json.loads(line) for line in (var / "simulator" / "orders.jsonl").read_text().splitlines()]
     entries = sum(line.get("type") == "SubmitNewSingleOrder" and line["IsParentOrder"] for line in at_server)
     assert 3 * entries == halted["orders"]  # each with its stop and target; none after the halt

@@ -193,9 +193,10 @@ def test_the_books_agree_at_the_end_and_are_flat(aftermath):
     ((position,),) = rows(aftermath.journal, "SELECT position FROM fills ORDER BY number DESC LIMIT 1")
     at_server = sum(side * quantity * times for (_, _, side, quantity, _), times in fills_at_server(aftermath).items())
     assert position == at_server == 0
-    ((account,),) = rows(aftermath.exchange, "SELECT value FROM meta WHERE key = 'account'")
+    ((accounts,),) = rows(aftermath.exchange, "SELECT value FROM meta WHERE key = 'accounts'")
+    (account,) = json.loads(accounts).values()
     ((earned,),) = rows(aftermath.journal, "SELECT SUM(gross - costs) FROM trades")
-    assert json.loads(account)["cash"] == pytest.approx(STARTING_CASH + earned, abs=0.005)
+    assert account["cash"] == pytest.approx(STARTING_CASH + earned, abs=0.005)
     points = -sum(side * quantity * price for _, _, side, quantity, price in fills_at_server(aftermath))
     ((gross,),) = rows(aftermath.journal, "SELECT SUM(gross) FROM trades")
     assert gross == pytest.approx(points * POINT_VALUE, abs=0.005)

@@ -160,6 +160,7 @@ class DtcOrderMapper:
             price=price,
             source=FillSource.UPDATE,
             filled=contracts(message.FilledQuantity),
+            previous_server_order_id=message.PreviousServerOrderID,
         )
 
     def update(self, message: dtc.OrderUpdate, *, unsolicited: bool) -> OrderReport | None:
@@ -243,11 +244,6 @@ class DtcOrderMapper:
             return price
         tick = self._instrument.tick_size
         return round(round(price / tick) * round(tick / self.multiplier, 9), 9)
-
-
-def nearest_decimal(value: float) -> float:
-    """The decimal number that a float32 stands for: 0.01 for 0.009999999776482582."""
-    return float(f"{value:.7g}")
 
 
 def contracts(value: float) -> int:

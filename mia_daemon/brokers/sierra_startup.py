@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from mia_daemon.brokers.server_scope import ServerScope
-from mia_daemon.brokers.sierra_mapping import nearest_decimal
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import ConnectionLost, LogonRefused, StartError
 from mia_daemon.link.client import DtcClient
 from mia_daemon.products.instruments import same_contract
+from mia_daemon.products.ticks import nearest_decimal
 
 PATIENCE_S: Final = (2.0, 4.0, 8.0)  # 2^attempt
 

@@ -1,6 +1,7 @@
 """The command line: it knows options, not trading.
 
-Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong.
+Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong, 3 the
+event loop was blocked.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 from mia_daemon import __version__
 from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
+from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
 
 _COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal)
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: MiaError, status: int) -> int:
-    print(f"mia-daemon: {error}", file=sys.stderr)
+    print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)
     return status
 
 
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mia-daemon",
         description="Trades index futures with Sierra Chart; --mode paper is the dry run.",
-        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use",
+        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use, 3 the event loop was blocked",
     )
     parser.add_argument("--version", action="version", version=f"mia-daemon {__version__}")
     daemon.add_options(parser)

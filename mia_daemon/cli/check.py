@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from mia_daemon.cli.options import add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.cli.options import account, add_common, load_settings, say, use_kernel_cache, var_paths
 from mia_daemon.config import Mode
+from mia_daemon.printable import printable
 
 
 def add(commands: Any) -> None:
@@ -15,7 +16,7 @@ def add(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     parser = commands.add_parser("check", help="is everything fit to start?")
     parser.add_argument("--mode", choices=(Mode.PAPER.value, Mode.LIVE.value), default=Mode.PAPER.value)
-    parser.add_argument("--arm", metavar="ACCOUNT", help="live only: as at the start")
+    parser.add_argument("--arm", type=account, metavar="ACCOUNT", help="live only: as at the start")
     add_common(parser)
     parser.set_defaults(command=_check)
 
@@ -32,7 +33,7 @@ def _check(options: argparse.Namespace) -> int:
 
     findings = preflight(settings, Mode(options.mode), var_paths(options), options.arm)
     for finding in findings:
-        print(finding)
+        print(printable(str(finding)))
     return 0 if all(finding.fit for finding in findings) else 1
 
 

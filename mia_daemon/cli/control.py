@@ -8,6 +8,7 @@ from typing import Any
 
 from mia_daemon.cli.options import CONFIG_PLACES, add_common, load_settings, var_paths
 from mia_daemon.errors import StartError
+from mia_daemon.printable import printable
 from mia_daemon.private_file import open_file
 
 KILL_PATIENCE_S = 2.0  # a daemon that does not take a kill within this is taken for dead
@@ -88,5 +89,5 @@ def _places(options: argparse.Namespace) -> tuple[Path, Path]:
 def _show(answer: dict[str, Any], *, as_json: bool = False) -> int:
     if not answer.get("ok", False):
         raise StartError(str(answer.get("error", "the daemon refused without a reason")))
-    print(json.dumps(answer["status"]) if as_json else answer["text"])
+    print(json.dumps(answer["status"]) if as_json else "\n".join(map(printable, str(answer["text"]).splitlines())))
     return 0

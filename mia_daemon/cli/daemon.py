@@ -3,6 +3,7 @@
 import argparse
 
 from mia_daemon.cli.options import (
+    account,
     add_common,
     config_path,
     duration_s,
@@ -21,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", dest="duration_s", type=duration_s, metavar="TIME", help="stop after, e.g. 120s, 2h")
     parser.add_argument("--speed", type=positive, metavar="N", help="exchange seconds per second of the simulator")
     parser.add_argument("--seed", type=int, metavar="N", help="of the simulator's market")
-    parser.add_argument("--arm", metavar="ACCOUNT", help="live only: the trade account, spelled out once more")
+    parser.add_argument("--arm", type=account, metavar="ACCOUNT", help="live only: the trade account, once more")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but trouble and the summary")
     parser.set_defaults(command=_run_daemon)
 

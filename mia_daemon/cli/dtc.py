@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for action, command, about in (
         ("decode", _decode, "DTC bytes from standard input as one JSON object per message"),
-        ("encode", _encode, "such objects, one a line, as DTC bytes: the inverse of decode"),
+        ("encode", _encode, "such objects, one a line, as DTC bytes: the inverse of decode, but for credentials"),
     ):
         each = actions.add_parser(action, help=about, description=about)
         each.add_argument("--encoding", choices=_ENCODINGS, default="binary", help="of the DTC bytes (default: binary)")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import CONFIG_PLACES, add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.cli.options import CONFIG_PLACES, add_common, load_settings, say, symbol, use_kernel_cache, var_paths
 from mia_daemon.errors import UsageError
 from mia_daemon.features import catalogue
 from mia_daemon.features.catalogue import FEATURES, Feature, inputs_text
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--all", action="store_true", help="verify: a row a feature, not a row a family")
     parser.add_argument("--depth", type=Path, metavar="FILE", help="verify: the .depth file of the same symbol and day")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="verify: the .scid file of the reference symbol")
-    parser.add_argument("--symbol", help="verify: contract, when the file's name does not say it")
+    parser.add_argument("--symbol", type=symbol, help="verify: contract, when the file's name does not say it")
     parser.add_argument(
         "--events", type=int, default=_LAST_EVENTS, metavar="N", help=f"verify: the last N (default {_LAST_EVENTS:,})"
     )

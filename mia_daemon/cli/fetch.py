@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, load_settings, port, say
+from mia_daemon.cli.options import add_common, load_settings, port, say, symbol
 from mia_daemon.errors import MiaError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _TELL_EVERY_S = (0.5, 5.0)  # on a terminal, and in a log
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="historical prices from a DTC server into a .scid file")
-    parser.add_argument("symbol", metavar="SYMBOL", help="as the server spells it")
+    parser.add_argument("symbol", type=symbol, metavar="SYMBOL", help="as the server spells it")
     parser.add_argument("--from", dest="from_ns", type=_time_ns, required=True, metavar="TIME", help="UTC, inclusive")
     parser.add_argument("--to", dest="to_ns", type=_time_ns, metavar="TIME", help="UTC, exclusive (default: newest)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.scid")

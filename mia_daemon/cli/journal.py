@@ -9,6 +9,7 @@ from typing import Any
 
 from mia_daemon.cli.options import add_common, var_paths
 from mia_daemon.config import Mode
+from mia_daemon.printable import printable
 
 
 def add(commands: Any) -> None:
@@ -79,7 +80,7 @@ def journal_path(options: argparse.Namespace) -> Path:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line)
+        print(printable(line))  # of an older journal too, whose texts nothing has cleaned
 
 
 def _print_json(facts: object) -> None:

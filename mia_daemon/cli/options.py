@@ -8,9 +8,11 @@ from typing import Any
 
 from mia_daemon.config import Settings, VarPaths, load
 from mia_daemon.errors import UsageError
+from mia_daemon.printable import printable
 
 CONFIG_PLACES = (Path("etc/mia.toml"), Path("/etc/mia-daemon/mia.toml"))
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]+)?)s?)?")
+_MAX_DURATION_S = 366 * 86_400
 
 
 def add_common(parser: argparse.ArgumentParser, var: str = "var", absent: Any = argparse.SUPPRESS) -> None:
@@ -29,7 +31,29 @@ def duration_s(text: str) -> float:
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     if not (total := hours * 3600 + minutes * 60 + seconds):
         raise argparse.ArgumentTypeError("a duration has to be longer than nothing")
+    if total > _MAX_DURATION_S:
+        raise argparse.ArgumentTypeError("a duration is a year at most; without the option there is no end")
     return total
+
+
+def symbol(text: str) -> str:
+    """A symbol, which may become the name of a file."""
+    from mia_daemon.products.instruments import check_symbol
+
+    try:
+        return check_symbol(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no symbol: {error}") from None
+
+
+def account(text: str) -> str:
+    """The name of a trade account."""
+    from mia_daemon.setting_types import check_account
+
+    try:
+        return check_account(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no account: {error}") from None
 
 
 def positive(text: str) -> float:
@@ -48,6 +72,14 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: write a number from 0 to 65535")
     return int(text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`Sim1,Sim2` as the names it lists."""
+    listed = tuple(name.strip() for name in text.split(","))
+    if not all(listed):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name: write one name after the other, with commas")
+    return listed
 
 
 def config_path(options: argparse.Namespace) -> Path:
@@ -80,4 +112,4 @@ def var_paths(options: argparse.Namespace, default: str = "var") -> VarPaths:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

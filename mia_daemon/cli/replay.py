@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mia_daemon.cli.options import add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.cli.options import add_common, load_settings, say, symbol, use_kernel_cache, var_paths
 from mia_daemon.errors import UsageError
 
 
@@ -14,7 +14,9 @@ def add(commands: Any) -> None:
     parser.add_argument("file", type=Path, help="a .scid file or a recording")
     parser.add_argument("--depth", type=Path, metavar="FILE", help="the .depth file of the same symbol and day")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="the .scid file of the reference symbol")
-    parser.add_argument("--symbol", help="contract, when the file's name does not say it (MNQU21-CME.scid does)")
+    parser.add_argument(
+        "--symbol", type=symbol, help="contract, when the file's name does not say it (MNQU21-CME.scid does)"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="events per batch; decisions do not depend on it")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
     add_common(parser, var="var/replay")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, load_settings, port, positive, var_paths
+from mia_daemon.cli.options import add_common, load_settings, names, port, positive, var_paths
 from mia_daemon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     parser = commands.add_parser("simulator", help="a stand-in for Sierra Chart's DTC server")
     parser.add_argument("--port", type=port, default=11099, help="0 takes a free one (default: 11099)")
-    parser.add_argument("--symbol", help="default: instrument.symbol")
+    symbols = parser.add_mutually_exclusive_group()
+    symbols.add_argument("--symbol", help="default: instrument.symbol")
+    symbols.add_argument(
+        "--symbols", type=names, metavar="LIST", help="several that can be traded: ESZ26_FUT_CME,NQZ26_FUT_CME"
+    )
+    parser.add_argument(
+        "--accounts", type=names, metavar="LIST", help="trade accounts: Sim1,Sim2 (default: instrument.trade_account)"
+    )
+    parser.add_argument(
+        "--display-multiplier",
+        type=positive,
+        metavar="X",
+        help="DisplayPriceMultiplier: prices in messages are the displayed ones divided by it (default: 1)",
+    )
     parser.add_argument("--speed", type=positive, metavar="N", help="exchange seconds per second")
     parser.add_argument("--seed", type=int, metavar="N")
     parser.add_argument("--state", type=Path, metavar="DIR", help="where it remembers (default: <var>/simulator)")
@@ -55,6 +68,10 @@ def _faults(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _first(given: tuple[str, ...] | None) -> str | None:
+    return given[0] if given else None
+
+
 def _simulator(options: argparse.Namespace) -> int:
     if (options.tls_cert is None) != (options.tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together: name both files, or neither")
@@ -71,7 +88,11 @@ def _simulator(options: argparse.Namespace) -> int:
         simulator__policy=options.policy,
         simulator__encoding=options.encoding,
         simulator__faults=options.faults,
-        instrument__symbol=options.symbol or (options.play.stem if options.play else None),
+        simulator__symbols=options.symbols,
+        simulator__accounts=options.accounts,
+        simulator__display_multiplier=options.display_multiplier,
+        instrument__symbol=options.symbol or _first(options.symbols) or (options.play.stem if options.play else None),
+        instrument__trade_account=_first(options.accounts),
         dtc__history_port=options.history_port,
     )
     from mia_daemon.simulator.run import run_simulator
@@ -93,8 +114,8 @@ def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
     from mia_daemon.feed.sierra_writer import SierraWriter
     from mia_daemon.simulator.run import Extras
 
-    def files(begin_ns: int) -> SierraWriter:
-        return SierraWriter(options.write_scid, settings.instrument.symbol, begin_ns, settings.simulator.file_flush_ms)
+    def files(symbol: str, begin_ns: int) -> SierraWriter:
+        return SierraWriter(options.write_scid, symbol, begin_ns, settings.simulator.file_flush_ms)
 
     history = options.history_dir
     if history not in {None, options.write_scid} and not history.is_dir():

@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mia_daemon import __version__
 from mia_daemon.config import Settings, VarPaths
 from mia_daemon.errors import BundleError, UsageError
+from mia_daemon.setting_types import Account
+from mia_daemon.user_file import MAX_BYTES, decode, parse_toml
 
 if TYPE_CHECKING:
     from mia_daemon.model.bundle import Bundle  # slow to import, and only needed for typing
 
 
 _WRITERS: Final = 0o022  # bits of a mode: group or others write
-_MAX_BYTES: Final = 65_536
 
 
 class _ArmFile(BaseModel):
@@ -26,7 +26,7 @@ class _ArmFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    account: str
+    account: Account
     version: str | None = None  # of mia-daemon
     config_sha256: str | None = None  # of the effective configuration
 
@@ -50,11 +50,12 @@ def check_armed(settings: Settings, paths: VarPaths, named: str | None) -> str:
 
 
 def _check_file(path: Path, settings: Settings, account: str) -> str:
+    remedy = f"mend it, or use --arm {account}"
     try:
-        file = _ArmFile.model_validate(tomllib.loads(_read_trusted(path)))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"arm file {path} can't be read ({reason}): mend it, or use --arm {account}") from error
+        text = decode(_read_trusted(path), path, "arm file")
+        file = _ArmFile.model_validate(parse_toml(text, path, "arm file"))
+    except OSError as error:
+        raise UsageError(f"arm file {path} can't be read: {error.strerror}; {remedy}") from error
     except ValidationError as error:
         finding = error.errors()[0]
         raise UsageError(
@@ -74,12 +75,12 @@ def _check_file(path: Path, settings: Settings, account: str) -> str:
     return f"account {account}, by {path}"
 
 
-def _read_trusted(path: Path) -> str:
+def _read_trusted(path: Path) -> bytes:
     """The content of a file that only root or this user can have put there.
 
     Raises:
         UsageError: others could have written it, or it is a link; the text says what to do.
-        OSError, UnicodeDecodeError: it can't be read.
+        OSError: it can't be read.
     """
     try:
         # Without O_NONBLOCK opening a named pipe waits for a writer.
@@ -104,7 +105,7 @@ def _read_trusted(path: Path) -> str:
                 f"the arm file's directory {path.parent} can be written by others than its owner: chmod go-w it, or "
                 "use --arm"
             )
-        return os.read(opened, _MAX_BYTES).decode()
+        return os.read(opened, MAX_BYTES + 1)
     finally:
         os.close(opened)
 

@@ -193,6 +193,8 @@ def _reach(dtc: DtcSettings) -> str:
     try:
         with socket.create_connection(endpoint, timeout=dtc.connect_timeout_s) as connection:
             return f"DTC server at {endpoint} answers{_secured(dtc, connection, tls)}"
+    except UnicodeError:
+        raise ConfigError(f"the host {endpoint.host!r} is no name of a host: check dtc.host") from None
     except OSError as error:
         raise ConfigError(str(not_connected(error, endpoint))) from error
 

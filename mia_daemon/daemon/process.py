@@ -33,7 +33,9 @@ from mia_daemon.feed.recorder import Recorder
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
+from mia_daemon.printable import printable
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
 from mia_daemon.trading.assembly import TradingAccount
@@ -184,6 +186,7 @@ class Daemon:
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(recorder.close)
+            self._watch_loop(run, stack)
             await control.start()
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
@@ -319,6 +322,17 @@ class Daemon:
                 )
             await asyncio.sleep(every_s)
 
+    def _watch_loop(self, run: DaemonRun, stack: contextlib.AsyncExitStack) -> None:
+        """Watch the event loop from outside it, as long as orders may be at the server."""
+
+        def over(text: str) -> None:
+            run.alert(Alert(self._clock.now_ns(), "loop_blocked", Priority.CRITICAL, f"{text}; it goes on again"))
+
+        ops = self._settings.ops
+        watch = StallWatch(self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over)
+        stack.callback(watch.stop)
+        watch.start()
+
     # Operators.
 
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
@@ -364,7 +378,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {error}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return 1 if error else 0
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:

@@ -1,7 +1,6 @@
 """`mia-daemon replay`: recorded data through the same four tasks, as fast as they can process it."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
 from mia_daemon.trading.live_trading import TradingSession
-
-_CONTRACT = re.compile(r"M?(?:ES|NQ)[FGHJKMNQUVXZ]\d{1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +109,12 @@ def recorded_symbol(path: Path) -> str:
     """
     if is_recording(path):
         return recording_symbol(path)
-    name = path.stem
-    if _CONTRACT.match(name) is None:
-        raise UsageError(f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME")
-    return name
+    try:
+        return instrument(path.stem).symbol
+    except UsageError:
+        raise UsageError(
+            f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME"
+        ) from None
 
 
 def _recorded(path: Path) -> Path | None:

@@ -31,6 +31,7 @@ from mia_daemon.dtc.messages import (
     LogonRequest,
     Message,
 )
+from mia_daemon.dtc.server_text import ServerText
 from mia_daemon.dtc.session import DtcSession, Ended, LoggedOn
 from mia_daemon.dtc.stream import MAX_JSON_BYTES, Frames
 from mia_daemon.errors import ConnectionLost, ProtocolError, RequestRefused
@@ -82,13 +83,18 @@ def encode_records(request_id: int, rows: PriceRecords, *, final: bool, codec: C
 class RecordReader:
     """Takes price records out of a stream of messages, many at a time where they lie as structures.
 
+    Args:
+        codec: how the messages are encoded.
+        text: cleans what the server writes; None where nobody logged on.
+
     Attributes:
         complete: the last record has come.
     """
 
-    def __init__(self, codec: Codec = BINARY) -> None:
+    def __init__(self, codec: Codec = BINARY, text: ServerText | None = None) -> None:
         self.complete = False
         self._codec = codec
+        self._text = text or ServerText(LogonRequest())
         self._frames = codec.reader()
 
     def feed(self, data: bytes) -> PriceRecords:
@@ -131,7 +137,7 @@ class RecordReader:
         for message in self._codec.messages(frames):
             if self.complete:
                 break
-            if len(row := self._single(message)):
+            if len(row := self._single(self._text.clean(message))):
                 parts.append(row)
         return parts
 
@@ -213,7 +219,8 @@ class HistoricalClient:
         self.empty = False
         self._request = request
         self._session = DtcSession(logon, MarketDataDecoder({}), answer_timeout_ns, codec=codec, preset=preset)
-        self._records = RecordReader(codec)
+        self._text = ServerText(logon)
+        self._records = RecordReader(codec, self._text)
         self._inflate: Any = None  # a zlib decompressor, once the server has said that it compresses
         self._asked = self._answered = False
         self._timeout_ns = answer_timeout_ns
@@ -286,7 +293,8 @@ class HistoricalClient:
         while not self._answered and 0 < (size := self._first_size(data)) <= len(data):
             frame, data = data[:size], data[size:]
             if self._asked:
-                self._answer(self._session.codec.decode(frame))
+                message = self._session.codec.decode(frame)
+                self._answer(None if message is None else self._text.clean(message))
             else:
                 self._log_on(frame, now_ns)
         self._rest = b"" if self._answered else data
@@ -307,7 +315,7 @@ class HistoricalClient:
             if isinstance(event, LoggedOn):
                 self._asked = True
                 codec = self._session.codec
-                self._records = RecordReader(codec)
+                self._records = RecordReader(codec, self._text)
                 compressed = self._request.UseZLibCompression if codec.structures else 0
                 self._out += codec.encode(replace(self._request, UseZLibCompression=compressed))
 

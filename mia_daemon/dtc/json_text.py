@@ -141,6 +141,8 @@ def _value(cls: type[Message], member: _Member, value: object) -> Any:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list | dict):  # which may be nested beyond what can be shown
+        return "a list" if isinstance(value, list) else "an object"
     said = repr(value)
     return said if len(said) <= 40 else f"{said[:40]}…"
 

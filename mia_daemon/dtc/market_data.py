@@ -6,7 +6,7 @@ give the same rows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -35,11 +35,13 @@ class Skipped:
     Attributes:
         kind: what is wrong, the same for all frames with that flaw.
         type: of the message, where it can be told.
+        frame: as it came, for `ServerText`, which takes it off.
     """
 
     text: str
     kind: str
     type: int | None
+    frame: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def is_market_data(self) -> bool:
@@ -129,7 +131,7 @@ class MarketDataDecoder:
             return self.codec.decode(frame)
         except UnreadableFrame as error:
             self.unreadable += 1
-            return Skipped(str(error), error.kind, error.type)
+            return Skipped(str(error), error.kind, error.type, bytes(frame))
 
     def _row(self, message: Any, reading: Reading, size: int, received_ns: int) -> Row | None:
         if size < reading.dtype.itemsize and self.codec.structures:

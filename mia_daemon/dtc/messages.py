@@ -684,7 +684,7 @@ class OrderUpdate(Message):
     FreeFormText: Note48 = ""
     OrderReceivedDateTime: Seconds64orMillis64 = 0
     LatestTransactionDateTime: SecondsF64 = 0.0
-    Username: Char32 = ""
+    Username: Char32 = field(default="", repr=False)
 
 
 @message(302)
@@ -722,7 +722,7 @@ class HistoricalOrderFillResponse(Message):
     HighPriceDuringPosition: F64 = 0.0
     LowPriceDuringPosition: F64 = 0.0
     PositionQuantity: F64 = UNSET_F64
-    Username: Char32 = ""
+    Username: Char32 = field(default="", repr=False)
     ExchangeOrderID: Char32 = ""
     SenderSubID: Char32 = ""
 

@@ -33,6 +33,7 @@ from mia_daemon.dtc.messages import (
     LogonResponse,
     UserMessage,
 )
+from mia_daemon.dtc.server_text import ServerText
 from mia_daemon.dtc.stream import Frames
 from mia_daemon.errors import ConnectionLost, LogonRefused, PeerError, ProtocolError, SentElsewhere
 
@@ -43,13 +44,6 @@ Notice = UserMessage | GeneralLogMessage | AlertMessage
 def notice_text(notice: Notice) -> str:
     """What it says."""
     return notice.UserMessage if isinstance(notice, UserMessage) else notice.MessageText
-
-
-def without_secrets(text: str, logon: LogonRequest) -> str:
-    """What a server says goes to the log, and it may repeat what it was told."""
-    for secret in filter(None, (logon.Password, logon.Username)):
-        text = text.replace(secret, "***")
-    return text
 
 
 class SessionState(Enum):
@@ -163,7 +157,7 @@ SessionEvent = Arrival | LoggedOn | Ended
 
 
 class DtcSession:
-    """One connection's protocol, from connect to close.
+    """One connection's protocol, from connect to close. Texts of the server are safe to show: see `ServerText`.
 
     Args:
         logon: as it will be sent; its HeartbeatIntervalInSeconds rules the heartbeats of both sides.
@@ -190,6 +184,7 @@ class DtcSession:
         self.state = SessionState.CLOSED
         self.dropped_messages = 0
         self._logon = logon
+        self._text = ServerText(logon)
         self._decoder = decoder
         self._wanted = codec
         self._preset = preset
@@ -227,8 +222,10 @@ class DtcSession:
         for segment in self._decoder.decode(frames, received_ns):
             if isinstance(segment, np.ndarray):  # prices, which come more often than all else
                 events += self._apply(Event.MESSAGE, segment)
+            elif isinstance(segment, Skipped):
+                events += self._apply(Event.NOTICE, self._text.clean_skipped(segment))
             else:
-                events += self._apply(*self._classify(segment))
+                events += self._apply(*self._classify(self._text.clean(segment)))
         return events
 
     def _speak(self, codec: Codec) -> None:
@@ -270,7 +267,7 @@ class DtcSession:
         self._out.clear()
         return out
 
-    def _classify(self, segment: Message | Skipped) -> tuple[Event, Arrival | PeerError]:
+    def _classify(self, segment: Message) -> tuple[Event, Arrival | PeerError]:
         match segment:
             case EncodingResponse() if codec_of(segment.Encoding) is not None:
                 return Event.ENCODING_AGREED, segment
@@ -279,10 +276,10 @@ class DtcSession:
             case LogonResponse(Result=LogonStatusEnum.LOGON_SUCCESS):
                 return Event.LOGON_ACCEPTED, segment
             case LogonResponse():
-                return Event.REFUSED, _logon_refused(segment, without_secrets(segment.ResultText, self._logon))
+                return Event.REFUSED, _logon_refused(segment, segment.ResultText)
             case Logoff():
-                return Event.REFUSED, _logged_off(segment, without_secrets(segment.Reason, self._logon))
-        return Event.NOTICE if isinstance(segment, Notice | Skipped) else Event.MESSAGE, segment
+                return Event.REFUSED, _logged_off(segment, segment.Reason)
+        return Event.NOTICE if isinstance(segment, Notice) else Event.MESSAGE, segment
 
     def _apply(self, event: Event, fact: Arrival | PeerError | None = None) -> list[SessionEvent]:
         self.state, action = TABLE[self.state][event]

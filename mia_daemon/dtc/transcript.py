@@ -2,13 +2,16 @@
 
     {"Type": 107, "Name": "MARKET_DATA_UPDATE_TRADE", "SymbolID": 1, "AtBidOrAsk": 2, "Price": 6000.25, …}
 
-Numbers are numbers, enumerations integers, text has no padding; what is no number (NaN, infinity) is null.
+Numbers are numbers, enumerations integers, text has no padding; what is no number (NaN, infinity) is null. Usernames
+and passwords are not shown.
 """
 
 import json
 import math
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import fields as dataclass_fields
+from functools import cache
 from itertools import chain, pairwise
 from typing import Final
 
@@ -22,6 +25,11 @@ MAX_LINE_BYTES = 1 << 20
 
 ANNOTATIONS: Final = ("AtMs", "From")
 """Keys that a record of a conversation adds to a message: when it passed, and who sent it. `from_line` ignores them."""
+
+REDACTED = "[redacted]"
+
+_MOST_SHOWN = 80
+"""Characters of a wrong Type or Name in an error."""
 
 Read = Callable[[], bytes]
 """Gives the next piece of the input, b"" at its end."""
@@ -113,7 +121,14 @@ def to_line(message: Message, codec: Codec) -> str:
     """The message as it was in this encoding, as one line without its end."""
     fields = message.LAYOUT.fields if codec is BINARY else message.VLS_LAYOUT.fields
     values = {f.name: _plain(getattr(message, f.name)) for f in fields}
+    values |= {name: REDACTED for name in _secret_fields(message.TYPE) if values.get(name)}
     return json.dumps({"Type": message.TYPE, "Name": message.NAME, **values}, ensure_ascii=False, allow_nan=False)
+
+
+@cache
+def _secret_fields(type_: int) -> tuple[str, ...]:
+    """The fields that `repr` leaves out too."""
+    return tuple(f.name for f in dataclass_fields(MESSAGES[type_]) if not f.repr)  # type: ignore[arg-type]  # it is one
 
 
 def _plain(value: object) -> object:
@@ -148,5 +163,12 @@ def from_line(line: bytes) -> Message:
     elif type(type_) is int:  # true is none, though Python counts it among them
         cls = MESSAGES.get(type_)
     if cls is None or (name is not None and name != cls.NAME):
-        raise ProtocolError(f"there is no message of Type {json.dumps(type_)} and Name {json.dumps(name)}")
+        raise ProtocolError(f"there is no message of Type {_short(type_)} and Name {_short(name)}")
     return from_named(cls, record)
+
+
+def _short(value: object) -> str:
+    try:
+        return json.dumps(value)[:_MOST_SHOWN]
+    except RecursionError:
+        return "nested too deep"

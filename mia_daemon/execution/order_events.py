@@ -232,7 +232,7 @@ class OrderEventHandler:
 
     def on_fill(self, fill: Fill) -> None:
         """Book a reported execution, as far as its contracts are not booked yet."""
-        entry = self._orders.find(fill.client_order_id, fill.server_order_id)
+        entry = self._orders.find(fill.client_order_id, fill.server_order_id, fill.previous_server_order_id)
         if entry is None:
             self._on_external(fill)
             return

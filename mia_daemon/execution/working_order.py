@@ -49,6 +49,7 @@ class OrderHistory:
         updated_ns: exchange time of the newest update.
         listed_ns: our time at which the query was sent whose answer listed it last; 0 when none has.
         surplus: the position that it was to close is closed: nothing is left for it to do.
+        former_numbers: the server's, from before its replaces.
     """
 
     version: int = 0
@@ -57,6 +58,7 @@ class OrderHistory:
     updated_ns: int = 0
     listed_ns: int = 0
     surplus: bool = False
+    former_numbers: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from mia_daemon.records import Fill, Order, OrderReport, OrderRole, OrderStatus,
 _ENDED: Final = frozenset({OrderState.CANCELED, OrderState.REJECTED})
 _ALIVE: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.WORKING, OrderStatus.PARTIAL})
 _WORKS: Final = frozenset({OrderState.WORKING, OrderState.PARTIAL})
+_REFUSALS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
 _BEFORE_A_FILL: Final = frozenset({OrderState.ACKED, OrderState.HELD, OrderState.WORKING})
 
 
@@ -47,12 +48,17 @@ class WorkingOrders:
     def find(
         self, client_order_id: str, server_order_id: str, previous_server_order_id: str = ""
     ) -> WorkingOrder | None:
-        """By client order id, or else by the server's number, or else by its number before a replace."""
-        return (
-            self.get(client_order_id)
-            or self.get(self._by_server.get(server_order_id, ""))
-            or self.get(self._by_server.get(previous_server_order_id, ""))
-        )
+        """By client order id, or else by the server's number, or else by its number before a replace.
+
+        Where the two numbers are of different orders, it is the one not done: the server gives numbers a second time.
+        """
+        if (named := self.get(client_order_id)) is not None:
+            return named
+        entry = self.get(self._by_server.get(server_order_id, ""))
+        replaced = self.get(self._by_server.get(previous_server_order_id, ""))
+        if entry is None or (replaced is not None and entry.done and not replaced.done):
+            return replaced
+        return entry
 
     def find_by_values(self, update: OrderReport, half_tick: float) -> list[WorkingOrder]:
         """The orders that an update without a known name may be about: sent, their number not known, with its side,
@@ -137,7 +143,9 @@ class WorkingOrders:
         if entry is None:
             return None
         cause = self._cause(entry, update)
-        self.learn_number(entry, update.server_order_id)
+        if update.status not in _REFUSALS:  # these repeat the number that was sent, which may be no order's any more
+            self._rename(entry, update)
+            self.learn_number(entry, update.server_order_id)
         if update.unsolicited:
             self._happened(entry)
         if not update.unsolicited or update.ts_ns >= entry.history.updated_ns:  # a list is newer, whatever its times
@@ -172,6 +180,18 @@ class WorkingOrders:
             entry.state = OrderState.UNKNOWN
         return cause_of(update)
 
+    @staticmethod
+    def _rename(entry: WorkingOrder, update: OrderReport) -> None:
+        """Take over the number that a replace gave the order, whatever the time of the update: the server knows it by
+        no other. A rename of a number that was replaced before is a repeat, and older than what is known.
+        """
+        number, previous = update.server_order_id, update.previous_server_order_id
+        if not number or previous in {"", number} or previous in entry.history.former_numbers:
+            return
+        entry.history.former_numbers.add(previous)
+        entry.history.former_numbers.discard(number)
+        entry.server_order_id = number
+
     def learn_number(self, entry: WorkingOrder, server_order_id: str) -> None:
         """The server's number of an order. One that another order of ours has, or had, means that they began again."""
         if not server_order_id:
@@ -193,8 +213,11 @@ class WorkingOrders:
     @staticmethod
     def _take_facts(entry: WorkingOrder, update: OrderReport) -> None:
         entry.history.updated_ns = max(entry.history.updated_ns, update.ts_ns)
-        entry.server_order_id = update.server_order_id or entry.server_order_id
-        if update.status not in {OrderStatus.REJECTED, OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED}:
+        if update.status in _REFUSALS:
+            return
+        if update.server_order_id and update.server_order_id not in entry.history.former_numbers:
+            entry.server_order_id = update.server_order_id
+        if update.status is not OrderStatus.REJECTED:
             # An update that tells fewer contracts as filled than are booked is older than they: it shrinks no order.
             tells = update.filled or update.status is not OrderStatus.REPLACED
             if not (tells and update.filled < entry.fills.booked) or update.quantity > entry.quantity:

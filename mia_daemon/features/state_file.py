@@ -134,7 +134,7 @@ def read(path: Path) -> FeatureState:
             _regime(facts.get("regime")),
             facts.get("reference_heard_ns", 0),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateRefused(f"the features' state {path} is damaged ({error}): they warm up from nothing") from error
 
 

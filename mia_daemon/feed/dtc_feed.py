@@ -19,9 +19,12 @@ from mia_daemon.dtc.messages import (
     MarketDepthReject,
     MarketDepthRequest,
     Message,
+    SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionResponse,
 )
 from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.display_prices import DisplayPrices
 from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
@@ -79,6 +82,7 @@ class DtcFeed:
         self._on_alert = on_alert
         self._symbols = {_TRADED_ID: symbol} | ({_REFERENCE_ID: reference_symbol} if reference_symbol else {})
         names = {symbol_id - _TRADED_ID: name for symbol_id, name in self._symbols.items()}
+        self._prices = DisplayPrices()
         self._checks = EventChecks(limits, names, on_alert, _OFF_TICK)
         self._depth_levels = depth_levels
         self._max_backlog = max_backlog_events
@@ -165,6 +169,7 @@ class DtcFeed:
         assert self._outlet is not None
         if len(self._symbols) == 1 or not events["symbol"].all():
             self._served = self._answered = True
+        self._prices.apply(events)
         events = self._checks.check(events, received_ns, ingress_ns)
         if not len(events):
             return  # held until it is known whether the server has a time of its own
@@ -178,6 +183,8 @@ class DtcFeed:
             self._answered |= message.SymbolID == _TRADED_ID
         if isinstance(message, MarketDataReject | MarketDepthReject):
             self._refused(message)
+        elif isinstance(message, SecurityDefinitionResponse) and message.RequestID in self._symbols:
+            self._prices.define(message.RequestID - _TRADED_ID, message)
         elif isinstance(message, MarketDataFeedStatus):
             self._feed_status(message.Status, received_ns)
         elif isinstance(message, MarketDataFeedSymbolStatus) and message.SymbolID in self._symbols:
@@ -186,10 +193,17 @@ class DtcFeed:
     # ------------------------------------------------------------------------------------------- subscriptions
 
     def _subscribe(self) -> None:
-        """Ask for all we want; what may be missing from before is marked first."""
+        """Ask for all we want; what may be missing from before is marked first.
+
+        A symbol's definition is asked for before its prices, as it says by what they are to be multiplied.
+        """
         if self._silence.last_ts_ns:
             self._mark_gap()
         requests: list[Message] = [
+            SecurityDefinitionForSymbolRequest(RequestID=symbol_id, Symbol=symbol)
+            for symbol_id, symbol in self._symbols.items()
+        ]
+        requests += [
             MarketDataRequest(RequestAction=RequestActionEnum.SUBSCRIBE, SymbolID=symbol_id, Symbol=symbol)
             for symbol_id, symbol in self._symbols.items()
         ]

@@ -104,7 +104,7 @@ def parse_header(header: bytes, path: Path) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(header[len(MAGIC) :])
         columns = [tuple(column) for column in facts["columns"]]
         facts = {"symbol": str(facts["symbol"]), "started_ns": int(facts["started_ns"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{path} has a damaged header: restore it from a copy") from error
     if columns != MARKET_EVENT.descr:
         raise FileFormatError(

@@ -30,7 +30,7 @@ def read_pending(journal: Path) -> tuple[Latch, ...]:
         return tuple(Latch(RiskCode(one["code"]), int(one["ts_ns"]), dict(one["context"])) for one in found)
     except FileNotFoundError:
         return ()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return (Latch(RiskCode.HALTED, 0, {"by": f"{path} can't be read ({error})"}),)
 
 

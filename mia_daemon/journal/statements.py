@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.journal.run_header import RunHeader
+from mia_daemon.ops.logs import redact
 from mia_daemon.records import Alert, Decision, Fill, Order, OrderReport, OrderStatus, PositionReport, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 
@@ -197,7 +198,7 @@ def position_values(number: int, report: PositionReport) -> tuple[Any, ...]:
 
 def alert_values(number: int, alert: Alert) -> tuple[Any, ...]:
     """Of `INSERT_ALERT`."""
-    return number, alert.ts_ns, alert.code, int(alert.priority), alert.text, json_text(alert.context)
+    return number, alert.ts_ns, alert.code, int(alert.priority), alert.text, json_text(redact(alert.context))
 
 
 def latch_values(number: int, latch: Latch) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ from mia_daemon.dtc.messages import (
     SubmitNewOCOOrder,
     SubmitNewSingleOrder,
 )
-from mia_daemon.dtc.session import DtcSession, Notice, notice_text, without_secrets
+from mia_daemon.dtc.session import DtcSession, Notice, notice_text
 from mia_daemon.errors import (
     ConnectionLost,
     LogonRefused,
@@ -49,7 +49,7 @@ StateHandler = Callable[[bool, str], None]
 """Called when the link goes up or down, with one sentence on the reason."""
 
 NoticeHandler = Callable[[str, str], None]
-"""Called with a text message of the server for people, and its message type; credentials are removed."""
+"""Called with a text message of the server for people, and its message type."""
 
 SkippedHandler = Callable[[str], None]
 """Called with one sentence for each frame that could not be read, and that may have been about an order or position."""
@@ -408,7 +408,7 @@ class DtcClient:
 
     def _skip(self, skipped: Skipped) -> None:
         """Report a frame that could not be read; a query that it may have answered has no complete answer."""
-        text = without_secrets(f"a frame from the server can't be read and is skipped: {skipped.text}", self._logon())
+        text = f"a frame from the server can't be read and is skipped: {skipped.text}"
         if skipped.kind not in self._noticed_kinds:
             self._noticed_kinds.add(skipped.kind)
             self._on_notice(text, "Skipped")
@@ -424,7 +424,7 @@ class DtcClient:
         if not isinstance(segment, Notice):
             return False
         if text := notice_text(segment).strip():
-            self._on_notice(without_secrets(text, self._logon()), type(segment).__name__)
+            self._on_notice(text, type(segment).__name__)
         return True
 
     def _claimed(self, segment: Segment) -> bool:

@@ -217,7 +217,7 @@ def _experience(trade_id: str, exit_ns: object, text: object, outcome: object) -
     """None for a row that no daemon has written."""
     try:
         market = np.array(json.loads(str(text)), np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     if market.shape != (len(REMEMBERED),) or not np.isfinite(market).all():
         return None

@@ -194,7 +194,7 @@ class _Unacknowledged:
             self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
             if torn and not torn.startswith(b'{"id":'):
                 raise ValueError("its last line is no alert")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StartError(f"{path} can't be read ({error}): move it away once its alerts were seen to") from error
         if torn:  # by a power cut
             self._keep(self.records)

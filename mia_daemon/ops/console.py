@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.printable import printable
 from mia_daemon.records import Action, Alert, Decision, Fill, Order, Priority, RegimeProbs, Side, Trade
 
 _PLAIN_STATUS_EVERY_S: Final = 10.0
@@ -127,7 +128,7 @@ class Console:
         if self._quiet:
             return
         if self._is_terminal:
-            text = self._fit(_status_text(status))
+            text = self._fit(printable(_status_text(status)))
             if self._send(_CLEAR_LINE + self._paint(text, "dim")):
                 self._status = text
         elif elapsed_s >= self._status_due_s:
@@ -151,12 +152,13 @@ class Console:
 
     def _line(self, ts_ns: int, text: str, colour: str = "", *, always: bool = False) -> None:
         if always or not self._quiet:
-            self._write(self._paint(f"{_time(ts_ns)}  {text}", colour))
+            self._write(f"{_time(ts_ns)}  {text}", colour)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str, colour: str = "") -> None:
         clear, status = (_CLEAR_LINE, self._paint(self._status, "dim")) if self._status else ("", "")
         missed = f"({self.lost} lines left out while nobody read)\n" if self.lost else ""
-        if self._send(f"{clear}{missed}{text[:_MAX_LINE]}\n{status}"):
+        line = self._paint(printable(text)[:_MAX_LINE], colour)
+        if self._send(f"{clear}{missed}{line}\n{status}"):
             self.lost = 0
         elif self._open:
             self.lost += 1

@@ -198,6 +198,8 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise UsageError("the request is not a line of JSON") from error
     if not isinstance(request, dict) or not isinstance(request.get("command"), str):
         raise UsageError('the request is not an object with a "command"')
+    if nested := next((name for name, value in request.items() if isinstance(value, dict | list)), None):
+        raise UsageError(f"{nested[:40]} of the request is no single value")
     return request
 
 
@@ -234,7 +236,7 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: Any) 
         raise StartError(f"the daemon at {path} can't be asked: {error.strerror}") from error
     try:
         answer: dict[str, Any] = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartError(f"the daemon at {path} ended before it had answered: look at its log") from error
     return answer
 

@@ -145,12 +145,17 @@ _encode: Final = json.JSONEncoder(
 
 
 def json_line(record: Mapping[str, Any]) -> bytes:
-    """`record` as one line of UTF-8 JSON with its newline. NaN and infinity, which JSON lacks, become their names."""
+    """`record` as one line of UTF-8 JSON with its newline. NaN and infinity, which JSON lacks, become their names.
+
+    What a terminal would obey, or a reader of lines take for an end, is escaped: JSON itself escapes only some of it.
+    """
     try:
         text = _encode(record)
     except ValueError:
         text = _encode(_without_nan(record))
-    return text.encode(errors="backslashreplace") + b"\n"
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return text.encode() + b"\n"
 
 
 def _without_nan(value: Any) -> Any:

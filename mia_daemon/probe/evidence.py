@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mia_daemon.brokers.sierra_mapping import nearest_decimal
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import OrderStatusEnum, OrderUpdateReasonEnum
 from mia_daemon.probe.link import Received
+from mia_daemon.products.ticks import nearest_decimal
 from mia_daemon.records import Order
 
 WORKING = frozenset({OrderStatusEnum.ORDER_STATUS_OPEN, OrderStatusEnum.ORDER_STATUS_PARTIALLY_FILLED})
@@ -99,11 +99,16 @@ class OrderStory:
         return [one.message for one in self.updates]
 
     @property
+    def reports(self) -> list[dtc.OrderUpdate]:
+        """The updates that say how the order is; those that refuse a change may leave most of it out."""
+        return [message for message in self.messages if message.OrderUpdateReason not in REFUSED_CHANGE]
+
+    @property
     def statuses(self) -> list[int]:
-        """The reported order statuses, repeats in a row left out; not those of refused changes."""
+        """The reported order statuses, repeats in a row left out."""
         found: list[int] = []
-        for message in self.messages:
-            if message.OrderUpdateReason not in REFUSED_CHANGE and found[-1:] != [message.OrderStatus]:
+        for message in self.reports:
+            if found[-1:] != [message.OrderStatus]:
                 found.append(message.OrderStatus)
         return found
 

@@ -5,9 +5,9 @@ from enum import StrEnum
 from typing import Any
 
 from mia_daemon.brokers.server_scope import ServerScope
-from mia_daemon.brokers.sierra_mapping import nearest_decimal
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.probe.evidence import Answer, Evidence
+from mia_daemon.products.ticks import nearest_decimal
 
 
 class Verdict(StrEnum):
@@ -125,13 +125,13 @@ def _definition(found: Evidence, scope: ServerScope) -> list[Finding]:
 
 def told_symbols(found: Evidence) -> set[str]:
     """Every spelling of the symbol in what the server said about it and about our orders."""
-    named = [*found.definition.messages, *(m for story in found.stories for m in story.messages)]
+    named = [*found.definition.messages, *(m for story in found.stories for m in story.reports)]
     return {message.Symbol for message in named}
 
 
 def told_accounts(found: Evidence) -> set[str]:
     """Every spelling of the account in what the server said when it was asked about it, and about our orders."""
-    named: list[Any] = [m for story in found.stories for m in story.messages]
+    named: list[Any] = [m for story in found.stories for m in story.reports]
     for answer in (found.fills_since, found.fills_by_days, found.balance):
         named += answer.messages
     return {message.TradeAccount for message in named}

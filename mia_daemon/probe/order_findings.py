@@ -73,7 +73,7 @@ def _path(story: OrderStory) -> str:
 
 def _updates(found: Evidence) -> list[Finding]:
     """What every update of our orders says."""
-    messages = [message for story in found.stories for message in story.messages]
+    messages = [message for story in found.stories for message in story.reports]
     nameless = sum(not message.ClientOrderID for message in messages)
     unnumbered = sum(not message.ServerOrderID for message in messages)
     return [

@@ -15,10 +15,9 @@ from mia_daemon import private_file
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.layout import Message
-from mia_daemon.dtc.transcript import to_line
+from mia_daemon.dtc.transcript import REDACTED, to_line
 from mia_daemon.errors import StartError
 
-HIDDEN: Final = "***"
 OTHER_ACCOUNT: Final = "(another account)"
 
 _PERSONAL: Final = frozenset({"Username", "Password"})
@@ -87,9 +86,9 @@ class TranscriptFile:
 
     def _clean(self, name: str, value: str) -> str:
         if name in _PERSONAL:
-            return HIDDEN
+            return REDACTED
         for secret in self._secrets:
-            value = value.replace(secret, HIDDEN)
+            value = value.replace(secret, REDACTED)
         for account in sorted(self._other_accounts, key=len, reverse=True):
             value = value.replace(account, OTHER_ACCOUNT)
         return value

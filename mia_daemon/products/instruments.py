@@ -61,9 +61,27 @@ _PRODUCTS: dict[str, tuple[float, float, float]] = {
     "MNQ": (0.25, 0.50, 0.35),
 }
 
-_SYMBOL = re.compile(r"^(?P<root>M?ES|M?NQ)[FGHJKMNQUVXZ]\d{1,2}(?:[-_.].*)?$")
+_SYMBOL = re.compile(r"(?P<root>M?ES|M?NQ)[FGHJKMNQUVXZ][0-9]{1,2}(?:[-_.].*)?")
 
-_CONTRACT = re.compile(r"(?P<root>[A-Z]{1,4}?)(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{1,2})")
+_CONTRACT = re.compile(r"(?P<root>[A-Z]{1,4}?)(?P<month>[FGHJKMNQUVXZ])(?P<year>[0-9]{1,2})")
+
+_MAX_SYMBOL: Final = 63
+"""Characters of a symbol in DTC, and in the name of a file."""
+
+
+def check_symbol(symbol: str) -> str:
+    """`symbol`, where it can be one. It becomes the name of a file, so it leads to no other directory.
+
+    Raises:
+        ValueError: it can't; the text says why.
+    """
+    if not symbol or symbol != symbol.strip() or not symbol.isprintable():
+        raise ValueError("a symbol has no control characters, and no white space around it")
+    if symbol.startswith(".") or ".." in symbol or "/" in symbol or "\\" in symbol:
+        raise ValueError("a symbol is the name of a file too: it has no slash, no .. and no dot at its start")
+    if len(symbol) > _MAX_SYMBOL:
+        raise ValueError(f"a symbol has {_MAX_SYMBOL} characters at most")
+    return symbol
 
 
 def contract_of(symbol: str) -> ContractCode | None:
@@ -95,11 +113,15 @@ def instrument(symbol: str) -> Instrument:
     Raises:
         UsageError: the symbol's root is not one this daemon trades.
     """
-    match = _SYMBOL.match(symbol)
+    match = _SYMBOL.fullmatch(symbol)
     if match is None:
         raise UsageError(
             f"symbol {symbol!r} is not a contract of {', '.join(_PRODUCTS)}: "
             "spell it as Sierra Chart does, e.g. ESZ26_FUT_CME"
         )
+    try:
+        check_symbol(symbol)
+    except ValueError as error:
+        raise UsageError(f"symbol {symbol!r}: {error}") from None
     root = match["root"]
     return Instrument(symbol, root, *_PRODUCTS[root])

@@ -12,6 +12,11 @@ FLOAT32_SHARE: Final = 2.0**-24
 """Of a price: the most by which rounding to float32 moves it, and 0.01 as a float32 multiplier too."""
 
 
+def nearest_decimal(value: float) -> float:
+    """The decimal number that a float32 stands for: 0.01 for 0.009999999776482582."""
+    return float(f"{value:.7g}")
+
+
 def nearest_ticks(prices: NDArray[Any], tick_size: float) -> NDArray[np.float64]:
     """The nearest valid prices, each to the bit what `Instrument.round_to_tick` gives; NaN stays NaN."""
     ticks = prices / tick_size

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.private_file import replace_file
+from mia_daemon.user_file import read_text
 
 CHICAGO = ZoneInfo("America/Chicago")
 FIRST_DATE = date(2015, 1, 1)
@@ -145,7 +146,7 @@ def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = No
     try:
         rows: Schedule = np.load(path, allow_pickle=False)
         _check_schedule(rows)
-    except (OSError, ValueError, EOFError, UsageError):
+    except (OSError, ValueError, EOFError, MemoryError, RecursionError, UsageError):
         rows = _build_schedule(first_date, last_date)
         with suppress(OSError):  # without a cache the next start takes a second longer, no more
             cache_dir.mkdir(parents=True, exist_ok=True)
@@ -228,7 +229,7 @@ def _from_yyyymmdd(number: int) -> date:
 
 # ------------------------------------------------------------------------------------------------------------ contracts
 
-_CONTRACT = re.compile(r"^[A-Z0-9]+?(?P<month>[FGHJKMNQUVXZ])(?P<year>\d{1,2})(?:[-_.].*)?$")
+_CONTRACT = re.compile(r"[A-Z0-9]+?(?P<month>[FGHJKMNQUVXZ])(?P<year>[0-9]{1,2})(?:[-_.].*)?")
 _MONTH_CODES = "FGHJKMNQUVXZ"
 
 
@@ -263,7 +264,7 @@ def contract_dates(symbol: str, today: date) -> ContractDates:
     Raises:
         UsageError: the symbol names no contract month.
     """
-    match = _CONTRACT.match(symbol)
+    match = _CONTRACT.fullmatch(symbol)
     if match is None:
         raise UsageError(
             f"symbol {symbol!r} names no contract month: spell it as Sierra Chart does, e.g. ESZ26_FUT_CME"
@@ -302,6 +303,8 @@ class MacroEvents:
 NO_EVENTS = MacroEvents(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.int64), ())
 
 _COLUMNS = ("start_time", "type", "impact", "cluster_id")
+FIRST_EVENT, LAST_EVENT = datetime(1990, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+_MAX_CLUSTER = 2**31
 
 
 def load_macro_events(path: Path) -> MacroEvents:
@@ -312,20 +315,16 @@ def load_macro_events(path: Path) -> MacroEvents:
     Raises:
         ConfigError: the file can't be read or a row is bad; the text names the line.
     """
+    text = read_text(path, "macro events", "set windows.macro_events_csv, or leave it out")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
-                raise ConfigError(
-                    f"macro events {path}, line 1: no column {', '.join(missing)}; the header is {','.join(_COLUMNS)}"
-                )
-            rows = sorted(_event(path, reader.line_num, row) for row in reader)
-    except OSError as error:
-        raise ConfigError(
-            f"macro events {path} can't be read: {error.strerror}; set windows.macro_events_csv, or leave it out"
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"macro events {path} is not a UTF-8 CSV file: {error}") from error
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ConfigError(
+                f"macro events {path}, line 1: no column {', '.join(missing)}; the header is {','.join(_COLUMNS)}"
+            )
+        rows = sorted(_event(path, reader.line_num, row) for row in reader)
+    except csv.Error as error:
+        raise ConfigError(f"macro events {path} is not a CSV file: {error}; write {','.join(_COLUMNS)}") from error
     if not rows:
         return NO_EVENTS
     starts, types, impacts, clusters = zip(*rows, strict=True)
@@ -344,7 +343,18 @@ def _event(path: Path, line: int, row: dict[str, str | None]) -> tuple[int, str,
         weight = float(impact)
         if not 0.0 <= weight <= 1.0:
             raise ValueError(f"impact {impact} is not between 0 and 1")
+        if not FIRST_EVENT <= moment <= LAST_EVENT:
+            raise ValueError(f"the year of {start} is not one in which this is traded")
+        if not kind.isprintable():
+            raise ValueError("the type has a character that is not printable")
         microseconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        return microseconds * 1_000, kind, weight, int(cluster)
+        return microseconds * 1_000, kind, weight, _cluster(cluster)
     except ValueError as error:
         raise ConfigError(f"macro events {path}, line {line}: {error}; correct or remove the row") from error
+
+
+def _cluster(text: str) -> int:
+    cluster = int(text)
+    if abs(cluster) > _MAX_CLUSTER:
+        raise ValueError(f"cluster_id is beyond {_MAX_CLUSTER:,}")
+    return cluster

@@ -55,6 +55,8 @@ class NewOrder(NamedTuple):
     price2: int = 0  # limit of a stop-limit
     time_in_force: TimeInForce = TimeInForce.DAY
     is_parent: bool = False
+    symbol: str = ""
+    account: str = ""
 
 
 class OrderEvent(NamedTuple):
@@ -81,6 +83,8 @@ class OrderEvent(NamedTuple):
     last_quantity: int = 0
     execution_id: str = ""
     text: str = ""
+    symbol: str = ""
+    account: str = ""
 
 
 class ClientOrder(Resting):
@@ -96,6 +100,7 @@ class ClientOrder(Resting):
     """
 
     __slots__ = (
+        "account",
         "activated",
         "armed",
         "children",
@@ -114,6 +119,7 @@ class ClientOrder(Resting):
         "server_id",
         "sibling",
         "status",
+        "symbol",
         "time_in_force",
         "triggered",
         "type",
@@ -122,6 +128,8 @@ class ClientOrder(Resting):
 
     def __init__(self, order_id: int, request: NewOrder) -> None:
         super().__init__(order_id, request.side, 0, 0)
+        self.symbol = request.symbol
+        self.account = request.account
         self.client_id = request.client_id
         self.server_id = str(order_id)
         self.previous_server_id = ""
@@ -148,6 +156,15 @@ class ClientOrder(Resting):
     @property
     def alive(self) -> bool:
         return not self.status.final
+
+    @property
+    def waits(self) -> bool:
+        """It is not in the market yet: a child waits for its parent's fills, a parent for its pair."""
+        return self.status == ServedStatus.PENDING_CHILD or self.waits_for_pair
+
+    @property
+    def waits_for_pair(self) -> bool:
+        return self.is_parent and self.status == ServedStatus.PENDING_OPEN
 
     @property
     def open_quantity(self) -> int:
@@ -198,6 +215,8 @@ class ClientOrder(Resting):
             last_quantity=last_quantity,
             execution_id=execution_id,
             text=text,
+            symbol=self.symbol,
+            account=self.account,
         )
 
 
@@ -205,6 +224,8 @@ def to_dict(order: ClientOrder) -> dict[str, Any]:
     """The order as JSON can hold it; other orders are named by their `order_id`."""
     return {
         "order_id": order.order_id,
+        "symbol": order.symbol,
+        "account": order.account,
         "server_id": order.server_id,
         "previous_server_id": order.previous_server_id,
         "client_id": order.client_id,
@@ -256,6 +277,8 @@ def from_dict(data: dict[str, Any]) -> ClientOrder:
         price2=data["price2"],
         time_in_force=TimeInForce(data["time_in_force"]),
         is_parent=data["is_parent"],
+        symbol=data["symbol"],
+        account=data["account"],
     )
     order = ClientOrder(data["order_id"], request)
     for name in _CARRIED:

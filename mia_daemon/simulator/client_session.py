@@ -1,26 +1,24 @@
 """One client's conversation, without its connection: bytes in, bytes out, and a reason when it has to end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.dtc.enums import (
     EncodingEnum,
     LogonStatusEnum,
-    PriceDisplayFormatEnum,
-    SecurityTypeEnum,
 )
 from mia_daemon.dtc.layout import Message
-from mia_daemon.errors import UsageError
 from mia_daemon.simulator.client_stream import ClientStream
 from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, dialect
+from mia_daemon.simulator.market_messages import Dialect, dialect
 from mia_daemon.simulator.market_subscriptions import MarketSubscriptions
-from mia_daemon.simulator.tape import MarketEvent
+from mia_daemon.simulator.rejects import rejects, unreadable
+from mia_daemon.simulator.requests import REQUESTS
+from mia_daemon.simulator.symbol_messages import SYMBOL_REQUESTS, answer_symbol_request
 
 SERVER_NAME = "mia-daemon simulator"
 MAX_STRANGE = 1_000
@@ -62,7 +60,7 @@ class SimulatorSession:
         market: what the client is subscribed to.
     """
 
-    def __init__(self, exchange: Exchange, views: DepthViews, manners: Manners, now_ns: int) -> None:
+    def __init__(self, exchange: Exchange, views: Mapping[str, DepthViews], manners: Manners, now_ns: int) -> None:
         self.out: list[bytes] = []
         self.closing = ""
         self.logged_on = False
@@ -122,25 +120,26 @@ class SimulatorSession:
         return None
 
     def _request(self, message: Message) -> Output | None:
+        if refusals := unreadable(message):
+            self._out_of_place += 1
+            self.send(*refusals)
+            return None
         match message:
             case dtc.MarketDataRequest():
                 self.send(*self.market.answer_market_data(message))
             case dtc.MarketDepthRequest():
                 self.send(*self.market.answer_market_depth(message))
-            case dtc.SecurityDefinitionForSymbolRequest():
-                self._security_definition(message)
+            case _ if type(message) in SYMBOL_REQUESTS:
+                self.send(*answer_symbol_request(message, self._exchange.instruments))
             case _ if self._exchange.desk.handles(message):
                 return self._trade(message)
+            case _ if type(message) in REQUESTS:
+                self.send(*rejects(message, REQUESTS[type(message)].note))
             case _:
                 self._out_of_place += 1
         return None
 
     def _trade(self, message: Message) -> Output | None:
-        try:
-            encode(message)  # what can't be sent back can't be echoed, and is no identifier
-        except UsageError as error:
-            self.close(f"unreadable request: {error}")
-            return None
         output = self._exchange.handle(message)
         self.send(*output.answers)
         return output
@@ -177,31 +176,6 @@ class SimulatorSession:
         else:
             self.closing = f"the logon was refused with result {int(result)}"
 
-    def _security_definition(self, m: dtc.SecurityDefinitionForSymbolRequest) -> None:
-        instrument = self._exchange.instruments.get(m.Symbol)
-        if instrument is None:
-            self.send(dtc.SecurityDefinitionReject(RequestID=m.RequestID, RejectText=f"symbol {m.Symbol} is unknown"))
-            return
-        self.send(
-            dtc.SecurityDefinitionResponse(
-                RequestID=m.RequestID,
-                Symbol=instrument.symbol,
-                Exchange=m.Exchange,
-                SecurityType=SecurityTypeEnum.SECURITY_TYPE_FUTURES,
-                Description=f"{instrument.root} futures (simulated)",
-                MinPriceIncrement=instrument.tick_size,
-                PriceDisplayFormat=PriceDisplayFormatEnum.PRICE_DISPLAY_FORMAT_DECIMAL_2,
-                CurrencyValuePerIncrement=instrument.tick_value,
-                IsFinalMessage=1,
-                UnderlyingSymbol=instrument.root,
-                DisplayPriceMultiplier=1.0,
-                ExchangeSymbol=instrument.symbol,
-                Currency="USD",
-                ContractSize=instrument.point_value,
-                ProductIdentifier=instrument.root,
-            )
-        )
-
     # ----------------------------------------------------------------------------------------------------------- output
 
     def send(self, *messages: Message) -> None:
@@ -225,6 +199,3 @@ class SimulatorSession:
         elif self.logged_on and now_ns - self._spoken_ns >= self._heartbeat_ns:
             self.out.append(self._stream.heartbeat(dtc.Heartbeat(CurrentDateTime=wall_s)))
             self._spoken_ns = now_ns
-
-    def takes_market(self, events: list[MarketEvent]) -> bool:
-        return bool(events) and self.logged_on and self.market.ids != Subscriptions()

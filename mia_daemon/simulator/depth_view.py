@@ -5,7 +5,7 @@ client which applies what it receives holds exactly the best levels at the end o
 """
 
 import bisect
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from mia_daemon.simulator.order_book import BUY, SELL
@@ -118,7 +118,7 @@ class DepthViews:
         if levels not in self._views:
             self._views[levels] = DepthView(self._book, levels)
 
-    def follow(self, events: list[MarketEvent], wanted: Collection[int | None]) -> dict[int, list[MarketEvent]]:
+    def follow(self, events: list[MarketEvent], wanted: Collection[int]) -> Mapping[int | None, list[MarketEvent]]:
         """The events as each of the wanted numbers of levels shows them; views that nobody wants are given up.
 
         To be called with all that happens, in order.

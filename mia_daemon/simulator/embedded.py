@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mia_daemon.config import without_secrets
 from mia_daemon.errors import StartError
 from mia_daemon.private_file import open_file
 
@@ -44,6 +45,7 @@ class EmbeddedSimulator:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
+                env=without_secrets(os.environ),  # it has no use for them
                 start_new_session=True,  # Ctrl-C on the terminal is the daemon's to handle, not the child's
             )  # fmt: skip
         finally:

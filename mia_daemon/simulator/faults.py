@@ -9,10 +9,11 @@ from collections import deque
 from copy import copy
 from typing import Any, NamedTuple
 
-from mia_daemon.clock import NS_PER_MS
+from mia_daemon.clock import NS_PER_MS, NS_PER_S
 from mia_daemon.config import FaultSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.layout import Message
+from mia_daemon.simulator.order_messages import start_ns
 
 REFUSAL = "refused as the fault settings want it"
 
@@ -47,6 +48,21 @@ class OrderFaults:
     def refusal(self) -> str:
         """Why a new order is refused; empty when it is not."""
         return REFUSAL if self._happens(self._settings.reject_share) else ""
+
+    @property
+    def ignores_incomplete_cancels(self) -> bool:
+        """Whether a cancel without ServerOrderID, or of another account, gets no answer."""
+        return self._settings.ignore_incomplete_cancels
+
+    @property
+    def lists_closed_positions(self) -> bool:
+        """Whether lists of positions have those that were closed, with a quantity of 0."""
+        return self._settings.list_closed_positions
+
+    @property
+    def refuses_balances(self) -> bool:
+        """Whether requests for balances are rejected."""
+        return self._settings.refuse_balances
 
     def fills_before_cancel(self) -> bool:
         """Whether a cancel comes too late, and nobody notices."""
@@ -109,7 +125,8 @@ class OrderFaults:
         if not skew_s or not isinstance(message, dtc.HistoricalOrderFillsRequest) or not message.StartDateTime:
             return message
         moved = copy(message)
-        moved.StartDateTime = max(round(message.StartDateTime - skew_s), 1)  # type: ignore[misc]  # frozen to checkers only
+        start_s = start_ns(message.StartDateTime) / NS_PER_S
+        moved.StartDateTime = max(round(start_s - skew_s), 1)  # type: ignore[misc]  # frozen to checkers only
         return moved
 
     def dated(self, messages: list[Message]) -> list[Message]:

@@ -29,6 +29,7 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.simulator.client_session import SERVER_NAME, Manners
 from mia_daemon.simulator.client_stream import ClientStream
+from mia_daemon.simulator.rejects import rejects, unreadable
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,9 @@ class HistorySession:
                 self.closing = "its request is answered"
                 text = "historical depth is not served"
                 yield self._encode(HistoricalMarketDepthDataReject(RequestID=message.RequestID, RejectText=text))
+            case _ if self._logged_on:
+                text = "only historical prices are served on this port"
+                yield from map(self._encode, unreadable(message) or rejects(message, text))
 
     def _logon(self, m: LogonRequest) -> bytes:
         manners = self._manners

@@ -23,7 +23,6 @@ from mia_daemon.simulator.tape import (
     DepthEvent,
     MarketEvent,
     QuoteEvent,
-    Reference,
     SessionEvent,
     SessionValue,
     TradeEvent,
@@ -148,30 +147,30 @@ def dialect(integer_1: int, generation: int, *, compact: bool = False) -> Dialec
 
 
 class Subscriptions(NamedTuple):
-    """A client's SymbolIDs; None where it is not subscribed."""
+    """A client's SymbolIDs of one symbol; None where it is not subscribed."""
 
     market: int | None = None
     depth: int | None = None
-    reference: int | None = None  # trades and quotes of the second market
     levels: int | None = None  # of depth, on each side; None: all
 
 
 def market_stream(events: list[MarketEvent], speech: Dialect, ids: Subscriptions, tick: float) -> bytes:
-    """Everything that a client with these subscriptions is sent; both markets have the same tick size.
+    """What a client with these subscriptions is sent of one symbol.
 
-    Depth events are those of the levels that it sees.
+    Args:
+        events: of that symbol, in order of time; of depth, those of the levels that it sees.
+        speech: the messages that the client asked for.
+        ids: what it is subscribed to.
+        tick: size of a tick in the prices of messages.
     """
     trade, quote, depth, _ = speech
-    market_id, depth_id, reference_id, _ = ids
+    market_id, depth_id, _ = ids
     out: list[bytes] = []
     for event in events:
         kind = type(event)
         if kind is DepthEvent:
             if depth_id is not None:
                 out.append(depth(depth_id, event, tick))  # type: ignore[arg-type]  # mypy can't follow `kind`
-        elif isinstance(event, Reference):
-            if reference_id is not None:
-                out.append(market_stream([event.event], speech, Subscriptions(reference_id), tick))
         elif market_id is None:
             continue
         elif kind is QuoteEvent:

@@ -4,7 +4,7 @@ A client names each symbol by a SymbolID of its choice. One SymbolID stands for 
 under one SymbolID: anything else is rejected, as Sierra Chart does it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc import messages as dtc
@@ -29,59 +29,64 @@ class MarketSubscriptions:
 
     Args:
         dialect: the messages that the client gets.
-        views: of the exchange's book.
+        views: of each traded symbol's book, by symbol.
         allowed: False rejects every symbol, as Sierra Chart does for CME's.
 
     Attributes:
-        ids: what the client is subscribed to.
+        ids: what the client is subscribed to, by symbol.
     """
 
-    def __init__(self, exchange: Exchange, dialect: Dialect, views: DepthViews, *, allowed: bool = True) -> None:
+    def __init__(
+        self, exchange: Exchange, dialect: Dialect, views: Mapping[str, DepthViews], *, allowed: bool = True
+    ) -> None:
         self.dialect = dialect
-        self.ids = Subscriptions()
+        self.ids: dict[str, Subscriptions] = {}
         self._exchange = exchange
         self._views = views
         self._allowed = allowed
-        self._market: dict[str, int] = {}  # SymbolID by symbol
-        self._depth: dict[str, int] = {}
-        self._levels: int | None = None
 
     def answer_market_data(self, m: dtc.MarketDataRequest) -> list[Message]:
         """What a 101 is answered with: a snapshot and the touch, a rejection, or nothing."""
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            _drop(self._market, m.SymbolID)
-            self._renew_ids()
+            for symbol, ids in list(self.ids.items()):
+                if ids.market == m.SymbolID:
+                    self._keep(symbol, ids._replace(market=None))
             return []
-        if refusal := self._refusal(m, self._market, self._exchange.instruments):
+        ids = self.ids.get(m.Symbol, Subscriptions())
+        if refusal := self._refusal(m, ids.market, self._exchange.instruments):
             return [dtc.MarketDataReject(SymbolID=m.SymbolID, RejectText=refusal)]
         if m.RequestAction == RequestActionEnum.SUBSCRIBE:
-            self._market[m.Symbol] = m.SymbolID
-            self._renew_ids()
-        traded = m.Symbol == self._exchange.instrument.symbol
-        return self._snapshot(m.SymbolID) if traded else self._reference_snapshot(m.SymbolID)
+            self._keep(m.Symbol, ids._replace(market=m.SymbolID))
+        return self._snapshot(m.SymbolID, m.Symbol)
 
     def answer_market_depth(self, m: dtc.MarketDepthRequest) -> list[Message]:
         """What a 102 is answered with: a snapshot of NumLevels (0: all) on each side, a rejection, or nothing."""
         if m.RequestAction == RequestActionEnum.UNSUBSCRIBE:
-            _drop(self._depth, m.SymbolID)
-            self._renew_ids()
+            for symbol, ids in list(self.ids.items()):
+                if ids.depth == m.SymbolID:
+                    self._keep(symbol, ids._replace(depth=None, levels=None))
             return []
-        exchange = self._exchange
-        refusal = self._refusal(m, self._depth, (exchange.instrument.symbol,))
-        if refusal := refusal or ("" if exchange.has_depth else "no depth was recorded"):
+        ids = self.ids.get(m.Symbol, Subscriptions())
+        if refusal := self._refusal(m, ids.depth, self._exchange.markets):
             return [dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText=refusal)]
+        market = self._exchange.markets[m.Symbol]
+        if not market.has_depth:
+            return [dtc.MarketDepthReject(SymbolID=m.SymbolID, RejectText="no depth was recorded")]
         most = m.NumLevels if m.NumLevels > 0 else None
         if m.RequestAction == RequestActionEnum.SUBSCRIBE:
-            self._depth[m.Symbol] = m.SymbolID
-            self._levels = most
             if most is not None:
-                self._views.open(most)
-            self._renew_ids()
-        tick, as_float = exchange.instrument.tick_size, self.dialect.float_snapshot
-        return depth_snapshot(exchange, m.SymbolID, exchange.now_ns, tick, as_float=as_float, most=most)
+                self._views[m.Symbol].open(most)
+            self._keep(m.Symbol, ids._replace(depth=m.SymbolID, levels=most))
+        tick, as_float = market.native.tick_size, self.dialect.float_snapshot
+        return depth_snapshot(market, m.SymbolID, market.now_ns, tick, as_float=as_float, most=most)
+
+    def _keep(self, symbol: str, ids: Subscriptions) -> None:
+        self.ids[symbol] = ids
+        if ids == Subscriptions():
+            del self.ids[symbol]
 
     def _refusal(
-        self, m: dtc.MarketDataRequest | dtc.MarketDepthRequest, subscribed: dict[str, int], served: Collection[str]
+        self, m: dtc.MarketDataRequest | dtc.MarketDepthRequest, subscribed: int | None, served: Collection[str]
     ) -> str:
         """Why the request is rejected; empty where it is not."""
         if not self._allowed:
@@ -90,69 +95,38 @@ class MarketSubscriptions:
             return f"symbol {m.Symbol} is unknown"
         if m.RequestAction not in _SERVED_ACTIONS:
             return f"RequestAction {int(m.RequestAction)} is not served: subscribe with 1"
-        named = {id_: symbol for ids in (self._market, self._depth) for symbol, id_ in ids.items()}
-        if named.get(m.SymbolID, m.Symbol) != m.Symbol:
-            return f"SymbolID {m.SymbolID} stands for {named[m.SymbolID]}: use another for {m.Symbol}"
-        known = subscribed.get(m.Symbol, m.SymbolID)
-        if m.RequestAction == RequestActionEnum.SUBSCRIBE and known != m.SymbolID:
-            return f"{m.Symbol} is subscribed already, under SymbolID {known}"
+        for symbol, ids in self.ids.items():
+            if symbol != m.Symbol and m.SymbolID in {ids.market, ids.depth}:
+                return f"SymbolID {m.SymbolID} stands for {symbol}: use another for {m.Symbol}"
+        if m.RequestAction == RequestActionEnum.SUBSCRIBE and subscribed not in {None, m.SymbolID}:
+            return f"{m.Symbol} is subscribed already, under SymbolID {subscribed}"
         return ""
 
-    def _renew_ids(self) -> None:
-        traded = self._exchange.instrument.symbol
-        others = [id_ for symbol, id_ in self._market.items() if symbol != traded]
-        depth = self._depth.get(traded)
-        self.ids = Subscriptions(
-            self._market.get(traded),
-            depth,
-            others[0] if others else None,
-            None if depth is None else self._levels,
-        )
-
-    def _reference_snapshot(self, symbol_id: int) -> list[Message]:
-        reference, now_ns = self._exchange.reference, self._exchange.now_ns
-        assert reference is not None  # its symbol is served
-        tick, quote = reference.instrument.tick_size, reference.quote
-        snapshot = dtc.MarketDataSnapshot(
-            SymbolID=symbol_id,
-            TradingSessionDate=session_date(self._exchange.hours.open_ns),
-            TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
-            BidPrice=dtc.UNSET_F64 if quote is None else quote.bid * tick,
-            BidQuantity=0.0 if quote is None else float(quote.bid_quantity),
-            AskPrice=dtc.UNSET_F64 if quote is None else quote.ask * tick,
-            AskQuantity=0.0 if quote is None else float(quote.ask_quantity),
-            BidAskDateTime=now_ns / NS_PER_S,
-        )
-        return [snapshot] if quote is None else [snapshot, self._quote(symbol_id, quote._replace(ts_ns=now_ns), tick)]
-
-    def _quote(self, symbol_id: int, quote: QuoteEvent, tick: float) -> Message:
-        message = decode(self.dialect.quote(symbol_id, quote, tick))
-        assert message is not None  # the dialect's messages are declared
-        return message
-
-    def _snapshot(self, symbol_id: int) -> list[Message]:
+    def _snapshot(self, symbol_id: int, symbol: str) -> list[Message]:
         exchange = self._exchange
-        tick, now_ns = exchange.instrument.tick_size, exchange.now_ns
-        bid, bid_quantity, ask, ask_quantity = exchange.touch()
+        tick, market = exchange.instruments[symbol].tick_size, exchange.markets.get(symbol)
+        bid, bid_quantity, ask, ask_quantity = exchange.touch(symbol)
+        now_ns = exchange.now_ns
         snapshot = dtc.MarketDataSnapshot(
             SymbolID=symbol_id,
-            TradingSessionDate=session_date(exchange.hours.open_ns),
+            TradingSessionDate=session_date((market or exchange.main).hours.open_ns),
             TradingStatus=TradingStatusEnum.TRADING_STATUS_OPEN,
             BidPrice=dtc.UNSET_F64 if bid is None else bid * tick,
             BidQuantity=float(bid_quantity),
             AskPrice=dtc.UNSET_F64 if ask is None else ask * tick,
             AskQuantity=float(ask_quantity),
             BidAskDateTime=now_ns / NS_PER_S,
-            MarketDepthUpdateDateTime=now_ns / NS_PER_S,
         )
-        add_session(snapshot, exchange.statistics, now_ns, tick)
+        if market is not None:
+            snapshot.MarketDepthUpdateDateTime = now_ns / NS_PER_S  # type: ignore[misc]  # frozen to checkers only
+            add_session(snapshot, market.statistics, now_ns, tick)
         answer: list[Message] = [snapshot]
         if bid is not None and ask is not None:
             quote = QuoteEvent(now_ns, bid, bid_quantity, ask, ask_quantity)
             answer.append(self._quote(symbol_id, quote, tick))
-        return answer + last_trade(symbol_id, exchange.statistics, tick)
+        return answer if market is None else answer + last_trade(symbol_id, market.statistics, tick)
 
-
-def _drop(subscribed: dict[str, int], symbol_id: int) -> None:
-    for symbol in [symbol for symbol, known in subscribed.items() if known == symbol_id]:
-        del subscribed[symbol]
+    def _quote(self, symbol_id: int, quote: QuoteEvent, tick: float) -> Message:
+        message = decode(self.dialect.quote(symbol_id, quote, tick))
+        assert message is not None  # the dialect's messages are declared
+        return message

@@ -1,8 +1,8 @@
 """The matching engine: client orders and background flow on one order book.
 
 What a client's order means is decided here: stops wait for a trade at their trigger, the two orders of an OCO pair
-shrink and die together, and a bracket's children live only for what their parent has filled. Everything that happens
-is emitted as values; the caller takes them from `events` and `trades`.
+shrink and end together, a parent waits for its pair, and that pair works only for what the parent has filled.
+Everything that happens is emitted as values; the caller takes them from `events` and `trades`.
 
 A fill's consequences come in two steps. Whatever must not trade any more (an OCO sibling) is reduced at once, in the
 middle of the sweep. Whatever is set in motion (a triggered stop, an activated child) waits until the sweep is over.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, ServedStatus, UpdateReason
 from mia_daemon.simulator.order_book import BUY, OrderBook, Resting
+from mia_daemon.simulator.order_log import OrderLog
 
 
 class MatchedTrade(NamedTuple):
@@ -31,29 +32,29 @@ class MatchingEngine:
 
     Args:
         now_ns: exchange time of the next operation; the caller moves it on.
+        log: takes what happens to client orders; other engines may share it.
         new_id_on_replace: a replaced order gets a new server id, as Sierra Chart does with some order routings.
 
     Attributes:
         alive: orders that are not done, by `order_id`.
-        events: what happened to client orders, in order; the caller clears it.
         trades: prints since the caller last cleared the list.
-        changed: client orders touched since the caller last cleared it.
+        events, changed: those of the log.
     """
 
-    def __init__(self, now_ns: int = 0, *, new_id_on_replace: bool = False) -> None:
+    def __init__(self, now_ns: int = 0, log: OrderLog | None = None, *, new_id_on_replace: bool = False) -> None:
         self.book = OrderBook()
         self.now_ns = now_ns
         self.last_price: int | None = None
-        self.next_order_id = 1
-        self.next_execution_id = 1
         self.alive: dict[int, ClientOrder] = {}
-        self.events: list[OrderEvent] = []
         self.trades: list[MatchedTrade] = []
-        self.changed: dict[int, ClientOrder] = {}
+        self._log = log or OrderLog()
+        self.events = self._log.events
+        self.changed = self._log.changed
+        self.take_id = self._log.take_order_id
         self._new_id_on_replace = new_id_on_replace
         self._armed: dict[int, ClientOrder] = {}
         self._triggered: deque[ClientOrder] = deque()
-        self._activations: deque[tuple[ClientOrder, int]] = deque()  # (parent, quantity just filled)
+        self._activations: deque[ClientOrder] = deque()  # parents that have filled
         self._complete: deque[ClientOrder] = deque()  # parents one of whose children has filled
 
     # ------------------------------------------------------------------------------------------------ background flow
@@ -108,10 +109,14 @@ class MatchingEngine:
     # -------------------------------------------------------------------------------------------------- client orders
 
     def submit(self, request: NewOrder) -> ClientOrder:
-        """Accept an order and let it trade; what becomes of it is in `events`."""
+        """Accept an order and let it trade; what becomes of it is in `events`.
+
+        A parent is only accepted: `submit_oco` sends it to the market, together with its pair.
+        """
         order = self._accept(request)
-        self._enter(order)
-        self._settle()
+        if not request.is_parent:
+            self._enter(order)
+            self._settle()
         return order
 
     def submit_oco(
@@ -128,7 +133,7 @@ class MatchingEngine:
         Args:
             first: one of the pair.
             second: the other; it may differ in side, type and quantity.
-            parent: both wait for its fills; None sends them to the market now.
+            parent: it enters the market now, and both wait for its fills; None sends them there themselves.
             offsets: distance of each order from the parent's fill price, ticks; None where its own price stands.
             immediate_cancel: a partial fill cancels the sibling instead of reducing it.
         """
@@ -148,18 +153,17 @@ class MatchingEngine:
             self._enter_pair(pair)
         else:
             parent.children = pair
-            if parent.filled:
-                self._activations.append((parent, parent.filled))
+            self._enter(parent)
         self._settle()
         return pair
 
     def cancel(self, order: ClientOrder) -> None:
-        """Take a client's order out; one that is done already is answered with a cancel reject."""
+        """Cancel a client's order; one that is done already is answered with a cancel reject."""
         if not order.alive:
             self.events.append(order.event(self.now_ns, UpdateReason.CANCEL_REJECTED, text="the order is not open"))
             return
         self.events.append(order.event(self.now_ns, UpdateReason.GENERAL, status=ServedStatus.PENDING_CANCEL))
-        self._kill(order, "")
+        self._cancel(order, "")
         self._settle()
 
     def fill_before_cancel(self, order: ClientOrder) -> OrderEvent | None:
@@ -187,13 +191,16 @@ class MatchingEngine:
     ) -> None:
         """Change a live order. `quantity` is the total including fills; None and 0 leave things as they are.
 
-        Only a smaller quantity at the same price keeps the order's place in the queue.
+        A stop-limit of which only `price1` is given keeps the distance from its trigger to its limit. Only a smaller
+        quantity at the same price keeps the order's place in the queue.
         """
         refusal = self._why_not_replace(order, quantity)
         if refusal:
             self.events.append(order.event(self.now_ns, UpdateReason.REPLACE_REJECTED, text=refusal))
             return
         self.events.append(order.event(self.now_ns, UpdateReason.GENERAL, status=ServedStatus.PENDING_REPLACE))
+        if order.type == OrderType.STOP_LIMIT and price1 is not None and price2 is None:
+            price2 = order.price2 + price1 - order.price1
         reduced_by = order.quantity - quantity if quantity else 0
         new_limit = price2 if order.type == OrderType.STOP_LIMIT else price1
         keeps_place = order.resting and reduced_by >= 0 and new_limit in {None, order.price}
@@ -210,7 +217,7 @@ class MatchingEngine:
         if keeps_place:
             if reduced_by:
                 self.book.reduce(order, reduced_by)
-        elif order.status != ServedStatus.PENDING_CHILD:
+        elif not order.waits:
             self._withdraw(order)
             self._work(order)
         self._settle()
@@ -224,11 +231,11 @@ class MatchingEngine:
         return ""
 
     def expire_day_orders(self) -> None:
-        """The session ends: DAY orders die; a child whose parent lives on waits with it."""
+        """The session ends: DAY orders end; a child whose parent works on waits with it."""
         for order in list(self.alive.values()):
             waits = order.status == ServedStatus.PENDING_CHILD and order.parent is not None and order.parent.alive
             if order.alive and order.time_in_force == TimeInForce.DAY and not waits:
-                self._kill(order, "day order expired at the end of the session")
+                self._cancel(order, "day order expired at the end of the session")
         self._settle()
 
     def restore(self, orders: Iterable[ClientOrder], last_price: int | None) -> None:
@@ -242,12 +249,6 @@ class MatchingEngine:
                 self._queue(order)
 
     # ------------------------------------------------------------------------------------------------ life of an order
-
-    def take_id(self) -> int:
-        """A number no order has had."""
-        taken = self.next_order_id
-        self.next_order_id += 1
-        return taken
 
     def _new(self, request: NewOrder) -> ClientOrder:
         order = ClientOrder(self.take_id(), request)
@@ -289,15 +290,15 @@ class MatchingEngine:
         if order.time_in_force == TimeInForce.FOK:
             wanted = order.open_quantity
             if self.book.available(order.side, wanted, limit) < wanted:
-                self._kill(order, "fill or kill: not enough quantity at the price")
+                self._cancel(order, "fill or kill: not enough quantity at the price")
                 return
         self._sweep(order.side, order.open_quantity, limit, order)
         if not order.alive:
             return
         if limit is None:
-            self._kill(order, "no more quantity on the other side")
+            self._cancel(order, "no more quantity on the other side")
         elif order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
-            self._kill(order, "immediate or cancel: the rest is cancelled")
+            self._cancel(order, "immediate or cancel: the rest is cancelled")
         else:
             self._queue(order)
 
@@ -330,6 +331,13 @@ class MatchingEngine:
                 continue
             if limit is None or (other.price - limit) * order.side <= 0:
                 self._kill(other, "it would have traded with an order of its own bracket")
+
+    def _cancel(self, order: ClientOrder, text: str) -> None:
+        """End an order, and the other one of its pair where they have no parent; of a bracket the other one stays."""
+        self._kill(order, text)
+        sibling = order.sibling
+        if order.parent is None and sibling is not None and sibling.alive:
+            self._kill(sibling, "the other order of the OCO pair was cancelled")
 
     def _kill(self, order: ClientOrder, text: str) -> None:
         self._withdraw(order)
@@ -368,15 +376,13 @@ class MatchingEngine:
         order.notional += price * quantity
         complete = order.filled == order.quantity
         order.status = ServedStatus.FILLED if complete else ServedStatus.PARTIALLY_FILLED
-        execution_id = str(self.next_execution_id)
-        self.next_execution_id += 1
         self.events.append(
             order.event(
                 self.now_ns,
                 UpdateReason.FILLED if complete else UpdateReason.FILLED_PARTIALLY,
                 last_price=price,
                 last_quantity=quantity,
-                execution_id=execution_id,
+                execution_id=self._log.take_execution_id(),
             )
         )
         self.changed[order.order_id] = order
@@ -387,7 +393,7 @@ class MatchingEngine:
         if order.sibling is not None and order.sibling.alive:
             self._shrink_sibling(order, order.sibling, quantity)
         if order.children:
-            self._activations.append((order, quantity))
+            self._activations.append(order)
 
     def _shrink_sibling(self, order: ClientOrder, sibling: ClientOrder, quantity: int) -> None:
         if not order.alive or order.immediate_cancel or quantity >= sibling.open_quantity:
@@ -411,24 +417,24 @@ class MatchingEngine:
         return price is not None and (price - order.price1) * order.side >= 0
 
     def _settle(self) -> None:
-        """Carry out what the last sweep set in motion, until nothing moves any more."""
+        """Carry out what the last sweep set in motion, until nothing moves any more: what ends comes first."""
         while self._activations or self._triggered or self._complete:
-            if self._activations:
-                self._activate(*self._activations.popleft())
-            elif self._complete:
+            if self._complete:
                 parent = self._complete.popleft()
                 if parent.alive:
                     self._kill(parent, "its bracket is complete: no exit would protect a further fill")
+            elif self._activations:
+                self._activate(self._activations.popleft())
             else:
                 order = self._triggered.popleft()
                 if order.alive:
                     self._execute(order)
 
-    def _activate(self, parent: ClientOrder, quantity: int) -> None:
-        """Bring the children to life, or let them grow, for `quantity` more of the parent's fill."""
+    def _activate(self, parent: ClientOrder) -> None:
+        """Let the children work, or grow, for what the parent has filled since."""
         fresh: list[ClientOrder] = []
         for child in parent.children:
-            more = min(quantity, child.wanted - child.activated)
+            more = min(parent.filled, child.wanted) - child.activated
             if not child.alive or more <= 0:
                 continue
             child.activated += more

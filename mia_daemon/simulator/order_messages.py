@@ -1,4 +1,4 @@
-"""Between DTC's order messages and the engine's values: prices in points there, in ticks here."""
+"""Between DTC's order messages and the engine's values: native prices there, ticks here."""
 
 import math
 from typing import NamedTuple
@@ -6,11 +6,14 @@ from typing import NamedTuple
 from mia_daemon.clock import NS_PER_MS, NS_PER_S
 from mia_daemon.dtc.enums import BuySellEnum, OrderStatusEnum, OrderUpdateReasonEnum
 from mia_daemon.dtc.messages import UNSET_F64, OrderUpdate, SubmitNewOCOOrder, SubmitNewSingleOrder
-from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import OrderType, TimeInForce
 from mia_daemon.simulator.client_order import NewOrder, OrderEvent
+from mia_daemon.simulator.native_prices import NativeInstrument
 
 _LARGEST = 10_000  # contracts an order may have
+_IN_MICROSECONDS = 10**12
+"""A StartDateTime of this and more is in microseconds: in seconds it would be no date."""
+
 _STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
 
@@ -44,8 +47,8 @@ def pair_terms(m: SubmitNewOCOOrder) -> tuple[Terms, Terms]:
     )
 
 
-def new_order(terms: Terms, instrument: Instrument, *, priced_by_parent: bool = False) -> NewOrder:
-    """The order these terms describe. Raises Refused with the reason."""
+def new_order(terms: Terms, instrument: NativeInstrument, account: str, *, priced_by_parent: bool = False) -> NewOrder:
+    """The order of `account` that these terms describe. Raises Refused with the reason."""
     if not terms.client_id:
         raise Refused("ClientOrderID is missing")
     try:
@@ -68,6 +71,8 @@ def new_order(terms: Terms, instrument: Instrument, *, priced_by_parent: bool = 
         price2=price2,
         time_in_force=time_in_force(terms.time_in_force, order_type),
         is_parent=terms.is_parent,
+        symbol=instrument.symbol,
+        account=account,
     )
 
 
@@ -78,12 +83,13 @@ def contracts(quantity: float) -> int:
     return int(quantity)
 
 
-def ticks(price: float, instrument: Instrument, name: str) -> int:
+def ticks(price: float, instrument: NativeInstrument, name: str) -> int:
     """A price as whole ticks. Raises Refused when it lies between two."""
     if not math.isfinite(price) or price <= 0 or price == UNSET_F64:
         raise Refused(f"{name} is missing or not positive")
     count = round(price / instrument.tick_size)
-    if abs(price / instrument.tick_size - count) > 1e-6:  # a float's rounding, far below a tick
+    rounding = 1e-6 + count * instrument.rounding  # far below a tick
+    if abs(price / instrument.tick_size - count) > rounding:
         raise Refused(f"{name} {price:g} is not a multiple of the tick size {instrument.tick_size:g}")
     return count
 
@@ -99,11 +105,18 @@ def time_in_force(value: int, order_type: OrderType) -> TimeInForce:
     return chosen
 
 
-def order_update(event: OrderEvent, instrument: Instrument, account: str) -> OrderUpdate:
-    """What happened to an order, as the 301 that tells it."""
+def start_ns(start: int) -> int:
+    """StartDateTime of a request for past fills, which is in seconds or in microseconds, as nanoseconds."""
+    return start * (1_000 if start >= _IN_MICROSECONDS else NS_PER_S)
+
+
+def order_update(event: OrderEvent, instrument: NativeInstrument) -> OrderUpdate:
+    """What happened to an order, as the 301 that reports it: the only message of its batch, as no request asked."""
     tick = instrument.tick_size
     update = OrderUpdate(
-        Symbol=instrument.symbol,
+        TotalNumMessages=1,
+        MessageNumber=1,
+        Symbol=event.symbol,
         PreviousServerOrderID=event.previous_server_id,
         ServerOrderID=event.server_id,
         ClientOrderID=event.client_id,
@@ -119,7 +132,7 @@ def order_update(event: OrderEvent, instrument: Instrument, account: str) -> Ord
         FilledQuantity=float(event.filled),
         RemainingQuantity=float(event.remaining),
         AverageFillPrice=event.average_price * tick if event.filled else UNSET_F64,
-        TradeAccount=account,
+        TradeAccount=event.account,
         InfoText=event.text,
         ParentServerOrderID=event.parent_server_id,
         OCOLinkedOrderServerOrderID=event.sibling_server_id,
@@ -136,6 +149,8 @@ def order_update(event: OrderEvent, instrument: Instrument, account: str) -> Ord
 def rejection(terms: Terms, server_id: str, symbol: str, account: str, ts_ns: int, text: str) -> OrderUpdate:
     """The 301 that refuses a new order, with its terms as they came."""
     return OrderUpdate(
+        TotalNumMessages=1,
+        MessageNumber=1,
         Symbol=symbol,
         ServerOrderID=server_id,
         ClientOrderID=terms.client_id,

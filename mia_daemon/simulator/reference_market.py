@@ -11,10 +11,16 @@ from typing import Final
 
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.simulator.order_book import BUY, SELL
-from mia_daemon.simulator.tape import MarketEvent, QuoteEvent, Reference, TradeEvent
+from mia_daemon.simulator.tape import QuoteEvent, SymbolEvents, TradeEvent
 
 _RATIO: Final = {"NQ": 3.6, "MNQ": 3.6, "ES": 1 / 3.6, "MES": 1 / 3.6}
 """Points of one index to a point of the other."""
+
+
+def index_ratio(root: str, other: str) -> float:
+    """Points of `other`'s index to a point of `root`'s."""
+    return 1.0 if _RATIO[root] == _RATIO[other] else _RATIO[other]
+
 
 _FOLLOWS: Final = 0.4  # share of the way to the value that the price goes at each quote
 _DEVIATES: Final = 0.25  # ticks, standard deviation of a step of its own
@@ -42,20 +48,29 @@ class ReferenceMarket:
         self.quote: QuoteEvent | None = None
 
     @property
+    def symbol(self) -> str:
+        return self.instrument.symbol
+
+    @property
     def state(self) -> list[float]:
         """What the next run begins with."""
         return [self._price, self._deviation]
 
-    def follow(self, events: list[MarketEvent]) -> list[MarketEvent]:
+    def follow(self, traded: SymbolEvents) -> list[SymbolEvents]:
         """The traded market's events with this one's among them, in order of time."""
-        out: list[MarketEvent] = []
-        for event in events:
-            out.append(event)
+        out: list[SymbolEvents] = []
+        since = 0  # the first of the traded market's events not yet in `out`
+        for number, event in enumerate(traded.events, 1):
+            own: QuoteEvent | TradeEvent | None = None
             if type(event) is QuoteEvent:
-                if (quote := self._move(event)) is not None:
-                    out.append(Reference(quote))
+                own = self._move(event)
             elif type(event) is TradeEvent and self.quote is not None and self._rng.random() < _TRADES:
-                out.append(Reference(self._trade(event, self.quote)))
+                own = self._trade(event, self.quote)
+            if own is not None:
+                out += (SymbolEvents(traded.symbol, traded.events[since:number]), SymbolEvents(self.symbol, [own]))
+                since = number
+        if since < len(traded.events):
+            out.append(SymbolEvents(traded.symbol, traded.events[since:]))
         return out
 
     def begin(self, ts_ns: int, bid: int | None, ask: int | None) -> None:

@@ -22,7 +22,7 @@ from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import LAST_DATE, TradingCalendar
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.exchange import Exchange
+from mia_daemon.simulator.exchange import Exchange, Traded
 from mia_daemon.simulator.history_server import Archive, HistoryServer
 from mia_daemon.simulator.market_recorder import MarketFiles
 from mia_daemon.simulator.played_market import PlayedRecording
@@ -39,13 +39,13 @@ class Extras:
     Attributes:
         recording: a recorded market to be played instead of a seeded one.
         begin_now: a seeded market's time is the present, whatever `start_date` says.
-        files: opens what takes all that the market does, given the market's present (ns).
+        files: opens what takes all that a market does, given its symbol and its present (ns).
         history: port (0 for any free one) of historical prices, and where they come from.
     """
 
     recording: PlayedRecording | None = None
     begin_now: bool = False
-    files: Callable[[int], MarketFiles] | None = None
+    files: Callable[[str, int], MarketFiles] | None = None
     history: tuple[int, Archive] | None = None
 
 
@@ -63,7 +63,7 @@ def open_server(
     """A server over the state in `state_dir`, ready to `run`.
 
     Args:
-        settings: `instrument` and `simulator` are used.
+        settings: `instrument` and `simulator` are used; the first of several symbols is the main one.
         state_dir: made when missing; what an earlier run left there is carried on.
         clock: that paces it.
         calendar: of the exchange; by default all of it, cached beside the state directory.
@@ -74,18 +74,20 @@ def open_server(
         StartError: the state, the calendar or the settings can't be used.
     """
     clock = clock or WallClock()
-    store = StateStore(state_dir, settings.instrument.symbol)
+    traded = _traded(settings)
+    if extras.recording is not None and len(traded.instruments) > 1:
+        raise StartError("a recording is played for one symbol: leave simulator.symbols (--symbols) out")
+    store = StateStore(state_dir, *(each.symbol for each in traded.instruments))
     try:
         today = _day(clock.now_ns())
         calendar = calendar or _calendar(
             settings, today, state_dir, extras, store.lease_ns
         )  # takes seconds when not cached
         exchange = Exchange(
-            instrument(settings.instrument.symbol),
+            traded,
             settings.simulator,
             calendar,
             store,
-            settings.instrument.trade_account,
             today,
             recording=extras.recording,
             begin_ns=clock.now_ns() if extras.begin_now else None,
@@ -94,12 +96,20 @@ def open_server(
         store.close()
         raise
     try:
-        files = None if extras.files is None else extras.files(exchange.now_ns)
+        opens = extras.files
+        files = None if opens is None else {symbol: opens(symbol, exchange.now_ns) for symbol in exchange.markets}
     except BaseException:
         exchange.close()
         raise
     simulator = settings.simulator
     return SimulatorServer(exchange, clock, simulator.speed, manners or _manners(settings), simulator.faults, files)
+
+
+def _traded(settings: Settings) -> Traded:
+    """Symbols and accounts, those of `instrument` first."""
+    symbols = dict.fromkeys((settings.instrument.symbol, *settings.simulator.symbols))
+    accounts = dict.fromkeys((settings.instrument.trade_account, *settings.simulator.accounts))
+    return Traded(tuple(map(instrument, symbols)), tuple(accounts))
 
 
 def _manners(settings: Settings) -> Manners:

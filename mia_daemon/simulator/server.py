@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from mia_daemon.clock import NS_PER_S, Clock
@@ -18,11 +18,10 @@ from mia_daemon.config import FaultSettings
 from mia_daemon.dtc.encodings import Codec
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.simulator.client_session import Manners, SimulatorSession
-from mia_daemon.simulator.depth_view import DepthViews
 from mia_daemon.simulator.exchange import Exchange, Output
 from mia_daemon.simulator.faulty_line import FaultyLine
-from mia_daemon.simulator.market_messages import Dialect, Subscriptions, market_stream
 from mia_daemon.simulator.market_recorder import MarketFiles, MarketRecorder
+from mia_daemon.simulator.market_streams import MarketStreams
 
 MAX_BUFFER = 8 << 20
 """Bytes that may wait for a client that does not read; then it is cut off."""
@@ -40,13 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class SimulatorServer:
-    """Serves one exchange to any number of clients.
+    """Serves an exchange to any number of clients.
 
     Args:
         speed: exchange seconds per wall second.
         manners: how it behaves towards clients.
         faults: what goes wrong with their connections on purpose.
-        files: take what the market does, as Sierra Chart's files do.
+        files: take what each market does, as Sierra Chart's files do; by symbol.
 
     Attributes:
         dropped: reasons why clients were disconnected, newest last.
@@ -59,12 +58,15 @@ class SimulatorServer:
         speed: float,
         manners: Manners | None = None,
         faults: FaultSettings | None = None,
-        files: MarketFiles | None = None,
+        files: Mapping[str, MarketFiles] | None = None,
     ) -> None:
         self.exchange = exchange
-        self._recorder = None if files is None else MarketRecorder(exchange, exchange.instrument.tick_size, files)
+        self._recorders: dict[str, MarketRecorder] = {}
+        if files is not None:
+            for symbol, market in exchange.markets.items():
+                self._recorders[symbol] = MarketRecorder(market, market.instrument.tick_size, files[symbol])
         self._faults = faults or FaultSettings()
-        self._views = DepthViews(exchange)
+        self._streams = MarketStreams(exchange)
         self._admitted = 0
         self.dropped: list[str] = []
         self._manners = manners or Manners()
@@ -106,8 +108,8 @@ class SimulatorServer:
                 self._part("the recording has ended" if self.exchange.ended else "the simulator is shutting down")
         finally:
             self.exchange.close()
-            if self._recorder is not None:
-                self._recorder.close()
+            for recorder in self._recorders.values():
+                recorder.close()
         if self._failure is not None:
             raise self._failure
 
@@ -146,8 +148,8 @@ class SimulatorServer:
         try:
             self._catch_up()
             self.exchange.commit()
-            if self._recorder is not None:
-                self._recorder.flush(self._clock.monotonic_ns())
+            for recorder in self._recorders.values():
+                recorder.flush(self._clock.monotonic_ns())
         except MiaError as failure:
             self._fail(failure)
         if self.exchange.ended and not self._stopped.is_set():
@@ -205,12 +207,10 @@ class SimulatorServer:
 
     def _tell(self, output: Output) -> None:
         """Queue what happened for every client; equal streams are encoded once."""
-        if self._recorder is not None and output.market:
-            self._recorder.take(output.market)
-        limits = {connection.session.market.ids.levels for connection in self._connections} - {None}
-        seen = self._views.follow(output.market, limits)
+        for symbol, recorder in self._recorders.items():
+            recorder.take([event for run in output.market if run.symbol == symbol for event in run.events])
+        self._streams.follow(output.market, (connection.session.market for connection in self._connections))
         news: dict[Codec, bytes] = {}
-        streams: dict[tuple[Codec, Dialect, Subscriptions], bytes] = {}
         for connection in self._connections:
             session = connection.session
             if not session.logged_on or session.closing:
@@ -220,20 +220,14 @@ class SimulatorServer:
                 if codec not in news:
                     news[codec] = b"".join(map(codec.encode, output.news))
                 session.out.append(news[codec])
-            if session.takes_market(output.market):
-                ids = session.market.ids
-                key = (codec, session.market.dialect, ids)
-                if key not in streams:
-                    events = output.market if ids.levels is None else seen[ids.levels]
-                    stream = market_stream(events, *key[1:], self.exchange.instrument.tick_size)
-                    streams[key] = codec.from_binary(stream)
-                session.out.append(streams[key])
+            if output.market and session.market.ids:
+                session.out.append(self._streams.stream(session.market, codec))
 
     # ------------------------------------------------------------------------------------------------------ connections
 
     def admit(self, connection: "_Connection") -> SimulatorSession:
         """A new connection; one too many is told so."""
-        session = SimulatorSession(self.exchange, self._views, self._manners, self._clock.monotonic_ns())
+        session = SimulatorSession(self.exchange, self._streams.views, self._manners, self._clock.monotonic_ns())
         self._connections[connection] = None
         if len(self._connections) > MAX_CLIENTS:
             session.close(f"no more than {MAX_CLIENTS} clients are served")

@@ -35,6 +35,7 @@ class SessionStatistics:
         self.last: TradeEvent | None = None
         self.settlement: TradeEvent | None = None
         self._simulated = simulated
+        self._volume_ns = 0  # when the volume last changed; 0: not since it was last reported
 
     def open_interest(self, ts_ns: int) -> int | None:
         """Contracts, the same all session; None where it is not known."""
@@ -42,23 +43,22 @@ class SessionStatistics:
         return _OPEN_INTEREST + day * 7_919 % _VARIES if self._simulated else None
 
     def follow(self, events: list[MarketEvent]) -> list[MarketEvent]:
-        """The market's events with the changes of these values among them.
-
-        The volume, which every trade changes, is reported once, at the end.
-        """
+        """The market's events with the changes of these values among them, but for the volume."""
         out: list[MarketEvent] = []
-        changed_ns = 0  # when the volume last changed
         for event in events:
             out.append(event)
             if type(event) is TradeEvent:
                 self._trade(event, out)
-                changed_ns = event.ts_ns
+                self._volume_ns = event.ts_ns
             elif type(event) is SessionEvent:
                 self._new_session(event, out)
-                changed_ns = event.ts_ns
-        if changed_ns:
-            out.append(SessionValue(changed_ns, ValueKind.VOLUME, self.volume))
+                self._volume_ns = event.ts_ns
         return out
+
+    def take_volume(self) -> SessionValue | None:
+        """The volume, where it has changed since the last call: every trade changes it."""
+        ts_ns, self._volume_ns = self._volume_ns, 0
+        return SessionValue(ts_ns, ValueKind.VOLUME, self.volume) if ts_ns else None
 
     def _trade(self, trade: TradeEvent, out: list[MarketEvent]) -> None:
         price, first = trade.price, self.open is None

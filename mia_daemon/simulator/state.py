@@ -8,7 +8,7 @@ a line, numbered without gaps; lines that a kill kept from the file are in the d
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,8 @@ from mia_daemon.private_file import open_file, prepare_database
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, from_dict, to_dict
 
-LAYOUT = 1
+LAYOUT = 2
+"""2: several symbols and accounts. A state of layout 1 is migrated when it is opened."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -34,7 +35,7 @@ _RECORD_BEGINS = b'{"seq": '
 class Saved(NamedTuple):
     """What an earlier run left."""
 
-    facts: dict[str, Any]  # account, counters, exchange time, price
+    facts: dict[str, Any]  # accounts, counters, exchange time, last prices
     orders: list[ClientOrder]  # by order id, linked to each other
     fills: list[FillRecord]  # oldest first
 
@@ -42,11 +43,14 @@ class Saved(NamedTuple):
 class StateStore:
     """The simulator's memory in `directory`, used by one process at a time.
 
+    Args:
+        symbols: what is traded. Those of an earlier run have to be among them; others are added.
+
     Raises:
         StartError: the directory can't be written, is in use, or holds the state of something else.
     """
 
-    def __init__(self, directory: Path, symbol: str) -> None:
+    def __init__(self, directory: Path, *symbols: str) -> None:
         self._path = directory / "simulator.db"
         self._record_path = directory / "orders.jsonl"
         try:
@@ -64,7 +68,7 @@ class StateStore:
                 self._db = sqlite3.connect(self._path, isolation_level=None, timeout=0.0)
                 opened.callback(self._db.close)
                 self._lock(self._db)
-            self._claim(self._db, symbol)
+            self._claim(self._db, symbols)
             self._seq = self._mend_record()
             opened.pop_all()
 
@@ -87,18 +91,21 @@ class StateStore:
         except sqlite3.DatabaseError as error:
             raise StartError(f"{self._path} is damaged ({error}): move it away to start afresh") from error
 
-    def _claim(self, db: sqlite3.Connection, symbol: str) -> None:
-        """Begin a new file for this symbol; one that was begun for another is refused."""
-        identity = {"layout": LAYOUT, "symbol": symbol}
+    def _claim(self, db: sqlite3.Connection, symbols: tuple[str, ...]) -> None:
+        """Begin a new file for these symbols; one that was begun for others is refused."""
         found = self._facts(db)
-        if not found:
-            db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in identity.items()])
-        elif any(found.get(key) != value for key, value in identity.items()):
+        layout, held = found.get("layout", LAYOUT), found.get("symbols", [found["symbol"]] if "symbol" in found else [])
+        if layout not in {1, LAYOUT} or not set(held) <= set(symbols):
             raise StartError(
-                f"{self._path} holds the state of {found.get('symbol')} (layout {found.get('layout')}), "
-                f"not of {symbol} (layout {LAYOUT}): move it away, or name another directory (--state; of the embedded "
-                "simulator --var)"
+                f"{self._path} holds the state of {', '.join(held)} (layout {layout}), "
+                f"not of {', '.join(symbols)} (layout {LAYOUT}): move it away, or name another directory (--state; of "
+                "the embedded simulator --var)"
             )
+        db.execute("BEGIN IMMEDIATE")
+        if layout == 1:
+            _migrate_layout_1(db, found)
+        _put(db, {"layout": LAYOUT, "symbols": symbols})
+        db.execute("COMMIT")
 
     @staticmethod
     def _facts(db: sqlite3.Connection) -> dict[str, Any]:
@@ -125,7 +132,7 @@ class StateStore:
     def load(self) -> Saved | None:
         """What the last run left; None on the first run."""
         facts = self._facts(self._db)
-        if "account" not in facts:
+        if "accounts" not in facts:
             return None
         rows = [json.loads(data) for (data,) in self._db.execute("SELECT data FROM orders ORDER BY order_id")]
         orders = {row["order_id"]: from_dict(row) for row in rows}
@@ -149,7 +156,7 @@ class StateStore:
         """Commit all of this as one change. When it returns, clients may be told.
 
         Args:
-            facts: account, counters, exchange time, price: as in `Saved`; keys not named keep their value.
+            facts: as in `Saved`; keys not named keep their value.
             orders: orders that changed.
             dropped: ids of orders to forget.
             fills: new executions.
@@ -161,10 +168,7 @@ class StateStore:
         lines = [(self._seq + n, json.dumps({"seq": self._seq + n, **told})) for n, told in enumerate(record, 1)]
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                [(key, json.dumps(value)) for key, value in facts.items()],
-            )
+            _put(self._db, facts)
             self._db.executemany("DELETE FROM orders WHERE order_id = ?", [(order_id,) for order_id in dropped])
             self._db.executemany(
                 "INSERT INTO orders VALUES (?, ?) ON CONFLICT (order_id) DO UPDATE SET data = excluded.data",
@@ -188,7 +192,7 @@ class StateStore:
     def _last_number(self, line: bytes) -> int:
         try:
             return int(json.loads(line)["seq"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StartError(f"{self._record_path} is damaged at its end: move it away to begin a new one") from error
 
     def _append(self, lines: Iterable[str]) -> None:
@@ -199,3 +203,39 @@ class StateStore:
     def close(self) -> None:
         self._db.close()
         os.close(self._record_fd)
+
+
+def _put(db: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+    db.executemany(
+        "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [(key, json.dumps(value)) for key, value in facts.items()],
+    )
+
+
+def _migrate_layout_1(db: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+    """From one symbol and one account to several."""
+    db.execute("DELETE FROM meta WHERE key IN ('symbol', 'account', 'last_price', 'regime')")
+    if "account" not in facts:  # it was begun, and nothing was saved
+        return
+    symbol, name = facts["symbol"], facts["account"]["name"]
+    account = dict(facts["account"])
+    position = {"quantity": account.pop("position"), "average": account.pop("average")}
+    position["opened_ns"] = account.pop("opened_ns")
+    _put(
+        db,
+        {
+            "accounts": {name: {**account, "positions": {symbol: position}}},
+            "market": facts.get("market", "seeded"),
+            "markets": {symbol: {"last_price": facts["last_price"], "regime": facts["regime"]}},
+        },
+    )
+    orders = [(json.loads(data), order_id) for order_id, data in db.execute("SELECT order_id, data FROM orders")]
+    db.executemany(
+        "UPDATE orders SET data = ? WHERE order_id = ?",
+        [(json.dumps({**order, "symbol": symbol, "account": name}), order_id) for order, order_id in orders],
+    )
+    fills = [(json.loads(data), seq) for seq, data in db.execute("SELECT seq, data FROM fills")]
+    db.executemany(
+        "UPDATE fills SET data = ? WHERE seq = ?",
+        [(json.dumps([*fill, symbol, name]), seq) for fill, seq in fills],
+    )

@@ -60,10 +60,11 @@ class SessionValue(NamedTuple):
     value: int
 
 
-class Reference(NamedTuple):
-    """What the second market shows, which is not traded."""
-
-    event: TradeEvent | QuoteEvent
+MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent | SessionValue
 
 
-MarketEvent = TradeEvent | DepthEvent | QuoteEvent | SessionEvent | SessionValue | Reference
+class SymbolEvents(NamedTuple):
+    """Events of one symbol that follow one another with none of another symbol between them."""
+
+    symbol: str
+    events: list[MarketEvent]

@@ -104,6 +104,26 @@ async def test_a_rejected_replace_leaves_the_order_alive(serving):
         assert [o.status for o in (await desk.broker.request_snapshot(0)).open_orders] == [OrderStatus.WORKING]
 
 
+@pytest.mark.parametrize("number", ["", "777", "that of another order"])
+async def test_a_request_that_the_server_answers_with_status_9_is_refused_and_the_order_lives(serving, number):
+    async with serving() as server, connected(server) as desk:
+        for name in ("E", "other"):
+            desk.broker.submit(order(name, Side.BUY, ask(server) - 100 * TICK))
+            await desk.sees(name, OrderStatus.WORKING)
+        number = desk.last("other").server_order_id if " " in number else number
+        desk.broker.cancel("E", number)
+        desk.broker.replace("E", number, ask(server) - 101 * TICK, 1)
+        about = "other" if number == desk.last("other").server_order_id else "E"
+        await desk.sees(about, OrderStatus.CANCEL_REJECTED)
+        await desk.sees(about, OrderStatus.REPLACE_REJECTED)
+        assert OrderStatus.REJECTED not in desk.statuses("E") + desk.statuses("other")
+        listed = (await desk.broker.request_snapshot(0)).open_orders
+        assert [(one.client_order_id, one.status) for one in listed] == [
+            ("E", OrderStatus.WORKING),
+            ("other", OrderStatus.WORKING),
+        ]
+
+
 async def test_nonsense_is_rejected_by_the_server_with_its_reason(serving):
     async with serving() as server, connected(server) as desk:
         desk.broker.submit(order("E", Side.BUY, 1.1))
@@ -354,7 +374,7 @@ async def test_a_round_trip_of_the_executor_at_the_simulator(make_rig, serving):
         rig.decide("exit", 0, "faded")
         await session.until(lambda: rig.notices.trades and rig.executor.settled and not len(rig.orders))
         assert [trade.exit_reason for trade in rig.notices.trades] == ["faded"]
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         assert [alert.code for alert in rig.alerts] == []
         await session.desk.broker.close()
 
@@ -369,11 +389,11 @@ async def test_a_link_lost_in_mid_trade_leaves_nothing_unknown(make_rig, serving
             connection.transport.abort()
         await session.until(lambda: "link_down" in rig.alert_codes)
         await session.until(lambda: rig.sync.reconciled)
-        assert rig.position == server.exchange.account.position
+        assert rig.position == server.exchange.position()
         assert rig.orders.unknown() == []
         rig.operator.stop(flatten=True)
         await session.until(lambda: rig.executor.settled)
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         received = [one.client_id for one in server.exchange.desk.orders.values()]
         assert len(received) == len(set(received))
         await session.desk.broker.close()
@@ -403,7 +423,44 @@ async def test_orders_that_come_back_under_other_names_are_booked_and_stop_new_r
         assert rig.decide("buy", 2).code is RiskCode.CONTRADICTED
         rig.operator.flatten("operator")
         await session.until(lambda: rig.executor.settled and not len(rig.orders))
-        assert server.exchange.account.position == rig.position == 0
+        assert server.exchange.position() == rig.position == 0
+        await session.desk.broker.close()
+
+
+async def test_an_order_renamed_without_its_name_is_replaced_and_cancelled_under_the_new_number(make_rig, serving):
+    """The simulator refuses a request under a number that it has replaced."""
+    async with serving(new_order_id_on_replace=True) as server:
+        session = Session(make_rig, server)
+        hear_all, send_all, asked = session.desk.broker._on_messages, session.desk.broker.link.send, []
+
+        def without_names(messages, received_ns):
+            for message in messages:
+                if isinstance(message, dtc.OrderUpdate) and message.PreviousServerOrderID:
+                    message.ClientOrderID = ""
+            hear_all(messages, received_ns)
+
+        def send(*messages):
+            asked.extend(one for one in messages if isinstance(one, dtc.CancelReplaceOrder | dtc.CancelOrder))
+            send_all(*messages)
+
+        await session.ready()
+        session.desk.broker.link._on_messages, session.desk.broker.link.send = without_names, send
+        rig = session.rig
+        assert rig.decide("buy", 1).allowed
+        await session.until(lambda: rig.orders.protection(Side.SELL) == 1)
+        (stop,) = [entry for entry in rig.orders if entry.order.role is OrderRole.STOP]
+        numbers = [stop.server_order_id]
+        for price in (stop.price + TICK, stop.price + 2 * TICK):
+            assert rig.actors.order_manager.replace(stop, price, "")
+            await session.until(lambda price=price: stop.price == price and not stop.request.replace_pending)
+            numbers.append(stop.server_order_id)
+        assert len(set(numbers)) == 3
+        rig.actors.order_manager.cancel(stop)
+        await session.until(lambda: not stop.live)
+        assert [one.ServerOrderID for one in asked if one.ClientOrderID == stop.client_order_id] == numbers
+        assert "external_order" not in rig.alert_codes
+        rig.operator.flatten("operator")
+        await session.until(lambda: rig.executor.settled and not len(rig.orders))
         await session.desk.broker.close()
 
 
@@ -416,8 +473,8 @@ async def test_an_entry_cancelled_before_it_has_a_number_is_cancelled_once_it_ha
         assert session.rig.decide("buy", 1).allowed
         session.rig.operator.kill("uid 0", flatten=False)
         await session.until(lambda: not len(session.rig.orders))
-        assert not server.exchange.engine.alive
-        assert server.exchange.account.position == session.rig.position == 0
+        assert not server.exchange.main.engine.alive
+        assert server.exchange.position() == session.rig.position == 0
         await session.desk.broker.close()
 
 
@@ -428,15 +485,15 @@ async def test_an_entry_of_an_earlier_run_is_cancelled_once_it_is_known(make_rig
         first.shift = -12
         first.show()
         first.rig.decide("buy", 1)
-        await first.until(lambda: server.exchange.engine.book.bids and len(first.desk.of(OrderReport)) >= 3)
+        await first.until(lambda: server.exchange.main.engine.book.bids and len(first.desk.of(OrderReport)) >= 3)
         await first.desk.broker.close()
 
         second = Session(make_rig, server)
         assert len(second.rig.orders.unknown()) == 3
         await second.ready()
         await second.until(lambda: not len(second.rig.orders))
-        assert not server.exchange.engine.alive
-        assert second.rig.position == server.exchange.account.position == 0
+        assert not server.exchange.main.engine.alive
+        assert second.rig.position == server.exchange.position() == 0
         await second.desk.broker.close()
 
 
@@ -456,6 +513,6 @@ async def test_a_restart_carries_on_with_position_and_protection(make_rig, servi
         assert rig.orders.protection(Side.SELL) == 1
         rig.operator.flatten("operator")
         await second.until(lambda: rig.executor.settled and not len(rig.orders))
-        assert server.exchange.account.position == 0
+        assert server.exchange.position() == 0
         assert [trade.exit_reason for trade in rig.notices.trades] == ["operator"]
         await second.desk.broker.close()

@@ -15,9 +15,9 @@ from mia_daemon.brokers.sierra_mapping import (
     MAX_PRICE,
     MAX_TIME_NS,
     DtcOrderMapper,
-    nearest_decimal,
 )
 from mia_daemon.dtc import messages as dtc
+from mia_daemon.products.ticks import nearest_decimal
 from mia_daemon.records import BalanceReport, Fill, OrderReport, OrderStatus, PositionReport, Side
 
 FLOAT32_CENT = 0.009999999776482582  # 0.01 as a float32
@@ -72,6 +72,15 @@ def test_a_change_under_way_is_no_news_but_the_order_is_listed(mapper, status):
     assert mapper.update(said(status), unsolicited=True) is None
     assert mapper.update(said(status), unsolicited=False).status is OrderStatus.WORKING
     assert mapper.update(said(status, FilledQuantity=1.0), unsolicited=False).status is OrderStatus.PARTIAL
+
+
+@pytest.mark.parametrize("unsolicited", [True, False])
+def test_the_number_from_before_a_replace_is_in_every_report(mapper, unsolicited):
+    fill = {"FilledQuantity": 1.0, "LastFillQuantity": 1.0, "LastFillPrice": 99.75}
+    message = said(PreviousServerOrderID="S0", ClientOrderID="", **fill)
+    update, execution = mapper.update(message, unsolicited=unsolicited), mapper.fill(message)
+    assert (update.server_order_id, update.previous_server_order_id) == ("S1", "S0")
+    assert (execution.server_order_id, execution.previous_server_order_id) == ("S1", "S0")
 
 
 @pytest.mark.parametrize(

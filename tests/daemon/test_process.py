@@ -105,9 +105,11 @@ def stop_in_time(daemon, number=signal.SIGINT):
 
 def left_at_exchange(var):
     """The simulator's memory once it has stopped: position, and the orders still alive by their last letter."""
-    ((account,),) = rows(var / "simulator" / "simulator.db", "SELECT value FROM meta WHERE key = 'account'")
+    ((accounts,),) = rows(var / "simulator" / "simulator.db", "SELECT value FROM meta WHERE key = 'accounts'")
     orders = [json.loads(data) for (data,) in rows(var / "simulator" / "simulator.db", "SELECT data FROM orders")]
-    return json.loads(account)["position"], sorted(o["client_id"][-1] for o in orders if o["status"] not in {7, 8, 9})
+    (account,) = json.loads(accounts).values()
+    position = sum(position["quantity"] for position in account["positions"].values())
+    return position, sorted(o["client_id"][-1] for o in orders if o["status"] not in {7, 8, 9})
 
 
 def too_open(directory):

@@ -65,6 +65,15 @@ def test_decode_prints_each_message_and_encode_is_its_inverse(run, codec):
 
 
 @EVERY
+def test_credentials_are_not_shown(run, codec):
+    raw = codec.encode(LogonRequest(Username="trader-joe", Password="hunter2")) + codec.encode(LogonRequest())
+    _status, out, _err = run("decode", raw, codec)
+    given, none = map(json.loads, out.splitlines())
+    assert [(record["Username"], record["Password"]) for record in (given, none)] == [("[redacted]",) * 2, ("", "")]
+    assert b"trader-joe" not in out
+
+
+@EVERY
 def test_every_message_with_every_field(run, codec):
     raw = b"".join(codec.encode(cls()) for cls in MESSAGES.values())
     _status, out, _err = run("decode", raw, codec)
@@ -128,7 +137,7 @@ def test_a_negotiation_at_the_start_is_binary_in_every_encoding(run, codec):
             struct.pack("<3H2H", 14, 701, 10, 12, 5) + b"1234",
             "byte 40 of the input starts a message that can't be",
         ),
-        (JSON, b'{"Type":3,"CurrentDateTime":[]}\0', "Heartbeat.CurrentDateTime can't be []"),
+        (JSON, b'{"Type":3,"CurrentDateTime":[]}\0', "Heartbeat.CurrentDateTime can't be a list"),
         (JSON, b"hello\0", "byte 83 of the input starts a message that can't be read: a message is no JSON"),
     ],
 )

@@ -321,18 +321,18 @@ async def test_an_entry_at_the_touch_ends_well_at_the_server(make_rig, serving, 
     async with serving(speed=5.0, faults=faults) as server:
         it = Session(make_rig, server, speed=5.0, settings={"broker": QUICK, "execution": at_touch})
         await it.ready()
-        rig, account = it.rig, server.exchange.account
+        rig, held_there = it.rig, server.exchange.position
         for target in (2, -3):
             await it.until(lambda: rig.executor.settled and not rig.position)
             it.show()
             assert rig.decide("buy" if target > 0 else "sell", target).allowed
             await it.until(lambda: rig.executor.settled)
-            await it.until(lambda: rig.position == account.position)
+            await it.until(lambda: rig.position == held_there())
             held, side = rig.position, Side.SELL if rig.position > 0 else Side.BUY
             assert abs(held) <= abs(target)
             await it.until(lambda side=side: rig.orders.protection(side) == abs(rig.position))
             rig.operator.flatten("test")
-            await it.until(lambda: rig.executor.settled and not len(rig.orders) and not account.position)
+            await it.until(lambda: rig.executor.settled and not len(rig.orders) and not held_there())
         assert rig.position == 0
         booked = [fill.execution_id for fill in rig.notices.fills]
         assert booked

@@ -177,6 +177,54 @@ def test_an_order_under_a_new_number_is_found_by_the_one_it_replaced(parts):
     assert (entry.server_order_id, entry.price) == ("S77", 99.0)
 
 
+def test_a_listed_order_under_a_new_number_is_found_by_the_one_it_replaced(parts):
+    entry = parts.place()
+    listed = nameless(entry, price=99.0, previous_server_order_id=entry.server_order_id, unsolicited=False)
+    assert parts.events.identified([listed]) == [(entry, listed)]
+    parts.events.on_update(listed)
+    assert (entry.server_order_id, entry.price) == ("S77", 99.0)
+
+
+def test_an_execution_under_a_new_number_is_found_by_the_one_it_replaced(parts):
+    entry = parts.place()
+    parts.events.on_fill(make_fill(server_order_id="S77", previous_server_order_id=entry.server_order_id))
+    assert (parts.ledger.position, parts.alert_codes) == (1, [])
+    parts.events.on_update(make_update("", OrderStatus.FILLED, server_order_id="S77", filled=1))
+    assert entry.state is OrderState.FILLED
+
+
+def test_a_number_given_a_second_time_is_of_the_order_that_was_replaced(parts):
+    """The number is that of an order of ours which has ended, and the update names the one that works."""
+    ended, entry = parts.place(), parts.place()
+    parts.events.on_update(parts.update(ended, OrderStatus.CANCELED))
+    told = nameless(
+        entry,
+        OrderStatus.REPLACED,
+        price=99.0,
+        server_order_id=ended.server_order_id,
+        previous_server_order_id=entry.server_order_id,
+    )
+    parts.events.on_update(told)
+    assert (entry.server_order_id, entry.price, ended.state) == (ended.server_order_id, 99.0, OrderState.CANCELED)
+    assert parts.alert_codes == ["server_renumbered"]
+
+
+def test_a_replace_and_a_cancel_after_a_rename_name_the_new_number(parts):
+    entry, sent = parts.place(OrderRole.TARGET, price=106.0), []
+    parts.hold(1)
+    parts.broker.replace = lambda _name, number, _price, _quantity: sent.append(number)
+    parts.broker.cancel = lambda _name, number: sent.append(number)
+    for number, price in (("S77", 105.0), ("S78", 104.0)):
+        before = entry.server_order_id
+        assert parts.order_manager.replace(entry, price, "faded")
+        renamed = nameless(
+            entry, OrderStatus.REPLACED, price=price, server_order_id=number, previous_server_order_id=before
+        )
+        parts.events.on_update(renamed)
+    parts.order_manager.cancel(entry)
+    assert sent == ["S1", "S77", "S78"]
+
+
 def test_of_an_answer_what_is_ours_and_what_is_in_our_account_is_passed_on(parts):
     entry = parts.place(state=OrderState.UNKNOWN)
     ours = parts.update(entry, OrderStatus.WORKING, symbol="ESZ26-CME", unsolicited=False)

@@ -174,6 +174,33 @@ def test_a_replace_told_without_our_name_is_found_by_the_number_that_it_replaces
     assert orders.find("", "S2") is entry
 
 
+@pytest.mark.parametrize("ts", [0, 1, 9])
+def test_a_rename_counts_whatever_its_time_and_the_old_number_does_not_return(ts):
+    orders = WorkingOrders()
+    entry = working(orders, ts=5)
+    orders.apply_update(update("", "replaced", server="S2", ts=ts, previous_server_order_id="S1"))
+    assert entry.server_order_id == "S2"
+    orders.apply_update(update("", "partial", server="S1", ts=10, filled=1))  # sent before the rename
+    orders.apply_update(update("r-1E", "working", server="S1", ts=11))
+    assert (entry.server_order_id, entry.fills.reported) == ("S2", 1)
+
+
+def test_a_rename_told_again_after_the_next_one_changes_nothing():
+    orders = WorkingOrders()
+    entry = working(orders)
+    for server, previous in (("S2", "S1"), ("S3", "S2"), ("S2", "S1")):
+        orders.apply_update(update("", "replaced", server=server, ts=9, previous_server_order_id=previous))
+    assert entry.server_order_id == "S3"
+
+
+def test_a_number_that_a_later_rename_gives_back_is_the_orders_again():
+    orders = WorkingOrders()
+    entry = working(orders)
+    for server, previous in (("S2", "S1"), ("S1", "S2")):
+        orders.apply_update(update("", "replaced", server=server, ts=9, previous_server_order_id=previous))
+    assert entry.server_order_id == "S1"
+
+
 def test_replaced_after_part_has_filled_it_stays_partial():
     orders = WorkingOrders()
     entry = working(orders)

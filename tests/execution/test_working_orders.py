@@ -50,6 +50,19 @@ def test_an_update_without_our_name_is_found_by_the_servers_number():
     assert entry.state is OrderState.CANCELED
 
 
+@pytest.mark.parametrize("status", ["cancel_rejected", "replace_rejected"])
+def test_a_refusal_under_an_earlier_number_leaves_the_order_and_its_number_as_they_are(status):
+    orders = WorkingOrders()
+    entry, other = working(orders), working(orders, order("r-2E"), "S7")
+    orders.apply_update(update("r-1E", "replaced", ts=2, server="S2", price=101.0))
+    orders.cancel_sent(entry, 3, 13)
+    for number in ("S1", "S7", ""):
+        orders.apply_update(update("r-1E", status, ts=4, server=number, price=55.0, quantity=9))
+        assert (entry.server_order_id, entry.price, entry.quantity) == ("S2", 101.0, 2)
+        assert (entry.state, entry.at_server) == (OrderState.WORKING, True)
+    assert (other.server_order_id, orders.renumbered, orders.find("", "S7")) == ("S7", False, other)
+
+
 def test_of_two_messages_of_one_moment_the_later_told_counts():
     orders = WorkingOrders()
     entry = working(orders)

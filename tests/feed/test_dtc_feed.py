@@ -11,6 +11,7 @@ from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.messages import (
+    UNSET_F32,
     EncodingRequest,
     EncodingResponse,
     LogonRequest,
@@ -20,10 +21,13 @@ from mia_daemon.dtc.messages import (
     MarketDataReject,
     MarketDataRequest,
     MarketDataSnapshot,
+    MarketDataUpdateBidAskV2,
     MarketDataUpdateTradeCompact,
     MarketDataUpdateTradeV2,
     MarketDepthReject,
     MarketDepthRequest,
+    SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionResponse,
 )
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import LogonRefused, MarketDataRefused
@@ -45,6 +49,7 @@ class Server:
 
     def __init__(self):
         self.requests = asyncio.Queue()
+        self.definitions = []  # those asked for
         self.writers = []
         self.logon = LogonResponse(ProtocolVersion=8, Result=1, ServerName="stand-in", MarketDepthIsSupported=1)
 
@@ -58,6 +63,8 @@ class Server:
                         writer.write(encode(EncodingResponse(ProtocolVersion=8, Encoding=0, ProtocolType="DTC")))
                     elif isinstance(message, LogonRequest):
                         writer.write(encode(self.logon))
+                    elif isinstance(message, SecurityDefinitionForSymbolRequest):
+                        self.definitions.append(message)
                     elif isinstance(message, MarketDataRequest | MarketDepthRequest):
                         self.requests.put_nowait(message)
         except ConnectionError:
@@ -192,6 +199,35 @@ async def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told():
         assert (await run.events(2))["price"].tolist() == [23457 * 0.1, float(np.float32(23.457))]
         assert run.codes() == ["prices_link_up", "prices_off_tick"]
         assert "feed.price_multiplier" in run.alerts[-1].text
+
+
+@on_both_loops
+async def test_prices_are_multiplied_as_the_symbols_definition_says():
+    """Which is asked for before the prices, and again on each connection."""
+    async with running(reference_symbol="NQZ26_FUT_CME") as run:
+        await run.server.asked(3)
+        assert [(m.RequestID, m.Symbol) for m in run.server.definitions] == [(1, SYMBOL), (2, "NQZ26_FUT_CME")]
+        run.server.send(
+            SecurityDefinitionResponse(RequestID=1, Symbol=SYMBOL, DisplayPriceMultiplier=0.01),
+            MarketDataUpdateTradeV2(SymbolID=1, Price=600025.0, Volume=1.0, DateTime=T0_US, AtBidOrAsk=2),
+            MarketDataUpdateBidAskV2(SymbolID=1, BidPrice=600025.0, AskPrice=600050.0, DateTime=T0_US),
+            trade(0, symbol_id=2),
+        )
+        first, quote, other = await run.events(3)
+        assert (first["price"], quote["bid"], quote["ask"], other["price"]) == (6000.25, 6000.25, 6000.5, 6000.0)
+
+
+@on_both_loops
+async def test_a_definition_without_a_sensible_multiplier_changes_no_price():
+    async with running() as run:
+        await run.server.asked(2)
+        for multiplier in (UNSET_F32, 0.0, -1.0, float("nan"), 1.0):
+            run.server.send(
+                SecurityDefinitionResponse(RequestID=1, Symbol=SYMBOL, DisplayPriceMultiplier=multiplier),
+                SecurityDefinitionResponse(RequestID=9, Symbol="XX", DisplayPriceMultiplier=0.01),
+                trade(1),
+            )
+            assert (await run.events(1))["price"].tolist() == [6001.0]
 
 
 @on_both_loops

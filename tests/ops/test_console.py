@@ -186,3 +186,12 @@ def test_a_reader_that_went_away_ends_the_output_only(pipe):
 def test_long_lines_are_cut_so_that_a_pipe_takes_them_at_once(pipe):
     pipe.console.say("é" * 10_000)
     assert len(pipe.text()) == 2049
+
+
+def test_no_text_moves_the_cursor_or_becomes_two_lines(pipe):
+    pipe.console.say("gone\x1b[2J")
+    pipe.console.alert(Alert(T0, "code", Priority.URGENT, "one\nalert  urgent: two"))
+    pipe.console.order(T0, ORDER, "rejected: \x9b31m\r")
+    shown = pipe.text()
+    assert len(shown.splitlines()) == 3
+    assert all(line.isprintable() for line in shown.splitlines())

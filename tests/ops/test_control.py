@@ -138,6 +138,7 @@ async def test_refusals_are_sentences(path):
         (b"\xff\xfe\n", "not a line of JSON"),
         (b'["halt"]\n', 'not an object with a "command"'),
         (b'{"command": 7}\n', 'not an object with a "command"'),
+        (b'{"command": "halt", "code": ' + b"[" * 200 + b"]" * 200 + b"}\n", "code of the request is no single value"),
         (b'{"command": "halt"}', "no newline"),
         (b"", "no newline"),
         (b'{"command": "' + b"x" * MAX_REQUEST, "longer than 4096 bytes"),

@@ -95,6 +95,13 @@ def test_secrets_never_reach_the_line(log, lines):
     assert last(lines)["dtc"]["port"] == 1
 
 
+def test_a_line_has_nothing_that_a_terminal_obeys(log, lines):
+    text = "\x1b[2J \x9b31m \x7f \u202e \u2028 \ud800\n"
+    log.info("x", text=text)
+    assert lines[-1].decode().removesuffix("\n").isprintable()
+    assert last(lines)["text"] == text
+
+
 def test_exceptions_carry_their_traceback(log, lines):
     try:
         raise ValueError("the reason")

@@ -43,7 +43,7 @@ async def test_the_transcript_holds_no_secret_and_can_be_encoded(serving, probin
     lines = lines_of(probed)
     written = "\n".join(path.read_text() for path in probed.directory.iterdir())
     assert "s3cret-word" not in written
-    assert json.loads(lines[0])["Username"] == "***"
+    assert json.loads(lines[0])["Username"] == "[redacted]"
     messages = [from_line(line.encode()) for line in lines]
     assert all(BINARY.decode(memoryview(BINARY.encode(message))) == message for message in messages)
     assert {json.loads(line)["From"] for line in lines} == {"client", "server"}

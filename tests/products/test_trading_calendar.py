@@ -236,6 +236,13 @@ def test_a_file_without_rows_has_no_events(tmp_path):
         "2026-12-09T19:00:00Z,FOMC,0.5,one",
         "2026-12-09T19:00:00Z,,0.5,1",
         "2026-12-09T19:00:00Z,FOMC,0.5",
+        "9999-12-31T23:59:59Z,FOMC,0.5,1",
+        "9999-12-31T23:59:59-23:59,FOMC,0.5,1",
+        "0001-01-01T00:00:00+23:59,FOMC,0.5,1",
+        "2026-12-09T19:00:00Z,FOMC,1e999,1",
+        "2026-12-09T19:00:00Z,FOMC,0.5,99999999999999999999",
+        "2026-12-09T19:00:00Z,FOMC,0.5," + "9" * 5000,
+        "2026-12-09T19:00:00Z,FO\x1bMC,0.5,1",
     ],
 )
 def test_a_bad_row_is_refused_with_its_line(tmp_path, row):
@@ -255,3 +262,15 @@ def test_files_that_are_no_event_tables_are_refused(tmp_path):
     file.write_bytes(HEADER.encode() + b"\xff\xfe,FOMC,1,1\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         tc.load_macro_events(file)
+    file.write_bytes(HEADER.encode() + b"x" * (1 << 23))
+    with pytest.raises(ConfigError, match="has more than 4 MiB"):
+        tc.load_macro_events(file)
+    file.write_bytes(HEADER.encode() + b'"' + b"x" * 200_000)
+    with pytest.raises(ConfigError, match="is not a CSV file"):
+        tc.load_macro_events(file)
+
+
+@pytest.mark.parametrize("symbol", ["ESZ26_FUT_CME\n", "ESZ26\n", "ESZ\u0662\u0666", "\nESZ26"])
+def test_a_contract_is_the_whole_symbol(symbol):
+    with pytest.raises(UsageError, match="names no contract month"):
+        tc.contract_dates(symbol, date(2026, 11, 22))

@@ -3,8 +3,9 @@
 import asyncio
 import random
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from mia_daemon.dtc.layout import Message
 from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.errors import LogonRefused
 from mia_daemon.link.client import DtcClient
+from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.simulator.client_session import Manners
+from mia_daemon.simulator.exchange import Exchange, Traded
 from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.server import SimulatorServer
+from mia_daemon.simulator.state import StateStore
 
 SYMBOL = "ESZ26_FUT_CME"
 PATIENCE_S = 10.0
@@ -50,12 +54,32 @@ def calendar() -> TradingCalendar:
     return TradingCalendar.load(date(2026, 10, 1), date(2027, 1, 31))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_settings() -> Callable[..., config.Settings]:
-    def make(**simulator: Any) -> config.Settings:
-        return config.parse({"risk": _RISK, "simulator": simulator}, "the test's settings")
+    def make(instrument: dict[str, Any] | None = None, **simulator: Any) -> config.Settings:
+        tables = {"risk": _RISK, "simulator": simulator, "instrument": instrument or {}}
+        return config.parse(tables, "the test's settings")
 
     return make
+
+
+@pytest.fixture
+def make_exchange(tmp_path: Path, calendar: TradingCalendar, make_settings: Callable[..., config.Settings]):
+    """`make_exchange(symbol, …, accounts=…)`: an exchange with its state in `tmp_path`, closed at the end."""
+    opened: list[Exchange] = []
+
+    def make(*symbols: str, accounts: tuple[str, ...] = ("Sim1",), **simulator: Any) -> Exchange:
+        symbols = symbols or (SYMBOL,)
+        traded = Traded(tuple(map(instrument, symbols)), accounts)
+        store = StateStore(tmp_path, *symbols)
+        exchange = Exchange(traded, make_settings(**simulator).simulator, calendar, store, date(2026, 11, 1))
+        opened.append(exchange)
+        return exchange
+
+    yield make
+    for exchange in opened:
+        with suppress(sqlite3.ProgrammingError, OSError):  # the test has closed it
+            exchange.close()
 
 
 class Client:

@@ -23,8 +23,14 @@ from mia_daemon.feed.history.download import download
 from mia_daemon.feed.history.records import from_scid
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, RecordWriter, read_scid, to_us
 from mia_daemon.simulator.client_session import Manners
-from mia_daemon.simulator.history_server import HistoryServer
+from mia_daemon.simulator.history_server import HistoryServer, HistorySession
+from mia_daemon.simulator.rejects import rejects
+from mia_daemon.simulator.requests import REQUESTS, Outcome
 
+_SERVED = {
+    dtc.LogonRequest, dtc.Logoff, dtc.EncodingRequest, dtc.HistoricalPriceDataRequest,
+    dtc.HistoricalMarketDepthDataRequest,
+}  # fmt: skip
 SYMBOL = "ESZ26_FUT_CME"
 START_S = 1_700_000_040
 
@@ -161,6 +167,7 @@ async def test_several_clients_at_once(archive):
     ("fields", "sentence"),
     [
         ({"symbol": "NQZ26_FUT_CME"}, "there is no NQZ26_FUT_CME.scid here"),
+        ({"symbol": "../ESZ26_FUT_CME"}, "there is no ../ESZ26_FUT_CME.scid here"),
         (
             {"RecordInterval": 86_401},
             "records of 86401 s are not served: ask for ticks (0) or for bars of up to 86400 s",
@@ -301,3 +308,17 @@ def test_fetch_says_refusals_in_one_sentence_and_writes_nothing(simulator, daemo
         wrong = daemons.run("fetch", "ESZ26_FUT_CME", *words, "--out", out, *where)
         assert wrong.status == 2
         assert text in wrong.sentence
+
+
+@pytest.mark.parametrize("name", ["binary", "binary_vls", "json"])
+@pytest.mark.parametrize("kind", [kind for kind in REQUESTS if kind not in _SERVED])
+def test_what_the_history_port_does_not_serve_is_rejected_there_and_the_connection_stays(archive, kind, name):
+    codec = BY_NAME[name]
+    session = HistorySession(archive, Manners())
+    start = b"" if name == "binary" else encode(dtc.EncodingRequest(Encoding=codec.encoding))
+    list(session.answer(start + codec.encode(dtc.LogonRequest())))
+    request = kind(**({"RequestID": 7} if hasattr(kind(), "RequestID") else {}))
+    told = list(codec.messages(codec.reader().feed(b"".join(session.answer(codec.encode(request))))))
+    assert told == rejects(request, "only historical prices are served on this port")
+    assert not session.closing
+    assert bool(told) == (REQUESTS[kind].outcome is not Outcome.SILENT)

@@ -259,16 +259,16 @@ class Brackets(RuleBasedStateMachine):
 
     @rule(
         side=SIDES, kind=st.sampled_from([MARKET, LIMIT]), away=st.integers(-2, 2), quantity=QUANTITIES,
-        profit=st.integers(-1, 5), loss=st.integers(1, 5), late=st.booleans(), offsets=st.booleans(),
+        profit=st.integers(-1, 5), loss=st.integers(1, 5), between=st.integers(0, 9), offsets=st.booleans(),
     )  # fmt: skip
-    def bracket(self, side, kind, away, quantity, profit, loss, late, offsets) -> None:
+    def bracket(self, side, kind, away, quantity, profit, loss, between, offsets) -> None:
         engine, n = self.engine, len(self.brackets)
         price = engine.last_price + away
         parent = engine.submit(NewOrder(f"p{n}", side, kind, quantity, price, is_parent=True))
-        if late:
-            self.refill()
-        if not parent.alive and not parent.filled:
-            return
+        if between:
+            self.hit(side, between)  # the market moves while the parent waits
+        assert parent.waits_for_pair
+        assert not parent.filled
         pair = engine.submit_oco(
             limit(f"t{n}", -side, price + side * profit, quantity),
             NewOrder(f"s{n}", -side, STOP, quantity, price - side * loss),
@@ -329,7 +329,7 @@ class Brackets(RuleBasedStateMachine):
         for order in engine.alive.values():
             if order.resting:
                 assert order.remaining == order.open_quantity
-            assert order.resting + order.armed + (order.status == ServedStatus.PENDING_CHILD) == 1
+            assert order.resting + order.armed + order.waits == 1
 
     @invariant()
     def events_add_up(self) -> None:
@@ -340,6 +340,57 @@ class Brackets(RuleBasedStateMachine):
             told[event.client_id] = told.get(event.client_id, 0) + event.last_quantity
             assert event.filled == told[event.client_id]
             assert 0 <= event.filled <= event.quantity
+
+
+class Pairs(RuleBasedStateMachine):
+    """Pairs without a parent in a moving market: they fill once, and neither order outlives the other."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.engine = engine_with_book(quantity=8, levels=8)
+        self.pairs: list[tuple[ClientOrder, ClientOrder]] = []
+
+    @rule(side=SIDES, quantity=QUANTITIES)
+    def hit(self, side: int, quantity: int) -> None:
+        self.engine.hit(side, quantity)
+        for passive in (BUY, SELL):
+            other = self.engine.book.best_ask if passive == BUY else self.engine.book.best_bid
+            start = (self.engine.last_price if other is None else other) - passive
+            for distance in range(8):
+                self.engine.rest(passive, start - passive * distance, 2)
+
+    @rule(
+        side=SIDES, below=st.integers(-2, 5), above=st.integers(-2, 5), quantity=QUANTITIES, immediate=st.booleans(),
+        tif=st.sampled_from([DAY, GTC, IOC]),
+    )  # fmt: skip
+    def submit(self, side, below, above, quantity, immediate, tif) -> None:
+        last, n = self.engine.last_price, len(self.pairs)
+        pair = self.engine.submit_oco(
+            limit(f"l{n}", side, last - side * below, quantity, tif),
+            NewOrder(f"s{n}", side, STOP, quantity, last + side * above, 0, tif),
+            immediate_cancel=immediate,
+        )
+        self.pairs.append(pair)
+
+    @rule(data=st.data())
+    def cancel_one(self, data: st.DataObject) -> None:
+        alive = [order for pair in self.pairs for order in pair if order.alive]
+        if alive:
+            self.engine.cancel(data.draw(st.sampled_from(alive)))
+
+    @rule()
+    def end_session(self) -> None:
+        self.engine.expire_day_orders()
+
+    @invariant()
+    def they_end_together(self) -> None:
+        for first, second in self.pairs:
+            assert first.alive == second.alive or first.immediate_cancel
+            assert first.filled + second.filled <= max(first.wanted, second.wanted)
+
+
+TestPairs = Pairs.TestCase
+TestPairs.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 
 
 TestBrackets = Brackets.TestCase
@@ -421,6 +472,27 @@ def test_a_replace_below_what_has_filled_is_refused_and_the_order_lives():
     assert order.resting
 
 
+def test_a_stop_limit_whose_trigger_moves_keeps_the_distance_to_its_limit():
+    engine = engine_with_book()
+    order = engine.submit(NewOrder("a", BUY, STOP_LIMIT, 2, 110, 112))
+    engine.replace(order, 105)
+    assert (order.price1, order.price2) == (105, 107)
+    engine.replace(order, None, 106)
+    assert (order.price1, order.price2) == (105, 106)
+    engine.replace(order, 108, 109)
+    assert (order.price1, order.price2) == (108, 109)
+    engine.replace(order, quantity=1)
+    assert (order.price1, order.price2, order.quantity) == (108, 109, 1)
+
+
+def test_the_quantity_of_a_replace_counts_what_has_filled():
+    engine = engine_with_book(bid=98)
+    order = engine.submit(limit("a", BUY, 99, 5))
+    engine.hit(SELL, 3)
+    engine.replace(order, quantity=4)
+    assert (order.quantity, order.filled, order.open_quantity) == (4, 3, 1)
+
+
 def test_fill_or_kill_takes_all_or_nothing():
     engine = engine_with_book(levels=2)
     assert engine.submit(limit("no", BUY, 102, 21, FOK)).status == ServedStatus.CANCELED
@@ -472,6 +544,37 @@ def test_a_partial_fill_of_an_oco_order_reduces_or_cancels_the_other(immediate):
     assert (low.status, high.status) == (ServedStatus.FILLED, ServedStatus.CANCELED)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_cancelling_one_order_of_a_pair_without_a_parent_cancels_the_other(which):
+    engine = engine_with_book()
+    pair = engine.submit_oco(limit("low", BUY, 98, 5), NewOrder("up", BUY, STOP, 5, 105))
+    engine.cancel(pair[which])
+    assert [order.status for order in pair] == [ServedStatus.CANCELED] * 2
+    assert engine.events[-1].client_id == pair[1 - which].client_id
+    assert engine.events[-1].text == "the other order of the OCO pair was cancelled"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("filled", [False, True])
+def test_cancelling_one_order_of_a_bracket_leaves_the_other(which, filled):
+    engine = engine_with_book()
+    parent, *pair = bracket(engine)
+    if filled:
+        engine.hit(SELL, 4)
+    engine.cancel(pair[which])
+    assert pair[which].status == ServedStatus.CANCELED
+    assert pair[1 - which].alive
+    assert parent.alive
+
+
+def test_a_partly_filled_order_of_a_pair_takes_the_rest_of_the_other_along_when_it_is_cancelled():
+    engine = engine_with_book()
+    low, up = engine.submit_oco(limit("low", BUY, 100, 5), NewOrder("up", BUY, STOP, 5, 105))
+    engine.hit(SELL, 2)
+    engine.cancel(low)
+    assert (low.filled, low.status, up.filled, up.status) == (2, ServedStatus.CANCELED, 0, ServedStatus.CANCELED)
+
+
 def test_two_resting_oco_orders_in_one_sweep_fill_only_once():
     engine = engine_with_book(bid=97)
     upper, lower = engine.submit_oco(limit("upper", BUY, 99, 5), limit("lower", BUY, 98, 5))
@@ -506,6 +609,17 @@ def test_children_wait_then_live_for_exactly_what_the_parent_filled():
     assert (target.open_quantity, stop.open_quantity) == (7, 7)
 
 
+def test_a_parent_whose_bracket_is_complete_fills_no_more_in_the_same_sweep():
+    engine = engine_with_book(bid=98, quantity=20)
+    parent = engine.submit(limit("parent", BUY, 99, 6, is_parent=True))
+    target, _ = engine.submit_oco(limit("target", SELL, 100, 6), NewOrder("stop", SELL, STOP, 6, 90), parent)
+    engine.hit(SELL, 5)  # one contract of the parent still works
+    other = engine.submit(NewOrder("other", BUY, MARKET, 6, is_parent=True))
+    exits = (limit("sells into the parent", SELL, 99, 6), NewOrder("stop2", SELL, STOP, 6, 80))
+    engine.submit_oco(*exits, other)
+    assert (target.filled, parent.filled, parent.status) == (5, 5, ServedStatus.CANCELED)
+
+
 def test_children_die_with_an_unfilled_parent_and_outlive_a_partly_filled_one():
     engine = engine_with_book()
     parent, target, stop = bracket(engine)
@@ -527,12 +641,49 @@ def test_a_finished_bracket_cancels_what_is_left_of_its_parent():
     assert (stop.status, parent.status) == (ServedStatus.CANCELED, ServedStatus.CANCELED)
 
 
-def test_children_sent_after_the_parent_has_filled_work_at_once():
+@pytest.mark.parametrize("kind", [MARKET, LIMIT])
+def test_a_parent_waits_for_its_pair_and_the_set_is_processed_together(kind):
     engine = engine_with_book()
-    parent = engine.submit(NewOrder("parent", BUY, MARKET, 3, is_parent=True))
+    parent = engine.submit(NewOrder("parent", BUY, kind, 3, 102, is_parent=True))
+    engine.hit(SELL, 1)
+    assert path(engine, "parent") == [(2, 2)]
+    assert (parent.alive, parent.filled, parent.resting) == (True, 0, False)
     target, stop = engine.submit_oco(limit("target", SELL, 105, 3), NewOrder("stop", SELL, STOP, 3, 95), parent)
+    assert path(engine, "parent")[1:] == [(4, 3), (7, 4)]
+    assert path(engine, "target") == path(engine, "stop") == [(2, 2), (3, 3), (4, 3)]
     assert target.resting
     assert stop.armed
+
+
+def test_a_parent_whose_pair_never_comes_waits_until_it_is_cancelled_or_its_session_ends():
+    engine = engine_with_book()
+    cancelled = engine.submit(limit("cancelled", BUY, 102, 1, is_parent=True))
+    engine.cancel(cancelled)
+    assert path(engine, "cancelled") == [(2, 2), (6, 3), (8, 6)]
+    day = engine.submit(limit("day", BUY, 102, 1, is_parent=True))
+    gtc = engine.submit(limit("gtc", BUY, 102, 1, GTC, is_parent=True))
+    engine.traded(SELL, 90, 100)
+    engine.expire_day_orders()
+    assert (day.status, gtc.status) == (ServedStatus.CANCELED, ServedStatus.PENDING_OPEN)
+    assert day.filled == gtc.filled == 0
+
+
+def test_a_waiting_parent_can_be_changed_and_goes_on_waiting():
+    engine = engine_with_book()
+    parent = engine.submit(limit("parent", BUY, 98, 3, is_parent=True))
+    engine.replace(parent, 103, quantity=2)
+    assert path(engine, "parent")[-1] == (2, 7)
+    assert parent.waits_for_pair
+    engine.submit_oco(limit("target", SELL, 105, 2), NewOrder("stop", SELL, STOP, 2, 95), parent)
+    assert fills(engine, "parent") == [(101, 2)]
+
+
+def test_a_parent_that_sweeps_several_prices_is_covered_whole_even_when_its_target_fills_at_once():
+    engine = engine_with_book(quantity=3)
+    parent = engine.submit(NewOrder("parent", BUY, MARKET, 4, is_parent=True))
+    target, stop = engine.submit_oco(limit("target", SELL, 99, 4), NewOrder("stop", SELL, STOP, 4, 90), parent)
+    assert fills(engine, "parent") == [(101, 3), (102, 1)]
+    assert (target.filled, target.open_quantity, stop.open_quantity) == (3, 1, 1)
 
 
 def test_offsets_are_counted_from_the_fill():

@@ -458,11 +458,11 @@ def book_of(feed):
 
 
 def test_a_writer_that_fails_ends_the_simulator_with_a_sentence(tmp_path, calendar, make_settings):
-    def files(begin_ns):
-        return SierraWriter(tmp_path / "data", "ESZ26_FUT_CME", begin_ns, 0.0)
+    def files(symbol, begin_ns):
+        return SierraWriter(tmp_path / "data", symbol, begin_ns, 0.0)
 
     server = open_server(make_settings(speed=600.0), tmp_path, calendar=calendar, extras=Extras(files=files))
-    server._recorder._files._trades.close()  # as a disk that is gone
+    server._recorders["ESZ26_FUT_CME"]._files._trades.close()  # as a disk that is gone
 
     async def run():
         await server.run("127.0.0.1", 0, lambda _port: None)

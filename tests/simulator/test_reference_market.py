@@ -15,7 +15,7 @@ from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import SimulatedMarket
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.reference_market import ReferenceMarket
-from mia_daemon.simulator.tape import QuoteEvent, Reference, TradeEvent
+from mia_daemon.simulator.tape import QuoteEvent, SymbolEvents, TradeEvent
 
 TRADED, OTHER = "ESZ26_FUT_CME", "NQZ26_FUT_CME"
 NQ = instrument(OTHER)
@@ -33,8 +33,13 @@ def reference(seed="7"):
     return ReferenceMarket(NQ, 0.25, seed)
 
 
-def shown(events):
-    return [event.event for event in events if isinstance(event, Reference)]
+def follow(market, events):
+    """(symbol, event) of both markets."""
+    return [(run.symbol, event) for run in market.follow(SymbolEvents(TRADED, events)) for event in run.events]
+
+
+def shown(merged):
+    return [event for symbol, event in merged if symbol == OTHER]
 
 
 @pytest.mark.parametrize(
@@ -47,9 +52,9 @@ def test_the_companion_is_the_other_index_of_the_same_size_and_month(symbol, oth
 
 
 def test_the_traded_markets_events_stay_as_they_are_and_time_runs_forward(tape):
-    merged = reference().follow(tape)
-    assert [event for event in merged if not isinstance(event, Reference)] == tape
-    stamps = [(event.event if isinstance(event, Reference) else event).ts_ns for event in merged]
+    merged = follow(reference(), tape)
+    assert [event for symbol, event in merged if symbol == TRADED] == tape
+    stamps = [event.ts_ns for _, event in merged]
     assert stamps == sorted(stamps)
 
 
@@ -58,13 +63,13 @@ def test_the_traded_markets_events_stay_as_they_are_and_time_runs_forward(tape):
 def test_however_the_events_are_cut_it_shows_the_same(tape, cuts):
     market, part = reference(), tape[:5000]
     bounds = [0, *sorted(cuts), len(part)]
-    out = [event for a, b in pairwise(bounds) for event in market.follow(part[a:b])]
-    assert out == reference().follow(part)
+    out = [event for a, b in pairwise(bounds) for event in follow(market, part[a:b])]
+    assert out == follow(reference(), part)
 
 
 def test_quotes_change_are_whole_and_trades_are_at_the_touch(tape):
     quote, trades, spreads = None, 0, set()
-    for event in shown(reference().follow(tape)):
+    for event in shown(follow(reference(), tape)):
         if isinstance(event, QuoteEvent):
             assert quote is None or (event.bid, event.ask) != (quote.bid, quote.ask)
             assert event.bid_quantity > 0 < event.ask_quantity
@@ -87,7 +92,7 @@ def mids_each(seconds, quotes, until_ns):
 
 
 def test_it_moves_with_the_traded_market_but_not_only(tape):
-    merged = reference().follow(tape)
+    merged = follow(reference(), tape)
     traded = mids_each(10, [event for event in tape if isinstance(event, QuoteEvent)], tape[-1].ts_ns)
     other = mids_each(10, [event for event in shown(merged) if isinstance(event, QuoteEvent)], tape[-1].ts_ns)
     n = min(len(traded), len(other))
@@ -97,9 +102,9 @@ def test_it_moves_with_the_traded_market_but_not_only(tape):
 
 def test_it_goes_on_where_an_earlier_run_stood(tape):
     first = reference()
-    *_, last = (event for event in shown(first.follow(tape[:20_000])) if isinstance(event, QuoteEvent))
+    *_, last = (event for event in shown(follow(first, tape[:20_000])) if isinstance(event, QuoteEvent))
     second = ReferenceMarket(NQ, 0.25, "7/2", first.state)
-    following = next(event for event in shown(second.follow(tape[20_000:])) if isinstance(event, QuoteEvent))
+    following = next(event for event in shown(follow(second, tape[20_000:])) if isinstance(event, QuoteEvent))
     assert abs(following.bid - last.bid) <= 8
 
 

@@ -29,6 +29,12 @@ def trade(price, quantity=1, ts_ns=MORNING):
     return TradeEvent(ts_ns, price, quantity, 1, 0)
 
 
+def step(day, events):
+    """What a step of the exchange shows: the changes, and the volume at its end."""
+    shown, volume = day.follow(events), day.take_volume()
+    return shown if volume is None else [*shown, volume]
+
+
 def sent(events, symbol_id=7):
     """What a subscriber is sent for these events."""
     stream = market_stream(events, dialect(0, 1), Subscriptions(market=symbol_id), TICK)
@@ -43,7 +49,7 @@ def test_a_client_that_applies_every_change_has_the_sessions_values(batches):
     day = SessionStatistics()
     held, session = {}, []
     for batch in batches:
-        events = day.follow(batch)
+        events = step(day, batch)
         assert [e for e in events if not isinstance(e, SessionValue)] == batch
         for event in events:
             if isinstance(event, SessionEvent):
@@ -70,16 +76,16 @@ def test_a_client_that_applies_every_change_has_the_sessions_values(batches):
 
 def test_the_volume_is_reported_once_for_all_trades_of_a_step():
     day = SessionStatistics()
-    events = day.follow([trade(10), trade(11, 3), trade(10)])
+    events = step(day, [trade(10), trade(11, 3), trade(10)])
     assert [e.value for e in events if isinstance(e, SessionValue) and e.kind == ValueKind.VOLUME] == [5]
     quote = QuoteEvent(MORNING, 9, 1, 10, 1)
-    assert day.follow([quote]) == [quote]
-    assert day.follow([]) == []
+    assert step(day, [quote]) == [quote]
+    assert step(day, []) == []
 
 
 def test_the_first_trade_opens_the_session_and_later_ones_move_high_and_low():
     day = SessionStatistics()
-    first = sent(day.follow([trade(24_000)]))
+    first = sent(step(day, [trade(24_000)]))
     assert [type(m) for m in first] == [
         dtc.MarketDataUpdateTrade, dtc.MarketDataUpdateSessionOpen, dtc.MarketDataUpdateSessionHigh,
         dtc.MarketDataUpdateSessionLow, dtc.MarketDataUpdateSessionVolume,
@@ -87,21 +93,21 @@ def test_the_first_trade_opens_the_session_and_later_ones_move_high_and_low():
     assert {m.SymbolID for m in first} == {7}
     assert [m.Price for m in first[:4]] == [6000.0] * 4
     assert first[4] == dtc.MarketDataUpdateSessionVolume(SymbolID=7, Volume=1.0, TradingSessionDate=DATE)
-    higher = sent(day.follow([trade(24_001, 2)]))
+    higher = sent(step(day, [trade(24_001, 2)]))
     assert higher[1:] == [
         dtc.MarketDataUpdateSessionHigh(SymbolID=7, Price=6000.25, TradingSessionDate=DATE),
         dtc.MarketDataUpdateSessionVolume(SymbolID=7, Volume=3.0, TradingSessionDate=DATE),
     ]
-    lower = sent(day.follow([trade(23_999)]))
+    lower = sent(step(day, [trade(23_999)]))
     assert lower[1] == dtc.MarketDataUpdateSessionLow(SymbolID=7, Price=5999.75, TradingSessionDate=DATE)
-    assert len(sent(day.follow([trade(24_000)]))) == 2  # the trade and the volume
+    assert len(sent(step(day, [trade(24_000)]))) == 2  # the trade and the volume
 
 
 def test_a_new_session_settles_the_one_before_at_its_last_trade():
     day = SessionStatistics()
-    day.follow([trade(24_000), trade(24_010)])
+    step(day, [trade(24_000), trade(24_010)])
     opens = ns("2026-11-03T23:00:00")
-    begins = sent(day.follow([SessionEvent(opens)]))
+    begins = sent(step(day, [SessionEvent(opens)]))
     next_date = DATE + 86_400
     assert begins[:3] == [
         dtc.MarketDataUpdateTradingSessionDate(SymbolID=7, Date=next_date),
@@ -120,7 +126,7 @@ def test_the_snapshot_has_what_is_known_and_leaves_the_rest_unset():
     add_session(fresh, SessionStatistics(simulated=False), MORNING, TICK)
     assert fresh == dtc.MarketDataSnapshot()
     day = SessionStatistics()
-    day.follow([trade(23_000), SessionEvent(MORNING), trade(24_000, 2), trade(24_004)])
+    step(day, [trade(23_000), SessionEvent(MORNING), trade(24_000, 2), trade(24_004)])
     snapshot = dtc.MarketDataSnapshot()
     add_session(snapshot, day, MORNING, TICK)
     assert snapshot == dtc.MarketDataSnapshot(
@@ -134,7 +140,7 @@ def test_the_snapshot_has_what_is_known_and_leaves_the_rest_unset():
 def test_the_last_trade_is_told_as_a_snapshot_also_before_the_first_of_a_session():
     day = SessionStatistics()
     assert last_trade(7, day, TICK) == []
-    day.follow([trade(24_000, 3), SessionEvent(MORNING)])
+    step(day, [trade(24_000, 3), SessionEvent(MORNING)])
     assert last_trade(7, day, TICK) == [
         dtc.MarketDataUpdateLastTradeSnapshot(
             SymbolID=7, LastTradePrice=6000.0, LastTradeVolume=3.0, LastTradeDateTime=MORNING / S

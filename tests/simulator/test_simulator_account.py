@@ -19,16 +19,18 @@ def test_cash_and_open_profit_are_what_was_paid_and_what_is_held(fills, mark):
     position = sum(side * quantity for side, quantity, _ in fills)
     paid = sum(side * quantity * price for side, quantity, price in fills)
     fees = sum(quantity for _, quantity, _ in fills) * ES.cost_per_side
-    assert account.position == position
+    held = account.position(ES.symbol)
+    assert held.quantity == position
     assert account.fees == pytest.approx(fees)
     worth = 100_000.0 + (position * mark - paid) * ES.tick_value - fees
-    assert account.cash + account.unrealized(mark, ES) == pytest.approx(worth)
-    assert (account.average == 0.0) == (account.opened_ns == 0) == (position == 0)
+    assert account.cash + held.unrealized(mark, ES) == pytest.approx(worth)
+    assert (held.average == 0.0) == (held.opened_ns == 0) == (position == 0)
 
 
 def test_a_reversal_closes_at_the_average_and_opens_at_the_price():
     account = Account("Sim1", 0.0)
     for n, (side, quantity, price) in enumerate([(1, 1, 100), (1, 1, 110), (-1, 3, 120)], 1):
         account.fill(n, side, quantity, price, ES)
-    assert (account.position, account.average, account.opened_ns) == (-1, 120, 3)
+    held = account.position(ES.symbol)
+    assert (held.quantity, held.average, held.opened_ns) == (-1, 120, 3)
     assert account.realized_today == 2 * 15 * ES.tick_value

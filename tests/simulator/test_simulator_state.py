@@ -4,9 +4,10 @@ import asyncio
 import json
 import random
 import signal
+import sqlite3
 import sys
 from contextlib import suppress
-from dataclasses import replace
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ import pytest
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.errors import JournalError, StartError
 from mia_daemon.records import OrderType
+from mia_daemon.simulator.account import Account, Position
 from mia_daemon.simulator.account_reports import FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, ServedStatus, to_dict
 from mia_daemon.simulator.run import open_server
 from mia_daemon.simulator.state import StateStore
 
 SYMBOL = "ESZ26_FUT_CME"
+LAYOUT_1 = Path(__file__).with_name("layout_1.sql")
 BUY, SELL, MARKET, LIMIT, STOP = 1, 2, 1, 2, 3
 FINAL = {7, 8, 9}
-FACTS = {"account": {"cash": 1.0}, "lease_ns": 5}
+FACTS = {"accounts": {"Sim1": {"cash": 1.0}}, "lease_ns": 5}
 
 
 def order(
@@ -76,7 +79,7 @@ def test_orders_come_back_linked_to_each_other(store, tmp_path):
     target.parent = stop.parent = parent
     target.sibling, stop.sibling = stop, target
     stop.armed, target.resting, target.status = True, True, ServedStatus.OPEN
-    fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2)
+    fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2, SYMBOL, "Sim1")
     store.save(FACTS, [parent, target, stop], fills=[fill])
     again = reopened(store, tmp_path)
     saved = again.load()
@@ -130,7 +133,7 @@ def test_a_symbolic_link_is_refused_and_not_followed(tmp_path, name):
 
 
 def test_a_change_is_saved_whole_or_not_at_all(store, tmp_path):
-    fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2)
+    fill = FillRecord(7, "1", "p", "1", 1, 2, 100, 2, SYMBOL, "Sim1")
     store.save(FACTS, fills=[fill])
     with pytest.raises(JournalError, match="can't be saved"):
         store.save({"lease_ns": 99}, fills=[fill], record=[{"kind": "fill"}])  # this execution is known already
@@ -151,6 +154,56 @@ def test_the_state_of_another_symbol_is_refused(store, tmp_path):
     store.close()
     with pytest.raises(StartError, match=f"holds the state of {SYMBOL} .*: move it away, or name another directory"):
         StateStore(tmp_path, "NQZ26_FUT_CME")
+
+
+def test_symbols_may_be_added_and_none_may_be_left_out(store, tmp_path):
+    store.close()
+    StateStore(tmp_path, "NQZ26_FUT_CME", SYMBOL).close()
+    with pytest.raises(StartError, match=f"holds the state of NQZ26_FUT_CME, {SYMBOL} .*, not of {SYMBOL} "):
+        StateStore(tmp_path, SYMBOL)
+
+
+def with_layout_1(directory: Path, extra: str = "") -> None:
+    """A state that a simulator of one symbol and one account left."""
+    directory.mkdir(exist_ok=True)
+    db = sqlite3.connect(directory / "simulator.db")
+    db.executescript(LAYOUT_1.read_text() + extra)
+    db.close()
+
+
+def test_a_state_of_one_symbol_and_one_account_is_carried_on(make_exchange, tmp_path):
+    with_layout_1(tmp_path)
+    for _ in range(2):  # as it was migrated, and as it was saved then
+        exchange = make_exchange()
+        position = Position(1, 23_998.0, 1_793_718_005_000_000_000)
+        assert exchange.accounts == {"Sim1": Account("Sim1", 99_984.5, -12.5, 3.0, {SYMBOL: position})}
+        alive = {order.client_id: order for order in exchange.main.engine.alive.values()}
+        assert {(o.symbol, o.account) for o in alive.values()} == {(SYMBOL, "Sim1")}
+        assert list(alive) == ["target", "stop", "far"]
+        assert (alive["target"].sibling, alive["stop"].armed) == (alive["stop"], True)
+        fills = exchange.desk.fills
+        assert [(f.client_id, f.quantity, f.symbol, f.account) for f in fills] == [
+            ("in", 2, SYMBOL, "Sim1"), ("sold", 1, SYMBOL, "Sim1"),
+        ]  # fmt: skip
+        assert exchange.main.engine.last_price == 23_997
+        assert exchange.now_ns == 1_793_718_005_000_000_000
+        used = "used already"
+        for name in ("in", "far", "sold"):
+            assert used in exchange.handle(order(name, BUY, MARKET, 1)).news[0].InfoText
+        exchange.close()
+
+
+def test_a_state_that_was_begun_and_never_saved_is_carried_on(make_exchange, tmp_path):
+    with_layout_1(tmp_path, "DELETE FROM orders; DELETE FROM fills; DELETE FROM record;"
+                  "DELETE FROM meta WHERE key NOT IN ('layout', 'symbol');")  # fmt: skip
+    assert make_exchange().accounts == {"Sim1": Account("Sim1", 100_000.0)}
+
+
+def test_a_state_of_a_later_layout_is_refused(store, tmp_path):
+    store.save({"layout": 3})
+    store.close()
+    with pytest.raises(StartError, match=r"\(layout 3\)"):
+        StateStore(tmp_path, SYMBOL)
 
 
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path):
@@ -180,30 +233,33 @@ async def test_a_restart_carries_on_with_position_orders_and_time(serving):
         )  # fmt: skip
         await client.of(dtc.OrderUpdate, ClientOrderID="stop", OrderStatus=4)
         before = running.server.exchange
-        known = {o.client_id: (o.status, o.open_quantity, o.armed, o.resting) for o in before.engine.alive.values()}
-        account = replace(before.account)
+        known = {
+            o.client_id: (o.status, o.open_quantity, o.armed, o.resting) for o in before.main.engine.alive.values()
+        }
+        accounts = deepcopy(before.accounts)
     async with serving(speed=20) as running:
         after = running.server.exchange
         assert after.now_ns >= before.now_ns
         assert after.now_ns - before.now_ns < 20_000_000_000
-        assert abs(after.engine.last_price - before.engine.last_price) < 20
-        assert after.account == account
+        assert abs(after.main.engine.last_price - before.main.engine.last_price) < 20
+        assert after.accounts == accounts
         assert known == {
-            o.client_id: (o.status, o.open_quantity, o.armed, o.resting) for o in after.engine.alive.values()
+            o.client_id: (o.status, o.open_quantity, o.armed, o.resting) for o in after.main.engine.alive.values()
         }
         client = await running.connect()
         client.send(order("in", BUY, MARKET, 1))
         assert "used already" in (await client.of(dtc.OrderUpdate)).InfoText
-        target = next(o for o in after.engine.alive.values() if o.client_id == "int")
+        target = next(o for o in after.main.engine.alive.values() if o.client_id == "int")
         bid, _ = await bid_and_ask(client)
         client.send(
             dtc.CancelReplaceOrder(ServerOrderID=target.server_id, Price1=bid - 5, Price2IsSet=0, TradeAccount="Sim1")
         )
         await client.of(dtc.OrderUpdate, ClientOrderID="int", OrderStatus=7)
         await client.of(dtc.OrderUpdate, ClientOrderID="ins", OrderStatus=8)
-        assert after.account.position == 0
+        assert after.position() == 0
         fills = await client.batch(
-            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1"), dtc.HistoricalOrderFillResponse
+            dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1", NumberOfDays=90),
+            dtc.HistoricalOrderFillResponse,
         )
         assert len({f.UniqueExecutionID for f in fills}) == len(fills) >= 2
 
@@ -357,6 +413,6 @@ async def _client(serving, port: int):
 
 
 async def _fills(client) -> dict[str, tuple]:
-    request = dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1")
+    request = dtc.HistoricalOrderFillsRequest(RequestID=1, TradeAccount="Sim1", NumberOfDays=90)
     answers = await client.batch(request, dtc.HistoricalOrderFillResponse)
     return {m.UniqueExecutionID: (m.BuySell, m.Quantity, m.Price) for m in answers if not m.NoOrderFills}

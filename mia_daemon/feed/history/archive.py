@@ -1,7 +1,6 @@
 """`.scid` files in a directory, as a server of historical prices asks for them."""
 
 import bisect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,7 @@ from mia_daemon.dtc.historical import PriceRecords
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.history.records import bars, from_scid
 from mia_daemon.feed.sierra_files import Records, read_scid, to_us
-
-_SYMBOL = re.compile(r"[A-Za-z0-9_#$^=+-][A-Za-z0-9_#$^=+. -]*")
-"""What can be asked for becomes the name of a file: nothing that leads out of the directory."""
+from mia_daemon.products.instruments import check_symbol
 
 _DAY_US = 86_400 * 1_000_000
 _PIECE = 65_536  # trades looked at together
@@ -39,8 +36,11 @@ class ScidArchive:
         Raises:
             FileFormatError: the symbol is not here or its file can't be served; before the first piece.
         """
-        path = self._directory / f"{symbol}.scid"
-        if not _SYMBOL.fullmatch(symbol) or not path.is_file():
+        try:
+            path: Path | None = self._directory / f"{check_symbol(symbol)}.scid"
+        except ValueError:
+            path = None
+        if path is None or not path.is_file():
             raise FileFormatError(f"there is no {symbol}.scid here")
         records = read_scid(path)
         end = _place(records, end_us + 1)
