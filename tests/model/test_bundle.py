@@ -66,6 +66,11 @@ def test_constants_of_the_features_are_the_defaults_unless_the_bundle_brings_oth
     assert "constants.json was altered" in refused(copy)
 
 
+def test_the_shipped_bundle_brings_all_constants():
+    fitted = bundle.load(bundle.shipped()).constants
+    assert [name for name, value in fitted if value == getattr(DEFAULTS, name)] == []
+
+
 @pytest.mark.parametrize(
     ("content", "finding"),
     [(b'{"large_trade": NaN}', "large_trade"), (b'{"q95": 7}', "q95"), (b"[]", "object"), (b"", "JSON")],
