@@ -78,7 +78,7 @@ def apply(book: Floats, flags: int, side: int, price: float, size: float) -> boo
     """One depth event; False if it was left out for its impossible numbers."""
     if flags & _CLEAR:
         clear(book)
-    sane = is_price(price, book[B_TICK]) and 0.0 <= size <= MAX_SIZE and side != 0
+    sane = is_price(price) and 0.0 <= size <= MAX_SIZE and side != 0
     if sane:
         set_level(book, side, price, size)
     return bool(sane or flags & _CLEAR)
