@@ -36,6 +36,7 @@ from mia_daemon.printable import is_distinct, printable
 from mia_daemon.setting_types import (
     WAIVABLE,
     WAIVED,
+    AbortS,
     Account,
     Contracts,
     ContractsLimit,
@@ -64,6 +65,7 @@ from mia_daemon.setting_types import (
     ShareLimit,
     SkewS,
     SpanS,
+    StallS,
     Symbol,
     SymbolOrNone,
     Ticks,
@@ -453,8 +455,8 @@ class OpsSettings(Section):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sample_every_s: TimeoutS = 1.0
-    loop_stall_s: TimeoutS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
-    loop_abort_s: TimeoutS = 60.0  # after which the process ends with status 3
+    loop_stall_s: StallS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
+    loop_abort_s: AbortS = 60.0  # after which the process ends with status 3
     alert_repeat_after_s: IntervalS = 60.0
     alerts_per_minute: Count = 30
     control_socket: Path | None = None  # the default is var/run/control.sock

@@ -260,14 +260,14 @@ def newest_scid_ns(path: Path) -> int | None:
     Raises:
         FileFormatError: it is no `.scid`, or that record is no single trade.
     """
-    newest = _newest_record(path)
-    return None if newest is None else int(to_ns(newest["time"][0]))
+    newest = newest_scid_trade(path)
+    return None if newest is None else newest[0]
 
 
-def newest_scid_price(path: Path) -> float | None:
-    """The price of that record, as it is in the file; None and errors as for `newest_scid_ns`."""
+def newest_scid_trade(path: Path) -> tuple[int, float] | None:
+    """That time, and the price as it is in the file; None and errors as for `newest_scid_ns`."""
     newest = _newest_record(path)
-    return None if newest is None else float(newest["close"][0])
+    return None if newest is None else (int(to_ns(newest["time"][0])), float(newest["close"][0]))
 
 
 def _newest_record(path: Path) -> Records | None:
