@@ -437,6 +437,7 @@ class BrokerSettings(Section):
     paper_feed_latency_ms: DelayMs = 0.0  # from the exchange's event to our decision on it
     paper_entry_latency_ms: DelayMs = 5.0
     paper_response_latency_ms: DelayMs = 5.0
+    paper_touch_after_trade: Literal["told", "next"] = "next"  # next: what the trade took is no longer there
     paper_starting_cash: Money = 100_000.0
     ack_timeout_s: TimeoutS = 5.0  # after which an order's fate is unknown and is asked about
     reconcile_every_s: IntervalS = 10.0

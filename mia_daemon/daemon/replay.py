@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -16,11 +16,15 @@ from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.recorder import is_recording, recording_symbol
-from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.feed.replay_feed import ReplayFeed, refuse_directory
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.records import EventArray
 from mia_daemon.trading.live_trading import TradingSession
+
+LONGEST_SILENCE_S: Final = 30.0
+"""Of each silence in a file so much has the timers that a live feed makes, seconds. After that nothing but the time of
+day changes until the next event, and files of thin contracts are mostly silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,17 @@ def replay(
         FileFormatError, UsageError, StartError: before anything is written.
     """
     clock = EventClock()
+    traded = instrument(symbol or recorded_symbol(path))
     feed = ReplayFeed(
         path,
         clock,
         depth_path=depth,
         reference_path=reference,
         batch_events=settings.feed.batch_events,
+        tick_size=traded.tick_size,
         price_multiplier=settings.feed.price_multiplier,
+        timers_up_to_s=LONGEST_SILENCE_S,
     )
-    traded = instrument(symbol or recorded_symbol(path))
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
     )
@@ -105,10 +111,12 @@ def recorded_symbol(path: Path) -> str:
     """The contract of a file: a recording states it, `MNQU21-CME.scid` is named after it.
 
     Raises:
+        FileFormatError: it is a directory without a recording.
         UsageError: the name begins with no contract known here.
     """
     if is_recording(path):
         return recording_symbol(path)
+    refuse_directory(path)
     try:
         return instrument(path.stem).symbol
     except UsageError:

@@ -12,6 +12,7 @@ import numpy as np
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.book_touch import BookTouch
 from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
 from mia_daemon.feed.sierra_files import (
     SCID,
@@ -24,7 +25,7 @@ from mia_daemon.feed.sierra_files import (
     to_ns,
     to_us,
 )
-from mia_daemon.feed.silence import SilenceTimer, marker
+from mia_daemon.feed.silence import TIMER_INTERVAL_S, SilenceTimer, marker
 from mia_daemon.feed.tailing.depth_tail import DepthTail
 from mia_daemon.feed.tailing.file_watch import FileWatch
 from mia_daemon.feed.tailing.tail import Tail
@@ -52,7 +53,7 @@ class ScidFeed:
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
         price_multiplier: of stored prices; some data services store them in hundredths.
-        limits: of the events' times and prices.
+        limits: of the events' times and prices; without a tick size the touch of the book is not known.
         inotify: False polls always.
         poll_interval_s: longest wait between two looks where inotify is silent.
     """
@@ -68,7 +69,7 @@ class ScidFeed:
         reference_path: Path | None = None,
         reference_since_ns: int | None = None,
         batch_events: int = 4096,
-        timer_interval_s: float = 1.0,
+        timer_interval_s: float = TIMER_INTERVAL_S,
         price_multiplier: float = 1.0,
         limits: EventLimits = NO_LIMITS,
         inotify: bool = True,
@@ -90,6 +91,7 @@ class ScidFeed:
             for _ in range(3)
         )
         self._in_snapshot = False
+        self._book = None if limits.tick_size is None else BookTouch(limits.tick_size)
         self._silence = SilenceTimer(timer_interval_s)
         self._told: set[Path] = set()  # what is known to be missing
         self._watch = FileWatch(poll_interval_s, self._say_polling, inotify=inotify)
@@ -200,6 +202,8 @@ class ScidFeed:
         events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
         self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
         events = checks.check(events, now_ns, monotonic_ns, more=depth.more)
+        if self._book is not None:
+            self._book.write(events)
         self._merge.put_depth(self._after_gap(events, change, depth.path, now_ns), more=depth.more)
 
     def _sound(self, records: Records, path: Path, now_ns: int) -> Records:
