@@ -191,7 +191,8 @@ def test_accounts_come_back_after_a_restart_and_new_ones_are_added(make_exchange
     assert (order_.TradeAccount, order_.ClientOrderID, fill.PositionQuantity) == (FIRST, "w", -2)
 
 
-def test_a_new_session_begins_the_day_of_every_account(exchange):
+def test_a_new_session_begins_the_day_of_every_account(make_exchange):
+    exchange = make_exchange(accounts=(FIRST, SECOND), events_per_s=0.1)  # a day is gone through
     for account in (FIRST, SECOND):
         exchange.handle(order(account, f"{account}in"))
         exchange.handle(order(account, f"{account}out", SELL))
