@@ -35,7 +35,7 @@ DIALECTS = {
 def both_markets(speech: Dialect, calendar) -> EventArray:
     """Both markets and the book, as one connection brings them."""
     market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), 5, start_ns(date(2026, 11, 3)), 24_000.0)
-    reference = ReferenceMarket(NQ, ES, "5")
+    reference = ReferenceMarket(NQ, ES.tick_size, "5")
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0, 2: 1})
     ids = {ES.symbol: Subscriptions(1, 1), NQ.symbol: Subscriptions(2)}
     begin_ns, parts = market.now_ns, []
