@@ -66,8 +66,10 @@ def _look(subject: str, look: Callable[[], str]) -> Finding:
 
 
 def _instrument(contract: Choice) -> str:
-    found = instrument(contract.settings.instrument.symbol)
-    return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} USD a tick"
+    found = instrument(contract.settings.instrument.symbol, contract.settings.products)
+    product = found.product
+    costs = f"{found.cost_per_side:g} {product.currency} a side"
+    return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} {product.currency} a tick, costs {costs}"
 
 
 def _bundle(settings: Settings, mode: Mode) -> str:

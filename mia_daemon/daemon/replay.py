@@ -19,6 +19,7 @@ from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.product_table import Products
 from mia_daemon.records import EventArray
 from mia_daemon.trading.live_trading import TradingSession
 
@@ -83,6 +84,7 @@ def replay(
     Raises:
         FileFormatError, UsageError, StartError: before anything is written.
     """
+    traded = instrument(symbol or recorded_symbol(path, settings.products), settings.products)
     clock = EventClock()
     feed = ReplayFeed(
         path,
@@ -90,9 +92,8 @@ def replay(
         depth_path=depth,
         reference_path=reference,
         batch_events=settings.feed.batch_events,
-        price_multiplier=settings.feed.price_multiplier,
+        price_multiplier=settings.feed.price_multiplier or traded.product.price_multiplier,
     )
-    traded = instrument(symbol or recorded_symbol(path))
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
     )
@@ -101,7 +102,7 @@ def replay(
     return uvloop.run(_replay(settings, traded, feed, paths, clock, _recorded(path), on_progress))
 
 
-def recorded_symbol(path: Path) -> str:
+def recorded_symbol(path: Path, products: Products | None = None) -> str:
     """The contract of a file: a recording states it, `MNQU21-CME.scid` is named after it.
 
     Raises:
@@ -110,7 +111,7 @@ def recorded_symbol(path: Path) -> str:
     if is_recording(path):
         return recording_symbol(path)
     try:
-        return instrument(path.stem).symbol
+        return instrument(path.stem, products).symbol
     except UsageError:
         raise UsageError(
             f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME"

@@ -77,7 +77,7 @@ async def probe(
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"trade_account": account})}
     )
-    scope = ServerScope.of(settings, instrument(settings.instrument.symbol))
+    scope = ServerScope.of(settings, instrument(settings.instrument.symbol, settings.products))
     began_ns = clock.now_ns()
     plan = ProbePlan(
         scope, f"P{_base36(began_ns // NS_PER_S)}-", price or _file_price(settings), settings.dtc.request_timeout_s
@@ -127,7 +127,7 @@ def _file_price(settings: Settings) -> float | None:
     if feed.source != "scid":
         return None
     price = newest_scid_price(feed.scid_file(settings.instrument.symbol))
-    return None if price is None else price * feed.price_multiplier
+    return None if price is None else price * settings.price_multiplier
 
 
 def _base36(number: int) -> str:

@@ -96,8 +96,8 @@ def _events(
     """Batches of a minute, decoded from the bytes that the simulator's server would send."""
     tick = traded.tick_size
     engine = MatchingEngine()
-    start_ns = hours.start_ns(hours.start_date(traded.symbol, YEAR))
-    price = settings.start_price / tick
+    start_ns = hours.start_ns(hours.start_date(traded, YEAR), traded.product.hours)
+    price = (settings.start_price or traded.product.simulated_price) / tick
     market = SimulatedMarket(engine, TradingHours(calendar), episode.seed, start_ns, price, settings.events_per_s)
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0})
     data = b"".join(map(encode, depth_snapshot(engine.book, 1, start_ns, tick, as_float=True)))

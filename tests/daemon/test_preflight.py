@@ -100,9 +100,9 @@ def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
 
 
 def test_a_finding_is_one_line_to_read(look):
-    found = look(instrument={"symbol": "CLF27"})
+    found = look(instrument={"symbol": "XYF27"})
     assert str(found["feed"]).startswith("ok    feed           embedded simulator, seed 7, 20 times as fast")
-    assert str(found["instrument"]).startswith("FAIL  instrument     symbol 'CLF27'")
+    assert str(found["instrument"]).startswith("FAIL  instrument     symbol 'XYF27'")
     assert list(unfit(list(found.values()))) == [f"instrument: {found['instrument'].text}"]
     assert all("\n" not in str(finding) for finding in found.values())
 
@@ -178,9 +178,29 @@ def test_a_real_file_tells_how_far_it_reaches(look, mnq_scid):
 def test_a_contract_tells_when_it_rolls(look):
     assert "ESZ24_FUT_CME, expired on 2024-12-20" in look(instrument={"symbol": "ESZ24_FUT_CME"})["instrument"].text
     assert ", until it rolls into NQ" in look(instrument={"root": "NQ"})["instrument"].text
-    refused = look(instrument={"root": "CL"})
+    refused = look(instrument={"root": "XY"})
     assert list(refused) == ["instrument"]
     assert not refused["instrument"].fit
+
+
+FDAX = {
+    "currency": "EUR", "tick_size": 1.0, "tick_value": 25.0, "lowest_price": 2000.0, "highest_price": 200000.0,
+    "simulated_price": 24000.0, "commission_per_side": 1.2, "exchange_fee_per_side": 0.7, "months": "HMUZ",
+    "symbols": ["{root}{month}{year}-EUREX"], "calendar": "", "time_zone": "Europe/Berlin", "session_open": "01:10",
+    "session_close": "22:00", "regular_open": "09:00", "regular_close": "17:30",
+    "expiry": {"day": "third_friday", "business_days_before": 0}, "last_trade_at": "13:00",
+    "roll": {"day": "third_friday", "days_before": 1}, "closed_days": ["2026-12-25"],
+}  # fmt: skip
+
+
+def test_a_future_that_the_configuration_describes_is_fit(look):
+    found = look(product={"FDAX": FDAX}, instrument={"symbol": "FDAXH27-EUREX"})
+    assert list(unfit(list(found.values()))) == []
+    assert "it expires on 2027-03-19: tick 1, 25 EUR a tick, costs 1.9 EUR a side" in found["instrument"].text
+    pattern = "{root}{month}{year}-EUREX"
+    rolling = look(product={"FDAX": FDAX}, instrument={"root": "FDAX", "symbol_pattern": pattern})
+    assert rolling["instrument"].fit
+    assert ", until it rolls into FDAX" in rolling["instrument"].text
 
 
 def test_directories(look, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_silence_counts_while_the_exchange_is_open(tmp_path):
     # The weekend is 2 minutes before the close and 1 after the open; then the night and the ten minutes.
     assert [silence.open_s for silence in report.longest] == [15 * 3600 + 59 * 60, 600.0]
     assert report.longest[1].begins == "2026-11-23T15:00:00.000000Z"
-    unknown = save(tmp_path / "CLF27.scid", sf.SCID, trades(*when))
+    unknown = save(tmp_path / "XYF27.scid", sf.SCID, trades(*when))
     assert report_on(unknown, 200.0).silences == 3  # the weekend too: its hours are not known
 
 
