@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import duration_s
+from mia_daemon.cli.options import duration_s, load_settings
 
 if TYPE_CHECKING:
     from mia_daemon.feed.sierra_files import Records
+    from mia_daemon.products.product_table import Products
 
 _LEAD = 4096  # records before those shown that are looked at for the first part of a bundled trade
 
@@ -31,6 +32,7 @@ def _add_info(words: Any) -> None:
     info = words.add_parser("info", help="symbol, records, times, prices, bundled trades, silences")
     info.add_argument("file", type=Path)
     info.add_argument("--silence", type=duration_s, default=300.0, metavar="TIME", help="worth telling (default: 5m)")
+    _add_config(info)
     info.add_argument("--json", action="store_true", help="one JSON object")
     info.set_defaults(command=_info)
 
@@ -39,8 +41,18 @@ def _add_head(words: Any) -> None:
     head = words.add_parser("head", help="the first records, or the last")
     head.add_argument("file", type=Path)
     head.add_argument("-n", type=_count, default=10, metavar="N", help="how many; -N: the last ones (default: 10)")
+    _add_config(head)
     head.add_argument("--json", action="store_true", help="one JSON object a line")
     head.set_defaults(command=_head)
+
+
+def _add_config(parser: Any) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="with a [product] of yours")
+
+
+def _products(options: argparse.Namespace) -> "Products | None":
+    """Those of the configuration that is named; None: those that ship with the daemon."""
+    return None if options.config is None else load_settings(options).products
 
 
 def _count(text: str) -> int:
@@ -51,9 +63,10 @@ def _count(text: str) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from mia_daemon.clock import WallClock
     from mia_daemon.feed.file_report import report_on
 
-    report = report_on(options.file, options.silence)
+    report = report_on(options.file, options.silence, WallClock().now_ns(), _products(options))
     print(json.dumps(report.as_dict()) if options.json else report)
     return 0
 

@@ -10,19 +10,23 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
+from mia_daemon.feed.file_fit import misfits
 from mia_daemon.feed.sierra_files import (
     CLEAR_BOOK,
     DEPTH,
     END_OF_BATCH,
     FIRST_SUBTRADE_BITS,
     LAST_SUBTRADE_BITS,
+    OLD_TIMES,
     SCID,
     Format,
     Records,
     map_records,
+    times_in_days,
     to_ns,
 )
-from mia_daemon.products.instruments import instrument
+from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.product_table import Products
 from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
 
 _LONGEST: Final = 5
@@ -50,6 +54,7 @@ class FileReport:
         counts: by what the records are; for trades `single`, `first`, `inside` and `last` parts of bundled trades and
             `bars`, for depth by command and `batches`.
         odd: records that are not as they should be, by how; only those there are.
+        misfits: ways in which it is not a file of the contract that it is named after, and what to do.
         silences: longer than asked for, counted in the hours in which the exchange is open, for contracts known here.
         longest: of them.
     """
@@ -69,6 +74,7 @@ class FileReport:
     ask_volume: int
     counts: dict[str, int]
     odd: dict[str, int]
+    misfits: tuple[str, ...]
     silence_s: float
     silences: int
     longest: tuple[Silence, ...]
@@ -91,6 +97,7 @@ class FileReport:
                 lines.append(("volume", f"{self.volume:,}: {bid}, {ask}"))
             lines += [(name, f"{count:,}") for name, count in self.counts.items()]
             lines += [(name, f"{count:,} (odd)") for name, count in self.odd.items()]
+            lines += [("misfit", text) for text in self.misfits]
             lines.append(("silences", f"{self.silences:,} of more than {self.silence_s:g} s while open"))
             lines += [("", str(silence)) for silence in self.longest]
         return "\n".join(f"{name:<10}  {text}" for name, text in lines)
@@ -102,8 +109,15 @@ def _prices(report: FileReport) -> str:
     return f"{report.low:.10g} to {report.high:.10g}, newest {report.newest_price:.10g}"
 
 
-def report_on(path: Path, silence_s: float) -> FileReport:
-    """Look at a whole file; nothing is refused but what is neither format. Raises FileFormatError."""
+def report_on(path: Path, silence_s: float, now_ns: int, products: Products | None = None) -> FileReport:
+    """Look at a whole file; nothing is refused but what is neither format. Raises FileFormatError.
+
+    Args:
+        path: of the file; its name says which contract it holds.
+        silence_s: silences longer than this are listed.
+        now_ns: the present.
+        products: `Settings.products`; by default those that ship with the daemon.
+    """
     fmt, records, torn = map_records(path, SCID, DEPTH)
     trades = fmt is SCID
     price = records["close" if trades else "price"]
@@ -111,7 +125,8 @@ def report_on(path: Path, silence_s: float) -> FileReport:
     shown = price if trades else price[records["command"] != CLEAR_BOOK]
     finite = shown[np.isfinite(shown)]
     symbol = path.stem if trades else path.stem.rpartition(".")[0] or path.stem
-    silences = _silences(times, symbol, silence_s)
+    traded = _contract(symbol, products)
+    silences = _silences(times, traded, silence_s)
     return FileReport(
         file=str(path),
         kind=fmt.name,
@@ -128,10 +143,28 @@ def report_on(path: Path, silence_s: float) -> FileReport:
         ask_volume=_sum(records, "ask_volume") if trades else 0,
         counts=_trade_counts(records) if trades else _depth_counts(records),
         odd={name: count for name, count in _odd(fmt, records, times).items() if count},
+        misfits=_misfits(path, records, traded, now_ns),
         silence_s=silence_s,
         silences=len(silences),
         longest=tuple(sorted(silences, key=lambda silence: -silence.open_s)[:_LONGEST]),
     )
+
+
+def _contract(symbol: str, products: Products | None) -> Instrument | None:
+    """None for a product that is not known."""
+    try:
+        return instrument(symbol, products)
+    except UsageError:
+        return None
+
+
+def _misfits(path: Path, records: Records, traded: Instrument | None, now_ns: int) -> tuple[str, ...]:
+    if times_in_days(records).any():
+        return (f"its times are {OLD_TIMES}",)
+    if traded is None:
+        return ()
+    found = misfits(records, traded, path, traded.product.price_multiplier, now_ns)
+    return tuple(misfit.text.removeprefix(f"{path} ") for misfit in found)
 
 
 def trade_kinds(records: Records) -> NDArray[np.str_]:
@@ -188,10 +221,10 @@ def time_text(time_us: Any) -> str:
 # ------------------------------------------------------------------------------------------------ silences
 
 
-def _silences(times: NDArray[np.int64], symbol: str, longer_than_s: float) -> list[Silence]:
+def _silences(times: NDArray[np.int64], traded: Instrument | None, longer_than_s: float) -> list[Silence]:
     before = np.flatnonzero(np.diff(times) > round(longer_than_s * NS_PER_S))
     begins, ends = times[before], times[before + 1]
-    open_ns = _open_ns(begins, ends, symbol)
+    open_ns = _open_ns(begins, ends, traded)
     return [
         Silence(iso_utc(int(begin)), iso_utc(int(end)), int(spent) / NS_PER_S)
         for begin, end, spent in zip(begins, ends, open_ns, strict=True)
@@ -199,11 +232,13 @@ def _silences(times: NDArray[np.int64], symbol: str, longer_than_s: float) -> li
     ]
 
 
-def _open_ns(begins: NDArray[np.int64], ends: NDArray[np.int64], symbol: str) -> NDArray[np.int64]:
+def _open_ns(begins: NDArray[np.int64], ends: NDArray[np.int64], traded: Instrument | None) -> NDArray[np.int64]:
     """How much of each stretch of time the exchange is open; all of it for a product whose hours are not known."""
+    if traded is None:
+        return ends - begins
     try:
-        instrument(symbol)
-        schedule = load_schedule(_date(begins.min()), _date(ends.max()) + timedelta(days=1))
+        last = _date(ends.max()) + timedelta(days=1)
+        schedule = load_schedule(_date(begins.min()), last, hours=traded.product.hours)
     except (UsageError, ValueError, OverflowError):
         return ends - begins
     opens, closes = schedule[:, OPEN_NS], schedule[:, CLOSE_NS]

@@ -171,8 +171,11 @@ def test_directories_of_files_to_read_have_to_be_there(look, tmp_path):
 
 
 def test_a_real_file_tells_how_far_it_reaches(look, mnq_scid):
-    found = look(feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"]
-    assert found.text == f"{mnq_scid}: newest of 2021-05-31T16:58:07.577000Z"
+    found = look(instrument={"symbol": "MNQU21-CME"}, feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"]
+    assert (
+        found.text.partition("; warning: MNQU21-CME expired on 2021-09-17: set instrument.symbol")[0]
+        == f"{mnq_scid}: newest of 2021-05-31T16:58:07.577000Z"
+    )
 
 
 def test_a_contract_tells_when_it_rolls(look):
@@ -181,6 +184,22 @@ def test_a_contract_tells_when_it_rolls(look):
     refused = look(instrument={"root": "XY"})
     assert list(refused) == ["instrument"]
     assert not refused["instrument"].fit
+
+
+def test_a_file_of_another_product_is_not_fit(look, mnq_scid, tmp_path):
+    feed = {"source": "scid", "scid_path": str(mnq_scid)}
+    other = look(feed=feed)["feed"]
+    assert not other.fit
+    assert "is named after a contract of MNQ, and ESZ26_FUT_CME is one of ES" in other.text
+    copy = shutil.copy(mnq_scid, tmp_path / "CLF27_FUT_CME.scid")
+    oil = look(instrument={"symbol": "CLF27_FUT_CME"}, feed={"source": "scid", "scid_path": str(copy)})["feed"]
+    assert not oil.fit
+    assert "has prices around 13466.5, and CL trades between -60 and 400" in oil.text
+    hundredths = look(instrument={"symbol": "MNQU21-CME"}, feed={**feed, "price_multiplier": 100.0})["feed"]
+    assert not hundredths.fit
+    assert "set feed.price_multiplier to 0.01 times what it is" in hundredths.text
+    micro = look(instrument={"symbol": "NQZ26_FUT_CME"}, feed=feed)["feed"]  # a micro has the prices of its mini
+    assert micro.fit
 
 
 FDAX = {
