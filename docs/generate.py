@@ -7,6 +7,7 @@ from pathlib import Path
 from mia_daemon.dtc import session
 from mia_daemon.execution.order_states import mermaid
 from mia_daemon.features import catalogue
+from mia_daemon.features.kernels.market import MAX_SILENT_S
 from mia_daemon.risk import codes, controls
 from mia_daemon.simulator import requests
 
@@ -90,7 +91,15 @@ def features() -> str:
         "trades, and a bundle is trained on features that warmed up as long.\n\n"
         "`mia-daemon features` prints this list, `mia-daemon features NAME` one of them, and `mia-daemon features "
         "verify FILE` looks on your own data whether each depends on the future, on how its input is cut, on a restart "
-        "or on what came before its warm-up, and whether it keeps to its range.\n"
+        "or on what came before its warm-up, and whether it keeps to its range.\n\n"
+        "*Fitted* constants are in `constants.json` of the model bundle, and so in its hash: `large_trade`, "
+        "`level_weights` and `micro_adjustment`. What a bundle does not bring has the default that the formula names. "
+        "The baseline that ships is fitted to the simulated market.\n\n"
+        "Prices of zero and below are prices. Where a formula has a logarithm of the mid, the feature is neutral while "
+        "the mid is not positive, and its window starts anew afterwards; a bar with such a price is left out. After a "
+        f"silence of more than {MAX_SILENT_S // 3600} hours the touch and the last trade are unknown until they come "
+        "again, and windows start anew; closed bars (`ta`, `er_*`, `parkinson_*`, `gk_*`) and what is of the trading "
+        "day go on.\n"
     )
     parts = [intro]
     for family in catalogue.FAMILIES:

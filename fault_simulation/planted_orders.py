@@ -173,7 +173,7 @@ BUGS = {
     "pending-no-cover": PlantedBug(
         _pending_no_cover, 2, _under("acknowledged after 0.6 s", "path sent, pending, open", "replace refused")
     ),
-    "cancel-parked": PlantedBug(_cancel_parked, 11, Wanted(venue=2, habits=("acknowledged after 1.2 s",))),
+    "cancel-parked": PlantedBug(_cancel_parked, 44, Wanted(venue=2, habits=("acknowledged after 1.2 s",))),
     "surplus-left": PlantedBug(_surplus_left, 0, _under("pairs not linked")),
     "bracket-ignored": PlantedBug(_bracket_ignored, 2, _under("pairs ignored")),
     "status-gone": PlantedBug(_status_gone, 1, _under("orders listed without status")),

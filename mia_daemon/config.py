@@ -39,6 +39,7 @@ from mia_daemon.products.product_table import Products, shipped
 from mia_daemon.setting_types import (
     WAIVABLE,
     WAIVED,
+    AbortS,
     Account,
     Contracts,
     ContractsLimit,
@@ -68,6 +69,7 @@ from mia_daemon.setting_types import (
     ShareLimit,
     SkewS,
     SpanS,
+    StallS,
     Symbol,
     SymbolOrNone,
     Ticks,
@@ -424,6 +426,7 @@ class BrokerSettings(Section):
     paper_feed_latency_ms: DelayMs = 0.0  # from the exchange's event to our decision on it
     paper_entry_latency_ms: DelayMs = 5.0
     paper_response_latency_ms: DelayMs = 5.0
+    paper_touch_after_trade: Literal["told", "next"] = "next"  # next: what the trade took is no longer there
     paper_starting_cash: Money = 100_000.0
     ack_timeout_s: TimeoutS = 5.0  # after which an order's fate is unknown and is asked about
     reconcile_every_s: IntervalS = 10.0
@@ -442,8 +445,8 @@ class OpsSettings(Section):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sample_every_s: TimeoutS = 1.0
-    loop_stall_s: TimeoutS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
-    loop_abort_s: TimeoutS = 60.0  # after which the process ends with status 3
+    loop_stall_s: StallS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
+    loop_abort_s: AbortS = 60.0  # after which the process ends with status 3
     alert_repeat_after_s: IntervalS = 60.0
     alerts_per_minute: Count = 30
     control_socket: Path | None = None  # the default is var/run/control.sock

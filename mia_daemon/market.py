@@ -1,10 +1,13 @@
 """The state of the market: the touch and the newest event time."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.records import EventArray, EventKind, Side
 
 
@@ -41,14 +44,74 @@ def touch_of(event: np.void) -> Touch | None:
     return Touch(bid, ask, bid_size, ask_size, ts_ns) if symbol == 0 and bid <= ask else None
 
 
-def last_touch(events: EventArray) -> Touch | None:
-    """The traded instrument's last touch in `events`; None when there is none."""
-    if not len(events):
-        return None
-    if (touch := touch_of(events[-1])) is not None:
-        return touch
-    carrying = np.flatnonzero((events["symbol"] == 0) & (events["bid"] <= events["ask"]))
-    return touch_of(events[carrying[-1]]) if len(carrying) else None
+class MarketTrade(NamedTuple):
+    """A trade in the market; `side` is the aggressor's, 0 when unknown."""
+
+    price: float
+    size: float
+    side: int
+
+
+BETTER_SOURCE_NS: Final = 10 * NS_PER_S
+"""For so long after a quote or the order book told the touch, trades do not: as for the features (kernels/touch.py)."""
+
+
+@dataclass(slots=True)
+class LastTouch:
+    """The traded instrument's last touch: as quotes or the order book tell it, and as trades do where those are silent.
+
+    A trade comes with the touch that it met, which is older than the trade. It confirms a touch that quotes or the book
+    told, and takes its place only when they have told nothing for `BETTER_SOURCE_NS`. It makes no difference how the
+    events are cut into arrays.
+
+    Attributes:
+        touch: the last one.
+        trade: that it came with; None when quotes or the book told it.
+    """
+
+    touch: Touch = field(default_factory=Touch)
+    trade: MarketTrade | None = None
+    _quoted_ns: int | None = None  # when quotes or the book last told it
+    _newest_ns: int = 0
+
+    def on_events(self, events: EventArray) -> bool:
+        """Process the next events, which may be none; whether any told or confirmed the touch."""
+        if not len(events):
+            return False
+        last = events[-1]
+        if last["kind"] != EventKind.TRADE and (touch := touch_of(last)) is not None:
+            self._on_quote(touch, events)
+            return True
+        carrying = np.flatnonzero((events["symbol"] == 0) & (events["bid"] <= events["ask"]))
+        quotes = carrying[events["kind"][carrying] != EventKind.TRADE]
+        trades = carrying[carrying > quotes[-1]] if len(quotes) else carrying
+        if len(quotes) and (touch := touch_of(events[quotes[-1]])) is not None:
+            self._on_quote(touch, events[: quotes[-1] + 1])
+        told = len(trades) > 0 and self._on_trades(events, trades)
+        self._newest_ns = max(self._newest_ns, int(events["ts_ns"].max()))
+        return told or len(quotes) > 0
+
+    def _on_quote(self, touch: Touch, until: EventArray) -> None:
+        """A touch told by quotes or the book, at the last of the events `until`."""
+        self.touch, self.trade = touch, None
+        newest_ns = touch.ts_ns if len(until) == 1 else int(until["ts_ns"].max())
+        self._quoted_ns = self._newest_ns = max(self._newest_ns, newest_ns)
+
+    def _on_trades(self, events: EventArray, trades: NDArray[np.intp]) -> bool:
+        """Trades that carry a touch, after the last quote; whether they confirm it or tell another."""
+        newest_ns = max(self._newest_ns, int(events["ts_ns"][: trades[-1] + 1].max()))
+        if self._quoted_ns is not None and newest_ns - self._quoted_ns <= BETTER_SOURCE_NS:
+            alike = (events["bid"][trades] == self.touch.bid) & (events["ask"][trades] == self.touch.ask)
+            if not alike.any():
+                return False
+            confirmed_ns = int(events["ts_ns"][trades[alike]].max())
+            self.touch = replace(self.touch, ts_ns=max(confirmed_ns, self.touch.ts_ns))
+            return True
+        last = events[trades[-1]]
+        if (touch := touch_of(last)) is not None:
+            self.touch = touch
+            self.trade = MarketTrade(float(last["price"]), float(last["size"]), int(last["side"]))
+        return True
 
 
 @dataclass(slots=True)
@@ -69,11 +132,13 @@ class MarketState:
     touch: Touch = field(default_factory=Touch)
     max_age_ns: int | None = None
     catching_up: bool = False
+    _last_touch: LastTouch = field(default_factory=LastTouch)
 
     def on_events(self, events: EventArray) -> None:
         """Process the next events, at least one; the array is read and not kept."""
         self.now_ns = max(self.now_ns, int(events["ts_ns"].max()))
-        self.touch = last_touch(events) or self.touch
+        if self._last_touch.on_events(events):
+            self.touch = self._last_touch.touch
         if self.max_age_ns is not None:
             self._note_age(events[-1], self.max_age_ns)
 

@@ -51,6 +51,8 @@ _YEAR_S: Final = 366 * _DAY_S
 
 # Times: `…S` in seconds, `…Ms` in milliseconds; those of `Span` and `Delay` may be 0.
 TimeoutS = Annotated[float, Field(gt=0, le=600.0)]  # for an answer
+StallS = Annotated[float, Field(ge=1.0, le=600.0)]  # of what is looked at once a second
+AbortS = Annotated[float, Field(ge=3.0, le=600.0)]  # the same, where one late look must not be enough
 IntervalS = Annotated[float, Field(gt=0, le=_DAY_S)]  # between two of the same kind
 SpanS = Annotated[float, Field(ge=0, le=_DAY_S)]  # around something that happens on most days
 LongS = Annotated[float, Field(gt=0, le=_YEAR_S)]

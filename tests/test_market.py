@@ -3,8 +3,11 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mia_daemon.market import MarketState, Touch, last_touch, touch_of
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.market import BETTER_SOURCE_NS, LastTouch, MarketState, MarketTrade, Touch, touch_of
 from mia_daemon.records import EventKind, Side, empty_events
 
 NAN = math.nan
@@ -42,18 +45,75 @@ def test_before_the_first_event_there_is_no_touch():
     assert (market.now_ns, market.touch.known) == (0, False)
 
 
+def touch_after(events):
+    last = LastTouch()
+    last.on_events(events)
+    return last.touch
+
+
 def test_the_last_event_that_carries_a_touch_of_our_instrument_counts():
     reference = 1
     events = events_of(
         (1, 99.0, 99.25), (2, 100.0, 100.25), (3, NAN, NAN), (4, 101.0, 100.0), (5, 18_000.0, 18_000.25, reference)
     )
-    assert last_touch(events) == Touch(100.0, 100.25, 3.0, 5.0, 2)
-    assert last_touch(events[:1]) == Touch(99.0, 99.25, 3.0, 5.0, 1)
+    assert touch_after(events) == Touch(100.0, 100.25, 3.0, 5.0, 2)
+    assert touch_after(events[:1]) == Touch(99.0, 99.25, 3.0, 5.0, 1)
 
 
 @pytest.mark.parametrize("rows", [[], [(1, NAN, NAN)], [(1, 18_000.0, 18_000.25, 1)]])
 def test_events_may_carry_no_touch_at_all(rows):
-    assert last_touch(events_of(*rows)) is None
+    assert not touch_after(events_of(*rows)).known
+
+
+def told_by(*rows):
+    """Events (kind, ts_ns, bid): the touch is a tick wide, trades sell one contract and know no sizes."""
+    events = empty_events(len(rows))
+    for event, (kind, ts_ns, bid) in zip(events, rows, strict=True):
+        event["kind"], event["ts_ns"], event["bid"], event["ask"] = kind, ts_ns, bid, bid + 0.25
+        if kind == EventKind.TRADE:
+            event["price"], event["size"], event["side"] = bid, 1, -1
+        else:
+            event["bid_size"] = event["ask_size"] = 7
+    return events
+
+
+def test_the_book_tells_the_touch_and_a_trade_only_where_the_book_is_silent():
+    trade, book = EventKind.TRADE, EventKind.DEPTH
+    last = LastTouch()
+    last.on_events(told_by((trade, 1, 100.0)))
+    assert (last.touch.bid, last.trade) == (100.0, MarketTrade(100.0, 1.0, -1))
+    last.on_events(told_by((book, 2, 101.0)))
+    assert (last.touch.bid, last.touch.bid_size, last.trade) == (101.0, 7.0, None)
+    last.on_events(told_by((trade, 3, 100.0)))
+    assert (last.touch.bid, last.touch.ts_ns) == (101.0, 2)
+    last.on_events(told_by((trade, 4, 101.0)))
+    assert (last.touch.bid, last.touch.bid_size, last.touch.ts_ns) == (101.0, 7.0, 4)
+    last.on_events(told_by((trade, 3 + BETTER_SOURCE_NS, 99.0)))
+    assert (last.touch.bid, last.touch.bid_size) == (99.0, 0.0)
+    last.on_events(told_by((book, 4 + BETTER_SOURCE_NS, 98.0)))
+    assert (last.touch.bid, last.trade) == (98.0, None)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([EventKind.TRADE, EventKind.TRADE, EventKind.DEPTH, EventKind.QUOTE]),
+            st.integers(0, 40).map(lambda s: s * NS_PER_S),
+            st.sampled_from([100.0, 100.25, NAN]),
+        ),
+        max_size=12,
+    ),
+    st.data(),
+)
+def test_it_makes_no_difference_how_events_are_cut(rows, data):
+    whole, pieces = LastTouch(), LastTouch()
+    events = told_by(*rows)
+    whole.on_events(events)
+    cut = data.draw(st.integers(0, len(events)))
+    pieces.on_events(events[:cut])
+    for at in range(cut, len(events)):
+        pieces.on_events(events[at : at + 1])
+    assert (repr(pieces.touch), pieces.trade) == (repr(whole.touch), whole.trade)
 
 
 def test_a_touch_stays_until_another_one_comes():

@@ -17,7 +17,7 @@ from mia_daemon.brokers.paper_exchange import PaperExchange
 from mia_daemon.brokers.paper_order import update_before_acceptance
 from mia_daemon.clock import NS_PER_MS
 from mia_daemon.config import BrokerSettings
-from mia_daemon.market import last_touch, touch_of
+from mia_daemon.market import LastTouch, MarketTrade
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     BalanceReport,
@@ -56,6 +56,8 @@ class PaperBroker:
         self._requests: deque[tuple[int, Callable[[int], None], tuple[Order, ...]]] = deque()
         self._reports: deque[tuple[int, BrokerEvent]] = deque()
         self._orders_sent = 0
+        self._last_touch = LastTouch()
+        self._trades_take = settings.paper_touch_after_trade == "next"
 
     @property
     def orders_sent(self) -> int:
@@ -115,7 +117,7 @@ class PaperBroker:
         while (found := self._next(events, done)) < len(events):
             self._skip(events[done:found])
             done = found + 1
-            if self._process(events[found]):
+            if self._process(events[found:done]):
                 return done
         self._skip(events[done:])
         return len(events)
@@ -165,16 +167,18 @@ class PaperBroker:
         if not len(events):
             return
         self._now_ns = max(self._now_ns, int(events["ts_ns"].max()))
-        self._exchange.touch = last_touch(events) or self._exchange.touch
+        if self._last_touch.on_events(events):
+            self._exchange.update_touch(self._last_touch.touch)
+            self._take_from_touch()
 
-    def _process(self, event: np.void) -> bool:
+    def _process(self, event: EventArray) -> bool:
         """One event: requests that arrived before it, the event itself, reports due by then; true if any was due."""
-        ts_ns = int(event["ts_ns"])
+        ts_ns = int(event["ts_ns"][0])
         while self._requests and self._requests[0][0] < ts_ns:
             arrival_ns, request, _ = self._requests.popleft()
             request(arrival_ns)
         self._now_ns = max(self._now_ns, ts_ns)
-        if event["symbol"] == 0:
+        if event["symbol"][0] == 0:
             self._apply(event)
         reported = False
         while self._reports and self._reports[0][0] <= self._now_ns:
@@ -182,17 +186,24 @@ class PaperBroker:
             self._sink(self._reports.popleft()[1])
         return reported
 
-    def _apply(self, event: np.void) -> None:
+    def _apply(self, event: EventArray) -> None:
         """An event of our symbol reaches the exchange. The rest of an order fills only at an event with a touch: a
         silent or closed market fills nothing.
         """
-        touch = touch_of(event)
-        self._exchange.touch = touch or self._exchange.touch
-        if event["kind"] == EventKind.TRADE:
-            side, size = int(event["side"]), float(event["size"])
-            self._exchange.on_trade(self._now_ns, float(event["price"]), size, side)
-        if touch is not None:
+        told = self._last_touch.on_events(event)
+        if told:
+            self._exchange.update_touch(self._last_touch.touch)
+            self._take_from_touch()
+        if event["kind"][0] == EventKind.TRADE:
+            trade = MarketTrade(float(event["price"][0]), float(event["size"][0]), int(event["side"][0]))
+            self._exchange.on_trade(self._now_ns, trade)
+        if told:
             self._exchange.on_touch(self._now_ns)
+
+    def _take_from_touch(self) -> None:
+        """A touch that came with a trade is the one that the trade met, and no longer there."""
+        if self._trades_take and (trade := self._last_touch.trade) is not None:
+            self._exchange.take_from_touch(trade, self._now_ns)
 
     def _report_later(self, ts_ns: int, event: BrokerEvent) -> None:
         self._reports.append((ts_ns + self._response_ns, event))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import count
 
 from mia_daemon.brokers.paper_checks import MAX_QUANTITY, bracket_objection, is_valid_price, order_objection
-from mia_daemon.brokers.paper_fill_rules import Execution, FillRules, MarketTrade
+from mia_daemon.brokers.paper_fill_rules import Execution, FillRules
 from mia_daemon.brokers.paper_order import (
     PaperOrder,
     PaperTerms,
@@ -19,7 +19,7 @@ from mia_daemon.brokers.paper_order import (
     link_siblings,
     update_before_acceptance,
 )
-from mia_daemon.market import Touch
+from mia_daemon.market import MarketTrade, Touch
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import (
     Bracket,
@@ -138,9 +138,45 @@ class PaperExchange:
 
     # The market.
 
-    def on_trade(self, ts_ns: int, price: float, size: float, side: int) -> None:
+    def update_touch(self, touch: Touch) -> None:
+        """The touch as it was told last; `on_touch` works the orders against it."""
+        self.touch = touch
+        self._rules.awaiting = None
+
+    def take_from_touch(self, trade: MarketTrade, ts_ns: int) -> None:
+        """Take from the touch what the trade that came with it took; orders that waited for a touch were there before.
+
+        Where the size of the touch is known, what is left of it stays, or the price moves one tick through; where it
+        is not, orders that would take the same side wait for the next touch.
+        """
+        for paper in self._by_urgency():
+            if paper.working and paper.match.aggressive:
+                self._fill(paper, self._rules.against_touch(paper, self.touch), ts_ns)
+        side = self._aggressor(trade)
+        if side is None:
+            return
+        size, tick = self.touch.far_size(side), self._instrument.tick_size
+        if size <= 0:
+            self._rules.awaiting = side
+        elif side is Side.BUY:
+            left = size - trade.size
+            ask = self.touch.ask if left > 0 else self._instrument.round_to_tick(self.touch.ask + tick)
+            self.touch = replace(self.touch, ask=ask, ask_size=max(left, 0.0))
+        else:
+            left = size - trade.size
+            bid = self.touch.bid if left > 0 else self._instrument.round_to_tick(self.touch.bid - tick)
+            self.touch = replace(self.touch, bid=bid, bid_size=max(left, 0.0))
+
+    def _aggressor(self, trade: MarketTrade) -> Side | None:
+        """Whose order took from the touch; None when it was inside it."""
+        if trade.side:
+            return Side(trade.side)
+        if trade.price >= self.touch.ask:
+            return Side.BUY
+        return Side.SELL if trade.price <= self.touch.bid else None
+
+    def on_trade(self, ts_ns: int, trade: MarketTrade) -> None:
         """A trade in the market; `touch` is already the one that came with it, `on_touch` follows."""
-        trade = MarketTrade(price, size, side)
         for paper in self._by_urgency():
             if paper.working and not paper.match.aggressive and self._rules.trade_reaches(paper, trade):
                 if paper.armed:

@@ -8,16 +8,8 @@ import math
 from typing import NamedTuple
 
 from mia_daemon.brokers.paper_order import PaperOrder
-from mia_daemon.market import Touch
+from mia_daemon.market import MarketTrade, Touch
 from mia_daemon.records import OrderType, Side, TimeInForce
-
-
-class MarketTrade(NamedTuple):
-    """A trade in the market; `side` is the aggressor's, 0 when unknown."""
-
-    price: float
-    size: float
-    side: int
 
 
 class Execution(NamedTuple):
@@ -28,9 +20,16 @@ class Execution(NamedTuple):
 
 
 class FillRules:
-    """For one instrument."""
+    """For one instrument.
+
+    Attributes:
+        awaiting: orders of this side wait for the next touch, since a trade took from the one that is known and nobody
+            knows what it left; None: no order has to wait.
+    """
 
     def __init__(self, tick_size: float) -> None:
+        self.awaiting: Side | None = None
+        self._tick = tick_size
         self._half_tick = tick_size / 2
 
     # Against a trade.
@@ -89,25 +88,41 @@ class FillRules:
             self._join_queue(paper, touch)
         return None
 
-    def on_trigger(self, paper: PaperOrder, touch: Touch) -> Execution:
+    def on_trigger(self, paper: PaperOrder, touch: Touch) -> Execution | None:
         """A stop becomes a market order: it fills at its trigger, or at the touch if that is worse."""
-        trigger, below = paper.terms.price, paper.watches_below
+        trigger = paper.terms.price
         paper.terms.type, paper.match.aggressive = OrderType.MARKET, True
-        near = touch.bid if below else touch.ask
-        price = (min if below else max)(trigger, near) if touch.known else trigger
+        if paper.order.side is self.awaiting:
+            paper.match.trigger = trigger
+            return None
+        price = _worse(paper.order.side, trigger, touch.far(paper.order.side)) if touch.known else trigger
         return Execution(self._available(paper, touch) or paper.open_quantity, price)
 
     def _take_touch(self, paper: PaperOrder, touch: Touch) -> Execution | None:
         """Take what the touch offers; a limit order that no longer crosses starts to rest."""
+        side = paper.order.side
         if not touch.known:
             return None
+        if side is self.awaiting:
+            return self._take_behind_touch(paper, touch)
         if quantity := self._available(paper, touch):
-            return Execution(quantity, touch.far(paper.order.side))
+            trigger = paper.match.trigger
+            return Execution(quantity, _worse(side, trigger, touch.far(side)) if trigger else touch.far(side))
         if paper.terms.type is not OrderType.MARKET:
             paper.match.aggressive = False
             paper.match.queue_ahead = math.inf
             self._join_queue(paper, touch)
         return None
+
+    def _take_behind_touch(self, paper: PaperOrder, touch: Touch) -> Execution | None:
+        """An order that can't wait for the next touch takes the price one tick behind this one."""
+        side = paper.order.side
+        if paper.order.time_in_force not in {TimeInForce.IOC, TimeInForce.FOK}:
+            return None
+        behind = touch.far(side) + side * self._tick
+        if paper.terms.type is not OrderType.MARKET and (behind - paper.terms.price) * side > self._half_tick:
+            return None
+        return Execution(paper.open_quantity, behind)
 
     def _available(self, paper: PaperOrder, touch: Touch) -> int:
         """Contracts that the order can take from the touch."""
@@ -129,3 +144,8 @@ class FillRules:
         near, size = (touch.bid, touch.bid_size) if buys else (touch.ask, touch.ask_size)
         if abs(near - paper.terms.price) < self._half_tick and size > 0:
             paper.match.queue_ahead = min(paper.match.queue_ahead, size)
+
+
+def _worse(side: Side, one: float, other: float) -> float:
+    """The worse of two prices for an order of `side`."""
+    return max(one, other) if side is Side.BUY else min(one, other)

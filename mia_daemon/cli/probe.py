@@ -4,10 +4,21 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, config_path, load_settings, port, positive, say, var_paths
+from mia_daemon.cli.options import (
+    account,
+    add_common,
+    config_path,
+    load_settings,
+    port,
+    positive,
+    say,
+    symbol,
+    var_paths,
+)
 from mia_daemon.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,8 +31,10 @@ def add(commands: Any) -> None:
         "market in a simulated account that is flat, cancels them, and says which of the daemon's assumptions hold."
     )
     parser = commands.add_parser("probe", help="how does your Sierra Chart behave?", description=about)
-    parser.add_argument("--account", required=True, metavar="SIM", help="a simulated account, flat and without orders")
-    parser.add_argument("--symbol", help="default: instrument.symbol")
+    parser.add_argument(
+        "--account", type=account, required=True, metavar="SIM", help="a simulated account, flat and without orders"
+    )
+    parser.add_argument("--symbol", type=symbol, help="default: instrument.symbol")
     parser.add_argument("--port", type=port, metavar="PORT", help="default: dtc.port")
     parser.add_argument(
         "--price", type=positive, metavar="PRICE",
@@ -41,20 +54,28 @@ def _probe(options: argparse.Namespace) -> int:
     stamp = iso_utc(clock.now_ns()).replace(":", "").replace("-", "")[:15]
     directory = options.out or paths.root / "probes" / f"{stamp}Z"
     with no_daemon_beside(paths):
-        result = asyncio.run(_until_terminated(probe(settings, options.account, directory, clock, say, options.price)))
+        work = probe(settings, options.account, directory, clock, _say_if_read, options.price)
+        result = asyncio.run(_until_terminated(work))
     _print(result)
     _check_settings(options, result)
     return 0 if result.complete else 1
 
 
 async def _until_terminated(work: "Coroutine[Any, Any, ProbeResult]") -> "ProbeResult":
-    """SIGTERM ends it as Ctrl-C does: orders are cancelled first."""
+    """However it is asked to end, and where its terminal is closed: orders are cancelled first."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:  # before it was connected
         raise KeyboardInterrupt from None
+
+
+def _say_if_read(text: str) -> None:
+    """Orders are followed and cancelled whether anybody reads this or not."""
+    with suppress(OSError):
+        say(text)
 
 
 def _print(result: "ProbeResult") -> None:

@@ -58,9 +58,9 @@ def _check_file(path: Path, settings: Settings, account: str) -> str:
         raise UsageError(f"arm file {path} can't be read: {error.strerror}; {remedy}") from error
     except ValidationError as error:
         finding = error.errors()[0]
+        key, reason = ".".join(map(str, finding["loc"])), finding["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"arm file {path} is refused: {'.'.join(map(str, finding['loc']))}: {finding['msg']}; it holds account, "
-            "and, if wanted, version and config_sha256"
+            f"arm file {path} is refused: {key}: {reason}; it holds account, and, if wanted, version and config_sha256"
         ) from error
     for name, armed, found in (
         ("account", file.account, account),

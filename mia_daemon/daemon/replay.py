@@ -13,11 +13,11 @@ from mia_daemon.clock import NS_PER_S, EventClock, WallClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.daemon.run import DaemonRun
-from mia_daemon.errors import FileFormatError, MiaError, StartError, StateRefused, UsageError
+from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
 from mia_daemon.feed.file_fit import SAMPLE, misfits, name_misfit, refuse
 from mia_daemon.feed.recorder import is_recording, recording_symbol
-from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.feed.replay_feed import ReplayFeed, refuse_directory
 from mia_daemon.feed.sierra_files import read_scid
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
@@ -97,6 +97,7 @@ def replay(
         depth_path=depth,
         reference_path=reference,
         batch_events=settings.feed.batch_events,
+        tick_size=traded.tick_size,
         price_multiplier=multiplier,
     )
     settings = settings.model_copy(
@@ -111,12 +112,12 @@ def recorded_symbol(path: Path, products: Products | None = None) -> str:
     """The contract of a file: a recording states it, `MNQU21-CME.scid` is named after it.
 
     Raises:
+        FileFormatError: it is a directory without a recording.
         UsageError: the name begins with no contract known here.
     """
     if is_recording(path):
         return recording_symbol(path)
-    if path.is_dir():
-        raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
+    refuse_directory(path)
     try:
         return instrument(path.stem, products).symbol
     except UsageError:
@@ -132,8 +133,7 @@ def _check_fit(path: Path, traded: Instrument, price_multiplier: float, products
         if recorded.root != traded.root:
             raise UsageError(f"{path} is a recording of {recorded.symbol}: leave --symbol {traded.symbol} out")
         return []
-    if path.is_dir():
-        return []  # whoever opens it says what is wrong with it
+    refuse_directory(path)
     named = name_misfit(path, traded, products)
     records = read_scid(path)
     sample = records[:: max(len(records) // SAMPLE, 1)]

@@ -110,7 +110,12 @@ class DaemonRun:
             self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
             features = settings.features
             self.pipeline = FeaturePipeline(
-                traded, features.decision_interval_s, self.calendar, features.warmup_s, self._events
+                traded,
+                features.decision_interval_s,
+                self.calendar,
+                features.warmup_s,
+                self._events,
+                self.bundle.constants,
             )
             self.run_id = self._begin(trade_log.sizes())
             self._say_memory()

@@ -1,7 +1,7 @@
 """Market data messages as columns: many messages of one type become rows of `MARKET_EVENT` in a few array operations.
 
-Only what one message says is taken from it here. What it leaves unsaid (the touch at a trade, the time of a message
-without one) is filled in from what came before by `fill_from_before`.
+Only what one message says is taken from it here. What it leaves unsaid is filled in from what came before: the touch at
+a trade by `fill_from_before`, the time of a message without one by `market_times`.
 """
 
 import math
@@ -44,11 +44,11 @@ _FIELDS = {
     EventKind.STATUS: ("Status",),
 }
 
-_TICKS = {  # per second of each kind of time stamp, and whether it is finer than a second
-    "t_DateTime4Byte": (1, False),
-    "t_DateTimeWithMilliseconds": (1, True),
-    "t_DateTimeWithMillisecondsInt": (NS_PER_S // NS_PER_MS, True),
-    "t_DateTimeWithMicrosecondsInt": (NS_PER_S // NS_PER_US, True),
+_STAMPS = {  # of each kind of time stamp: units per second, and its resolution
+    "t_DateTime4Byte": (1, NS_PER_S),
+    "t_DateTimeWithMilliseconds": (1, NS_PER_MS),
+    "t_DateTimeWithMillisecondsInt": (NS_PER_S // NS_PER_MS, NS_PER_MS),
+    "t_DateTimeWithMicrosecondsInt": (NS_PER_S // NS_PER_US, NS_PER_US),
 }
 
 
@@ -60,7 +60,7 @@ class Reading:
         dtype: of the fields that are read; a message that ends before the last of them can't be used.
         time: the field that holds the time, or "".
         ticks: of that field per second.
-        fine: it is finer than a second.
+        resolution_ns: what its times are cut off to.
         update: False for a snapshot, which tells how things are and not what just happened.
     """
 
@@ -69,7 +69,7 @@ class Reading:
     dtype: np.dtype[np.void]
     time: str
     ticks: int
-    fine: bool
+    resolution_ns: int
     update: bool
 
     @property
@@ -83,8 +83,8 @@ def _reading(kind: EventKind, message: type[Message], *, update: bool = True) ->
     names = tuple(name for name in ("SymbolID", *_FIELDS[kind]) if name in present)
     time = names[-1] if names[-1].endswith("DateTime") else ""
     wire = present.get(time)
-    ticks, fine = _TICKS[wire.name] if isinstance(wire, CType) else (1, False)
-    return Reading(kind, message, layout.dtype(names), time, ticks, fine, update)
+    ticks, resolution_ns = _STAMPS[wire.name] if isinstance(wire, CType) else (1, NS_PER_S)
+    return Reading(kind, message, layout.dtype(names), time, ticks, resolution_ns, update)
 
 
 UNMARKED_SNAPSHOT = dtc.MarketDepthSnapshotLevelFloat
@@ -132,14 +132,12 @@ SESSION_VALUES: frozenset[int] = frozenset(
 
 @dataclass(slots=True)
 class SymbolState:
-    """What is known of one symbol before the next message: the touch and the time."""
+    """What is known of one symbol before the next message: the touch."""
 
     bid: float = math.nan
     ask: float = math.nan
     bid_size: float = 0.0
     ask_size: float = 0.0
-    fine_ns: int = 0  # last time that was finer than a second; 0 before the first
-    last_ns: int = 0  # last time of any kind
     snapshot_open: bool = False  # a snapshot that marks only its end has not ended
 
 
@@ -217,12 +215,14 @@ def _fill_trades(rows: NDArray[np.void], out: EventArray, reading: Reading) -> M
 
 
 def _fill_quotes(rows: NDArray[np.void], out: EventArray, reading: Reading) -> Mask:
+    """A price of 0 is one where a quantity is bid or asked at it; with none it is a field left empty."""
     out["kind"] = EventKind.QUOTE
     out["price"] = math.nan
     known = np.zeros(len(rows), np.bool_)
     for side, price, size in (("Bid", "bid", "bid_size"), ("Ask", "ask", "ask_size")):
-        there = _is_price(rows[f"{side}Price"])
         quantity = rows[f"{side}Quantity"]
+        quoted = _is_quantity(quantity) & (quantity > 0)
+        there = _is_price(rows[f"{side}Price"]) & ((rows[f"{side}Price"] != 0) | quoted)
         out[price] = np.where(there, rows[f"{side}Price"], math.nan)
         out[size] = np.where(there & _is_quantity(quantity), quantity, 0)
         known |= there
@@ -279,37 +279,24 @@ _FILL = {
 }
 
 
-def fill_from_before(
-    events: EventArray,
-    readings: NDArray[np.intp],
-    state: SymbolState,
-    received_ns: int,
-) -> None:
+def fill_from_before(events: EventArray, readings: NDArray[np.intp], state: SymbolState) -> None:
     """Complete rows of one symbol in place from what came before them, and bring `state` up to date.
 
-    A trade or depth row takes the last touch. A message without a time takes that of the message before it; one whose
-    time has whole seconds takes the finer time before it, when that lies in the same second.
+    A trade or depth row takes the last touch.
     """
-    _fill_times(events["ts_ns"], _FINE[readings], state, received_ns)
     _fill_touch(events, state)
     _open_snapshots(events["flags"], _IS_UNMARKED[readings], state)
 
 
-def fill_run_from_before(events: EventArray, reading: Reading, state: SymbolState, received_ns: int) -> None:
+def fill_run_from_before(events: EventArray, reading: Reading, state: SymbolState) -> None:
     """As `fill_from_before`, for messages of one type."""
-    index = READINGS.index(reading)
-    times = events["ts_ns"]
-    if _FINE[index] and times.min() > 0:
-        state.fine_ns = state.last_ns = int(times[-1])
-    else:
-        _fill_times(times, np.full(len(events), _FINE[index]), state, received_ns)
     if reading.kind == EventKind.QUOTE:
         for name in _TOUCH:
             setattr(state, name, float(events[name][-1]))
     else:
         for name in _TOUCH:
             events[name] = getattr(state, name)
-    if _IS_UNMARKED[index]:
+    if reading.message is UNMARKED_SNAPSHOT:
         _open_snapshots(events["flags"], np.ones(len(events), np.bool_), state)
 
 
@@ -321,22 +308,6 @@ def _last_before(where: Mask) -> NDArray[np.intp]:
 def _carried(values: NDArray[Any], last: NDArray[np.intp], before: float) -> NDArray[Any]:
     """`values[last]`, and `before` where `last` is -1."""
     return np.where(last >= 0, values[last], values.dtype.type(before))
-
-
-def _fill_times(times: NDArray[np.int64], fine: Mask, state: SymbolState, received_ns: int) -> None:
-    stamped = times > 0
-    fine = fine & stamped
-    if not fine.all():
-        finer = _carried(times, _last_before(fine), state.fine_ns)
-        coarse = stamped & ~fine & (finer // NS_PER_S == times // NS_PER_S)
-        times[coarse] = finer[coarse]
-        times[:] = _carried(times, _last_before(stamped), state.last_ns or received_ns)
-        state.fine_ns = int(np.where(fine, times, finer)[-1])
-        if not state.last_ns and not stamped.any():
-            return
-    else:
-        state.fine_ns = int(times[-1])
-    state.last_ns = int(times[-1])
 
 
 def _fill_touch(events: EventArray, state: SymbolState) -> None:
@@ -361,4 +332,4 @@ def _open_snapshots(flags: NDArray[np.uint16], snapshot: Mask, state: SymbolStat
 
 _TOUCH = ("bid", "ask", "bid_size", "ask_size")
 _IS_UNMARKED = np.array([reading.message is UNMARKED_SNAPSHOT for reading in READINGS])
-_FINE = np.array([reading.fine and bool(reading.time) for reading in READINGS])
+RESOLUTIONS_NS = np.array([reading.resolution_ns for reading in READINGS], np.int64)

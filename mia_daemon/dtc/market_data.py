@@ -18,6 +18,7 @@ from mia_daemon.dtc.encodings import BINARY, Codec
 from mia_daemon.dtc.layout import HEADER, MESSAGES, Message
 from mia_daemon.dtc.market_columns import READINGS, SESSION_VALUES, Reading, SymbolState
 from mia_daemon.dtc.market_rows import Row, events_of, read_row
+from mia_daemon.dtc.market_times import MessageTimes
 from mia_daemon.dtc.messages import MarketDataSnapshot
 from mia_daemon.dtc.stream import Frames
 from mia_daemon.errors import UnreadableFrame
@@ -89,6 +90,7 @@ class MarketDataDecoder:
         self.malformed = 0
         self._symbols = dict(symbols)
         self._states = {symbol: SymbolState() for symbol in self._symbols.values()}
+        self._times = MessageTimes()
 
     def decode(self, frames: Frames, received_ns: int) -> list[Arrival]:
         """The messages in order: rows gathered into arrays, split only where another message comes between.
@@ -139,7 +141,7 @@ class MarketDataDecoder:
         if symbol is None:
             self.unknown_symbols += 1
             return None
-        row = read_row(message, reading, symbol, self._states[symbol], received_ns)
+        row = read_row(message, reading, symbol, self._states[symbol], self._times, received_ns)
         self.malformed += row is None and reading.kind != EventKind.QUOTE
         return row
 
@@ -169,7 +171,8 @@ class MarketDataDecoder:
             return None
         events["symbol"] = symbol
         events["recv_ns"] = received_ns
-        columns.fill_run_from_before(events, reading, self._states[symbol], received_ns)
+        self._times.fill(events["ts_ns"], reading.resolution_ns, received_ns)
+        columns.fill_run_from_before(events, reading, self._states[symbol])
         return events
 
     def _rows(
@@ -198,7 +201,9 @@ class MarketDataDecoder:
         if len(keep) < len(events):
             events, readings = columns.take(events, keep), readings[keep]
         events["recv_ns"] = received_ns
-        self._complete(events, readings, received_ns)
+        if len(events):
+            self._times.fill(events["ts_ns"], columns.RESOLUTIONS_NS[readings], received_ns)
+        self._complete(events, readings)
         return events, market[keep]
 
     def _name_symbols(self, events: EventArray, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -209,15 +214,15 @@ class MarketDataDecoder:
             known |= mine
         return known
 
-    def _complete(self, events: EventArray, readings: NDArray[np.intp], received_ns: int) -> None:
+    def _complete(self, events: EventArray, readings: NDArray[np.intp]) -> None:
         for symbol, state in self._states.items():
             mine = np.flatnonzero(events["symbol"] == symbol)
             if len(mine) == len(events) > 0:
-                columns.fill_from_before(events, readings, state, received_ns)
+                columns.fill_from_before(events, readings, state)
                 return
             if len(mine):
                 part = columns.take(events, mine)
-                columns.fill_from_before(part, readings[mine], state, received_ns)
+                columns.fill_from_before(part, readings[mine], state)
                 columns.put(events, mine, part)
 
     def _interleave(

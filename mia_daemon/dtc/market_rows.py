@@ -13,6 +13,7 @@ import numpy as np
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.dtc.enums import AtBidOrAskEnum, FinalUpdateInBatchEnum, MarketDepthUpdateTypeEnum
 from mia_daemon.dtc.market_columns import LAST_SECOND, NO_PRICE, UNMARKED_SNAPSHOT, Reading, SymbolState
+from mia_daemon.dtc.market_times import MessageTimes
 from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind
 
 Row = tuple[float, ...]
@@ -37,8 +38,10 @@ def events_of(rows: Iterable[Row]) -> EventArray:
     return np.frombuffer(bytearray().join([_ROW.pack(*row) for row in rows]), MARKET_EVENT)
 
 
-def read_row(message: Any, reading: Reading, symbol: int, state: SymbolState, received_ns: int) -> Row | None:
-    """The row, with `state` brought up to date; None when the message makes no sense."""
+def read_row(
+    message: Any, reading: Reading, symbol: int, state: SymbolState, times: MessageTimes, received_ns: int
+) -> Row | None:
+    """The row, with `state` and `times` brought up to date; None when the message makes no sense."""
     match reading.kind:
         case EventKind.TRADE:
             said = _trade(message, reading)
@@ -51,7 +54,8 @@ def read_row(message: Any, reading: Reading, symbol: int, state: SymbolState, re
     if said is None:
         return None
     side, flags, count, price, size = said
-    time = _time(getattr(message, reading.time) if reading.time else 0, reading, state, received_ns)
+    stamp_ns = _nanoseconds(getattr(message, reading.time), reading.ticks) if reading.time else 0
+    time = times.of(stamp_ns, reading.resolution_ns, received_ns)
     touch = (state.bid, state.ask, size, state.bid_size, state.ask_size)
     return (time, received_ns, reading.kind, side, flags, symbol, count, price, *touch, 0.0)
 
@@ -68,7 +72,8 @@ def _trade(message: Any, reading: Reading) -> _Said:
 
 
 def _quote(message: Any, reading: Reading, state: SymbolState) -> _Said:
-    bid, ask = _is_price(message.BidPrice), _is_price(message.AskPrice)
+    bid = _is_quoted(message.BidPrice, message.BidQuantity)
+    ask = _is_quoted(message.AskPrice, message.AskQuantity)
     if not (reading.update or bid or ask):
         return None
     state.bid = message.BidPrice if bid else math.nan
@@ -107,22 +112,19 @@ def _depth_flags(message: Any, reading: Reading) -> int:
     return _SNAPSHOT | (_CLEAR if first else 0) | (_END if last else 0)
 
 
-def _time(stamp: Any, reading: Reading, state: SymbolState, received_ns: int) -> int:
-    if not 0 < stamp < LAST_SECOND * reading.ticks:
-        return state.last_ns or received_ns
-    time: int = round(stamp * 1e6) * 1000 if isinstance(stamp, float) else stamp * (NS_PER_S // reading.ticks)
-    if time == 0:  # a fraction of a microsecond after the epoch
-        return state.last_ns or received_ns
-    if reading.fine:
-        state.fine_ns = time
-    elif state.fine_ns // NS_PER_S == time // NS_PER_S:
-        time = state.fine_ns
-    state.last_ns = time
-    return time
+def _nanoseconds(stamp: Any, ticks: int) -> int:
+    """Since the epoch; 0 for what is no time."""
+    if not 0 < stamp < LAST_SECOND * ticks:
+        return 0
+    return round(stamp * 1e6) * 1000 if isinstance(stamp, float) else int(stamp) * (NS_PER_S // ticks)
 
 
 def _is_price(value: float) -> bool:
     return -NO_PRICE < value < NO_PRICE
+
+
+def _is_quoted(price: float, quantity: float) -> bool:
+    return _is_price(price) and (price != 0 or 0 < quantity < NO_PRICE)
 
 
 def _is_quantity(value: float) -> bool:

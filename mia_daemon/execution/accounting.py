@@ -214,11 +214,15 @@ class Accounting:
     # Writing to the journal.
 
     def checkpoint(self) -> None:
-        """Write what could not be written before and a point of the equity curve, and commit the journal's buffer."""
+        """Write what could not be written before, and commit the journal's buffer."""
         self._breakers.write(self.record_unrecorded)
-        self._breakers.write(self._record_equity)
+        self._breakers.write(self._journal.commit)
 
-    def _record_equity(self) -> None:
+    def record_equity(self) -> None:
+        """Write a point of the equity curve; it is committed with what follows."""
+        self._breakers.write(self._write_equity)
+
+    def _write_equity(self) -> None:
         ledger = self._ledger
         self._journal.record_equity(
             self._market.now_ns,
@@ -228,7 +232,6 @@ class Accounting:
             ledger.unrealized,
             ledger.realized_today,
         )
-        self._journal.commit()
 
     def record_unrecorded(self) -> None:
         """Write the fills that could not be journaled before. Raises JournalError while they still can't be."""

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 
 from mia_daemon.features.kernel_source import source_hash
-from mia_daemon.records import empty_events
+from mia_daemon.records import MARKET_EVENT, empty_events
 
 _SHARES = (
     ("ta", "l1_state", "ofi", "touch"),
@@ -37,7 +37,9 @@ _HOOKS = (
     "tell_reference",
     "clear",
     "set_level",
+    "apply",
     "refresh",
+    "write_touch",
 )
 
 
@@ -101,8 +103,9 @@ def compile_families(names: Sequence[str]) -> None:
         "book": floats,
         "out": types.float32[::1],
         "cal": types.int64[:, ::1],
+        "events": numba.from_dtype(MARKET_EVENT)[::1],
     }
-    typed |= dict.fromkeys(("t", "sec", "n", "row"), words) | {"side": types.int8}
+    typed |= dict.fromkeys(("t", "sec", "n", "row"), words) | {"side": types.int8, "flags": types.uint16}
     for name in names:
         module = importlib.import_module(f"mia_daemon.features.kernels.{name}")
         for hook in filter(None, (getattr(module, hook, None) for hook in _HOOKS)):

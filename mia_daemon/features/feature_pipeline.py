@@ -14,6 +14,7 @@ import numpy as np
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StateRefused, UsageError
 from mia_daemon.features import catalogue, state_file
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.features.kernel_source import source_hash
 from mia_daemon.features.kernels import clock as clock_family
 from mia_daemon.features.kernels import engine
@@ -66,6 +67,7 @@ class FeaturePipeline:
         warmup_s: event time that has to pass before windows are warm, s. Time before a GAP event doesn't count, and a
             silence of more than two hours restarts it.
         events: macro events for the clock features.
+        constants: those of the model that the features are for.
 
     Raises:
         UsageError: an interval that is not above 0, or a negative warm-up.
@@ -78,6 +80,7 @@ class FeaturePipeline:
         calendar: TradingCalendar | None,
         warmup_s: float,
         events: MacroEvents = NO_EVENTS,
+        constants: FittedConstants = DEFAULTS,
     ) -> None:
         interval_ns = round(decision_interval_s * NS_PER_S)
         if interval_ns <= 0 or warmup_s < 0:
@@ -85,6 +88,7 @@ class FeaturePipeline:
         self._instrument = instrument
         self._interval_ns = interval_ns
         self._events = events
+        self._constants = constants
         self._warmup_ns = round(warmup_s * NS_PER_S)
         self._max_gap_s: float | None = None  # of what was restored, until its first event
         self._begin()
@@ -92,7 +96,7 @@ class FeaturePipeline:
         self._out = np.zeros(catalogue.COUNT, np.float32)
 
     def _begin(self) -> None:
-        self._state = engine.make_state(self._instrument.tick_size, self._events)
+        self._state = engine.make_state(self._instrument.tick_size, self._events, self._constants)
         self._clock = engine.make_clock(self._interval_ns, self._warmup_ns)
 
     def push(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
@@ -165,11 +169,12 @@ class FeaturePipeline:
         GAP bit for a minute, and the missing time does not count as warm-up.
 
         Raises:
-            StateRefused: the state is of another catalogue, program, instrument or calendar.
+            StateRefused: the state is of another catalogue, program, instrument or calendar, or of other constants.
         """
         if state.owner != self._owner():
             raise StateRefused(
-                "the features' saved state is of another catalogue, version or instrument: they warm up from nothing"
+                "the features' saved state is of another catalogue, version or instrument, or of a bundle with other "
+                "constants: they warm up from nothing"
             )
         row = int(state.clock[C_ROW]) if state.clock.shape == (C_SIZE,) else len(self._calendar)
         if (
@@ -192,7 +197,7 @@ class FeaturePipeline:
 
     def _owner(self) -> StateOwner:
         traded = self._instrument
-        return StateOwner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size)
+        return StateOwner(catalogue.sha256(), _KERNELS, traded.symbol, traded.tick_size, self._constants.sha256)
 
     def _bridge(self, first_ns: int, max_gap_s: float) -> None:
         """Continue the restored state at the first event, or discard it. Times in ns of event time, gap in s."""

@@ -1,4 +1,4 @@
-"""Which version of the kernels this is: a hash over their sources."""
+"""Which version of the kernels this is: a hash over their sources, and that of the sizes compiled into them."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +7,7 @@ from pathlib import Path
 def source_hash() -> str:
     """First 16 hex digits of the SHA-256 over the kernels' sources."""
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
+    here = Path(__file__).parent
+    for path in (*sorted((here / "kernels").glob("*.py")), here / "constants.py"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -52,7 +52,8 @@ class Runs:
         fresh[trades] = np.diff(newest_ns[trades] // (60 * NS_PER_S), prepend=-1) != 0
         self.minutes: NDArray[np.intp] = np.cumsum(fresh)
         self.days: NDArray[np.intp] = np.searchsorted(calendar.rows[:, OPEN_NS], newest_ns, side="right")
-        self._prices = [np.flatnonzero((events["symbol"] == symbol) & (events["price"] > 0)) for symbol in (0, 1)]
+        priced = np.isfinite(events["price"])
+        self._prices = [np.flatnonzero((events["symbol"] == symbol) & priced) for symbol in (0, 1)]
         self._interval_s = max(5.0, float(self.minutes[-1]) * 60.0 / _MOMENTS)
         self.whole = self.run(events)
         if not len(self.whole.at):

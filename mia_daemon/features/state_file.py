@@ -1,9 +1,9 @@
 """The state of a feature pipeline as a file, so that a restart warms up from where the last run stood.
 
 A header of 4096 bytes (magic, then JSON that says whose state it is and carries a hash of the rest), then the clock,
-the trading day and the families' flat state. A state belongs to one catalogue, one set of kernels and one instrument;
-any other is refused, and so is a damaged file: a state that is not exactly what the kernels left would be wrong without
-looking wrong.
+the trading day and the families' flat state. A state belongs to one catalogue, one set of kernels, one instrument and
+one set of fitted constants; any other is refused, and so is a damaged file: a state that is not exactly what the
+kernels left would be wrong without looking wrong.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ class StateOwner:
     kernels: str  # hash of their sources
     symbol: str
     tick_size: float
+    constants_sha256: str = ""  # of `FittedConstants`
 
 
 class RegimeState(NamedTuple):

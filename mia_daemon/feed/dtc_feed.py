@@ -183,8 +183,8 @@ class DtcFeed:
             self._answered |= message.SymbolID == _TRADED_ID
         if isinstance(message, MarketDataReject | MarketDepthReject):
             self._refused(message)
-        elif isinstance(message, SecurityDefinitionResponse) and message.RequestID in self._symbols:
-            self._prices.define(message.RequestID - _TRADED_ID, message)
+        elif isinstance(message, SecurityDefinitionResponse):
+            self._define(message)
         elif isinstance(message, MarketDataFeedStatus):
             self._feed_status(message.Status, received_ns)
         elif isinstance(message, MarketDataFeedSymbolStatus) and message.SymbolID in self._symbols:
@@ -233,6 +233,12 @@ class DtcFeed:
             f'{self._symbols[_TRADED_ID]}: look at its data service, or set feed.source = "scid"'
         )
         self._alert("market_data_unanswered", Priority.ERROR, text)
+
+    def _define(self, definition: SecurityDefinitionResponse) -> None:
+        """Take the definition of one of our symbols; a server may answer without the RequestID."""
+        for symbol_id, name in self._symbols.items():
+            if definition.RequestID == symbol_id or (not definition.RequestID and definition.Symbol == name):
+                self._prices.define(symbol_id - _TRADED_ID, definition)
 
     def _mark_gap(self) -> None:
         assert self._outlet is not None

@@ -62,10 +62,9 @@ def name_misfit(path: Path, traded: Instrument, products: Products | None = None
 
 
 def _same_prices(one: Product, other: Product) -> bool:
-    def prices(product: Product) -> tuple[float, float, float]:
-        return product.tick_size, product.lowest_price, product.highest_price
-
-    return prices(one) == prices(other)
+    """Whether both are of one market: as a micro and its mini."""
+    names = ("tick_size", "lowest_price", "highest_price", "hours", "months", "expiry")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def misfits(records: Records, traded: Instrument, path: Path, price_multiplier: float, now_ns: int) -> list[Misfit]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError, UsageError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.book_touch import BookTouch
 from mia_daemon.feed.recorder import is_recording, read_recording
 from mia_daemon.feed.sierra_files import (
     Records,
@@ -34,6 +35,7 @@ class ReplayFeed:
         reference_path: the reference symbol's `.scid`, merged by time; what lies outside the traded symbol's time is
             left out.
         batch_events: rows per batch; decisions do not depend on it.
+        tick_size: of the traded symbol; None: the touch of the book is not written into its depth events.
         price_multiplier: of the prices stored in Sierra Chart's files.
 
     Raises:
@@ -48,7 +50,7 @@ class ReplayFeed:
         depth_path: Path | None = None,
         reference_path: Path | None = None,
         batch_events: int = 4096,
-        symbol: int = 0,
+        tick_size: float | None = None,
         price_multiplier: float = 1.0,
     ) -> None:
         self._clock = clock
@@ -61,10 +63,9 @@ class ReplayFeed:
             if reference_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own reference: leave {reference_path} out")
             self._source = _Recording(path)
-        elif path.is_dir():
-            raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
         else:
-            self._source = files = _SierraFiles(path, depth_path, symbol, price_multiplier)
+            refuse_directory(path)
+            self._source = files = _SierraFiles(path, depth_path, tick_size, price_multiplier)
             if reference_path is not None:
                 self._source = _Beside(files, read_scid(reference_path), price_multiplier)
 
@@ -91,6 +92,12 @@ class ReplayFeed:
         self._closed = True
 
 
+def refuse_directory(path: Path) -> None:
+    """Raises FileFormatError for a directory that holds no recording."""
+    if path.is_dir() and not is_recording(path):
+        raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
+
+
 class _Recording:
     def __init__(self, path: Path) -> None:
         self._events = read_recording(path)
@@ -105,11 +112,11 @@ class _Recording:
 class _SierraFiles:
     """The rows of a trades file and a depth file, merged without converting more than is asked for."""
 
-    def __init__(self, path: Path, depth_path: Path | None, symbol: int, price_multiplier: float) -> None:
+    def __init__(self, path: Path, depth_path: Path | None, tick_size: float | None, price_multiplier: float) -> None:
         self._trades = read_scid(path)
         self._depth: Records | None = None if depth_path is None else read_depth(depth_path)
-        self._symbol = symbol
         self._multiplier = price_multiplier
+        self._book = None if tick_size is None else BookTouch(tick_size)
         self._in_snapshot = False
         if self._depth is not None:
             self._places = depth_positions(to_ns(self._trades["time"]), to_ns(self._depth["time"]))
@@ -129,19 +136,19 @@ class _SierraFiles:
         return len(self._trades) + (0 if self._depth is None else len(self._depth))
 
     def rows(self, start: int, stop: int) -> EventArray:
-        """Rows of the merged order; asked for front to back, since a snapshot may span two pieces."""
+        """Rows of the merged order; asked for front to back, since a snapshot may span two pieces, and the book all."""
         if self._depth is None:
-            return scid_to_events(self._trades[start:stop], self._symbol, self._multiplier)
+            return scid_to_events(self._trades[start:stop], 0, self._multiplier)
         first, last = np.searchsorted(self._places, (start, stop))
         events = np.empty(stop - start, MARKET_EVENT)
         of_depth = np.zeros(stop - start, np.bool_)
         of_depth[self._places[first:last] - start] = True
-        events[~of_depth] = scid_to_events(self._trades[start - first : stop - last], self._symbol, self._multiplier)
+        events[~of_depth] = scid_to_events(self._trades[start - first : stop - last], 0, self._multiplier)
         if last > first:
             in_snapshot = self._in_snapshot and start > 0
-            depth = depth_to_events(self._depth[first:last], self._symbol, self._multiplier, in_snapshot=in_snapshot)
+            depth = depth_to_events(self._depth[first:last], 0, self._multiplier, in_snapshot=in_snapshot)
             self._in_snapshot = ends_in_snapshot(depth)
-            events[of_depth] = depth
+            events[of_depth] = depth if self._book is None else self._book.write(depth)
         return events
 
 

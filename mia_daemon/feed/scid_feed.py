@@ -12,6 +12,7 @@ import numpy as np
 from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import BatchQueue, EventBatch
+from mia_daemon.feed.book_touch import BookTouch
 from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
 from mia_daemon.feed.sierra_files import (
     SCID,
@@ -52,7 +53,7 @@ class ScidFeed:
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
         price_multiplier: of stored prices; some data services store them in hundredths.
-        limits: of the events' times and prices.
+        limits: of the events' times and prices; without a tick size the touch of the book is not known.
         inotify: False polls always.
         poll_interval_s: longest wait between two looks where inotify is silent.
     """
@@ -90,6 +91,7 @@ class ScidFeed:
             for _ in range(3)
         )
         self._in_snapshot = False
+        self._book = None if limits.tick_size is None else BookTouch(limits.tick_size)
         self._silence = SilenceTimer(timer_interval_s)
         self._told: set[Path] = set()  # what is known to be missing
         self._watch = FileWatch(poll_interval_s, self._say_polling, inotify=inotify)
@@ -200,6 +202,8 @@ class ScidFeed:
         events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
         self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
         events = checks.check(events, now_ns, monotonic_ns, more=depth.more)
+        if self._book is not None:
+            self._book.write(events)
         self._merge.put_depth(self._after_gap(events, change, depth.path, now_ns), more=depth.more)
 
     def _sound(self, records: Records, path: Path, now_ns: int) -> Records:
@@ -260,14 +264,14 @@ def newest_scid_ns(path: Path) -> int | None:
     Raises:
         FileFormatError: it is no `.scid`, or that record is no single trade.
     """
-    newest = _newest_record(path)
-    return None if newest is None else int(to_ns(newest["time"][0]))
+    newest = newest_scid_trade(path)
+    return None if newest is None else newest[0]
 
 
-def newest_scid_price(path: Path) -> float | None:
-    """The price of that record, as it is in the file; None and errors as for `newest_scid_ns`."""
+def newest_scid_trade(path: Path) -> tuple[int, float] | None:
+    """That time, and the price as it is in the file; None and errors as for `newest_scid_ns`."""
     newest = _newest_record(path)
-    return None if newest is None else float(newest["close"][0])
+    return None if newest is None else (int(to_ns(newest["time"][0])), float(newest["close"][0]))
 
 
 def _newest_record(path: Path) -> Records | None:

@@ -6,6 +6,7 @@
     policy.onnx …            "observation" (1, 157) → "action" (1, 1): 150 market values and the policy's own 7
     probability.onnx         "observation" (1, 158) → "probability" (1, 1): the same and the action
     regime.json              the two chains of detect_regime
+    constants.json           fitted constants of the features (optional: the defaults of features.constants)
     histograms.npz           how each of the 150 was distributed in training: what the drift monitor compares with
     selftest.npz             inputs and what they gave where the bundle was made
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ValidationError
 
 from mia_daemon.errors import BundleError, MiaError
 from mia_daemon.features import catalogue, shap_weighting
+from mia_daemon.features.constants import FittedConstants
 from mia_daemon.features.obs_template import OWN_STATE_VERSION, ObservationTemplate
 from mia_daemon.model.bundle_files import read_directory
 from mia_daemon.model.detect_regime import RegimeDetector, RegimeParameters
@@ -40,6 +42,7 @@ MANIFEST: Final = "manifest.json"
 IMPORTANCE: Final = "feature_importance.csv"
 SCALER: Final = "scaler.json"
 REGIME: Final = "regime.json"
+CONSTANTS: Final = "constants.json"
 HISTOGRAMS: Final = "histograms.npz"
 PROBABILITY: Final = "probability.onnx"
 SELFTEST: Final = "selftest.npz"
@@ -55,6 +58,7 @@ class Bundle:
         sha256: of manifest.json, which holds the hash of every other file: it names the whole bundle.
         selected: the 150 features of the observation, in its order.
         indices: (150,) intp, their places in the catalogue.
+        constants: what the features were fitted to where the model was trained, for the pipeline.
         graphs: the bytes of each .onnx file by name.
     """
 
@@ -65,6 +69,7 @@ class Bundle:
     indices: NDArray[np.intp]
     scaler: Scaler
     regime: RegimeParameters
+    constants: FittedConstants
     histograms: Histograms
     graphs: Mapping[str, bytes]
 
@@ -111,10 +116,11 @@ def load(directory: Path) -> Bundle:
         )
     regime = _parse(RegimeParameters, files[REGIME], REGIME)
     RegimeDetector(regime, catalogue.index)
+    constants = _parse(FittedConstants, files.get(CONSTANTS, b"{}"), CONSTANTS)
     histograms = Histograms.from_bytes(files[HISTOGRAMS], SELECTED)
     indices = np.array([catalogue.index(name) for name in selected], np.intp)
     graphs = {name: data for name, data in files.items() if name.endswith(".onnx")}
-    bundle = Bundle(directory, sha256, manifest, selected, indices, scaler, regime, histograms, graphs)
+    bundle = Bundle(directory, sha256, manifest, selected, indices, scaler, regime, constants, histograms, graphs)
     _self_test(bundle, files[SELFTEST])
     return bundle
 
@@ -155,7 +161,7 @@ def _check_files(directory: Path, manifest: Manifest, files: Mapping[str, bytes]
     listed, present = set(manifest.files), set(files)
     for names, fault, remedy in (
         (needed - listed, f"{MANIFEST} does not list", "make the bundle again"),
-        (listed - needed, f"{MANIFEST} lists a file that no bundle has:", "make the bundle again"),
+        (listed - needed - {CONSTANTS}, f"{MANIFEST} lists a file that no bundle has:", "make the bundle again"),
         (listed - present, f"model bundle {directory} lacks", "copy the bundle again, whole"),
         (present - listed, f"model bundle {directory} has a file its manifest does not know:", "remove it"),
     ):

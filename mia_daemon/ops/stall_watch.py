@@ -22,12 +22,16 @@ from typing import Final
 
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
 from mia_daemon.errors import StartError
+from mia_daemon.private_file import open_file
 
 EXIT_BLOCKED: Final = 3
 """Exit status where the loop was blocked for too long."""
 
-_EVERY_S: Final = 1.0
-"""Seconds between two runs of the loop's timer, and between two looks of the thread."""
+_BEAT_S: Final = 0.25
+"""Seconds between two runs of the loop's timer: a healthy loop has run it between any two looks."""
+
+_LOOK_S: Final = 1.0
+"""Seconds between two looks of the thread."""
 
 _STDERR: Final = 2
 """The file itself: `sys.stderr` has a lock, which the blocked loop may hold."""
@@ -70,7 +74,7 @@ class StallTimer:
         if beats != self._beats:
             self._beats, self._reported, self.silent_s = beats, False, 0.0
             return Stall.NONE
-        self.silent_s += min(elapsed_s, 2 * _EVERY_S)
+        self.silent_s += min(elapsed_s, 2 * _LOOK_S)
         if self.silent_s >= self._for_good_s:
             return Stall.FOR_GOOD
         if self.silent_s < self._found_s or self._reported:
@@ -90,7 +94,7 @@ class StallWatch:
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
 
     Raises:
-        StartError: the file can't be written.
+        StartError: the file can't be written, or is a symbolic link or no plain file.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class StallWatch:
         self._watched = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
+            self._file = os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0)
         except OSError as error:
             raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
 
@@ -131,7 +135,7 @@ class StallWatch:
     # On the loop.
 
     def _beat(self) -> None:
-        self._handle = asyncio.get_running_loop().call_later(_EVERY_S, self._beat)
+        self._handle = asyncio.get_running_loop().call_later(_BEAT_S, self._beat)
         self._beats += 1
         if self._report:
             report, self._report = self._report, ""
@@ -142,7 +146,7 @@ class StallWatch:
     def _watch(self) -> None:
         before_ns = self._clock.monotonic_ns()
         arm_again_s = self._for_good_s / 2
-        while not self._stopped.wait(_EVERY_S):
+        while not self._stopped.wait(_LOOK_S):
             now_ns = self._clock.monotonic_ns()
             elapsed_s, before_ns = (now_ns - before_ns) / NS_PER_S, now_ns
             found = self._timer.look(self._beats, elapsed_s)

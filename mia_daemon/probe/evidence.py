@@ -18,6 +18,7 @@ ENDED = frozenset(
         OrderStatusEnum.ORDER_STATUS_REJECTED,
     }
 )
+FILLS = frozenset({OrderStatusEnum.ORDER_STATUS_FILLED, OrderStatusEnum.ORDER_STATUS_PARTIALLY_FILLED})
 REFUSED_CHANGE = frozenset(
     {OrderUpdateReasonEnum.ORDER_CANCEL_REJECTED, OrderUpdateReasonEnum.ORDER_CANCEL_REPLACE_REJECTED}
 )
@@ -65,20 +66,26 @@ class OrderStory:
     def is_about(self, update: dtc.OrderUpdate, *, alone: bool) -> bool:
         """Whether an update is about this order: by its names, else by what it says of an order.
 
-        With `alone`, no other order of the probe is in flight, so that an update without a name is about this one.
+        With `alone`, no other order of the probe is in flight, so that an update without a name is about this one,
+        whatever price it says, unless it describes another order: somebody's, of another account perhaps.
         """
         name = self.order.client_order_id
         if update.ClientOrderID:
             return update.ClientOrderID.casefold() == name.casefold()
         if known := {update.ServerOrderID, update.PreviousServerOrderID} & set(self.server_ids) - {""}:
             return bool(known)
-        return alone or self._looks_alike(update)
+        near = abs(update.Price1 - self.sent_price) < 1e-6 * max(abs(self.sent_price), 1.0)
+        return (alone or near) and self._looks_alike(update)
 
     def _looks_alike(self, update: dtc.OrderUpdate) -> bool:
+        """What it says of type, side and quantity is the order's."""
         order = self.order
         side = 1 if order.side > 0 else 2
-        near = abs(update.Price1 - self.sent_price) < 1e-6 * max(abs(self.sent_price), 1.0)
-        return (update.OrderType, update.BuySell) == (int(order.type), side) and near
+        return (
+            update.OrderType in {int(order.type), 0}
+            and update.BuySell in {side, 0}
+            and update.OrderQuantity in {float(order.quantity), 0.0, dtc.UNSET_F64}
+        )
 
     def add(self, received: Iterable[Received], *, alone: bool = False) -> None:
         """Take the updates about this order from what was received."""
@@ -124,7 +131,7 @@ class OrderStory:
 
     @property
     def filled(self) -> bool:
-        return any(0.0 < message.FilledQuantity < dtc.UNSET_F64 for message in self.messages)
+        return any(m.OrderStatus in FILLS or 0.0 < m.FilledQuantity < dtc.UNSET_F64 for m in self.messages)
 
 
 @dataclass(slots=True)
@@ -174,6 +181,7 @@ class Evidence:
     cancel_unnumbered: Change = field(default_factory=Change)
     cancel: Change = field(default_factory=Change)
     cancel_again: Change = field(default_factory=Change)
+    more_limits: list[OrderStory] = field(default_factory=list)
     pair: tuple[OrderStory, ...] = ()
     pair_cancel: Change = field(default_factory=Change)
     bracket: tuple[OrderStory, ...] = ()
@@ -189,4 +197,4 @@ class Evidence:
     @property
     def stories(self) -> list[OrderStory]:
         """All orders that were sent."""
-        return [*([] if self.limit is None else [self.limit]), *self.pair, *self.bracket]
+        return [*([] if self.limit is None else [self.limit]), *self.more_limits, *self.pair, *self.bracket]

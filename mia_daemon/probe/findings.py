@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.dtc import messages as dtc
@@ -123,25 +122,39 @@ def _definition(found: Evidence, scope: ServerScope) -> list[Finding]:
     ]
 
 
-def told_symbols(found: Evidence) -> set[str]:
+def reported_symbols(found: Evidence) -> set[str]:
     """Every spelling of the symbol in what the server said about it and about our orders."""
     named = [*found.definition.messages, *(m for story in found.stories for m in story.reports)]
     return {message.Symbol for message in named}
 
 
-def told_accounts(found: Evidence) -> set[str]:
-    """Every spelling of the account in what the server said when it was asked about it, and about our orders."""
-    named: list[Any] = [m for story in found.stories for m in story.reports]
-    for answer in (found.fills_since, found.fills_by_days, found.balance):
-        named += answer.messages
-    return {message.TradeAccount for message in named}
+def reported_accounts(found: Evidence) -> set[str]:
+    """Every spelling of the account in what the server said about our orders.
+
+    An answer to a query proves nothing here, since it may be about all accounts; nor does an account that is listed.
+    """
+    named = {message.TradeAccount for story in found.stories for message in story.reports}
+    return named - {message.TradeAccount for message in found.accounts.messages}
+
+
+def _accounts_in_answers(found: Evidence) -> set[str]:
+    answers = (found.fills_since, found.fills_by_days, found.balance)
+    return {message.TradeAccount for answer in answers for message in answer.messages}
 
 
 def _spellings(found: Evidence, scope: ServerScope) -> list[Finding]:
-    symbols, accounts = told_symbols(found), told_accounts(found)
+    symbols, accounts = reported_symbols(found), reported_accounts(found)
+    others = _accounts_in_answers(found) - accounts - scope.accounts - {""}
     return [
         _spelling("symbol_spelling", scope.instrument.symbol, symbols - scope.symbols, "broker.symbol_spellings"),
         _spelling("account_spelling", scope.account, accounts - scope.accounts, "broker.account_spellings"),
+        either(
+            "answers_of_one_account",
+            true=not others,
+            text=f"answers about {scope.account} name no other account",
+            otherwise=f"answers about {scope.account} name others as well ({len(others)}): it is not known whether "
+            "they are other accounts or spellings of this one",
+        ),
     ]
 
 

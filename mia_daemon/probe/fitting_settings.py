@@ -6,7 +6,7 @@ from typing import Any
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.probe.evidence import Evidence
-from mia_daemon.probe.findings import told_accounts, told_symbols
+from mia_daemon.probe.findings import reported_accounts, reported_symbols
 from mia_daemon.probe.order_findings import links_brackets
 
 Overrides = dict[str, Any]
@@ -27,8 +27,8 @@ def fitting_settings(found: Evidence, scope: ServerScope) -> Overrides:
         settings["feed.source"] = "scid"
     if found.bracket or not found.logon.BracketOrdersSupported:
         settings["broker.brackets"] = "server" if links_brackets(found) else "client"
-    symbols = told_symbols(found) | scope.symbols
-    accounts = told_accounts(found) | scope.accounts
+    symbols = reported_symbols(found) | scope.symbols
+    accounts = reported_accounts(found) | scope.accounts
     settings["broker.symbol_spellings"] = sorted(symbols - {"", scope.instrument.symbol, scope.trade_symbol})
     settings["broker.account_spellings"] = sorted(accounts - {"", scope.account})
     return settings

@@ -22,6 +22,10 @@ SETTLE_S: Final = 0.25
 """How long to go on listening once an answer is complete: servers repeat themselves, and report in several steps."""
 
 
+_NAME_CHARACTERS: Final = 18
+"""Of dtc.client_name: with what is appended it fits the 31 bytes of ClientName."""
+
+
 class Received(NamedTuple):
     """A message of the server."""
 
@@ -34,18 +38,21 @@ class ProbeLink:
 
     Args:
         settings: where the server is, and how it is spoken to.
-        transcript: every message is written there; what is sent, before it is sent.
+        transcript: every message is written there; what is sent, before it is sent. Where that fails the messages pass
+            all the same, and `unwritten` says so.
 
     Attributes:
         server: its answer to the logon.
         received: all messages since the logon but heartbeats and prices, in order.
         unreadable: one sentence for each frame that could not be read.
+        unwritten: why the transcript is not complete; "" while it is.
     """
 
     def __init__(self, settings: DtcSettings, clock: Clock, transcript: TranscriptFile) -> None:
         self.server = dtc.LogonResponse()
         self.received: list[Received] = []
         self.unreadable: list[str] = []
+        self.unwritten = ""
         self.arrived_ns = 0
         self._settings = settings
         self._clock = clock
@@ -64,7 +71,8 @@ class ProbeLink:
             Username=settings.username.get_secret_value(),
             Password=settings.password.get_secret_value(),
             HeartbeatIntervalInSeconds=settings.heartbeat_interval_s,
-            ClientName=f"{settings.client_name} orders",  # as the daemon's: a server may treat clients by their name
+            # Not the daemon's: a server may drop one of two clients of the same name.
+            ClientName=f"{settings.client_name[:_NAME_CHARACTERS]} probe orders",
         )
         self._write("client", logon)
         answer_timeout_ns = round(settings.connect_timeout_s * NS_PER_S)
@@ -168,5 +176,9 @@ class ProbeLink:
             self.went_down(error)
 
     def _write(self, sender: Any, message: Message) -> None:
+        """A full disk must not keep a cancel from being sent, nor end the connection."""
         at_ms = (self._clock.monotonic_ns() - self._began_ns) // NS_PER_MS
-        self._transcript.add(message, sender, at_ms, self._codec)
+        try:
+            self._transcript.add(message, sender, at_ms, self._codec)
+        except OSError as error:
+            self.unwritten = self.unwritten or f"the transcript can't be written: {error.strerror}"

@@ -55,26 +55,23 @@ class ProbeOrders:
             target=self._order("T", self._entry_side, OrderType.LIMIT, OrderRole.TARGET, self._near),
         )
 
-    def flatten(self, position: int) -> Order:
-        """Names the request that closes a position."""
-        side = Side.SELL if position > 0 else Side.BUY
-        return self._order("X", side, OrderType.MARKET, OrderRole.EXIT, 0.0, quantity=abs(position))
+    def flatten(self) -> Order:
+        """Names the request that closes a position; the server knows its side and size."""
+        return self._order("X", self._entry_side.opposite, OrderType.MARKET, OrderRole.EXIT, 0.0)
 
     def moved(self, order: Order) -> float:
         """Another price for an order: one tick further from the market, points."""
         tick = self._instrument.tick_size
         return self._instrument.round_to_tick(order.price + (tick if self._above else -tick))
 
-    def _order(
-        self, suffix: str, side: Side, type_: OrderType, role: OrderRole, price: float, *, quantity: int = 1
-    ) -> Order:
+    def _order(self, suffix: str, side: Side, type_: OrderType, role: OrderRole, price: float) -> Order:
         self._made += 1
         return Order(
             client_order_id=f"{self.prefix}{self._made}{suffix}",
             symbol=self._instrument.symbol,
             account=self.account,
             side=side,
-            quantity=quantity,
+            quantity=1,
             type=type_,
             role=role,
             decision_id="",

@@ -16,7 +16,7 @@ from mia_daemon.dtc.enums import OrderUpdateReasonEnum
 from mia_daemon.errors import MiaError
 from mia_daemon.probe.evidence import Change, Evidence, OrderStory
 from mia_daemon.probe.link import ProbeLink
-from mia_daemon.probe.orders import ProbeOrders
+from mia_daemon.probe.orders import FAR_SHARE, ProbeOrders
 from mia_daemon.probe.queries import Queries
 from mia_daemon.probe.trading import ProbeTrading
 
@@ -81,7 +81,7 @@ class Procedure:
             await self._probe_bracket(trading)
         finally:
             self._say("cancelling what is left")
-            await trading.clear(self._plan.scope, self.evidence.left)
+            await trading.clear(self.evidence.left)
 
     # Questions.
 
@@ -110,6 +110,11 @@ class Procedure:
             raise ProbeStopped(
                 f"the server does not list the account {account} ({listed}): name one that it lists with --account, "
                 "and switch Trade Simulation Mode on"
+            )
+        if real := [name for name in names if not name.startswith(SIMULATED)]:
+            raise ProbeStopped(
+                f"the server lists {len(real)} accounts that are not simulated ones: switch Trade Simulation Mode on; "
+                f"then there are only accounts whose names begin with {SIMULATED}"
             )
         if not found.definition.messages:
             raise ProbeStopped(f"the server gives no definition of {scope.trade_symbol}: spell it as Sierra Chart does")
@@ -140,18 +145,25 @@ class Procedure:
             raise ProbeStopped(f"{account} is not flat ({what}): close its positions, then probe again")
 
     def _price(self) -> float:
-        if self._plan.price is not None:
-            return self._plan.price
-        prices = self.evidence.prices
+        """The market's price, points. Raises ProbeStopped where it is not known, or where what is known disagrees."""
+        named, multiplier, prices = self._plan.price, self.evidence.multiplier, self.evidence.prices
         known = (
             [p for p in (prices.LastTradePrice, prices.BidPrice, prices.AskPrice) if 0.0 < p < dtc.UNSET_F64]
             if isinstance(prices, dtc.MarketDataSnapshot)
             else []
         )
-        if not known or self.evidence.multiplier != 1.0:
+        if named is None and (not known or multiplier != 1.0):
             why = "its DisplayPriceMultiplier is not 1" if known else "the server gives none"
             raise ProbeStopped(f"orders must stay away from the market's price, but {why}: name the price with --price")
-        return known[0]
+        price = max(known) if named is None else named
+        for one in known:
+            if not any(abs(price / told - 1.0) <= FAR_SHARE / 2 for told in (one, one * multiplier)):
+                raise ProbeStopped(
+                    f"orders must stay away from the market's price, but which one is it: {price:g} "
+                    f"{'by the server' if named is None else 'by --price or the .scid file'}, and {one:g} by the "
+                    "server? Name the right one with --price"
+                )
+        return price
 
     # Orders.
 
@@ -174,10 +186,10 @@ class Procedure:
         found.cancel_unknown = await trading.change(story, cancel(other, UNKNOWN_ORDER), _is_refused)
         found.cancel_unnumbered = await trading.change(story, cancel(ours, ""), _is_over)
         if not story.may_live:
-            story = await _limit(trading)
+            found.more_limits.append(story := await _limit(trading))
         found.cancel_misnamed = await trading.change(story, cancel(other, story.server_id), _is_over)
         if not story.may_live:
-            story = await _limit(trading)
+            found.more_limits.append(story := await _limit(trading))
         right = cancel(story.order.client_order_id, story.server_id)
         found.cancel = await trading.change(story, right, _is_over)
         if not story.may_live:

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
 from mia_daemon.config import Settings, VarPaths
 from mia_daemon.errors import MiaError, PeerError, StartError, UsageError
-from mia_daemon.feed.scid_feed import newest_scid_price
+from mia_daemon.feed.scid_feed import newest_scid_trade
 from mia_daemon.lock_file import InUse
 from mia_daemon.probe.evidence import Evidence
 from mia_daemon.probe.findings import Finding, differs, server_findings
@@ -25,6 +26,10 @@ from mia_daemon.probe.procedure import SIMULATED, ProbePlan, Procedure
 from mia_daemon.probe.transcript import TranscriptFile
 from mia_daemon.products.instruments import instrument
 
+MAX_PRICE_AGE_S: Final = 2 * 3600.0
+"""Of the newest price in a file: Globex pauses for an hour every day."""
+
+_log = logging.getLogger(__name__)
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -66,7 +71,7 @@ async def probe(
 
     Raises:
         UsageError: the account is not a simulated one.
-        StartError: a file can't be written.
+        StartError: no transcript can be begun, or the `.scid` has no price of the present.
         PeerError: the server can't be reached, or refuses the logon.
     """
     if not account.startswith(SIMULATED):
@@ -80,23 +85,28 @@ async def probe(
     scope = ServerScope.of(settings, instrument(settings.instrument.symbol, settings.products))
     began_ns = clock.now_ns()
     plan = ProbePlan(
-        scope, f"P{_base36(began_ns // NS_PER_S)}-", price or _file_price(settings), settings.dtc.request_timeout_s
+        scope,
+        f"P{_base36(began_ns // NS_PER_S)}-",
+        price or _file_price(settings, began_ns),
+        settings.dtc.request_timeout_s,
     )
     dtc = settings.dtc
     secrets = (dtc.username.get_secret_value(), dtc.password.get_secret_value())
     transcript = TranscriptFile(directory / "transcript.jsonl", secrets, account, plan.prefix)
+    link = ProbeLink(dtc, clock, transcript)
     try:
-        link = ProbeLink(dtc, clock, transcript)
-        try:
-            await link.open()
-            procedure = Procedure(link, plan, clock, say)
-            stopped = await _carry_out(procedure)
-        finally:
-            link.close()
+        await link.open()
+        procedure = Procedure(link, plan, clock, say)
+        stopped = await _carry_out(procedure)
     finally:
-        transcript.close()
-    result = _result(procedure.evidence, scope, link, stopped, directory)
-    _write(result, settings, began_ns)
+        link.close()
+        with suppress(OSError):  # `unwritten` says so where it matters
+            transcript.close()
+    result = _result(procedure.evidence, scope, link, stopped or link.unwritten, directory)
+    try:
+        _write(result, settings, began_ns)
+    except StartError as error:  # what was found, and what may be left, is in the result
+        return replace(result, stopped=result.stopped or str(error))
     return result
 
 
@@ -110,6 +120,9 @@ async def _carry_out(procedure: Procedure) -> str:
         return f"the connection ended: {error}"
     except MiaError as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001  # what may be left at the server has to be named all the same
+        _log.exception("the probe failed")
+        return f"it failed with {type(error).__name__}: {error}"
     return ""
 
 
@@ -121,13 +134,26 @@ def _result(found: Evidence, scope: ServerScope, link: ProbeLink, stopped: str, 
     return ProbeResult(findings, fitting, found.left, stopped, directory)
 
 
-def _file_price(settings: Settings) -> float | None:
-    """The newest price of the `.scid` that the configuration names; None where it names none, or has no trade."""
+def _file_price(settings: Settings, now_ns: int) -> float | None:
+    """The newest price of the `.scid` that the configuration names; None where it names none, or has no trade.
+
+    Raises:
+        StartError: the file is no `.scid` of ticks, or its newest price is an old one.
+    """
     feed = settings.feed
     if feed.source != "scid":
         return None
-    price = newest_scid_price(feed.scid_file(settings.instrument.symbol))
-    return None if price is None else price * settings.price_multiplier
+    path = feed.scid_file(settings.instrument.symbol)
+    newest = newest_scid_trade(path)
+    if newest is None:
+        return None
+    traded_ns, price = newest
+    if (age_s := (now_ns - traded_ns) / NS_PER_S) > MAX_PRICE_AGE_S:
+        raise StartError(
+            f"the newest price in {path} is {age_s / 3600:.0f} h old, and orders must stay away from the market's: "
+            "name it with --price"
+        )
+    return price * settings.price_multiplier
 
 
 def _base36(number: int) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from mia_daemon.brokers.server_scope import ServerScope
-from mia_daemon.brokers.sierra_mapping import DtcOrderMapper, contracts
+from mia_daemon.brokers.sierra_mapping import DtcOrderMapper
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import OrderStatusEnum
+from mia_daemon.errors import StartError
 from mia_daemon.probe.evidence import WORKING, Answer, Change, OrderStory
 from mia_daemon.probe.link import ProbeLink, Received
 from mia_daemon.probe.orders import ProbeOrders
@@ -39,7 +39,14 @@ class ProbeTrading:
         self._patience_s = patience_s
 
     async def submit(self, orders: tuple[Order, ...], *requests: dtc.Message) -> tuple[OrderStory, ...]:
-        """Send new orders, and wait until each works, is held, has ended, or patience does."""
+        """Send new orders, and wait until each works, is held, has ended, or patience does.
+
+        Raises:
+            StartError: the transcript can't be written; nothing was sent.
+            PeerError: the connection ended.
+        """
+        if self._link.unwritten:
+            raise StartError(f"{self._link.unwritten}; no more orders are sent")
         stories = tuple(OrderStory(order, order.price / self.mapper.multiplier) for order in orders)
         self.stories += stories
         mark = self._link.send(*requests)
@@ -77,14 +84,14 @@ class ProbeTrading:
 
     # The end.
 
-    async def clear(self, scope: ServerScope, left: list[str]) -> None:
+    async def clear(self, left: list[str]) -> None:
         """Cancel what may be left of the orders, and close the position that fills of theirs made.
 
         Args:
-            scope: whose position.
             left: filled with what may be left at the server: also when the connection ends meanwhile.
         """
         left[:] = [story.order.client_order_id for story in self.stories if story.may_live]
+        await self._await_reports()
         for _ in range(_CLEAR_ROUNDS):
             listed = await self.list_open()
             working = [m for m in listed.messages if any(story.is_about(m, alone=False) for story in self.stories)]
@@ -93,8 +100,18 @@ class ProbeTrading:
                 if not left:
                     break
             await self._cancel([m.ServerOrderID for m in working] or [s.server_id for s in self.stories if s.may_live])
-        if any(story.filled for story in self.stories):
-            await self._flatten(scope, left)
+        await self._close_position(left)
+
+    async def _await_reports(self) -> None:
+        """Give a slow server time to report, or to list, the orders that it has not reported at all yet."""
+        if all(story.updates for story in self.stories):
+            return
+
+        def all_reported(received: list[Received]) -> bool:
+            self._sort(received)
+            return all(story.updates for story in self.stories)
+
+        await self._link.until(all_reported, len(self._link.received), self._patience_s)
 
     async def _cancel(self, server_ids: list[str]) -> None:
         for server_id in filter(None, server_ids):
@@ -103,18 +120,22 @@ class ProbeTrading:
             mark = self._link.send(self.mapper.cancel(name, server_id))
             await self._link.until(bool, mark, self._patience_s)
 
-    async def _flatten(self, scope: ServerScope, left: list[str]) -> None:
-        """Close as much as the server says is held."""
-        if held := await self._position(scope):
-            mark = self._link.send(self.mapper.flatten(self.orders.flatten(held)))
+    async def _close_position(self, left: list[str]) -> None:
+        """Close what fills of our orders made; the account was flat before, so all that is listed is theirs."""
+        held = await self._positions()
+        if held and any(story.filled for story in self.stories):
+            mark = self._link.send(self.mapper.flatten(self.orders.flatten()))
             await self._link.until(_has_position, mark, self._patience_s)
-        if held := await self._position(scope):
-            left.append(f"a position of {held}")
+            held = await self._positions()
+        if held is None:
+            left.append(f"perhaps a position: the server does not say what {self.orders.account} holds")
+        else:
+            left += [f"a position of {message.Quantity:g} {message.Symbol}" for message in held]
 
-    async def _position(self, scope: ServerScope) -> int:
-        answer = await self._queries.ask(dtc.CurrentPositionsRequest(TradeAccount=scope.account))
-        held = sum(m.Quantity for m in answer.messages if scope.symbol(m.Symbol) == scope.instrument.symbol)
-        return contracts(held) - contracts(-held)
+    async def _positions(self) -> list[dtc.PositionUpdate] | None:
+        """Those of the account, however the server spells it and the symbol; None where it does not say."""
+        answer = await self._queries.ask(dtc.CurrentPositionsRequest(TradeAccount=self.orders.account))
+        return [message for message in answer.messages if message.Quantity] if answer.given else None
 
 
 def _has_position(received: list[Received]) -> bool:

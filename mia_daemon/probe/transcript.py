@@ -94,5 +94,8 @@ class TranscriptFile:
         return value
 
     def close(self) -> None:
-        os.fsync(self._file)
-        os.close(self._file)
+        """Raises OSError where it is not all on the disk."""
+        try:
+            os.fsync(self._file)
+        finally:
+            os.close(self._file)

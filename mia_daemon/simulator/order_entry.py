@@ -15,7 +15,6 @@ from mia_daemon.simulator.account import Account
 from mia_daemon.simulator.account_reports import AccountReports, FillRecord
 from mia_daemon.simulator.client_order import ClientOrder, NewOrder, OrderEvent, UpdateReason
 from mia_daemon.simulator.faults import OrderFaults
-from mia_daemon.simulator.native_prices import NativeInstrument
 from mia_daemon.simulator.order_changes import OrderChanges
 from mia_daemon.simulator.order_log import OrderLog
 from mia_daemon.simulator.order_messages import (
@@ -23,10 +22,10 @@ from mia_daemon.simulator.order_messages import (
     Terms,
     new_order,
     order_update,
+    pair_offsets,
     pair_terms,
     rejection,
     single_terms,
-    ticks,
 )
 from mia_daemon.simulator.order_record import OrderRecord
 from mia_daemon.simulator.symbol_market import SymbolMarket
@@ -158,7 +157,7 @@ class OrderEntryHandler:
             if first.client_id == second.client_id:
                 raise Refused("both orders have the same ClientOrderID")
             parent = self._parent(m)
-            offsets = _offsets(m, parent, market.native)
+            offsets = pair_offsets(m, market.native)
             orders = [
                 new_order(terms, market.native, m.TradeAccount, priced_by_parent=offset is not None)
                 for terms, offset in zip((first, second), offsets, strict=True)
@@ -294,17 +293,3 @@ class OrderEntryHandler:
         )
         self.fills.append(fill)
         self._record.add_fill(fill, fill.price * native.tick_size)
-
-
-def _offsets(
-    m: dtc.SubmitNewOCOOrder, parent: ClientOrder | None, native: NativeInstrument
-) -> tuple[int | None, int | None]:
-    """Distances from the parent's price, ticks. Raises Refused."""
-    if not m.UseOffsets:
-        return None, None
-    if parent is None:
-        raise Refused("offsets need a parent order")
-    return (
-        ticks(abs(m.OffsetFromParent1), native, "OffsetFromParent1"),
-        ticks(abs(m.OffsetFromParent2), native, "OffsetFromParent2"),
-    )

@@ -47,6 +47,18 @@ def pair_terms(m: SubmitNewOCOOrder) -> tuple[Terms, Terms]:
     )
 
 
+def pair_offsets(m: SubmitNewOCOOrder, instrument: NativeInstrument) -> tuple[int | None, int | None]:
+    """Distances of a pair from its parent's price, ticks; None where its own prices stand. Raises Refused."""
+    if not m.UseOffsets:
+        return None, None
+    if not m.ParentTriggerClientOrderID:
+        raise Refused("offsets need a parent order")
+    return (
+        ticks(abs(m.OffsetFromParent1), instrument, "OffsetFromParent1"),
+        ticks(abs(m.OffsetFromParent2), instrument, "OffsetFromParent2"),
+    )
+
+
 def new_order(terms: Terms, instrument: NativeInstrument, account: str, *, priced_by_parent: bool = False) -> NewOrder:
     """The order of `account` that these terms describe. Raises Refused with the reason."""
     if not terms.client_id:

@@ -128,6 +128,7 @@ class TradeExecutor:
         self._schedule = schedule
         self._clock = clock
         self._equity_due_ns = NEVER_NS  # when an open position is valued next
+        self._curve_due_ns = 0  # when a point of the equity curve is recorded next
         self._deadline_ns = NEVER_NS  # when something else falls due in event time
         self._own_deadline_ns = NEVER_NS  # when something falls due in our time
         self._cancel_again_ns = 0  # when entries are cancelled again that a standing latch forbids
@@ -165,15 +166,16 @@ class TradeExecutor:
                 self.act()
             elif self._market.now_ns >= self._equity_due_ns:
                 self._watch_equity()
+            if self._market.now_ns >= self._curve_due_ns:
+                self._curve_due_ns = _next_second(self._market.now_ns)
+                self._accounting.record_equity()
         self._check_order_count()
 
     def _until_deadline(self, events: EventArray, start: int) -> int:
         """Index after the first event at which something falls due; `len(events)` when none is."""
-        due_ns = min(self._deadline_ns, self._equity_due_ns, self._schedule.due_ns)
+        due_ns = min(self._deadline_ns, self._equity_due_ns, self._curve_due_ns, self._schedule.due_ns)
         if self._state.own_clock is None:
             due_ns = min(due_ns, self._own_deadline_ns)
-        if due_ns == NEVER_NS:
-            return len(events)
         due = events["ts_ns"][start:] >= due_ns
         first = int(due.argmax())
         return start + first + 1 if due[first] else len(events)
@@ -288,7 +290,7 @@ class TradeExecutor:
         return agree
 
     def checkpoint(self) -> None:
-        """Record a point of the equity curve and commit the journal's buffer; to be called once a second."""
+        """Commit the journal's buffer; to be called once a second."""
         self._accounting.checkpoint()
         if self._breakers.pending:
             self.act()
@@ -393,7 +395,7 @@ class TradeExecutor:
 
     def _watch_equity(self) -> None:
         """Value an open position once per second of event time, on a fixed grid, whatever the batches."""
-        self._equity_due_ns = (self._market.now_ns // NS_PER_S + 1) * NS_PER_S
+        self._equity_due_ns = _next_second(self._market.now_ns)
         self._accounting.mark()
         self._watch_account()
 
@@ -419,3 +421,8 @@ class TradeExecutor:
 
 def do_nothing() -> None:
     """Default of `on_settled`."""
+
+
+def _next_second(ts_ns: int) -> int:
+    """The next whole second of event time."""
+    return (ts_ns // NS_PER_S + 1) * NS_PER_S

@@ -2,9 +2,10 @@
 
     python -m mia_daemon.training.baseline --out DIR [--seed 7] [--episodes 14]
 
-The market generator of the simulator runs through the feature pipeline; `baseline_fit` fits; what comes out is checked
-as any bundle is. It is fitted to a simulated market, so it says nothing about a real one: research_only, always. Run
-it again whenever the feature catalogue changes: a bundle made for another one is refused.
+The market generator of the simulator runs through the feature pipeline, with constants fitted to it (`constants_fit`);
+`baseline_fit` fits; what comes out is checked as any bundle is. It is fitted to a simulated market, so it says nothing
+about a real one: research_only, always. Run it again whenever the feature catalogue changes: a bundle made for another
+one is refused.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from mia_daemon.training.onnx_graphs import sided_logistic, tanh_policy
 
 LONG_HOURS: Final = 12.0  # through the daily halt
 SHORT_HOURS: Final = 1.5  # what a newcomer sees first
+CONSTANTS_HOURS: Final = 2.0  # the beginning of the first episode, which models are fitted to as well
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,21 +62,26 @@ def make(out: Path, seed: int, episodes: int) -> bundle.Bundle:
     from mia_daemon.features import cache
     from mia_daemon.products.trading_calendar import TradingCalendar
     from mia_daemon.training import simulated_market as market
+    from mia_daemon.training.constants_fit import fit_constants
 
     cache.use_cache()
     traded = instrument(InstrumentSettings().symbol)
     interval_s, warmup_s = FeatureSettings().decision_interval_s, FeatureSettings().warmup_s
     plan = [market.Episode(1000 * seed, LONG_HOURS)]
     plan += [market.Episode(1000 * seed + number, SHORT_HOURS) for number in range(1, episodes)]
-    recording = market.record(plan, traded, interval_s, warmup_s, TradingCalendar.load())
-    fitted = fit(recording, traded, interval_s)
-    return bundle.write(out, *assemble(fitted, recording, interval_s, seed))
+    calendar = TradingCalendar.load()
+    beginning = market.Episode(plan[0].seed, CONSTANTS_HOURS)
+    constants = fit_constants(np.concatenate(list(market.episode_events(beginning, traded, calendar))), traded)
+    recording = market.record(plan, traded, interval_s, warmup_s, calendar, constants=constants)
+    parts, manifest = assemble(fit(recording, traded, interval_s), recording, interval_s, seed)
+    parts[bundle.CONSTANTS] = constants.model_dump_json(indent=1).encode()
+    return bundle.write(out, parts, manifest)
 
 
 def assemble(
     fitted: Fitted, recording: LabelledRecording, interval_s: float, seed: int
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The bundle's files and its manifest, for `bundle.write`."""
+    """The bundle's files and its manifest, for `bundle.write`; the constants of the features are the defaults."""
     weights = np.concatenate([fitted.policy.weights, np.zeros(OWN_STATE)])
     market_weights, conviction = fitted.probability.weights[:-1], float(fitted.probability.weights[-1])
     scale = fitted.scale

@@ -14,6 +14,7 @@ from mia_daemon.dtc.binary import encode
 from mia_daemon.dtc.enums import LogonFlag
 from mia_daemon.dtc.market_data import MarketDataDecoder
 from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
@@ -52,12 +53,13 @@ def record(
     warmup_s: float,
     calendar: TradingCalendar,
     settings: SimulatorSettings | None = None,
+    constants: FittedConstants = DEFAULTS,
 ) -> LabelledRecording:
     """The decisions of all episodes, one after the other; those before the warm-up's end are left out."""
-    settings = settings or SimulatorSettings()
-    rows = [
-        row for episode in episodes for row in _decisions(episode, traded, interval_s, warmup_s, calendar, settings)
-    ]
+    rows: list[_SimulatedRow] = []
+    for episode in episodes:
+        pipeline = FeaturePipeline(traded, interval_s, calendar, warmup_s, constants=constants)
+        rows += _decisions(pipeline, episode_events(episode, traded, calendar, settings))
     columns = np.array([row.touch for row in rows], np.float64).reshape(len(rows), 6).T
     return LabelledRecording(
         np.array([row.window.values for row in rows], np.float32),
@@ -71,17 +73,9 @@ class _SimulatedRow(NamedTuple):
     touch: Sequence[float]  # bid, ask, bid_low, bid_high, ask_low, ask_high
 
 
-def _decisions(
-    episode: Episode,
-    traded: Instrument,
-    interval_s: float,
-    warmup_s: float,
-    calendar: TradingCalendar,
-    settings: SimulatorSettings,
-) -> Iterator[_SimulatedRow]:
-    pipeline = FeaturePipeline(traded, interval_s, calendar, warmup_s)
+def _decisions(pipeline: FeaturePipeline, batches: Iterable[EventArray]) -> Iterator[_SimulatedRow]:
     parts: list[EventArray] = []
-    for events in _events(episode, traded, calendar, settings):
+    for events in batches:
         for window in pipeline.push(events, 0):
             parts.append(window.events)
             if window.due:
@@ -90,10 +84,14 @@ def _decisions(
                 parts = []
 
 
-def _events(
-    episode: Episode, traded: Instrument, calendar: TradingCalendar, settings: SimulatorSettings
+def episode_events(
+    episode: Episode, traded: Instrument, calendar: TradingCalendar, settings: SimulatorSettings | None = None
 ) -> Iterator[EventArray]:
-    """Batches of a minute, decoded from the bytes that the simulator's server would send."""
+    """Batches of a minute, decoded from the bytes that the simulator's server would send.
+
+    A shorter episode of the same seed is the beginning of a longer one.
+    """
+    settings = settings or SimulatorSettings()
     tick = traded.tick_size
     engine = MatchingEngine()
     start_ns = hours.start_ns(hours.start_date(traded, YEAR), traded.product.hours)

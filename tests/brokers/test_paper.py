@@ -125,6 +125,80 @@ def test_buys_pay_the_ask_and_sells_get_the_bid():
     assert [fill[:3] for fill in desk.fills] == [("B", 1, 100.0), ("S", 1, 99.75)]
 
 
+# -------------------------------------------------------------------------------- the touch that a trade came with
+
+
+def trades_only(*rows, sizes=None):
+    """Trades (ms, bid, ask, side) of one contract, at the touch that they came with, as a .scid has them."""
+    parts = [trade(ms, ask if side > 0 else bid, 1, side, bid, ask) for ms, bid, ask, side in rows]
+    events = np.concatenate(parts)
+    if sizes:
+        events["bid_size"] = events["ask_size"] = sizes
+    return events
+
+
+TOLD = BrokerSettings(paper_entry_latency_ms=0, paper_response_latency_ms=0, paper_touch_after_trade="told")
+
+
+@pytest.mark.parametrize(
+    ("side", "aggressor", "settings_", "filled"),
+    [
+        (Side.BUY, 1, AT_ONCE, (100.75, 20)),  # the trade took from the ask: the next one says what came after
+        (Side.BUY, -1, AT_ONCE, (100.25, 10)),  # the ask was not touched
+        (Side.SELL, -1, AT_ONCE, (100.5, 20)),
+        (Side.SELL, 1, AT_ONCE, (100.0, 10)),
+        (Side.BUY, 1, TOLD, (100.25, 10)),
+        (Side.SELL, -1, TOLD, (100.0, 10)),
+    ],
+)
+def test_who_takes_the_side_that_a_trade_took_gets_the_next_touch(side, aggressor, settings_, filled):
+    desk = Desk(settings_)
+    desk.play(trades_only((10, 100.0, 100.25, aggressor)))
+    desk.broker.submit(order(side=side, kind=OrderType.MARKET))
+    desk.play(trades_only((20, 100.5, 100.75, 1)))
+    assert desk.fills == [("E", 1, *filled)]
+
+
+def test_a_limit_that_the_next_touch_has_left_behind_rests():
+    desk = Desk()
+    desk.play(trades_only((10, 100.0, 100.25, 1)))
+    desk.broker.submit(order(price=100.25))
+    desk.play(trades_only((20, 100.25, 100.5, 1)))
+    assert desk.fills == []
+    assert desk.last("E").status is OrderStatus.WORKING
+
+
+@pytest.mark.parametrize(("sizes", "price", "quantity"), [(1, 100.5, 3), (3, 100.25, 2)])
+def test_where_sizes_are_known_what_the_trade_took_is_gone(sizes, price, quantity):
+    """A level of which nothing is left is one tick through; of another, the rest is there."""
+    desk = Desk()
+    desk.play(trades_only((10, 100.0, 100.25, 1), sizes=sizes))
+    desk.broker.submit(order(kind=OrderType.MARKET, quantity=3))
+    desk.play(quotes((20, 100.0, 101.0)))
+    assert desk.fills[0] == ("E", quantity, price, 10)
+
+
+def test_a_stop_that_a_trade_triggers_fills_at_the_next_touch_and_never_better_than_its_price():
+    for following, price in ((99.0, 99.0), (99.75, 99.5)):
+        desk = Desk()
+        desk.play(trades_only((10, 100.0, 100.25, 1)))
+        stop = order("S", Side.SELL, OrderType.STOP, 99.5, role=OrderRole.STOP)
+        desk.broker.submit(stop)
+        desk.play(trades_only((20, 99.5, 99.75, -1)))
+        assert desk.fills == []
+        desk.play(trades_only((30, following, following + 0.25, 1)))
+        assert desk.fills == [("S", 1, price, 30)]
+
+
+@pytest.mark.parametrize(("limit", "filled"), [(100.5, [("E", 1, 100.5, 10)]), (100.25, [])])
+def test_an_order_that_can_not_wait_takes_one_tick_through(limit, filled):
+    desk = Desk()
+    desk.play(trades_only((10, 100.0, 100.25, 1)))
+    desk.broker.submit(order(price=limit, time_in_force=TimeInForce.IOC))
+    desk.play(trades_only((20, 100.0, 100.25, 1)))
+    assert desk.fills == filled
+
+
 def test_a_known_size_caps_what_one_event_gives():
     desk = Desk()
     desk.play(quotes((0, 99.75, 100.0, 9, 2)))

@@ -59,7 +59,7 @@ def test_what_is_said_at_the_start_counts_before_the_file(arm):
         ('account = "F.7"\nacount = "F.7"', "acount: Extra inputs"),
         ("account = 7", "account: "),
         ("account", "is not valid TOML"),
-        ('account = "F.7\\n"', "account: Value error, an account has a name without control characters"),
+        ('account = "F.7\\n"', "account: an account has a name without control characters"),
         ("account = " + "[" * 5000, "more than 16 deep"),
         ("# " + "x" * (1 << 22), "has more than 4 MiB"),
     ],

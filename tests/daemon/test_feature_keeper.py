@@ -212,7 +212,9 @@ def test_a_replay_begins_with_the_memory_its_session_began_with(keeper, tmp_path
 def pipeline_with_calendar():
     from mia_daemon.products.trading_calendar import TradingCalendar
 
-    return FeaturePipeline(ES, 5.0, TradingCalendar.load(), 300.0)
+    """As a run with the shipped bundle has it."""
+    constants = bundle.load(bundle.shipped()).constants
+    return FeaturePipeline(ES, 5.0, TradingCalendar.load(), 300.0, constants=constants)
 
 
 def test_a_recorded_state_of_another_version_and_a_damaged_memory_are_left_out_and_said(keeper, tmp_path):

@@ -195,6 +195,18 @@ def test_a_reference_beside_it_is_part_of_what_repeats(replay, recorded, worksho
             assert 5900.0 < price < 6100.0
 
 
+def test_two_replays_leave_the_same_points_of_the_equity_curve(replay, recorded, first):
+    """One a second of event time, whatever the time that the replay takes."""
+    query = "SELECT number, ts_ns, equity, peak, position, unrealized, realized_today FROM equity ORDER BY number"
+    points = rows(first[1] / "journal" / "replay.db", query)
+    seconds = np.unique(walk()["ts_ns"] // 10**9)
+    assert [point[1] // 10**9 for point in points] == seconds.tolist()
+    assert len({point[2] for point in points}) > 10
+    again, var = replay(recorded, "--batch", 7)
+    assert rows(var / "journal" / "replay.db", query) == points
+    assert again["decisions_sha256"] == first[0]["decisions_sha256"]
+
+
 def test_the_hash_sees_a_decision_change(replay, recorded, workshop, first):
     decision = {**CONFIG["decision"], "max_hold_s": 119.0}
     other, _ = replay(recorded, config=workshop.config("other.toml", **{**CONFIG, "decision": decision}))

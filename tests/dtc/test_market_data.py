@@ -100,6 +100,20 @@ def test_a_trade_takes_the_last_touch_of_its_symbol(decode_with, few):
 
 
 @BOTH
+def test_a_quote_of_zero_is_a_price_where_something_is_quoted_at_it(decode_with, few):
+    quote = MarketDataUpdateBidAskV2
+    [events] = decode_with(
+        few,
+        [
+            quote(SymbolID=1, BidPrice=-0.25, AskPrice=0.0, BidQuantity=3.0, AskQuantity=2.0),
+            quote(SymbolID=1, BidPrice=0.0, AskPrice=0.25, BidQuantity=0.0, AskQuantity=2.0),
+        ],
+    )
+    np.testing.assert_array_equal(events["bid"], [-0.25, math.nan])
+    np.testing.assert_array_equal(events["ask"], [0.0, 0.25])
+
+
+@BOTH
 def test_a_message_without_a_time_takes_the_one_before_it(decode_with, few):
     untimed = MarketDataUpdateTradeNoTimestamp(SymbolID=1, Price=5.0, Volume=1)
     [events] = decode_with(
@@ -115,7 +129,7 @@ def test_a_message_without_a_time_takes_the_one_before_it(decode_with, few):
         ],
     )
     half = T * S + S // 2
-    assert events["ts_ns"].tolist() == [RECEIVED, half, half, RECEIVED, half, (T + 1) * S, (T + 1) * S]
+    assert events["ts_ns"].tolist() == [RECEIVED, half, half, half, half, (T + 1) * S, (T + 1) * S]
 
 
 @BOTH

@@ -384,16 +384,17 @@ def test_without_a_touch_the_account_is_worth_what_it_was(parts, accounting):
     assert (state.unrealized, state.position, state.average_price) == (0.0, 1, 100.0)
 
 
-def test_a_checkpoint_puts_a_point_of_the_equity_curve_on_file(parts, accounting):
+def test_a_point_of_the_equity_curve_is_put_on_file(parts, accounting):
     parts.hold(1)
     accounting.mark()
-    accounting.checkpoint()
+    accounting.record_equity()
     assert parts.journal.rows("equity") == [[NOW, 99_999.0, 100_000.0, 1, 0.0, -1.0]]
 
 
 @pytest.mark.parametrize("fails", ["equity", "commit"])
 def test_a_checkpoint_that_fails_halts(parts, accounting, fails):
     parts.journal.fails = {fails}
+    accounting.record_equity()
     accounting.checkpoint()
     assert parts.latched == [RiskCode.HALTED]
 

@@ -94,7 +94,7 @@ class Drive:
         silent = range(self.second + 1, second)
         if len(silent) > mk.MAX_SILENT_S:
             self._call("on_gap", m)
-            m[mk.M_SEC_PREV_MID] = 0.0
+            mk.forget_prices(m)
         else:
             for family, state in zip(self.families, self.states, strict=True):
                 if silent and hasattr(family, "on_second"):

@@ -234,7 +234,7 @@ def test_an_event_with_an_impossible_time_or_symbol_is_left_out():
     assert not plain[0].quality & Quality.BAD_EVENT
 
 
-@pytest.mark.parametrize("fields", [{"price": np.nan}, {"size": 0}, {"size": np.nan}, {"price": -1.0}, {"size": 1e30}])
+@pytest.mark.parametrize("fields", [{"price": np.nan}, {"size": 0}, {"size": np.nan}, {"price": -1e8}, {"size": 1e30}])
 def test_a_trade_with_impossible_numbers_only_moves_time(fields):
     bad = event(4.0, **{"bid": np.nan, "ask": np.nan, **fields})
     made = pipeline()
@@ -242,6 +242,54 @@ def test_a_trade_with_impossible_numbers_only_moves_time(fields):
     assert made.bad_events == 1
     assert window.values[index("trade_age")] == np.float32(np.log1p(4000))
     assert window.quality & Quality.BAD_EVENT
+
+
+LOGARITHMIC = ("ret_", "rv_", "bpv_", "semi_", "jump_", "rskew", "rkurt", "parkinson", "gk_", "vol_ratio", "amihud")
+LOGARITHMIC += ("hurst", "vr_", "perm_entropy", "acf", "xret", "xbeta", "xresid", "xlead")
+OF_THE_LEVEL = ("hasbrouck", "roc10", "momentum_10", "bb_width", "bollinger_width", "mfi14", "round_dist")
+SAME_AT_ANY_PRICE = [f.index for f in FEATURES if not f.name.startswith((*LOGARITHMIC, *OF_THE_LEVEL))]
+
+
+@pytest.mark.parametrize("shift", [-6_000.0, -6_100.0])
+def test_prices_of_zero_and_below_are_prices_like_any_other(shift):
+    events = stream(4_000, seed=11, seconds=3_000.0)
+    lower = events.copy()
+    for name in ("price", "bid", "ask"):
+        lower[name] += shift
+    assert np.nanmin(lower["bid"]) < 0
+    made, other = pipeline(), pipeline()
+    windows, others = due(made.push(events, 0)), due(other.push(lower, 0))
+    assert made.bad_events == other.bad_events
+    assert len(windows) > 300
+    for window, shifted in zip(windows, others, strict=True):
+        assert window.quality == shifted.quality
+        here, there = window.values[SAME_AT_ANY_PRICE], shifted.values[SAME_AT_ANY_PRICE]
+        apart = ~np.isclose(here, there, rtol=1e-4, atol=1e-4)
+        assert [FEATURES[SAME_AT_ANY_PRICE[i]].name for i in np.flatnonzero(apart)] == []
+
+
+def test_log_returns_are_neutral_while_the_price_is_not_positive_and_start_anew_after_it():
+    parts = []
+    for number, level in enumerate((40.0, -40.0, 40.0)):
+        part = stream(1_500, seed=20 + number, seconds=1_200.0)
+        part["ts_ns"] += number * 1_300 * S
+        for name in ("price", "bid", "ask"):
+            part[name] += level - 6_000.0
+        parts.append(part)
+    neutral = np.array([f.neutral for f in FEATURES], np.float32)
+    bars_and_day = ("parkinson", "gk_", "vol_ratio_15m_day")
+    mids = [f.index for f in FEATURES if f.name.startswith(LOGARITHMIC) and not f.name.startswith(bars_and_day)]
+    mids = [i for i in mids if not FEATURES[i].name.startswith("amihud")]  # a mean over seconds that had a return
+    windows = due(push(np.concatenate(parts)))
+    below = [w for w in windows if OPEN + 1_310 * S < w.ts_ns < OPEN + 2_500 * S]
+    assert len(below) > 100
+    for window in below:
+        np.testing.assert_array_equal(window.values[mids], neutral[mids])
+    after = [w for w in windows if w.ts_ns > OPEN + 2_610 * S]
+    alone = {w.ts_ns: w for w in due(push(parts[2]))}
+    assert len(after) > 100
+    for window in after:
+        np.testing.assert_array_equal(window.values[mids], alone[window.ts_ns].values[mids])
 
 
 def test_an_older_event_is_applied_at_the_newest_time_and_counted():
@@ -330,6 +378,62 @@ def test_warm_after_the_event_time_asked_for():
     windows = due(push(events, warmup_s=60.0))
     assert [w.warm for w in windows] == [w.ts_ns - OPEN >= 60 * S for w in windows]
     assert all(bool(w.quality & Quality.COLD) is not w.warm for w in windows)
+
+
+RUN_ON = ("parkinson", "gk", "er_", "vol_ratio_15m_day")  # closed bars, and the day
+RESTARTING = [
+    feature.index
+    for feature in FEATURES
+    if feature.family not in {"ta", "level"} and not feature.name.startswith(RUN_ON)  # as MAX_SILENT_S says
+]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 99),
+    st.integers(-400, 400).filter(bool),
+    st.integers(7_300, 200_000),
+    st.sampled_from([EventKind.TRADE, EventKind.QUOTE, EventKind.TIMER]),
+)
+def test_a_jump_of_the_price_over_a_long_silence_is_seen_by_no_window_after_it(seed, ticks, silence_s, first):
+    past, after = stream(300, seed), stream(300, seed + 100)
+    after["ts_ns"] += silence_s * S + (past["ts_ns"].max() - after["ts_ns"].min())
+    after["kind"][0], after["symbol"][0] = first, 0
+    depth = np.flatnonzero((after["kind"] == EventKind.DEPTH) & (after["symbol"] == 0))
+    after["flags"][depth[0]] |= EventFlag.CLEAR  # a book is sent anew after an outage
+    shifted = past.copy()
+    for name in ("price", "bid", "ask"):
+        shifted[name] += 0.25 * ticks
+    windows = due(push(np.concatenate([past, after])))
+    others = due(push(np.concatenate([shifted, after])))
+    late = [(w, other) for w, other in zip(windows, others, strict=True) if w.ts_ns > after["ts_ns"].min()]
+    assert len(late) > 20
+    for window, other in late:
+        apart = window.values[RESTARTING] != other.values[RESTARTING]
+        assert [FEATURES[RESTARTING[i]].name for i in np.flatnonzero(apart)] == []
+        assert window.quality == other.quality
+
+
+def test_the_first_trade_after_a_long_silence_has_no_price_before_it():
+    rows = [event(second) for second in (0.0, 1.0, 2.0, 3.0)]
+    for number, second in enumerate((9_000.0, 9_001.0, 9_002.0, 9_003.0)):
+        price = 6_020.5 - 0.25 * (number % 2)  # 82 ticks above; from here on between bid and ask
+        rows.append(event(second, price=price, bid=6_020.25, ask=6_020.5, side=1 - 2 * (number % 2)))
+    *_, window = due(push(np.concatenate([*rows, event(9_004.0, EventKind.TIMER)]), interval_s=1.0))
+    steps = np.array([-1.0, 1.0, -1.0])  # ticks; a first step needs two trades since the silence
+    weights = np.exp(-np.array([1.0, 0.0]) / 60)
+    means = [np.average(side, weights=weights) for side in (steps[1:], steps[:-1])]
+    covariance = np.average(steps[1:] * steps[:-1], weights=weights) - means[0] * means[1]
+    assert window.values[index("roll_1m")] == pytest.approx(2 * np.sqrt(-covariance), rel=1e-6)
+    assert window.values[index("tick_run")] == -1
+
+
+def test_after_a_long_silence_the_touch_is_unknown_until_it_comes_again():
+    untouched = event(9_000.0, price=6_020.0, bid=np.nan, ask=np.nan, side=0)
+    window, _ = due(push(np.concatenate([event(0.0), untouched, event(9_005.0)])))
+    assert window.quality & Quality.NO_QUOTES
+    assert window.values[index("last_side")] == 0
+    assert window.values[index("last_vs_mid_ticks")] == 0
 
 
 def test_time_before_a_gap_does_not_warm_and_a_long_silence_starts_anew():

@@ -72,7 +72,8 @@ def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
 def test_another_source_has_another_directory(tmp_path, monkeypatch):
     before = source_hash()
     (tmp_path / "kernels").mkdir()
-    kernel = tmp_path / "kernels" / "flow.py"
+    kernel, constants = tmp_path / "kernels" / "flow.py", tmp_path / "constants.py"
+    constants.write_text("SPREADS = 4", encoding="utf-8")
     monkeypatch.setattr(kernel_source, "__file__", str(tmp_path / "kernel_source.py"))
     hashes = [before]
     for text in ("a = 1", "a = 2"):
@@ -80,4 +81,6 @@ def test_another_source_has_another_directory(tmp_path, monkeypatch):
         hashes.append(source_hash())
     kernel.rename(tmp_path / "kernels" / "ofi.py")
     hashes.append(source_hash())
-    assert len(set(hashes)) == 4
+    constants.write_text("SPREADS = 5", encoding="utf-8")
+    hashes.append(source_hash())
+    assert len(set(hashes)) == 5

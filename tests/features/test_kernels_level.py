@@ -47,17 +47,16 @@ def vwap(trades: Trades) -> tuple[float, float]:
     return float(mean), float(math.sqrt(np.average((trades.price - mean) ** 2, weights=trades.size)))
 
 
-def node(volume: np.ndarray, start: int, step: int, sign: int) -> int:
-    for d in range(1, level.REACH):
-        i = start + d * step
-        if not 0 <= i < len(volume):
-            break
-        if i < level.NODE or i > len(volume) - 1 - level.NODE:
-            continue
-        around = sign * volume[i - level.NODE : i + level.NODE + 1]
-        if sign * volume[i] == around.max():
-            return d
-    return level.REACH
+def nodes(ticks: np.ndarray, volume: np.ndarray, sign: int) -> np.ndarray:
+    """The ticks that are high (1) or low (-1) volume nodes."""
+    reach = level.NODE
+    inside = range(reach, len(ticks) - reach)
+    return ticks[[i for i in inside if sign * volume[i] == (sign * volume[i - reach : i + reach + 1]).max()]]
+
+
+def nearest(distances: np.ndarray) -> float:
+    """The smallest of those above 0, in ticks."""
+    return min([d for d in distances.tolist() if d > 0] + [float(level.REACH)])
 
 
 def expected(trades: Trades) -> dict[str, float]:
@@ -93,9 +92,9 @@ def expected(trades: Trades) -> dict[str, float]:
         newest, older = (levels(part(day, opened, (second - s) * NS))[0] for s in (0, 1800))
         v["poc_migration"] = (newest - older) / ATR
     ticks, volume = profile(day)
-    here = math.floor(mid / TICK + 0.5) - ticks[0]
-    for name, step, sign in (("hvn_up", 1, 1), ("hvn_dn", -1, 1), ("lvn_up", 1, -1), ("lvn_dn", -1, -1)):
-        v[name] = node(volume, here, step, sign)
+    for name, sign in (("hvn", 1), ("lvn", -1)):
+        found = nodes(ticks, volume, sign)
+        v[f"{name}_up"], v[f"{name}_dn"] = nearest(found - mid / TICK), nearest(mid / TICK - found)
     high, low = day.price.max(), day.price.min()
     v["skew"] = (poc - (high + low) / 2) / (high - low)
     v["at_price"] = volume[round(day.price[-1] / TICK) - ticks[0]] / volume.max()
@@ -244,12 +243,53 @@ def test_the_profile_follows_a_price_that_leaves_it(direction):
     assert state[level._HIST : level._HIST + level._BINS].sum() == 1.0
 
 
+@pytest.mark.parametrize("jump", [-50_000, -20_000, 20_000, 50_000])
+def test_a_profile_that_the_price_leaves_by_more_than_its_window_begins_again(jump):
+    drive = Drive(level, cal=CAL)
+    drive.m[market.M_ATR] = ATR
+    drive.trade(int(CAL[0, 0]) + NS, 0.0, 5, 0)
+    drive.trade(drive.t + NS, jump * TICK, 3, 0)
+    drive.trade(drive.t + NS, jump * TICK, 2, 0)
+    values = dict(zip(NAMES, drive.own(), strict=True))
+    assert (values["poc"], values["vah"], values["val"], values["at_price"]) == (0, 0, 0, 1)
+    assert drive.states[0][level._TOTAL] == 5
+
+
 def test_the_first_price_to_reach_the_largest_volume_is_the_point_of_control():
     drive = Drive(level, cal=CAL)
     drive.m[market.M_ATR] = ATR
     for i, price in enumerate((15000.0, 15001.0)):
         drive.trade(int(CAL[0, 0]) + i * NS, price, 5, 0)
     assert drive.own()[NAMES.index("poc")] == 1.0 / ATR
+
+
+def profile_with_nodes(high: float, low: float) -> Drive:
+    """Volume that grows by a contract a tick over 20 points, but for a peak at `high` and a hole at `low`."""
+    drive = Drive(level, cal=CAL)
+    drive.m[market.M_ATR] = ATR
+    for i, price in enumerate(np.arange(14_990.0, 15_010.25, TICK).tolist()):
+        drive.trade(int(CAL[0, 0]) + i * NS, price, {high: 500.0, low: 1.0}.get(price, 100.0 + i), 0)
+    return drive
+
+
+@pytest.mark.parametrize("spread", [1, 2, 3])
+def test_a_node_at_the_ask_or_at_the_bid_is_half_a_spread_away(spread):
+    bid, ask = 15_000.0, 15_000.0 + spread * TICK  # of an odd spread the mid lies between two ticks
+    for high, low in ((ask, bid), (bid, ask)):
+        drive = profile_with_nodes(high, low)
+        drive.quote(drive.t + NS, bid, ask)
+        values = dict(zip(NAMES, drive.own(), strict=True))
+        assert values["hvn_up" if high == ask else "hvn_dn"] == spread / 2
+        assert values["lvn_up" if low == ask else "lvn_dn"] == spread / 2
+        assert values["hvn_dn" if high == ask else "hvn_up"] == level.REACH
+        assert values["lvn_dn" if low == ask else "lvn_up"] == level.REACH
+
+
+def test_a_node_at_the_mid_is_neither_above_nor_below():
+    drive = profile_with_nodes(15_000.0, 15_003.0)
+    drive.quote(drive.t + NS, 15_000.0 - TICK, 15_000.0 + TICK)
+    values = dict(zip(NAMES, drive.own(), strict=True))
+    assert (values["hvn_up"], values["hvn_dn"], values["lvn_up"]) == (level.REACH, level.REACH, 12)
 
 
 def test_nothing_depends_on_when_it_is_asked_or_on_what_comes_later():

@@ -218,6 +218,18 @@ async def test_prices_are_multiplied_as_the_symbols_definition_says():
 
 
 @on_both_loops
+async def test_a_definition_without_the_request_id_counts_for_its_symbol():
+    async with running() as run:
+        await run.server.asked(2)
+        run.server.send(
+            SecurityDefinitionResponse(Symbol="XX", DisplayPriceMultiplier=0.1),
+            SecurityDefinitionResponse(Symbol=SYMBOL, DisplayPriceMultiplier=0.01),
+            MarketDataUpdateTradeV2(SymbolID=1, Price=600025.0, Volume=1.0, DateTime=T0_US, AtBidOrAsk=2),
+        )
+        assert (await run.events(1))["price"].tolist() == [6000.25]
+
+
+@on_both_loops
 async def test_a_definition_without_a_sensible_multiplier_changes_no_price():
     async with running() as run:
         await run.server.asked(2)

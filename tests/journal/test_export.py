@@ -81,7 +81,7 @@ def replays(fork_server, tmp_path_factory):
             features={"warmup_s": 0.0},
             model={"max_out_of_range_share": 1.0},
             decision=EAGER,
-            risk={"max_orders_per_minute": 5},
+            risk={"max_orders_per_minute": 4},
         )
         for _ in range(2):
             assert daemons.run("replay", recorded, "--var", directory / "var", "--config", config).status == 0

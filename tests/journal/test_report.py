@@ -40,7 +40,7 @@ async def traded(rig):
     rig.play((10, 100.0), (10, 100.0), (1000, 101.0))
     rig.journal.record_alert(Alert(rig.ts_ns, "wide_spread", Priority.WARNING, "the spread is wide", {"ticks": 9}))
     rig.decide("exit", 0, "faded")
-    rig.play((10, 101.0), (10, 101.0))
+    rig.play((10, 101.0), (10, 101.0), (1000, 101.0))
     rig.executor.checkpoint()
     rig.decide("sell", -1)
     rig.play((1000, 101.0), (10, 101.0))
@@ -54,7 +54,7 @@ async def traded(rig):
     rig.operator.resume("uid 7")
     assert await rig.reconcile()
     rig.decide("buy", 1)
-    rig.play((10, 101.0), (10, 101.0))
+    rig.play((10, 101.0), (10, 101.0), (1000, 101.0))
     rig.executor.checkpoint()
     assert rig.position == 1
     return rig

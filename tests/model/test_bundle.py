@@ -9,6 +9,7 @@ import pytest
 
 from mia_daemon.errors import BundleError
 from mia_daemon.features import catalogue
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.model import bundle, bundle_files
 from mia_daemon.model.npz import MAX_BYTES
 from mia_daemon.training import baseline, baseline_fit
@@ -52,6 +53,33 @@ def test_its_hash_names_the_whole_bundle(copy):
     assert copy.load().sha256 == before
     copy.edit(bundle.REGIME, lambda regime: regime["volatility"].update(temper=0.25000001))
     assert copy.load().sha256 != before
+
+
+def test_constants_of_the_features_are_the_defaults_unless_the_bundle_brings_others(copy):
+    plain = copy.load()
+    assert plain.constants == DEFAULTS
+    copy.replace(bundle.CONSTANTS, FittedConstants(large_trade=7).model_dump_json().encode())
+    fitted = copy.load()
+    assert fitted.constants.large_trade == 7
+    assert fitted.sha256 != plain.sha256
+    (copy.path / bundle.CONSTANTS).write_bytes(b'{"large_trade": 8}')
+    assert "constants.json was altered" in refused(copy)
+
+
+def test_the_shipped_bundle_brings_all_constants():
+    fitted = bundle.load(bundle.shipped()).constants
+    assert [name for name, value in fitted if value == getattr(DEFAULTS, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [(b'{"large_trade": NaN}', "large_trade"), (b'{"q95": 7}', "q95"), (b"[]", "object"), (b"", "JSON")],
+)
+def test_constants_that_make_no_sense_are_refused_in_one_sentence(copy, content, finding):
+    copy.replace(bundle.CONSTANTS, content)
+    text = refused(copy)
+    assert text.startswith("constants.json is refused: ")
+    assert finding in text
 
 
 @pytest.mark.parametrize("name", ALL_FILES)

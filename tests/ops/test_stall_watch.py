@@ -38,7 +38,7 @@ def test_time_in_which_the_thread_did_not_run_either_is_no_stall():
     assert timer.silent_s == 2.0
 
 
-async def test_a_loop_that_goes_on_hears_of_its_stall(tmp_path, capfd):
+async def test_a_stall_that_ends_is_reported_to_the_loop(tmp_path, capfd):
     told, over = [], asyncio.Event()
     path = tmp_path / "logs" / "loop_stalls.txt"
     watch = StallWatch(path, WallClock(), 0.5, 3600.0, lambda text: (told.append(text), over.set()))
@@ -65,6 +65,26 @@ def until_written(path):
         if path.exists() and b"File" in path.read_bytes():
             return
         pause.wait(0.01)
+
+
+async def test_a_healthy_loop_is_not_reported_at_the_lowest_settings(tmp_path, capfd):
+    path = tmp_path / "stalls.txt"
+    watch = StallWatch(path, WallClock(), 1.0, 3.0, print)
+    watch.start()
+    try:
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+    finally:
+        watch.stop()
+    assert not path.read_text()
+    assert not capfd.readouterr().err
+
+
+async def test_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "stalls.txt").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartError, match="symbolic link"):
+        StallWatch(tmp_path / "stalls.txt", WallClock(), 1.0, 3.0, print)
+    assert not (tmp_path / "elsewhere").exists()
 
 
 async def test_a_file_that_cannot_be_written_is_refused(tmp_path):

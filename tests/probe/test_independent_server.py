@@ -1,6 +1,7 @@
 """A probe names the habits of a DTC server that was not written with the daemon."""
 
 import asyncio
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -106,13 +107,62 @@ async def test_a_position_stops_the_probe(independent_server, probing):
     assert not server.submitted
 
 
-async def test_an_order_that_fills_all_the_same_is_closed(independent_server, probing):
-    """The price that was named is far from the true one, so that the orders are not far from the market."""
-    async with independent_server() as (server, port):
-        probed = await probing(port, price=5000.0)
+@pytest.mark.parametrize("habits", [{}, {"update_symbol": "ESZ6.CME"}, {"no_last_fill_fields": True}])
+async def test_an_order_that_fills_all_the_same_is_closed(independent_server, probing, habits):
+    """The market rises to the orders meanwhile; the position may be listed under another spelling."""
+    async with independent_server(**habits) as (server, port):
+        task = asyncio.create_task(probing(port))
+        await _until(lambda: server.submitted)
+        server.bid, server.ask = 6200.0, 6200.25
+        probed = await task
         assert server.position == 0
     assert probed.verdicts["nothing_filled"] == "differs"
     assert any(fill["role"] == "flatten" for fill in server.fills)
+    assert not probed.left
+
+
+@pytest.mark.parametrize("habits", [{}, {"display_multiplier": 0.01}])
+async def test_a_price_that_the_server_contradicts_is_refused(independent_server, probing, habits):
+    async with independent_server(**habits) as (server, port):
+        probed = await probing(port, price=5000.0)
+        assert not server.submitted
+    assert "which one is it: 5000 by --price or the .scid file" in probed.stopped
+
+
+async def test_a_position_that_is_not_closed_is_named(independent_server, probing):
+    async with independent_server(flatten="refused") as (server, port):
+        task = asyncio.create_task(probing(port))
+        await _until(lambda: server.submitted)
+        server.bid, server.ask = 6200.0, 6200.25
+        probed = await task
+        assert server.position
+    assert any(text.startswith("a position of ") for text in probed.left)
+
+
+async def test_a_full_disk_keeps_no_order_at_the_server(independent_server, probing, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with independent_server() as (server, port):
+        task = asyncio.create_task(probing(port))
+        await _until(lambda: server.submitted)
+        monkeypatch.setattr("mia_daemon.probe.transcript.TranscriptFile.add", full)
+        probed = await task
+        assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
+    assert "the transcript can't be written: No space left on device" in probed.stopped
+    assert not probed.left
+
+
+async def test_output_that_nobody_reads_keeps_no_order_at_the_server(independent_server, tmp_path):
+    """As in `mia-daemon probe … 2>&1 | head -3`."""
+    async with independent_server() as (server, port):
+        process = await _started(tmp_path, port)
+        for _ in range(3):
+            await process.stderr.readline()
+        process._transport.get_pipe_transport(2).close()
+        await process.wait()
+        assert len(server.submitted) > 3
+        assert not [order for order in server.orders.values() if order.status not in {7, 8, 9}]
 
 
 async def _until(condition):
@@ -133,15 +183,22 @@ async def test_a_lost_connection_names_what_may_be_left(independent_server, prob
     assert probed.left == [name]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_an_interrupted_probe_cancels_its_orders(independent_server, tmp_path, number):
+async def _started(tmp_path, port):
+    """A probe as a process of its own."""
     config = tmp_path / "mia.toml"
-    config.write_text((PROJECT / "etc" / "mia.toml").read_text())
+    text = (PROJECT / "etc" / "mia.toml").read_text()
+    assert "request_timeout_s = 10.0" in text
+    config.write_text(text.replace("request_timeout_s = 10.0", "request_timeout_s = 1.0"))
+    words = ("probe", "--account", "Sim1", "--port", port, "--config", config, "--var", tmp_path / "var")
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mia_daemon", *map(str, words), stderr=asyncio.subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_an_interrupted_probe_cancels_its_orders(independent_server, tmp_path, number):
     async with independent_server() as (server, port):
-        words = ("probe", "--account", "Sim1", "--port", port, "--config", config, "--var", tmp_path / "var")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mia_daemon", *map(str, words), stderr=asyncio.subprocess.PIPE
-        )
+        process = await _started(tmp_path, port)
         await _until(lambda: any(order.status == 4 for order in server.orders.values()))
         process.send_signal(number)
         _, said = await process.communicate()

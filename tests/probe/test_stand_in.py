@@ -55,6 +55,18 @@ async def test_a_refused_logon_is_an_error(serving, probing):
             await probing(running.port, secrets=("ann", "left"))
 
 
+async def test_the_longest_client_name_fits(serving, probing):
+    async with serving() as running:
+        assert (await probing(running.port, client_name="x" * 20)).complete
+
+
+async def test_nothing_is_sent_where_real_accounts_are_listed_too(serving, probing):
+    async with serving(accounts=["120005"]) as running:
+        probed = await probing(running.port)
+        assert not running.exchange.desk.orders
+    assert "lists 1 accounts that are not simulated" in probed.stopped
+
+
 async def test_real_accounts_are_refused_before_anything_is_sent(probing):
     with pytest.raises(UsageError, match="12345 is not one of them"):
         await probing(1, account="12345")

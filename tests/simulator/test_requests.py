@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator_orders import SYMBOL, order
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.uri import parse_uri
 
 from mia_daemon.clock import WallClock
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.dtc.encodings import BINARY, CODECS, JSON
+from mia_daemon.dtc.encodings import BINARY, CODECS, JSON, JSON_COMPACT
 from mia_daemon.dtc.enums import EncodingEnum
 from mia_daemon.dtc.layout import MESSAGES, Text
 from mia_daemon.simulator import server as server_module
@@ -79,6 +82,33 @@ class Conversation:
         self._connection.connection_lost(None)
 
 
+class WebSocketConversation:
+    """The same over a WebSocket, where the encoding is always compact JSON."""
+
+    def __init__(self, server) -> None:
+        self.transport = Transport()
+        self._peer = ClientProtocol(parse_uri("ws://127.0.0.1:11099/"))
+        self._connection = server_module._Connection(server)
+        self._connection.connection_made(self.transport)
+        self._peer.send_request(self._peer.connect())
+        self._pass_on()
+        self.ask(dtc.LogonRequest(HeartbeatIntervalInSeconds=10))
+
+    def ask(self, request) -> list:
+        """What comes back."""
+        self._peer.send_text(JSON_COMPACT.encode(request))
+        return [JSON_COMPACT.decode(event.data) for event in self._pass_on() if isinstance(event, Frame)]
+
+    def _pass_on(self) -> list:
+        self.transport.data = b""
+        self._connection.data_received(b"".join(self._peer.data_to_send()))
+        self._peer.receive_data(self.transport.data)
+        return self._peer.events_received()
+
+    def end(self) -> None:
+        self._connection.connection_lost(None)
+
+
 def answers(server, encoding, request: bytes) -> list:
     client = Conversation(server, CODECS[encoding])
     try:
@@ -113,6 +143,15 @@ def test_a_request_with_nothing_set_is_answered_or_rejected(server, kind, encodi
     assert answered(request, told), told
     if REQUESTS[kind].outcome is Outcome.REJECTED:
         assert told == rejects(request, REQUESTS[kind].note)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ANSWERED if kind is not dtc.LogonRequest])
+def test_over_a_web_socket_every_request_is_answered_or_rejected(server, kind):
+    client = WebSocketConversation(server)
+    told = client.ask(kind())
+    assert answered(kind(), told), told
+    assert not client.transport.closed
+    client.end()
 
 
 _TEXTS = st.sampled_from(["", SYMBOL, "Sim1", "Sim2", "1", "é"]) | st.text("abcXYZ09-", max_size=15)

@@ -5,7 +5,7 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.training.labels import LabelledRecording
-from mia_daemon.training.simulated_market import Episode, record
+from mia_daemon.training.simulated_market import Episode, episode_events, record
 
 ES = instrument("ESZ26_FUT_CME")
 COLUMNS = list(LabelledRecording.__dataclass_fields__)
@@ -43,6 +43,12 @@ def test_features_are_finite_and_alive(recorded):
     assert recorded.values.dtype == np.float32
     assert np.isfinite(recorded.values).all()
     assert (recorded.values.std(axis=0) > 0).sum() > 150
+
+
+def test_a_shorter_episode_is_the_beginning_of_a_longer_one(calendar):
+    short, long = (np.concatenate(list(episode_events(Episode(1, hours), ES, calendar))) for hours in (0.05, 0.1))
+    assert len(short) < len(long)
+    assert short.tobytes() == long[: len(short)].tobytes()
 
 
 def test_the_same_seed_gives_the_same_bits(recorded, calendar):

@@ -15,15 +15,21 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, TRADES = range(6)
 BAR = 6
 
 PRICE_LIMIT = 1e9
-PRICE_FLOOR = 1e-6
-"""A price outside of these, or a size at or above the limit, is damage and is left out of sums, which it would ruin
-for good."""
+"""A price beyond this, or a size at or above it, is damage and is left out of sums, which it would ruin for good."""
+
+_LOG_FLOOR = 1e-6
 
 
 @kernel
 def valid_trade(price: float, size: float) -> bool:
-    """Whether a trade may enter sums: a finite positive price, a size not negative."""
-    return PRICE_FLOOR < price < PRICE_LIMIT and 0.0 <= size < PRICE_LIMIT
+    """Whether a trade may enter sums: a finite price, a size not negative."""
+    return abs(price) < PRICE_LIMIT and 0.0 <= size < PRICE_LIMIT
+
+
+@kernel
+def has_log(price: float) -> bool:
+    """Whether a price has a logarithm that may enter sums: False for one that is unknown (NaN), zero or negative."""
+    return _LOG_FLOOR < price < PRICE_LIMIT
 
 
 @kernel

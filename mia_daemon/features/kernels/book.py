@@ -7,6 +7,8 @@ nearer to the touch keeps it. `refresh` lays out the ten best populated levels, 
 import numpy as np
 
 from mia_daemon.features.kernels.market import Floats, kernel
+from mia_daemon.features.kernels.touch import MAX_SIZE, is_price
+from mia_daemon.records import EventArray
 
 LEVELS = 10
 RING = 2048  # ticks: 512 points of an index future; a power of two
@@ -21,6 +23,9 @@ B_BID_P = 8  # LEVELS prices, best first; 0 beyond B_NB
 B_BID_Q = 18
 B_ASK_P = 28
 B_ASK_Q = 38
+_DEPTH = 3  # EventKind
+_BATCH_END, _CLEAR = 4, 16  # EventFlag
+
 _TAGS = 64  # + side * RING
 _QTYS = _TAGS + 2 * RING
 
@@ -66,6 +71,50 @@ def set_level(book: Floats, side: int, price: float, size: float) -> None:
     elif held > 0.0:
         _delete(book, which, sign, tick, slot)
     book[B_DIRTY] = 1.0
+
+
+@kernel
+def apply(book: Floats, flags: int, side: int, price: float, size: float) -> bool:
+    """One depth event; False if it was left out for its impossible numbers."""
+    if flags & _CLEAR:
+        clear(book)
+    sane = is_price(price) and 0.0 <= size <= MAX_SIZE and side != 0
+    if sane:
+        set_level(book, side, price, size)
+    return bool(sane or flags & _CLEAR)
+
+
+@kernel
+def best(book: Floats, which: int) -> tuple[float, float]:
+    """(price, size) of the best level of the bids (0) or the asks (1); not a number and 0 where there is none."""
+    if book[B_COUNT + which] == 0.0:
+        return np.nan, 0.0
+    tick = book[B_BEST + which]
+    return tick * book[B_TICK], book[_QTYS + which * RING + (int(tick) & (RING - 1))]
+
+
+@kernel
+def write_touch(events: EventArray, book: Floats) -> None:
+    """Apply the depth events of the traded symbol, and write the touch into those that end a batch.
+
+    Args:
+        events: (n,) of dtype MARKET_EVENT, contiguous; bid, ask and their sizes are written where the book has both
+            sides and they do not cross.
+        book: from `make_state`; owned by the caller, changed.
+    """
+    for i in range(len(events)):
+        e = events[i]
+        if e.kind != _DEPTH or e.symbol != 0:
+            continue
+        apply(book, e.flags, e.side, e.price, np.float64(e.size))
+        if e.flags & _BATCH_END:
+            bid, bid_size = best(book, 0)
+            ask, ask_size = best(book, 1)
+            if bid < ask:
+                e.bid = bid
+                e.ask = ask
+                e.bid_size = bid_size
+                e.ask_size = ask_size
 
 
 @kernel

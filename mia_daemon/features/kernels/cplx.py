@@ -12,7 +12,7 @@ mean age is the horizon h.
 - er_k: |C_n - C_{n-k}| / sum |C_i - C_{i-1}| over the last k closed 1-minute bars; 0 until k + 1 have closed.
 
 Neutral (hurst 0.5, vr 1, entropies 1, others 0) until MIN_SECONDS mids or MIN_SIGNS signs are known, and where nothing
-has moved.
+has moved. A second in which the mid is not positive has no logarithm: what is made of the mids starts anew after it.
 """
 
 import math
@@ -130,7 +130,8 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
     if bars.ends(s, _BAR_AT, sec, 60):
         _close_bar(s)
     mid = m[M_SEC_MID]
-    if not bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
+    if not bars.has_log(mid):
+        _restart(s)
         return
     n = int(s[_N])
     log_mid = math.log(mid)
@@ -173,7 +174,7 @@ def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
     rest = n - first
     if bars.ends_within(s, _BAR_AT, sec + first, rest, 60):
         _close_bar(s)
-    if rest == 0 or not bars.PRICE_FLOOR < m[M_SEC_MID] < bars.PRICE_LIMIT:
+    if rest == 0 or not bars.has_log(m[M_SEC_MID]):
         return
     s[_N] += rest
     for k in range(_SETS):
@@ -196,14 +197,21 @@ def _fade(s: Floats, o: int, count: int, decay: float) -> None:
 def on_gap(s: Floats, m: Floats) -> None:
     if s[_BAR_AT + TRADES] > 0.0:
         _close_bar(s)
-    s[_N] = 0.0
+    _restart(s)
     s[_SIGNS] = 0.0
     s[_LAST_SIGN] = 0.0
+    for k in range(3):
+        s[_SIGN + 4 * k : _SIGN + 4 * k + 4] = 0.0
+
+
+@kernel
+def _restart(s: Floats) -> None:
+    """Forget all mids, and what was made of them."""
+    s[_N] = 0.0
     for k in range(_SETS):
         s[_VAR + 4 * k + 1 : _VAR + 4 * k + 4] = 0.0
     for k in range(3):
         s[_PERM + 7 * k + 1 : _PERM + 7 * k + 7] = 0.0
-        s[_SIGN + 4 * k : _SIGN + 4 * k + 4] = 0.0
     for k in range(4):
         s[_ACF + 7 * k + 1 : _ACF + 7 * k + 7] = 0.0
 

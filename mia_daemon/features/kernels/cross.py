@@ -1,12 +1,14 @@
 """Features 336-345: the traded symbol beside the reference symbol (NQ beside ES, ES beside NQ).
 
-Both mids are sampled at the end of every whole second; EW sums take the second as unit of time.
+Both mids are sampled at the end of every whole second; EW sums take the second as unit of time. While one of them is
+unknown or not positive there is no log return, and all but the reference's order flow starts anew after that.
 """
 
 import math
 
 import numpy as np
 
+from mia_daemon.features.kernels import bars
 from mia_daemon.features.kernels.market import (
     M_NOW,
     M_REF_ASK,
@@ -82,7 +84,8 @@ def on_reference(s: Floats, t: int, m: Floats) -> None:
 
 @kernel
 def on_second(s: Floats, sec: int, m: Floats) -> None:
-    if m[M_SEC_MID] <= 0.0 or m[M_SEC_REF_MID] <= 0.0:
+    if not (bars.has_log(m[M_SEC_MID]) and bars.has_log(m[M_SEC_REF_MID])):
+        _restart(s)
         return
     ours = math.log(m[M_SEC_MID])
     theirs = math.log(m[M_SEC_REF_MID])
@@ -148,7 +151,19 @@ def _fade(s: Floats, i: int, step: float, decay: float) -> None:
 
 @kernel
 def on_gap(s: Floats, m: Floats) -> None:
-    for i in range(_SELF):
+    for i in range(_FLOW_AT, _PAIR):
+        s[i] = 0.0
+    _restart(s)
+
+
+@kernel
+def _restart(s: Floats) -> None:
+    """Forget both mids, and what was made of them."""
+    if s[_FILLED] == 0.0:
+        return
+    s[_FILLED] = 0.0
+    s[_HEAD] = 0.0
+    for i in range(_PAIR, _SELF):
         s[i] = 0.0
 
 

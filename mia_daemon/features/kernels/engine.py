@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.features.kernels import (
     bar,
     book,
@@ -67,7 +68,6 @@ from mia_daemon.features.kernels.market import (
     M_SIDE,
     M_SIZE,
     M_SOURCE,
-    M_TICK,
     M_TRADE_SEEN,
     M_TRADES,
     MAX_SILENT_S,
@@ -104,27 +104,35 @@ LIMIT = 1e9  # of a feature's absolute value
 LATEST_NS = 1 << 62  # year 2116: a later time is damage
 
 _TRADE, _QUOTE, _DEPTH, _GAP, _TIMER, _STATUS = 1, 2, 3, 4, 5, 6  # EventKind
-_BATCH_END, _CLEAR = 4, 16  # EventFlag
+_BATCH_END = 4  # EventFlag
 _MINUTE_S = 60.0
 _STALE_S = 10.0
 
 
 def _offsets() -> list[int]:
     """Where each part of the state begins, in the order of `make_state`."""
-    return [0, *np.cumsum([len(part) for part in _parts(0.25, NO_EVENTS)]).tolist()]
+    return [0, *np.cumsum([len(part) for part in _parts(0.25, NO_EVENTS, DEFAULTS)]).tolist()]
 
 
-def _parts(tick_size: float, events: MacroEvents) -> list[Floats]:
-    families = (market, book, l1_state, depth, ofi, flow, vol, liq, cplx, ta, bar, level, cross, dq)
-    return [*(family.make_state(tick_size) for family in families), clock.make_state(tick_size, events)]
+def _parts(tick_size: float, events: MacroEvents, constants: FittedConstants) -> list[Floats]:
+    return [
+        market.make_state(tick_size),
+        book.make_state(tick_size),
+        l1_state.make_state(tick_size, constants),
+        depth.make_state(tick_size),
+        ofi.make_state(tick_size, constants),
+        flow.make_state(tick_size, constants),
+        *(family.make_state(tick_size) for family in (vol, liq, cplx, ta, bar, level, cross, dq)),
+        clock.make_state(tick_size, events),
+    ]
 
 
 M0, BOOK0, L10, DEPTH0, OFI0, FLOW0, VOL0, LIQ0, CPLX0, TA0, BAR0, LEVEL0, CROSS0, DQ0, CLOCK0, _ = _offsets()
 
 
-def make_state(tick_size: float, events: MacroEvents = NO_EVENTS) -> Floats:
+def make_state(tick_size: float, events: MacroEvents = NO_EVENTS, constants: FittedConstants = DEFAULTS) -> Floats:
     """The whole state before the first event; the clock family, whose length depends on `events`, comes last."""
-    return np.concatenate(_parts(tick_size, events))
+    return np.concatenate(_parts(tick_size, events, constants))
 
 
 def make_clock(interval_ns: int, warmup_ns: int) -> Ints:
@@ -230,9 +238,7 @@ def _end_seconds(state: Floats, c: Ints, second: int) -> None:
     silent = second - ended - 1
     if silent > MAX_SILENT_S:
         _on_gap(state)
-        m[M_SEC_PREV_MID] = 0.0
-        m[M_SEC_PREV_LAST] = 0.0
-        m[M_SEC_REF_PREV_MID] = 0.0
+        market.forget_prices(m)
         c[C_WARM] = -(second * NS - c[C_NEWEST])  # what `_move_time` adds for the silence
     elif silent > 0:
         _on_silence(state, ended + 1, silent)
@@ -332,7 +338,7 @@ def _apply_trade(state: Floats, cal: Ints, row: int, t: int, e: Any) -> bool:
         and m[M_QUOTE_CHANGED] > 0.0
     ):
         _on_quote(state, t)
-    if not (touch.is_price(e.price, m[M_TICK]) and 0.0 < e.size <= MAX_SIZE):
+    if not (touch.is_price(e.price) and 0.0 < e.size <= MAX_SIZE):
         return False
     side = touch.aggressor(m, e.side, e.price)
     m[M_PREV_LAST] = m[M_LAST]
@@ -374,11 +380,7 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
     """Change the book; once it is consistent again, tell what has become of it."""
     m = state[M0:BOOK0]
     levels = state[BOOK0:L10]
-    if e.flags & _CLEAR:
-        book.clear(levels)
-    sane = touch.is_price(e.price, m[M_TICK]) and 0.0 <= e.size <= MAX_SIZE and e.side != 0
-    if sane:
-        book.set_level(levels, e.side, e.price, np.float64(e.size))
+    applied = book.apply(levels, e.flags, e.side, e.price, np.float64(e.size))
     if e.flags & _BATCH_END:
         book.refresh(levels)
         m[M_DEPTH_SEEN] = m[M_NOW]
@@ -392,7 +394,7 @@ def _apply_depth(state: Floats, t: int, e: Any) -> bool:
         depth.on_depth(state[DEPTH0:OFI0], t, m, levels)
         ofi.on_depth(state[OFI0:FLOW0], t, m, levels)
         liq.on_depth(state[LIQ0:CPLX0], t, m, levels)
-    return bool(sane or e.flags & _CLEAR)
+    return applied
 
 
 @inlined

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.features.kernels.market import (
     M_ASK,
     M_BID,
@@ -65,11 +66,11 @@ _DIV = _SLOPE + 15  # 3 x (w, dCVD, dCVD², dP, dP²)
 _SIZE = _DIV + 15
 
 
-def make_state(tick_size: float) -> Floats:
-    """Sums; `tick_size` is not needed. Large means 10 contracts until a bundle brings a fitted quantile."""
+def make_state(tick_size: float, constants: FittedConstants = DEFAULTS) -> Floats:
+    """Sums; `tick_size` is not needed."""
     del tick_size
     s = np.zeros(_SIZE)
-    s[_LARGE] = 10.0
+    s[_LARGE] = constants.large_trade
     return s
 
 
@@ -153,7 +154,9 @@ def on_quote(s: Floats, t: int, m: Floats) -> None:
 @kernel
 def on_second(s: Floats, sec: int, m: Floats) -> None:
     delta = m[M_SEC_BUY] - m[M_SEC_SELL]
-    moved = m[M_SEC_MID] - m[M_SEC_PREV_MID] if m[M_SEC_PREV_MID] > 0.0 and m[M_SEC_MID] > 0.0 else 0.0
+    moved = m[M_SEC_MID] - m[M_SEC_PREV_MID]
+    if math.isnan(moved):
+        moved = 0.0
     for j in range(3):
         d = SLOPE_DECAYS[j]
         _slope_step(s, _SLOPE + 5 * j, d, delta)

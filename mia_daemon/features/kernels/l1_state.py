@@ -1,7 +1,10 @@
 """Features 0-11: the touch and the last trade as they are now."""
 
+import math
+
 import numpy as np
 
+from mia_daemon.features.constants import DEFAULTS, IMBALANCES, SPREADS, FittedConstants
 from mia_daemon.features.kernels.market import (
     M_ASK,
     M_BID,
@@ -26,17 +29,24 @@ FIRST = 0
 COUNT = 12
 
 _RUN = 0  # signed run of same-direction price changes
+_IS_FITTED = 1  # 1 where the table is
+_TABLE = 2  # SPREADS x IMBALANCES micro-price adjustments, ticks
+_SIZE = _TABLE + SPREADS * IMBALANCES
 
 
-def make_state(tick_size: float) -> Floats:
-    """One number; `tick_size` is not needed."""
+def make_state(tick_size: float, constants: FittedConstants = DEFAULTS) -> Floats:
+    """A run and a table; `tick_size` is not needed."""
     del tick_size
-    return np.zeros(1)
+    s = np.zeros(_SIZE)
+    if constants.micro_adjustment is not None:
+        s[_IS_FITTED] = 1.0
+        s[_TABLE:] = np.ravel(constants.micro_adjustment)
+    return s
 
 
 @kernel
 def on_trade(s: Floats, t: int, m: Floats) -> None:
-    if m[M_PREV_LAST] > 0.0 and m[M_LAST] != m[M_PREV_LAST]:
+    if not math.isnan(m[M_PREV_LAST]) and m[M_LAST] != m[M_PREV_LAST]:
         if m[M_LAST] > m[M_PREV_LAST]:
             s[_RUN] = s[_RUN] + 1.0 if s[_RUN] > 0.0 else 1.0
         else:
@@ -46,6 +56,19 @@ def on_trade(s: Floats, t: int, m: Floats) -> None:
 @kernel
 def on_gap(s: Floats, m: Floats) -> None:
     s[_RUN] = 0.0
+
+
+@kernel
+def _micro_adjustment(s: Floats, imbalance: float, spread: float) -> float:
+    """Stoikov's G*, ticks, of an imbalance of -1 … 1 and a spread in ticks."""
+    if s[_IS_FITTED] == 0.0:  # odd and monotone in the imbalance, flat where it is balanced
+        return 0.5 * spread * imbalance * abs(imbalance)
+    if not spread > 0.0:
+        return 0.0
+    row = min(max(int(spread + 0.5), 1), SPREADS) - 1
+    column = min(int(0.5 * (imbalance + 1.0) * IMBALANCES), IMBALANCES - 1)
+    adjustment: float = s[_TABLE + row * IMBALANCES + column]
+    return adjustment
 
 
 @kernel
@@ -61,12 +84,11 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
             imbalance = (m[M_QB] - m[M_QA]) / total
             out[FIRST + 1] = imbalance
             out[FIRST + 2] = ((m[M_BID] * m[M_QA] + m[M_ASK] * m[M_QB]) / total - m[M_MID]) / tick
-            # Stoikov's G* needs a fitted table; till then odd and monotone in the imbalance, flat where it is balanced
-            out[FIRST + 3] = 0.5 * spread / tick * imbalance * abs(imbalance)
+            out[FIRST + 3] = _micro_adjustment(s, imbalance, spread / tick)
             out[FIRST + 4] = np.log1p(m[M_QB])
             out[FIRST + 5] = np.log1p(m[M_QA])
         out[FIRST + 9] = np.log1p(1000.0 * (m[M_NOW] - m[M_QUOTE_SEEN]))
-    if m[M_LAST] > 0.0:
+    if not math.isnan(m[M_LAST]):
         if m[M_HAS_QUOTE] > 0.0:
             out[FIRST + 6] = (m[M_LAST] - m[M_MID]) / tick
         out[FIRST + 7] = m[M_SIDE]

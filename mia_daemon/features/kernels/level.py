@@ -1,17 +1,17 @@
 """Prices to measure the market against, features 276-318: VWAPs, the volume profile, sessions, ranges, pivots.
 
 Everything is keyed to the exchange's trading day of `cal`; distances are (mid - level) / ATR unless said otherwise,
-and neutral (0) while the level, the mid or the ATR is unknown.
+and neutral (0) while the level (NaN in the state), the mid or the ATR is unknown.
 
 VWAP: of the trading day, of regular hours, and of the ISO week as far as it has been seen; sd is volume-weighted.
 vwap_dist_sd is in sd, at least a tick. vwap_slope_15m: change of the day's VWAP over the last 900 whole seconds / ATR.
 
 Volume profile of the trading day in ticks. POC: the price with the largest volume, the first to reach it wins a tie.
 Value area: grown from the POC tick by tick towards the larger neighbour (upwards on a tie) until it holds 70 % of the
-volume. A high (low) volume node is a price strictly inside the day's range whose volume is at least (at most) that of
-all prices within NODE ticks of it; hvn and lvn are ticks from the mid to the nearest one above or below, REACH when
-there is none nearer. poc_migration: change of the POC over the last 1800 whole seconds / ATR. profile_skew: (POC -
-middle of the day's range) / range.
+volume. A high (low) volume node is a price whose volume is at least (at most) that of all prices within NODE ticks of
+it, all of them inside the day's range; hvn and lvn are ticks from the mid, which may lie at half a tick, to the nearest
+one above or below it, REACH when there is none nearer. poc_migration: change of the POC over the last 1800 whole
+seconds / ATR. profile_skew: (POC - middle of the day's range) / range.
 
 Levels of the prior day stand only if that day was the trading day before and was seen. Its settlement is taken to be
 the last trade before 15:00 Chicago, before the close of regular hours on a half day. Regular hours that have begun give
@@ -57,12 +57,12 @@ _OPENING = np.array([5, 15, 30, 60])  # minutes
 
 # ---- state: a sum of a VWAP is base price, volume, volume * (p - base), volume * (p - base)^2
 _DAY, _RTH, _WEEK = 0, 4, 8
-_HIGH, _LOW, _LAST = 12, 13, 14  # of the trading day; HIGH 0 until its first trade
+_HIGH, _LOW, _LAST = 12, 13, 14  # of the trading day
 _ON_HIGH, _ON_LOW = 15, 16  # overnight
 _RTH_FIRST = 17
 _SETTLE = 18
 _OR = 19  # high, low of 5, 15, 30, 60 minutes
-# ---- the day before; each 0 when unknown
+# ---- the day before
 _P_VWAP, _P_POC, _P_VAH, _P_VAL, _P_HIGH, _P_LOW, _P_SETTLE = range(27, 34)
 _ADR, _ADR_N = 34, 35
 _ROW = 36  # newest trading day begun, + 1
@@ -86,7 +86,9 @@ NEUTRAL = np.zeros(COUNT)
 def make_state(tick_size: float) -> Floats:
     """The state before the first event; the tick size is read from `m`."""
     del tick_size
-    return np.zeros(_SIZE)
+    s = np.zeros(_SIZE)
+    s[_HIGH:_ADR] = np.nan
+    return s
 
 
 @kernel
@@ -101,8 +103,8 @@ def _add(s: Floats, o: int, price: float, size: float) -> None:
 
 @kernel
 def _vwap(s: Floats, o: int) -> float:
-    """0 while there is no volume."""
-    return s[o] + s[o + 2] / s[o + 1] if s[o + 1] > 0.0 else 0.0
+    """NaN while there is no volume."""
+    return s[o] + s[o + 2] / s[o + 1] if s[o + 1] > 0.0 else math.nan
 
 
 @kernel
@@ -115,9 +117,13 @@ def _vwap_sd(s: Floats, o: int) -> float:
 
 @kernel
 def _stretch(s: Floats, high: int, low: int, price: float) -> None:
-    """Let the range at `high` and `low` take in `price`; a high of 0 is an empty range."""
-    s[low] = price if s[high] == 0.0 else min(s[low], price)
-    s[high] = max(s[high], price)
+    """Let the range at `high` and `low` take in `price`; a high of NaN is an empty range."""
+    if math.isnan(s[high]):
+        s[low] = price
+        s[high] = price
+    else:
+        s[low] = min(s[low], price)
+        s[high] = max(s[high], price)
 
 
 # ---------------------------------------------------------------------------------------------------- volume profile
@@ -143,6 +149,9 @@ def _recentre(s: Floats, bin_: int) -> int:
     else:
         for i in range(_BINS):
             s[_HIST + i] = s[_HIST + i - shift] if new_low <= i <= new_high else 0.0
+    if new_low > new_high:  # nothing of it is left
+        new_low = bin_ + shift
+        new_high = new_low
     s[_BASE] -= shift
     for k in range(_MIGRATION_S + 1):
         s[_POCS + k] += shift
@@ -205,11 +214,16 @@ def _value_area(s: Floats) -> None:
 
 
 @kernel
-def _node(s: Floats, start: int, step: int, sign: float) -> float:
-    """Bins from `start` to the nearest high (sign 1) or low (sign -1) volume node in the direction of `step`."""
+def _node(s: Floats, half_ticks: int, step: int, sign: float) -> float:
+    """Ticks from the mid to the nearest high (sign 1) or low (sign -1) volume node, at most REACH.
+
+    The mid is `half_ticks` from the first bin. `step` is 1 for the node above, -1 for the one below; one at the mid is
+    neither.
+    """
     bottom, top = int(s[_BIN_LOW]) + NODE, int(s[_BIN_HIGH]) - NODE
-    for d in range(1, REACH):
-        i = start + d * step
+    first = half_ticks // 2 + 1 if step > 0 else (half_ticks - 1) // 2
+    for d in range(REACH):
+        i = first + d * step
         if (step > 0 and i > top) or (step < 0 and i < bottom):
             break
         if i < bottom or i > top:
@@ -221,7 +235,7 @@ def _node(s: Floats, start: int, step: int, sign: float) -> float:
                 peak = False
                 break
         if peak:
-            return float(d)
+            return min(abs(i - 0.5 * half_ticks), float(REACH))
     return float(REACH)
 
 
@@ -241,14 +255,14 @@ def on_trade(s: Floats, t: int, m: Floats, cal: Ints, row: int) -> None:
     s[_LAST] = price
     rth_open, rth_close = cal[row, CAL_RTH_OPEN], cal[row, CAL_RTH_CLOSE]
     settles = rth_close - (0 if cal[row, CAL_HALF] == 1 else 15 * _MINUTE)
-    if t < settles or s[_SETTLE] == 0.0:
+    if t < settles or math.isnan(s[_SETTLE]):
         s[_SETTLE] = price
     if t < rth_open:
         _stretch(s, _ON_HIGH, _ON_LOW, price)
     elif t < rth_close:
         if size > 0.0:
             _add(s, _RTH, price, size)
-        if s[_RTH_FIRST] == 0.0:
+        if math.isnan(s[_RTH_FIRST]):
             s[_RTH_FIRST] = price
         for k in range(4):
             if t < rth_open + _OPENING[k] * _MINUTE:
@@ -286,12 +300,12 @@ def on_gap(s: Floats, m: Floats) -> None:
 @kernel
 def on_day(s: Floats, m: Floats, cal: Ints, row: int) -> None:
     """Yesterday's levels become the prior day's, and the day begins anew; the week does on its first day."""
-    if s[_HIGH] > 0.0:
+    traded = not math.isnan(s[_HIGH])
+    if traded:
         s[_ADR_N] = min(s[_ADR_N] + 1.0, 10.0)
         s[_ADR] += (s[_HIGH] - s[_LOW] - s[_ADR]) / s[_ADR_N]
-    for k in range(_P_VWAP, _P_SETTLE + 1):
-        s[k] = 0.0
-    if s[_HIGH] > 0.0 and row == int(s[_ROW]):  # _ROW is one more than the day's row
+    s[_P_VWAP : _P_SETTLE + 1] = math.nan
+    if traded and row == int(s[_ROW]):  # _ROW is one more than the day's row
         s[_P_HIGH] = s[_HIGH]
         s[_P_LOW] = s[_LOW]
         s[_P_SETTLE] = s[_SETTLE]
@@ -307,7 +321,7 @@ def on_day(s: Floats, m: Floats, cal: Ints, row: int) -> None:
     s[_STALE] = 0.0
     s[_SECONDS] = 0.0
     s[_DAY : _DAY + 8] = 0.0
-    s[_HIGH : _OR + 8] = 0.0
+    s[_HIGH : _OR + 8] = math.nan
     s[_ROW] = row + 1
     week = (cal[row, CAL_CLOSE] // (86400 * NS) + 3) // 7  # the close falls on the trade date in UTC as well
     if week != int(s[_WEEK_NO]):
@@ -317,14 +331,14 @@ def on_day(s: Floats, m: Floats, cal: Ints, row: int) -> None:
 
 @kernel
 def _distance(mid: float, level: float, atr: float) -> float:
-    return (mid - level) / atr if level > 0.0 else 0.0
+    return (mid - level) / atr if not math.isnan(level) else 0.0
 
 
 @kernel
 def emit(s: Floats, t: int, m: Floats, out: Floats, cal: Ints, row: int) -> None:
     out[FIRST : FIRST + COUNT] = 0.0
     mid, tick = m[M_MID], m[M_TICK]
-    if row < 0 or not (bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT and m[M_ATR] > 0.0):
+    if row < 0 or not (abs(mid) < bars.PRICE_LIMIT and m[M_ATR] > 0.0):
         return
     atr = max(m[M_ATR], tick)
     if s[_TOTAL] > 0.0:
@@ -365,11 +379,11 @@ def _emit_profile(s: Floats, mid: float, atr: float, tick: float, out: Floats) -
     if n > _MIGRATION_S:
         newest = s[_POCS + (n - 1) % (_MIGRATION_S + 1)]
         out[f + 5] = (newest - s[_POCS + n % (_MIGRATION_S + 1)]) * tick / atr
-    here = bars.tick_of(mid, tick) - int(s[_BASE])
-    out[f + 6] = _node(s, here, 1, 1.0)
-    out[f + 7] = _node(s, here, -1, 1.0)
-    out[f + 8] = _node(s, here, 1, -1.0)
-    out[f + 9] = _node(s, here, -1, -1.0)
+    half_ticks = bars.tick_of(2.0 * mid, tick) - 2 * int(s[_BASE])
+    out[f + 6] = _node(s, half_ticks, 1, 1.0)
+    out[f + 7] = _node(s, half_ticks, -1, 1.0)
+    out[f + 8] = _node(s, half_ticks, 1, -1.0)
+    out[f + 9] = _node(s, half_ticks, -1, -1.0)
     span = s[_HIGH] - s[_LOW]
     out[f + 10] = (poc - 0.5 * (s[_HIGH] + s[_LOW])) / span if span > 0.0 else 0.0
     last = bars.tick_of(s[_LAST], tick) - int(s[_BASE])
@@ -390,16 +404,16 @@ def _emit_session(s: Floats, t: int, mid: float, atr: float, out: Floats, rth_op
     out[f + 4] = _distance(mid, s[_P_SETTLE], atr)
     out[f + 5] = _distance(mid, s[_ON_HIGH], atr)
     out[f + 6] = _distance(mid, s[_ON_LOW], atr)
-    if s[_RTH_FIRST] > 0.0 and s[_P_SETTLE] > 0.0:
-        out[f + 7] = (s[_RTH_FIRST] - s[_P_SETTLE]) / atr
+    if not math.isnan(s[_RTH_FIRST]):
+        out[f + 7] = _distance(s[_RTH_FIRST], s[_P_SETTLE], atr)
     for k in range(8):
         out[f + 8 + k] = _distance(mid, s[_OR + k], atr)
     high, low = s[_OR + 6], s[_OR + 7]
-    if high > 0.0 and s[_ADR] > 0.0:
+    if not math.isnan(high) and s[_ADR] > 0.0:
         out[f + 16] = (high - low) / s[_ADR]
     if high > low and t >= rth_open + 60 * _MINUTE:
         out[f + 17] = (max(mid - high, 0.0) + min(mid - low, 0.0)) / (high - low)
-    if s[_P_HIGH] > 0.0:
+    if not math.isnan(s[_P_HIGH]):
         pivot = (s[_P_HIGH] + s[_P_LOW] + s[_P_SETTLE]) / 3.0
         out[f + 18] = (mid - pivot) / atr
         out[f + 19] = (mid - (2.0 * pivot - s[_P_LOW])) / atr

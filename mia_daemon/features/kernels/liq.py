@@ -1,9 +1,13 @@
-"""Features 160-184: what trading costs and moves: price impact, spreads paid, flow toxicity, resilience of the book."""
+"""Features 160-184: what trading costs and moves: price impact, spreads paid, flow toxicity, resilience of the book.
+
+Amihud's ratio passes over seconds in which the mid was not positive, and Hasbrouck's takes the price without its sign.
+"""
 
 import math
 
 import numpy as np
 
+from mia_daemon.features.kernels import bars
 from mia_daemon.features.kernels.book import B_ASK_Q, B_BID_Q, B_NB
 from mia_daemon.features.kernels.market import (
     M_HAS_QUOTE,
@@ -41,12 +45,12 @@ _AT = 0  # M_NOW of the last trade counted
 _DP = 1  # change of price of the last trade, ticks
 _DP_KNOWN = 2
 _DAY = 3  # contracts traded since the trading day began
-_ROOT = 4  # sum of s sqrt(p v) in this second
+_ROOT = 4  # sum of s sqrt(|p| v) in this second
 _MATURED_AT = 5  # when the last queued trade got its mid
 _HEAD = 6  # of the queue: oldest
 _WAITING = 7
 _IMPACT = 8  # 4 x (w, x, y, xx, xy): x signed volume, y change of mid in ticks, per second
-_SQRT_IMPACT = 28  # 3 x the same, x = s sqrt(p v)
+_SQRT_IMPACT = 28  # 3 x the same, x = s sqrt(|p| v)
 _AMIHUD = 43  # 4 x (weight, mean); they do not decay between seconds with volume but by _AMIHUD_AGE
 _AMIHUD_AGE = 51  # seconds since
 _ROLL = 52  # 3 x (w, x, y, xy): changes of price of a trade and of the one before
@@ -85,10 +89,10 @@ def on_trade(s: Floats, t: int, m: Floats) -> None:
     price = m[M_LAST]
     tick = m[M_TICK]
     s[_DAY] += m[M_SIZE]
-    s[_ROOT] += side * math.sqrt(price * m[M_SIZE])
+    s[_ROOT] += side * math.sqrt(abs(price) * m[M_SIZE])
     quoted = m[M_HAS_QUOTE] > 0.0 and side != 0.0
     paid = 2.0 * side * (price - m[M_MID]) / tick
-    changed = m[M_PREV_LAST] > 0.0
+    changed = not math.isnan(m[M_PREV_LAST])
     step = (price - m[M_PREV_LAST]) / tick
     for j in range(3):
         decay = math.exp(-dt / HORIZONS[j]) if dt > 0.0 else 1.0
@@ -191,15 +195,16 @@ def _restart_buckets(s: Floats, which: int, volume: float) -> None:
 def on_second(s: Floats, sec: int, m: Floats) -> None:
     volume = m[M_SEC_BUY] + m[M_SEC_SELL]
     signed = m[M_SEC_BUY] - m[M_SEC_SELL]
-    known = m[M_SEC_PREV_MID] > 0.0 and m[M_SEC_MID] > 0.0
-    moved = (m[M_SEC_MID] - m[M_SEC_PREV_MID]) / m[M_TICK] if known else 0.0
+    moved = (m[M_SEC_MID] - m[M_SEC_PREV_MID]) / m[M_TICK]
+    if math.isnan(moved):
+        moved = 0.0
     for j in range(4):
         _add(s, _IMPACT + 5 * j, DECAYS[j], signed, moved)
         if j < 3:
             _add(s, _SQRT_IMPACT + 5 * j, DECAYS[j], s[_ROOT], moved)
     s[_ROOT] = 0.0
     s[_AMIHUD_AGE] += 1.0
-    if volume > 0.0 and known:
+    if volume > 0.0 and bars.has_log(m[M_SEC_PREV_MID]) and bars.has_log(m[M_SEC_MID]):
         illiquidity = 1e6 * abs(math.log(m[M_SEC_MID] / m[M_SEC_PREV_MID])) / volume
         for j in range(4):
             i = _AMIHUD + 2 * j

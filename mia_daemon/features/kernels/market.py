@@ -1,5 +1,8 @@
 """What all families see of the market: the indices of the shared state `m`, and the conventions of the hooks.
 
+A price may be negative or zero: one that is not known is NaN. What needs a logarithm is defined for positive prices;
+each family says what it makes of others.
+
 A family is a module with a flat float64 state `s` and those of these hooks that it needs (all decorated with
 `kernel`, none of them allocates):
 
@@ -60,21 +63,24 @@ def inlined(function: F) -> F:
 NS = 1_000_000_000
 
 MAX_SILENT_S = 7200
-"""Silent seconds are stepped through up to here; after a longer silence windows restart."""
+"""Silent seconds are stepped through up to here. After a longer silence no price before it is compared with one after
+it: the touch and the last trade are unknown until they come again (`forget_prices`), and windows restart (`on_gap`).
+What goes on: closed bars, as on a chart (ta, er of cplx, parkinson and gk of vol), and what is kept for the trading day
+(level, and the day's sums of other families)."""
 
 # ---- instrument and time
 M_TICK = 0  # minimum price increment, points
 M_ORIGIN = 1  # epoch second from which M_NOW counts: midnight UTC before the first event
 M_NOW = 2  # time of the event being applied (in on_second: the end of that second), seconds since M_ORIGIN
 
-# ---- the traded symbol's touch; 0 until known. MID is the last trade's price while no touch is known
+# ---- the traded symbol's touch; prices are NaN and sizes 0 until known
 M_HAS_QUOTE = 3  # 1 once a sane touch is known
 M_HAS_SIZES = 4  # 1 while both sizes at the touch are known
 M_BID = 5
 M_ASK = 6
 M_QB = 7  # contracts at the bid; 0 when unknown
 M_QA = 8
-M_MID = 9  # 0 until a touch or a trade is known
+M_MID = 9  # the last trade's price while no touch is known; NaN until either is
 M_QUOTE_CHANGED = 10  # 1 if this event changed a price or a size of the touch
 
 # ---- the same before this event
@@ -85,24 +91,24 @@ M_PREV_QA = 14
 M_PREV_MID = 15
 
 # ---- the last trade of the traded symbol; in on_trade: this one
-M_LAST = 16  # price; 0 until known
+M_LAST = 16  # price; NaN until known
 M_SIZE = 17  # contracts
 M_SIDE = 18  # aggressor +1 buyer, -1 seller; when not told: by the touch, else by the tick rule; 0 at the first trade
 M_COUNT = 19  # trades in the record, at least 1
 M_FLAGS = 20  # EventFlag bits
-M_PREV_LAST = 21  # price of the trade before; 0 until known
+M_PREV_LAST = 21  # price of the trade before; NaN until known
 M_TRADES = 22  # trade records since the start
 
 # ---- the whole second that has ended; valid in on_second
-M_SEC_MID = 23  # at its end; 0 until known
-M_SEC_PREV_MID = 24  # at the end of the second before; 0 at the first second and after on_gap
+M_SEC_MID = 23  # at its end; NaN until known
+M_SEC_PREV_MID = 24  # at the end of the second before; NaN at the first second and after on_gap
 M_SEC_BUY = 25  # contracts bought by aggressors in it
 M_SEC_SELL = 26
-M_SEC_LAST = 27  # last trade's price at its end, carried forward; 0 until known
+M_SEC_LAST = 27  # last trade's price at its end, carried forward; NaN until known
 M_SEC_TRADES = 28  # trade records in it
-M_SEC_PREV_LAST = 29  # last trade's price at the end of the second before; 0 as M_SEC_PREV_MID
+M_SEC_PREV_LAST = 29  # last trade's price at the end of the second before; NaN as M_SEC_PREV_MID
 
-# ---- the reference symbol; 0 until known
+# ---- the reference symbol; prices NaN and sizes 0 until known
 M_REF_BID = 30
 M_REF_ASK = 31
 M_REF_QB = 32
@@ -138,6 +144,21 @@ M_REF_CROSSED = 53
 
 M_COUNT_ALL = 64
 
+_PRICES = np.array(
+    [
+        *(M_BID, M_ASK, M_MID, M_PREV_BID, M_PREV_ASK, M_PREV_MID, M_LAST, M_PREV_LAST),
+        *(M_SEC_MID, M_SEC_PREV_MID, M_SEC_LAST, M_SEC_PREV_LAST),
+        *(M_REF_BID, M_REF_ASK, M_REF_MID, M_REF_LAST, M_SEC_REF_MID, M_SEC_REF_PREV_MID),
+        *(M_REF_PREV_BID, M_REF_PREV_ASK),
+    ]
+)
+_WITH_PRICES = np.array(
+    [
+        *(M_HAS_QUOTE, M_HAS_SIZES, M_QB, M_QA, M_PREV_QB, M_PREV_QA, M_SIZE, M_SIDE),
+        *(M_SEC_BUY, M_SEC_SELL, M_SEC_TRADES, M_REF_QB, M_REF_QA, M_REF_PREV_QB, M_REF_PREV_QA),
+    ]
+)
+
 # Columns of the calendar array `cal`: int64 (n, 6), one row a trading day
 CAL_OPEN = 0  # ns
 CAL_CLOSE = 1
@@ -150,7 +171,17 @@ CAL_HALF = 5  # 1 on a half day
 def make_state(tick_size: float) -> Floats:
     """The shared state before the first event."""
     m = np.zeros(M_COUNT_ALL)
+    m[_PRICES] = np.nan
     m[M_TICK] = tick_size
     for index in (M_REF_SEEN, M_QUOTE_SEEN, M_TRADE_SEEN, M_DEPTH_SEEN, M_GAP_SEEN, M_SEEN):
         m[index] = -1.0
     return m
+
+
+@kernel
+def forget_prices(m: Floats) -> None:
+    """After a long silence: the prices and sizes of both symbols are unknown, as before the first event."""
+    for k in range(len(_PRICES)):
+        m[_PRICES[k]] = np.nan
+    for k in range(len(_WITH_PRICES)):
+        m[_WITH_PRICES[k]] = 0.0

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from mia_daemon.features.constants import DEFAULTS, FittedConstants
 from mia_daemon.features.kernels.book import B_ASK_P, B_ASK_Q, B_BID_P, B_BID_Q, LEVELS
 from mia_daemon.features.kernels.market import (
     M_ASK,
@@ -41,15 +42,20 @@ _BOUGHT = 3
 _BOOKS = 4  # consistent books seen
 _E = 5  # 5 x (sum of e, weight, mean touch size)
 _RATES = 20  # 3 x (added bid, added ask, cancelled bid, cancelled ask, weight, mean touch size, count of changes)
-_DEEP = 41  # 5 x (sum of mean e_1..5, weight, mean size of 10 levels, sum of mean e_1..10)
+_DEEP = 41  # 5 x (sum of mean e_1..5, weight, mean size of 10 levels, sum of weighted mean e_1..10)
 _OLD = 61  # the ten levels before: bid prices, bid sizes, ask prices, ask sizes
-_SIZE = _OLD + 4 * LEVELS
+_WEIGHTS = _OLD + 4 * LEVELS  # of the ten levels; from here on fitted, not reset
+_SHARE = _WEIGHTS + LEVELS  # 1 / sum of their magnitudes
+_SIZE = _SHARE + 1
 
 
-def make_state(tick_size: float) -> Floats:
+def make_state(tick_size: float, constants: FittedConstants = DEFAULTS) -> Floats:
     """Sums, and the ten levels of the last consistent book; `tick_size` is not needed."""
     del tick_size
-    return np.zeros(_SIZE)
+    s = np.zeros(_SIZE)
+    s[_WEIGHTS:_SHARE] = constants.level_weights
+    s[_SHARE] = 1.0 / np.abs(s[_WEIGHTS:_SHARE]).sum()
+    return s
 
 
 @kernel
@@ -149,12 +155,12 @@ def on_depth(s: Floats, t: int, m: Floats, book: Floats) -> None:
     dt = m[M_NOW] - s[_BOOK_AT]
     s[_BOOK_AT] = m[M_NOW]
     flow_5 = 0.0
-    flow_10 = 0.0
+    flow_10 = 0.0  # weighted
     depth_5 = 0.0
     for k in range(LEVELS):
         qb = book[B_BID_Q + k]
         qa = book[B_ASK_Q + k]
-        flow_10 += imbalance_of(
+        flow = imbalance_of(
             book[B_BID_P + k],
             qb,
             book[B_ASK_P + k],
@@ -164,26 +170,26 @@ def on_depth(s: Floats, t: int, m: Floats, book: Floats) -> None:
             s[_OLD + 2 * LEVELS + k],
             s[_OLD + 3 * LEVELS + k],
         )
+        flow_10 += s[_WEIGHTS + k] * flow
         s[_OLD + k] = book[B_BID_P + k]
         s[_OLD + LEVELS + k] = qb
         s[_OLD + 2 * LEVELS + k] = book[B_ASK_P + k]
         s[_OLD + 3 * LEVELS + k] = qa
         if k < 5:
             depth_5 += qb + qa
-        if k == 4:
-            flow_5 = flow_10
+            flow_5 += flow
     for j in range(5):
         i = _DEEP + 4 * j
         decay = math.exp(-dt / HORIZONS[j]) if dt > 0.0 else 1.0
         s[i] = s[i] * decay + 0.2 * flow_5
         s[i + 1] = s[i + 1] * decay + 1.0
         s[i + 2] += (0.1 * depth_5 - s[i + 2]) / s[i + 1]
-        s[i + 3] = s[i + 3] * decay + 0.1 * flow_10
+        s[i + 3] = s[i + 3] * decay + s[_SHARE] * flow_10
 
 
 @kernel
 def on_gap(s: Floats, m: Floats) -> None:
-    for i in range(_SIZE):
+    for i in range(_WEIGHTS):
         s[i] = 0.0
 
 

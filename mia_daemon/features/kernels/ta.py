@@ -13,6 +13,9 @@ that a name doesn't give are TA-Lib's defaults (MACD 12, 26, 9; STOCH 5, 3, 3), 
 ATR (atr_14, and M_ATR from the 1-minute bars) is needed by others before its 15th bar: until then it is the mean true
 range of the bars so far, and at least one tick; 0 before the first bar has closed. As a divisor it is at least a tick.
 Bars run on across nights and weekends, as on a chart.
+
+Where prices are not positive: the width of the bands is 0 where their middle is not positive, ROC where either close is
+not, and money flow takes the typical price without its sign.
 """
 
 import math
@@ -217,7 +220,7 @@ def _step(s: Floats, o: int, n: int) -> None:
         s[o + _OBV_LEVEL] -= volume
 
     typical, typical_before = s[o + _TP + i], s[o + _TP + j]
-    flow = typical * volume
+    flow = abs(typical) * volume
     if typical > typical_before:
         s[o + _FLOW + i] = flow
     elif typical < typical_before:
@@ -269,7 +272,8 @@ def _windows(s: Floats, o: int, n: int) -> None:
             s[out + _D] = (s[o + _SLOW_K] + s[o + _SLOW_K + 1] + s[o + _SLOW_K + 2]) / 3.0
 
     if n >= 10:
-        s[out + _ROC] = (close / s[o + _C + (n - 10) % _RING] - 1.0) * 100.0
+        before = s[o + _C + (n - 10) % _RING]
+        s[out + _ROC] = (close / before - 1.0) * 100.0 if bars.has_log(close) and bars.has_log(before) else 0.0
 
     if n >= 13:
         # least squares over x = 0 … 13, the newest at 13; sum of (x - 6.5)^2 is 227.5
@@ -307,9 +311,9 @@ def _windows(s: Floats, o: int, n: int) -> None:
             square += (s[o + _C + j] - mean) ** 2
             spread += abs(s[o + _TP + j] - typical)
         width = 4.0 * math.sqrt(square / 20.0)
-        flat = 1e-12 * mean  # rounding alone makes no band
+        flat = 1e-12 * abs(mean)  # rounding alone makes no band
         s[out + _PCTB] = (close - mean) / width + 0.5 if width > flat else 0.5
-        s[out + _WIDTH] = width / mean
+        s[out + _WIDTH] = width / mean if bars.has_log(mean) else 0.0
         deviation = s[o + _TP + n % _RING] - typical
         s[out + _CCI] = deviation / (0.015 * (spread / 20.0)) if spread / 20.0 > flat else 0.0
         s[out + _DONCH] = (close - lowest) / (highest - lowest) if highest > lowest else 0.5

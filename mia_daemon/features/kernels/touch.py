@@ -32,7 +32,6 @@ from mia_daemon.features.kernels.market import (
     M_SIDE,
     M_SOURCE,
     M_SOURCE_SEEN,
-    M_TICK,
     Floats,
     kernel,
 )
@@ -48,8 +47,9 @@ MAX_SIZE = 1e7
 
 
 @kernel
-def is_price(price: float, tick: float) -> bool:
-    return tick <= price <= MAX_PRICE  # False for NaN
+def is_price(price: float) -> bool:
+    """Negative and zero prices occur: of crude oil in April 2020, of spreads."""
+    return abs(price) <= MAX_PRICE  # False for NaN
 
 
 @kernel
@@ -66,8 +66,8 @@ def tell_touch(m: Floats, bid: float, ask: float, qb: float, qa: float, source: 
     now = m[M_NOW]
     if m[M_SOURCE] > source and now - m[M_SOURCE_SEEN] <= SILENT_SOURCE_S:
         return False
-    told_bid = is_price(bid, m[M_TICK])
-    told_ask = is_price(ask, m[M_TICK])
+    told_bid = is_price(bid)
+    told_ask = is_price(ask)
     if not (told_bid or told_ask):
         return False
     m[M_SOURCE] = source
@@ -84,7 +84,7 @@ def tell_touch(m: Floats, bid: float, ask: float, qb: float, qa: float, source: 
         qa = m[M_QA]
     elif source == TRADES and qa == 0.0 and ask == m[M_ASK]:
         qa = m[M_QA]
-    if bid == 0.0 or ask == 0.0:
+    if math.isnan(bid) or math.isnan(ask):
         return False  # the other side has never been told
     m[M_CROSSED] = 1.0 if bid >= ask else 0.0
     if bid > ask:
@@ -113,7 +113,7 @@ def aggressor(m: Floats, side: int, price: float) -> float:
             return 1.0
         if price <= m[M_BID]:
             return -1.0
-    if m[M_LAST] <= 0.0 or price == m[M_LAST]:
+    if math.isnan(m[M_LAST]) or price == m[M_LAST]:
         return float(m[M_SIDE])
     return 1.0 if price > m[M_LAST] else -1.0
 
@@ -121,16 +121,15 @@ def aggressor(m: Floats, side: int, price: float) -> float:
 @kernel
 def tell_reference(m: Floats, bid: float, ask: float, qb: float, qa: float, last: float) -> bool:
     """The reference symbol's touch and last trade; says whether a sane touch came."""
-    tick = m[M_TICK]
     m[M_REF_PREV_BID] = m[M_REF_BID]
     m[M_REF_PREV_ASK] = m[M_REF_ASK]
     m[M_REF_PREV_QB] = m[M_REF_QB]
     m[M_REF_PREV_QA] = m[M_REF_QA]
-    if is_price(last, tick):
+    if is_price(last):
         m[M_REF_LAST] = last
-        if m[M_REF_BID] == 0.0:
+        if math.isnan(m[M_REF_BID]):
             m[M_REF_MID] = last
-    if not (is_price(bid, tick) and is_price(ask, tick) and bid <= ask):
+    if not (is_price(bid) and is_price(ask) and bid <= ask):
         return False
     qb = size_or_zero(qb)
     qa = size_or_zero(qa)

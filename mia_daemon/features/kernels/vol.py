@@ -12,7 +12,9 @@ Based on mids at the end of whole seconds, carried forward through silent ones, 
 - vol_ratio: ln of standard deviations per square root of time, so 0 when both horizons are equally lively; the day is
   the equally weighted mean since the trading day began.
 
-Neutral (0; kurtosis 3) until MIN_SECONDS returns are known, and where nothing has moved.
+Neutral (0; kurtosis 3) until MIN_SECONDS returns are known, and where nothing has moved. A second in which the mid is
+not positive has no log return: all but the bars' measures start anew after it. A bar that touches such a price is left
+out.
 """
 
 import math
@@ -74,13 +76,15 @@ def on_trade(s: Floats, t: int, m: Floats) -> None:
 
 @kernel
 def _close_bar(s: Floats, o: int) -> None:
+    s[o + TRADES] = 0.0
+    if not bars.has_log(s[o + LOW]):
+        return
     span = math.log(s[o + HIGH] / s[o + LOW])
     move = math.log(s[o + CLOSE] / s[o + OPEN])
     w, p, g = o + BAR, o + BAR + 1, o + BAR + 2
     s[w] = s[w] * _BAR_DECAY + 1.0
     s[p] = s[p] * _BAR_DECAY + span * span / (4.0 * math.log(2.0))
     s[g] = s[g] * _BAR_DECAY + 0.5 * span * span - _GK * move * move
-    s[o + TRADES] = 0.0
 
 
 @kernel
@@ -89,7 +93,8 @@ def on_second(s: Floats, sec: int, m: Floats) -> None:
         if bars.ends(s, _BARS + k * _PER_BAR, sec, _PERIODS[k]):
             _close_bar(s, _BARS + k * _PER_BAR)
     mid = m[M_SEC_MID]
-    if not bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
+    if not bars.has_log(mid):
+        _restart(s)
         return
     n = int(s[_N])
     log_mid = math.log(mid)
@@ -125,7 +130,7 @@ def on_silence(s: Floats, sec: int, n: int, m: Floats) -> None:
     for k in range(3):
         if bars.ends_within(s, _BARS + k * _PER_BAR, sec + 1, rest, _PERIODS[k]):
             _close_bar(s, _BARS + k * _PER_BAR)
-    if rest == 0 or not 0.0 < m[M_SEC_MID] < bars.PRICE_LIMIT:
+    if rest == 0 or not bars.has_log(m[M_SEC_MID]):
         return
     first = int(s[_N])
     log_mid = s[_LOGS + (first - 1) % _RING]
@@ -148,6 +153,12 @@ def on_gap(s: Floats, m: Floats) -> None:
     for k in range(3):
         if s[_BARS + k * _PER_BAR + TRADES] > 0.0:
             _close_bar(s, _BARS + k * _PER_BAR)
+    _restart(s)
+
+
+@kernel
+def _restart(s: Floats) -> None:
+    """Forget all mids, and what was made of them but for the day's sum."""
     s[_N] = 0.0
     s[_LAST_R] = 0.0
     s[_HAS_R] = 0.0
@@ -180,7 +191,7 @@ def emit(s: Floats, t: int, m: Floats, out: Floats) -> None:
     out[FIRST + 33 : FIRST + 36] = 3.0
     n = int(s[_N])
     mid = m[M_MID]
-    if bars.PRICE_FLOOR < mid < bars.PRICE_LIMIT:
+    if bars.has_log(mid):
         log_mid = math.log(mid)
         for k in range(8):
             if n > _LAGS[k]:
