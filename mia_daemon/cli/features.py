@@ -155,6 +155,7 @@ def _report(options: argparse.Namespace, settings: "Settings | None") -> "Report
         clock,
         depth_path=options.depth,
         reference_path=options.reference,
+        tick_size=traded.tick_size,
         price_multiplier=multiplier,
     )
     cache.prepare(say, lambda: clock.monotonic_ns() / NS_PER_S)

@@ -10,8 +10,10 @@ from mia_daemon.cli.options import duration_s, load_settings
 
 if TYPE_CHECKING:
     from mia_daemon.feed.sierra_files import Records
+    from mia_daemon.products.instruments import Instrument
     from mia_daemon.products.product_table import Products
 
+_PRICES = {"price", "bid", "ask"}
 _LEAD = 4096  # records before those shown that are looked at for the first part of a bundled trade
 
 
@@ -72,17 +74,33 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _head(options: argparse.Namespace) -> int:
+    from mia_daemon.feed.file_report import contract_of_file, symbol_of
     from mia_daemon.feed.sierra_files import DEPTH, SCID, map_records
 
     fmt, records, _ = map_records(options.file, SCID, DEPTH)
+    traded = contract_of_file(symbol_of(options.file), _products(options))
     start, stop, _ = slice(min(0, options.n), None if options.n < 0 else options.n).indices(len(records))
     rows = _trades(records, start, stop) if fmt is SCID else _depth(records[start:stop])
+    shown = _shown(rows, traded, texts=not options.json)
     if options.json:
-        for row in rows:
+        for row in shown:
             print(json.dumps({name: _finite(value) for name, value in row.items()}))
-    elif rows:
-        _print_table(rows)
+    elif shown:
+        _print_table(shown)
     return 0
+
+
+def _shown(rows: list[dict[str, Any]], traded: "Instrument | None", *, texts: bool) -> list[dict[str, Any]]:
+    """Rows with their float32 prices as numbers on the tick, or as people write them."""
+    import numpy as np
+
+    from mia_daemon.feed.file_report import shown_prices
+
+    for name in _PRICES & set(rows[0] if rows else ()):
+        values = shown_prices(np.array([row[name] for row in rows], "<f4"), traded)[texts]
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
 
 
 def _trades(records: "Records", start: int, stop: int) -> list[dict[str, Any]]:
@@ -90,13 +108,12 @@ def _trades(records: "Records", start: int, stop: int) -> list[dict[str, Any]]:
 
     lead = min(start, _LEAD)
     kinds = trade_kinds(records[start - lead : stop])[lead:]
-
     return [
         {
             "time": time_text(record["time"]),
-            "price": float(record["close"]),
-            "bid": float(record["low"]),
-            "ask": float(record["high"]),
+            "price": record["close"],
+            "bid": record["low"],
+            "ask": record["high"],
             "volume": int(record["total_volume"]),
             "bid_volume": int(record["bid_volume"]),
             "ask_volume": int(record["ask_volume"]),
@@ -115,7 +132,7 @@ def _depth(records: "Records") -> list[dict[str, Any]]:
         {
             "time": time_text(record["time"]),
             "command": names[record["command"]] if 0 < record["command"] < len(names) else str(record["command"]),
-            "price": float(record["price"]),
+            "price": record["price"],
             "quantity": int(record["quantity"]),
             "orders": int(record["num_orders"]),
             "batch_end": bool(record["flags"] & 1),
@@ -138,7 +155,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 def _to_parquet(options: argparse.Namespace) -> int:

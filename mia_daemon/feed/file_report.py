@@ -1,5 +1,6 @@
 """What a `.scid` or `.depth` file holds, for people: how much, from when to when, what is odd about it."""
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,11 +23,13 @@ from mia_daemon.feed.sierra_files import (
     Format,
     Records,
     map_records,
+    scaled,
     times_in_days,
     to_ns,
 )
 from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.products.product_table import Products
+from mia_daemon.products.ticks import float32_decimals
 from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
 
 _LONGEST: Final = 5
@@ -50,6 +53,7 @@ class FileReport:
     """The keys of `scid info --json`.
 
     Attributes:
+        prices: the three before, as people write prices of the product.
         torn_bytes: of an unfinished record at the end, as while the file is being written.
         counts: by what the records are; for trades `single`, `first`, `inside` and `last` parts of bundled trades and
             `bars`, for depth by command and `batches`.
@@ -69,6 +73,7 @@ class FileReport:
     low: float | None
     high: float | None
     newest_price: float | None
+    prices: str
     volume: int
     bid_volume: int
     ask_volume: int
@@ -91,7 +96,7 @@ class FileReport:
             ("records", f"{self.records:,}{torn}"),
         ]
         if self.records:
-            lines += [("from", self.first), ("to", self.last), ("prices", _prices(self))]
+            lines += [("from", self.first), ("to", self.last), ("prices", self.prices)]
             if self.kind == SCID.name:
                 bid, ask = f"{self.bid_volume:,} at the bid", f"{self.ask_volume:,} at the ask"
                 lines.append(("volume", f"{self.volume:,}: {bid}, {ask}"))
@@ -103,10 +108,16 @@ class FileReport:
         return "\n".join(f"{name:<10}  {text}" for name, text in lines)
 
 
-def _prices(report: FileReport) -> str:
-    if report.low is None or report.high is None:
-        return "none"
-    return f"{report.low:.10g} to {report.high:.10g}, newest {report.newest_price:.10g}"
+def shown_prices(prices: NDArray[Any], traded: Instrument | None) -> tuple[list[float], list[str]]:
+    """Float32 prices of a file as numbers on the tick, and as people write them; for few of them."""
+    if traded is None:
+        numbers = float32_decimals(prices).tolist()
+        return numbers, [f"{number:.10g}" for number in numbers]
+    product = traded.product
+    numbers = scaled(prices, product.price_multiplier, product.tick_size).tolist()
+    on_tick = [number == traded.round_to_tick(number) if math.isfinite(number) else False for number in numbers]
+    texts = zip(numbers, on_tick, strict=True)
+    return numbers, [product.price_text(number) if fits else f"{number:.10g}" for number, fits in texts]
 
 
 def report_on(path: Path, silence_s: float, now_ns: int, products: Products | None = None) -> FileReport:
@@ -124,8 +135,9 @@ def report_on(path: Path, silence_s: float, now_ns: int, products: Products | No
     times = to_ns(records["time"].astype(np.int64))
     shown = price if trades else price[records["command"] != CLEAR_BOOK]
     finite = shown[np.isfinite(shown)]
-    symbol = path.stem if trades else path.stem.rpartition(".")[0] or path.stem
-    traded = _contract(symbol, products)
+    symbol = symbol_of(path)
+    traded = contract_of_file(symbol, products)
+    low, high, newest, texts = _extremes(finite, traded)
     silences = _silences(times, traded, silence_s)
     return FileReport(
         file=str(path),
@@ -135,9 +147,10 @@ def report_on(path: Path, silence_s: float, now_ns: int, products: Products | No
         torn_bytes=torn,
         first=time_text(records["time"][0]) if len(records) else "",
         last=time_text(records["time"][-1]) if len(records) else "",
-        low=float(finite.min()) if len(finite) else None,
-        high=float(finite.max()) if len(finite) else None,
-        newest_price=float(finite[-1]) if len(finite) else None,
+        low=low,
+        high=high,
+        newest_price=newest,
+        prices=texts,
         volume=_sum(records, "total_volume") if trades else 0,
         bid_volume=_sum(records, "bid_volume") if trades else 0,
         ask_volume=_sum(records, "ask_volume") if trades else 0,
@@ -150,8 +163,16 @@ def report_on(path: Path, silence_s: float, now_ns: int, products: Products | No
     )
 
 
-def _contract(symbol: str, products: Products | None) -> Instrument | None:
-    """None for a product that is not known."""
+def _extremes(prices: NDArray[Any], traded: Instrument | None) -> tuple[float | None, float | None, float | None, str]:
+    """The lowest, the highest and the newest price, and all three for people."""
+    if not len(prices):
+        return None, None, None, "none"
+    numbers, texts = shown_prices(np.array([prices.min(), prices.max(), prices[-1]]), traded)
+    return numbers[0], numbers[1], numbers[2], f"{texts[0]} to {texts[1]}, newest {texts[2]}"
+
+
+def contract_of_file(symbol: str, products: Products | None) -> Instrument | None:
+    """The contract that a file's name begins with; None for a product that is not known."""
     try:
         return instrument(symbol, products)
     except UsageError:
@@ -165,6 +186,12 @@ def _misfits(path: Path, records: Records, traded: Instrument | None, now_ns: in
         return ()
     found = misfits(records, traded, path, traded.product.price_multiplier, now_ns)
     return tuple(misfit.text.removeprefix(f"{path} ") for misfit in found)
+
+
+def symbol_of(path: Path) -> str:
+    """`ESZ26_FUT_CME` of `ESZ26_FUT_CME.scid` and of `ESZ26_FUT_CME.2026-11-23.depth`."""
+    of_day = path.suffix == DEPTH.name and path.stem.rpartition(".")[0]
+    return of_day or path.stem
 
 
 def trade_kinds(records: Records) -> NDArray[np.str_]:

@@ -42,6 +42,19 @@ def decimals_of(tick_size: float) -> int:
     return next((digits for digits in range(12) if 10**digits % denominator == 0), 12)
 
 
+def price_text(price: float) -> str:
+    """A price for people, whatever its tick: `6000.00`, `72.12`, `0.0067345`; at most ten digits, as of averages."""
+    whole, _, decimals = f"{price:.10g}".partition(".")
+    if price - price != 0.0 or "e" in whole + decimals:
+        return f"{price:.10g}"
+    return f"{whole}.{decimals:0<2}"
+
+
+def float32_decimals(prices: NDArray[Any]) -> NDArray[np.float64]:
+    """The shortest decimal numbers that float32 prices stand for, where no tick is known; slow, for few prices."""
+    return np.array([float(str(np.float32(price))) for price in prices], np.float64)
+
+
 def nearest_decimal(value: float) -> float:
     """The decimal number that a float32 stands for: 0.01 for 0.009999999776482582."""
     return float(f"{value:.7g}")

@@ -13,7 +13,7 @@ from mia_daemon.products.contracts import contract_dates, contract_on
 from mia_daemon.products.instruments import companion, contract_of, instrument, same_contract
 from mia_daemon.products.product import Hours
 from mia_daemon.products.product_table import shipped
-from mia_daemon.products.ticks import decimals_of
+from mia_daemon.products.ticks import decimals_of, price_text
 from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, TRADE_DATE, TradingCalendar
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -237,3 +237,21 @@ def test_a_price_rounded_to_its_tick_is_the_decimal_number(root, ticks):
 
 def test_a_notional_is_never_negative():
     assert instrument("CLK20").notional(-37.63, 2) == pytest.approx(75_260)
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        (6000.0, "6000.00"),
+        (6000.5, "6000.50"),
+        (72.12, "72.12"),
+        (0.0067345, "0.0067345"),
+        (110.515625, "110.515625"),
+        (-37.63, "-37.63"),
+        (0.0, "0.00"),
+        (6000.0 + 1 / 3, "6000.333333"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_a_price_for_people_has_the_decimals_it_needs(price, text):
+    assert price_text(price) == text
