@@ -1,5 +1,6 @@
 """One tradable symbol: which contract of which product it names, and what prices and money are counted in."""
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,12 @@ from mia_daemon.products.ticks import nearest_tick
 
 OFF_TICK: Final = 0.005
 """Share of a tick by which a price may be off it: what a price in a float32 is off, and far less than a wrong scale."""
+
+MAX_PRICE_RATIO: Final = 1.5
+"""A price this far from the market is a wrong scale, not a price."""
+
+MAX_RANGE_SHARE: Final = 0.05
+"""Of a product's plausible prices, where they go below zero: so far from the market is a price all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,19 @@ class Instrument:
         """Whether a price is a valid one, but for `OFF_TICK` of a tick."""
         ticks = price / self.tick_size
         return abs(ticks - round(ticks)) <= OFF_TICK
+
+    def is_price(self, price: float) -> bool:
+        """Whether a number can be a price of it. 0 is none: in orders and messages it stands for an unknown price."""
+        return math.isfinite(price) and (price > 0.0 or (price < 0.0 and self.product.quotes_below_zero))
+
+    def is_same_scale(self, price: float, known: float) -> bool:
+        """Whether a price can be one of the market in which `known` is one, and no multiple of it by mistake."""
+        if known <= 0.0 or known / MAX_PRICE_RATIO < price < known * MAX_PRICE_RATIO:
+            return True
+        if not self.product.quotes_below_zero:
+            return False
+        # Near zero a ratio says nothing.
+        return abs(price - known) < MAX_RANGE_SHARE * (self.product.highest_price - self.product.lowest_price)
 
     def notional(self, price: float, quantity: int) -> float:
         """Value of so many contracts, account currency; never negative, whatever the price."""

@@ -255,3 +255,28 @@ def test_a_notional_is_never_negative():
 )
 def test_a_price_for_people_has_the_decimals_it_needs(price, text):
     assert price_text(price) == text
+
+
+def test_what_can_be_a_price_depends_on_the_product():
+    es, cl = instrument("ESZ26"), instrument("CLF27")
+    assert [es.is_price(price) for price in (6000.0, 0.0, -0.25, float("nan"), float("inf"))] == [True, *[False] * 4]
+    assert [cl.is_price(price) for price in (72.0, 0.0, -37.63, float("nan"), float("-inf"))] == [
+        True, False, True, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("symbol", "price", "known", "alike"),
+    [
+        ("ESZ26", 600_000.0, 6000.0, False),
+        ("ESZ26", 60.0, 6000.0, False),
+        ("ESZ26", 6100.0, 6000.0, True),
+        ("ESZ26", -6000.0, 6000.0, False),
+        ("CLF27", 7200.0, 72.0, False),
+        ("CLF27", 0.72, 72.0, False),
+        ("CLF27", -0.5, 0.05, True),  # near zero a ratio says nothing
+        ("CLF27", -37.63, 10.0, False),
+    ],
+)
+def test_a_price_of_another_scale_is_told_from_one_of_the_market(symbol, price, known, alike):
+    assert instrument(symbol).is_same_scale(price, known) is alike
