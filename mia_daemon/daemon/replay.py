@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvloop
 
@@ -24,6 +24,10 @@ from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.products.product_table import Products
 from mia_daemon.records import EventArray
 from mia_daemon.trading.live_trading import TradingSession
+
+LONGEST_SILENCE_S: Final = 30.0
+"""Of each silence in a file so much has the timers that a live feed makes, seconds. After that nothing but the time of
+day changes until the next event, and files of thin contracts are mostly silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ def replay(
         batch_events=settings.feed.batch_events,
         tick_size=traded.tick_size,
         price_multiplier=multiplier,
+        timers_up_to_s=LONGEST_SILENCE_S,
     )
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}

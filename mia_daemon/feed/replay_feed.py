@@ -1,7 +1,7 @@
 """A feed from a file that has an end: a `.scid` (with its `.depth` or without), or a recording."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,8 @@ from mia_daemon.feed.sierra_files import (
     scid_to_events,
     to_ns,
 )
-from mia_daemon.records import MARKET_EVENT, EventArray
+from mia_daemon.feed.silence import TIMER_INTERVAL_S, timers_between
+from mia_daemon.records import MARKET_EVENT, EventArray, EventKind, empty_events
 from mia_daemon.stage import END
 
 
@@ -38,6 +39,8 @@ class ReplayFeed:
         tick_size: of the traded symbol, on which its prices are put; None: they stay as float32 has them, and the touch
             of the book is not written into its depth events.
         price_multiplier: of the prices stored in Sierra Chart's files.
+        timers_up_to_s: in a silence of Sierra Chart's files TIMER events are made as a live feed makes them, for so
+            long; 0: none.
 
     Raises:
         FileFormatError: a file is foreign, truncated, damaged or empty.
@@ -53,11 +56,12 @@ class ReplayFeed:
         batch_events: int = 4096,
         tick_size: float | None = None,
         price_multiplier: float = 1.0,
+        timers_up_to_s: float = 0.0,
     ) -> None:
         self._clock = clock
         self._batch_events = batch_events
         self._closed = False
-        self._source: _Recording | _SierraFiles | _Beside
+        self._source: _Recording | _SierraFiles | _Interleaved
         if is_recording(path):
             if depth_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own depth: leave {depth_path} out")
@@ -66,9 +70,8 @@ class ReplayFeed:
             self._source = _Recording(path)
         else:
             refuse_directory(path)
-            self._source = files = _SierraFiles(path, depth_path, tick_size, price_multiplier)
-            if reference_path is not None:
-                self._source = _Beside(files, read_scid(reference_path), price_multiplier)
+            files = _SierraFiles(path, depth_path, tick_size, price_multiplier)
+            self._source = _sierra_source(files, reference_path, price_multiplier, timers_up_to_s)
 
     def __len__(self) -> int:
         """Events in the file."""
@@ -158,29 +161,88 @@ class _SierraFiles:
         return events
 
 
-class _Beside:
-    """The traded symbol's rows and the reference's trades by time; at equal times the traded symbol goes first."""
+class _Interleaved:
+    """The rows of a source, and others in between.
 
-    def __init__(self, traded: _SierraFiles, reference: Records, price_multiplier: float) -> None:
-        self._traded = traded
-        self._multiplier = price_multiplier
-        own = np.maximum.accumulate(traded.times_ns())
-        times = np.maximum.accumulate(to_ns(reference["time"]))
-        first, last = np.searchsorted(times, own[0]), np.searchsorted(times, own[-1], side="right")
-        self._reference = reference[first:last]
-        self._places = depth_positions(own, times[first:last])
+    Args:
+        base: asked for its rows front to back.
+        places: (n,) where the others stand in the merged order, ascending.
+        others: gives others number `first` up to `last`.
+    """
+
+    def __init__(
+        self, base: "_SierraFiles | _Interleaved", places: NDArray[np.intp], others: Callable[[int, int], EventArray]
+    ) -> None:
+        self._base = base
+        self._places = places
+        self._others = others
 
     def __len__(self) -> int:
-        return len(self._traded) + len(self._reference)
+        return len(self._base) + len(self._places)
 
     def rows(self, start: int, stop: int) -> EventArray:
-        first, last = np.searchsorted(self._places, (start, stop))
-        traded = self._traded.rows(start - int(first), stop - int(last))
+        first, last = map(int, np.searchsorted(self._places, (start, stop)))
+        base = self._base.rows(start - first, stop - last)
         if first == last:
-            return traded
+            return base
         events = np.empty(stop - start, MARKET_EVENT)
-        of_reference = np.zeros(stop - start, np.bool_)
-        of_reference[self._places[first:last] - start] = True
-        events[of_reference] = scid_to_events(self._reference[first:last], 1, self._multiplier)
-        events[~of_reference] = traded
+        is_other = np.zeros(stop - start, np.bool_)
+        is_other[self._places[first:last] - start] = True
+        events[is_other] = self._others(first, last)
+        events[~is_other] = base
         return events
+
+
+def _sierra_source(
+    files: _SierraFiles, reference_path: Path | None, price_multiplier: float, timers_up_to_s: float
+) -> "_SierraFiles | _Interleaved":
+    """The files' rows, with the reference's and with timers where they are wanted."""
+    source: _SierraFiles | _Interleaved = files
+    beside_ns = np.empty(0, np.int64)
+    if reference_path is not None:
+        source, beside_ns = _beside(files, read_scid(reference_path), price_multiplier)
+    if timers_up_to_s:
+        source = _with_timers(source, files.times_ns(), beside_ns, timers_up_to_s)
+    return source
+
+
+def _beside(
+    traded: _SierraFiles, reference: Records, price_multiplier: float
+) -> tuple[_Interleaved, NDArray[np.int64]]:
+    """The traded symbol's rows and the reference's trades by time, and the times of those.
+
+    At equal times the traded symbol goes first.
+    """
+    own = np.maximum.accumulate(traded.times_ns())
+    times = np.maximum.accumulate(to_ns(reference["time"]))
+    begin, end = np.searchsorted(times, own[0]), np.searchsorted(times, own[-1], side="right")
+    records = reference[begin:end]
+    places = depth_positions(own, times[begin:end])
+    trades = _Interleaved(traded, places, lambda first, last: scid_to_events(records[first:last], 1, price_multiplier))
+    return trades, times[begin:end]
+
+
+def _with_timers(
+    base: "_SierraFiles | _Interleaved", own_ns: NDArray[np.int64], beside_ns: NDArray[np.int64], longest_s: float
+) -> "_SierraFiles | _Interleaved":
+    """The rows with the TIMER events that a live feed makes in a silence of the traded symbol.
+
+    Args:
+        base: the rows.
+        own_ns: times of the traded symbol's.
+        beside_ns: times of the reference's among them; may be empty.
+        longest_s: of each silence only so much is marked.
+    """
+    fired_ns, ts_ns = timers_between(own_ns, TIMER_INTERVAL_S, longest_s)
+    if not len(fired_ns):
+        return base
+    times = np.sort(np.concatenate((np.maximum.accumulate(own_ns), beside_ns)))
+    places = np.searchsorted(times, fired_ns) + np.arange(len(fired_ns))
+
+    def timers(first: int, last: int) -> EventArray:
+        events = empty_events(last - first)
+        events["kind"] = EventKind.TIMER
+        events["ts_ns"], events["recv_ns"] = ts_ns[first:last], fired_ns[first:last]
+        return events
+
+    return _Interleaved(base, places, timers)

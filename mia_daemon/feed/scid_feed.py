@@ -25,7 +25,7 @@ from mia_daemon.feed.sierra_files import (
     to_ns,
     to_us,
 )
-from mia_daemon.feed.silence import SilenceTimer, marker
+from mia_daemon.feed.silence import TIMER_INTERVAL_S, SilenceTimer, marker
 from mia_daemon.feed.tailing.depth_tail import DepthTail
 from mia_daemon.feed.tailing.file_watch import FileWatch
 from mia_daemon.feed.tailing.tail import Tail
@@ -69,7 +69,7 @@ class ScidFeed:
         reference_path: Path | None = None,
         reference_since_ns: int | None = None,
         batch_events: int = 4096,
-        timer_interval_s: float = 1.0,
+        timer_interval_s: float = TIMER_INTERVAL_S,
         price_multiplier: float = 1.0,
         limits: EventLimits = NO_LIMITS,
         inotify: bool = True,

@@ -1,9 +1,15 @@
 """Events that the feed makes itself: the timer that marks silence, and the gap."""
 
+from typing import Final
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.records import EventArray, EventKind, empty_events
+
+TIMER_INTERVAL_S: Final = 1.0
+"""Silence after which a feed makes a TIMER event, and again each time it passes, seconds."""
 
 _MARGIN_SHARE = 0.25
 
@@ -49,6 +55,29 @@ class SilenceTimer:
         self._fired_ns = monotonic_ns
         silence_ns = monotonic_ns - self._heard_ns - round(self._interval_ns * _MARGIN_SHARE)
         return marker(EventKind.TIMER, self._ts_ns + round(silence_ns * self._speed), now_ns)
+
+
+def timers_between(
+    times_ns: NDArray[np.int64], interval_s: float, longest_s: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The timers that would have fired between events, had they been received at their own times.
+
+    Args:
+        times_ns: (n,) of the events in order of receipt.
+        interval_s: of the timer.
+        longest_s: of each silence only so much is marked.
+
+    Returns:
+        When each fired and the exchange time that it carries, as `SilenceTimer` gives it; both ascending.
+    """
+    interval_ns = round(interval_s * NS_PER_S)
+    heard = np.maximum.accumulate(times_ns)
+    silence = np.minimum(np.diff(heard), round(longest_s * NS_PER_S))
+    counts = np.maximum(-(-silence // interval_ns) - 1, 0)
+    total = int(counts.sum())
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    fired = np.repeat(heard[:-1], counts) + (np.arange(total) - before + 1) * interval_ns
+    return fired, fired - round(interval_ns * _MARGIN_SHARE)
 
 
 def marker(kind: EventKind, ts_ns: int, recv_ns: int) -> EventArray:

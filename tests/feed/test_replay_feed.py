@@ -12,6 +12,7 @@ from mia_daemon.errors import FileFormatError, UsageError
 from mia_daemon.feed import sierra_files as sf
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.feed.replay_feed import ReplayFeed
+from mia_daemon.records import EventKind
 from mia_daemon.stage import END
 
 START_US = sf.to_us(1_700_000_000_000_000_000)
@@ -163,3 +164,44 @@ def test_a_recording_holds_its_own_reference(tmp_path):
     recorder.close()
     with pytest.raises(UsageError, match="holds its own reference"):
         ReplayFeed(recorder.path, WallClock(), reference_path=tmp_path / "y.scid")
+
+
+@given(
+    st.lists(st.integers(0, 6_000_000), min_size=1, max_size=12),
+    st.lists(st.integers(0, 6_000_000), max_size=6),
+    st.integers(1, 40),
+)
+@settings(deadline=None)
+def test_timers_stand_where_silence_is_however_the_file_is_cut(tmp_path_factory, own, others, batch):
+    """A timer comes a second after the traded symbol's last event, and carries three quarters of that."""
+    directory = tmp_path_factory.mktemp("timers")
+    (directory / "x.scid").write_bytes(sf.SCID.header() + trades(sorted(own)).tobytes())
+    reference = directory / "y.scid" if others else None
+    if reference is not None:
+        reference.write_bytes(sf.SCID.header() + trades(sorted(others)).tobytes())
+
+    def read(batch_events, timers_up_to_s):
+        return joined(
+            ReplayFeed(
+                directory / "x.scid",
+                WallClock(),
+                reference_path=reference,
+                batch_events=batch_events,
+                timers_up_to_s=timers_up_to_s,
+            )
+        )
+
+    events = read(1000, 100.0)
+    assert read(batch, 100.0).tobytes() == events.tobytes()
+    is_timer = events["kind"] == EventKind.TIMER
+    assert events[~is_timer].tobytes() == read(1000, 0.0).tobytes()
+    heard = None
+    for event in events:
+        if event["kind"] == EventKind.TIMER:
+            silence_ns = int(event["recv_ns"]) - heard
+            assert silence_ns % 10**9 == 0 < silence_ns
+            assert event["ts_ns"] == event["recv_ns"] - 250_000_000
+        elif event["symbol"] == 0:
+            heard = int(event["ts_ns"])
+    received = events["recv_ns"]
+    assert (np.diff(received) >= 0).all()

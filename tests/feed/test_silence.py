@@ -1,7 +1,11 @@
 """Silence becomes TIMER events, on exchange time, at any speed."""
 
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.feed.silence import SilenceTimer, marker
+from mia_daemon.feed.silence import SilenceTimer, marker, timers_between
 from mia_daemon.records import EventKind
 
 T0 = 1_700_000_000 * NS_PER_S
@@ -52,3 +56,25 @@ def test_marker_is_a_row_without_prices():
     assert row["kind"][0] == EventKind.GAP
     assert row["price"][0] != row["price"][0]
     assert (row["symbol"][0], row["size"][0]) == (0, 0)
+
+
+@given(
+    st.lists(st.integers(0, 40).map(lambda tenths: tenths * NS_PER_S // 10), min_size=1, max_size=8),
+    st.sampled_from([0.0, 1.0, 2.5, 100.0]),
+)
+def test_timers_of_a_file_are_those_that_a_live_feed_would_have_made(gaps, longest_s):
+    """Every event is received at its own time, and the timer is looked at every tenth of a second."""
+    start = 1_795_446_000 * NS_PER_S
+    times = start + np.cumsum([0, *gaps])
+    timer, made = SilenceTimer(1.0), []
+    received = iter(times.tolist())
+    following = next(received)
+    for now in range(int(times[0]), int(times[-1]) + 1, NS_PER_S // 10):
+        while following is not None and following <= now:
+            timer.heard(following, now)
+            following = next(received, None)
+        if following is not None and (row := timer.due(now, now)) is not None:
+            made.append((now, int(row["ts_ns"][0]), max(t for t in times.tolist() if t < now)))
+    kept = [(at, ts) for at, ts, heard in made if at - heard < longest_s * NS_PER_S]
+    fired, carried = timers_between(times, 1.0, longest_s)
+    assert list(zip(fired.tolist(), carried.tolist(), strict=True)) == kept

@@ -19,6 +19,7 @@ from mia_daemon.simulator.market import SimulatedMarket
 from mia_daemon.simulator.market_messages import Dialect, Subscriptions, dialect, market_stream
 from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.reference_market import ReferenceMarket
+from mia_daemon.simulator.tape import SymbolEvents
 
 ES, NQ = instrument("ESZ26_FUT_CME"), instrument("NQZ26_FUT_CME")
 SECONDS = 90
@@ -39,10 +40,13 @@ def both_markets(speech: Dialect, calendar) -> EventArray:
     )
     reference = ReferenceMarket(NQ, ES, "5")
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0, 2: 1})
+    ids = {ES.symbol: Subscriptions(1, 1), NQ.symbol: Subscriptions(2)}
     begin_ns, parts = market.now_ns, []
     for second in range(1, SECONDS + 1):
-        events = reference.follow(market.advance(begin_ns + second * NS_PER_S))
-        data = market_stream(events, speech, Subscriptions(1, 1, 2), ES.tick_size)
+        followed = SymbolEvents(ES.symbol, market.advance(begin_ns + second * NS_PER_S))
+        data = b"".join(
+            market_stream(events, speech, ids[symbol], ES.tick_size) for symbol, events in reference.follow(followed)
+        )
         segments = decoder.decode(reader.feed(data), market.now_ns)
         parts += [segment for segment in segments if isinstance(segment, np.ndarray)]
     return np.concatenate(parts)
