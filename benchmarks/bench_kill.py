@@ -101,7 +101,7 @@ class Bench:
             mode=Mode.PAPER,
         )
         self.left: list[float] = []
-        self.price = settings.simulator.start_price
+        self.price = traded.product.simulated_price
         send = self.broker.link.send
 
         def watched(*messages: dtc.Message) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 
 from mia_daemon.dtc import session
@@ -72,6 +73,7 @@ def features() -> str:
             f.index,
             f"`{f.name}`",
             f.unit,
+            f.scale.value,
             "" if ends == "…" else ends,
             inputs,
             f.horizon,
@@ -89,6 +91,15 @@ def features() -> str:
         "trade does not count, and trading days that have to open (d), the present one included. Values before it are "
         "those of a shorter history, not wrong ones; `features.warmup_s` says how long the daemon waits before it "
         "trades, and a bundle is trained on features that warmed up as long.\n\n"
+        "*Over products* is what a value means in another product (docs/products.md), by its unit. *The same*: a "
+        "share, a ratio, an indicator of a fixed range, multiples of the average true range. *Ticks*: the same where a "
+        "tick is as large beside what prices move. *Relative* to the price: larger in a product that moves more. "
+        "*Points*: comparable within one product only. *Activity*: larger in a product that trades more. Of the "
+        f"{catalogue.COUNT}: {_scale_counts()}. A model is trained on one product; on another its inputs are counted "
+        "against the training's ranges (`model.max_out_of_range_share`).\n\n"
+        "The clock's features follow the product's sessions and regular hours, but for `days_to_roll` and "
+        "`days_to_opex`, which count to the dates of equity index futures, and 17:00-02:00 of `ph_asia` and "
+        "`ph_europe`, which count from the open of the session.\n\n"
         "`mia-daemon features` prints this list, `mia-daemon features NAME` one of them, and `mia-daemon features "
         "verify FILE` looks on your own data whether each depends on the future, on how its input is cut, on a restart "
         "or on what came before its warm-up, and whether it keeps to its range.\n\n"
@@ -104,10 +115,27 @@ def features() -> str:
     parts = [intro]
     for family in catalogue.FAMILIES:
         rows = [row(f) for f in catalogue.FEATURES if f.family == family]
-        names = ("#", "name", "unit", "range", "inputs", "horizon", "warm-up", "neutral", "formula", "source")
+        names = (
+            "#",
+            "name",
+            "unit",
+            "over products",
+            "range",
+            "inputs",
+            "horizon",
+            "warm-up",
+            "neutral",
+            "formula",
+            "source",
+        )
         head = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         parts.append("\n".join([f"## {family} ({len(rows)})\n", *head, *rows, ""]))
     return "\n".join(parts)
+
+
+def _scale_counts() -> str:
+    counts = Counter(feature.scale for feature in catalogue.FEATURES)
+    return ", ".join(f"{scale.value} {counts[scale]}" for scale in catalogue.Scale)
 
 
 def _duration(seconds: int) -> str:

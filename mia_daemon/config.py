@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,8 +31,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from mia_daemon.errors import ConfigError
-from mia_daemon.printable import is_distinct, printable
+from mia_daemon.errors import ConfigError, UsageError
+from mia_daemon.printable import is_distinct
+from mia_daemon.product_settings import ProductSettings, Root
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.product_table import Products, shipped
 from mia_daemon.setting_types import (
     WAIVABLE,
     WAIVED,
@@ -59,6 +62,7 @@ from mia_daemon.setting_types import (
     PerDayLimit,
     Port,
     Price,
+    Section,
     Seed,
     Sha256,
     Share,
@@ -74,21 +78,6 @@ from mia_daemon.setting_types import (
     TimeoutS,
 )
 from mia_daemon.user_file import read_toml
-
-
-class Section(BaseModel):
-    """A table of the configuration file."""
-
-    # What was found stays out of the text of a ValidationError: it may be a secret.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-    @field_validator("*", mode="after")
-    @classmethod
-    def _no_control_characters(cls, value: Any) -> Any:
-        for text in value if isinstance(value, tuple) else (value,):
-            if isinstance(text, str | Path) and not str(text).isprintable():
-                raise ValueError(f"{printable(str(text))!r} has a character that is not printable: remove it")
-        return value
 
 
 class Mode(StrEnum):
@@ -121,7 +110,7 @@ class InstrumentSettings(Section):
     symbol: Symbol = "ESZ26_FUT_CME"
     root: Symbol | None = None  # of a product: the contract month follows from the date, instead of from `symbol`
     symbol_pattern: str = "{root}{month}{year}_FUT_CME"
-    roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] = 4  # before the third Friday; 4: CME's roll date
+    roll_days_before_expiry: Annotated[int, Field(ge=0, le=60)] | None = None  # None: as the product's `roll` says
     roll_with_position: bool = False
     trade_symbol: str | None = None  # in orders, where the server spells it otherwise; {root}, {month}, {year}
     trade_account: Account = "Sim1"
@@ -141,7 +130,7 @@ class FeedSettings(Section):
     source: Literal["simulator", "dtc", "scid"] = "simulator"
     scid_path: ScidPath | None = None  # {symbol} stands for instrument.symbol
     depth_directory: Path | None = None  # of the .depth files; None: trades only
-    price_multiplier: Factor = 1.0  # of the prices in Sierra Chart's files
+    price_multiplier: Factor | None = None  # of the prices in Sierra Chart's files; None: the product's
     dtc_host: str | None = None  # source = "dtc": of a server for prices alone; None: dtc.host
     dtc_port: Port | None = None  # None: dtc.port
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
@@ -295,7 +284,7 @@ class SimulatorSettings(Section):
     seed: Seed = 7
     speed: Factor = 20.0
     events_per_s: Factor = 40.0
-    start_price: Price = 6000.0
+    start_price: Price | None = None  # None: the product's simulated_price
     starting_cash: Money = 100_000.0
     start_date: date | None = None  # of a fresh simulation; the default follows from the symbol's expiry
     intraday_shape: bool = False  # activity by time of day; off, a night is as busy as a morning
@@ -475,6 +464,7 @@ class Settings(Section):
     """The whole configuration."""
 
     instrument: InstrumentSettings = InstrumentSettings()
+    product: dict[Root, ProductSettings] = Field(default_factory=dict)  # beside those that ship, or instead of values
     feed: FeedSettings = FeedSettings()
     reference: ReferenceSettings = ReferenceSettings()
     dtc: DtcSettings = DtcSettings()
@@ -489,6 +479,14 @@ class Settings(Section):
     broker: BrokerSettings = BrokerSettings()
     stop: StopSettings = StopSettings()
     ops: OpsSettings = OpsSettings()
+
+    @model_validator(mode="after")
+    def _products_are_whole(self) -> "Settings":
+        try:
+            assert self.products
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _the_reference_has_a_source(self) -> "Settings":
@@ -526,6 +524,17 @@ class Settings(Section):
                 f"MIA_DTC_PASSWORD is a part of {holds}, which is in every log: choose another password at the server"
             )
         return self
+
+    @property
+    def products(self) -> Products:
+        """The products known: those that ship, with `[product]` laid over them."""
+        return shipped().with_tables({root: table.table() for root, table in self.product.items()})
+
+    @property
+    def price_multiplier(self) -> float:
+        """Of the prices in Sierra Chart's files. Raises UsageError where `instrument.symbol` is no contract known."""
+        product = instrument(self.instrument.symbol, self.products).product
+        return self.feed.price_multiplier or product.price_multiplier
 
     @property
     def simulated(self) -> bool:
@@ -686,7 +695,9 @@ def _explain_one(finding: ErrorDetails) -> str:
     kind, location, message = finding["type"], finding["loc"], finding["msg"]
     key = _shortened(".".join(map(str, location)))
     if kind == "missing":
-        return f'{key} is missing: every limit has to be set, or to be waived by the word "{WAIVED}"'
+        of_limits = location[0] == "risk"
+        remedy = f'every limit has to be set, or to be waived by the word "{WAIVED}"' if of_limits else "set it"
+        return f"{key} is missing: {remedy}"
     if kind == "extra_forbidden":
         known = _known_names(location[:-1])
         near = difflib.get_close_matches(str(location[-1])[:_MOST_SHOWN], known, n=1)
@@ -711,13 +722,20 @@ def _shortened(text: str) -> str:
 
 def _model_at(parents: tuple[int | str, ...]) -> type[BaseModel] | None:
     """The table of this name; None where a setting is no table."""
-    model: type[BaseModel] = Settings
+    found: Any = Settings
     for name in parents:
-        nested = model.model_fields[str(name)].annotation
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
-            return None
-        model = nested
-    return model
+        found = _nested(found, str(name))
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def _nested(table: Any, name: str) -> Any:
+    """The annotation of what a table, or a table of tables, has under a name; None where it has nothing there."""
+    if get_origin(table) is dict:
+        return get_args(table)[1]
+    field = getattr(table, "model_fields", {}).get(name)
+    if field is None or not isinstance(field.annotation, UnionType):
+        return None if field is None else field.annotation
+    return next((one for one in get_args(field.annotation) if one is not type(None)), None)
 
 
 def _known_names(parents: tuple[int | str, ...]) -> list[str]:
@@ -727,7 +745,8 @@ def _known_names(parents: tuple[int | str, ...]) -> list[str]:
 
 def _is_waivable(location: tuple[int | str, ...]) -> bool:
     model = _model_at(location[:-1]) if location else None
-    return model is not None and WAIVABLE[0] in model.model_fields[str(location[-1])].metadata
+    field = None if model is None else model.model_fields.get(str(location[-1]))
+    return field is not None and WAIVABLE[0] in field.metadata
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,37 @@ What is beyond an upper bound can't be meant as it stands. It would switch off w
 reached, a timeout that never ends. Where a limit may be switched off, the word "waived" does it.
 """
 
-from typing import Annotated, Final
+from pathlib import Path
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+)
 
+from mia_daemon.printable import printable
 from mia_daemon.products.instruments import check_symbol
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    # What was found stays out of the text of a ValidationError: it may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_control_characters(cls, value: Any) -> Any:
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str | Path) and not str(text).isprintable():
+                raise ValueError(f"{printable(str(text))!r} has a character that is not printable: remove it")
+        return value
+
 
 WAIVED: Final = "waived"
 """Stands in the file where a limit is not wanted: leaving it out is refused."""

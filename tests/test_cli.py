@@ -209,8 +209,8 @@ def test_a_simulator_that_shall_watch_its_parent_needs_a_pipe(refused, daemons, 
 
 
 def test_a_simulator_of_an_unknown_contract(refused, daemons, tmp_path):
-    words = ("simulator", "--config", daemons.config(), "--symbol", "CLF27", "--port", 0, "--state", tmp_path / "state")
-    assert "'CLF27'" in refused(2, *words)
+    words = ("simulator", "--config", daemons.config(), "--symbol", "XYF27", "--port", 0, "--state", tmp_path / "state")
+    assert "'XYF27'" in refused(2, *words)
 
 
 @pytest.mark.parametrize("command", [["--mode", "paper"], ["simulator", "--port", "0"]], ids=["daemon", "simulator"])
@@ -359,7 +359,7 @@ def test_check_says_all_that_is_wrong_at_once_and_what_to_do(daemons, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     config = daemons.config(
-        instrument={"symbol": "CLF27"},
+        instrument={"symbol": "XYF27"},
         model={"bundle": str(tmp_path / "none")},
         windows={"macro_events_csv": str(tmp_path / "none.csv")},
         feed={"source": "dtc"},
@@ -371,7 +371,7 @@ def test_check_says_all_that_is_wrong_at_once_and_what_to_do(daemons, tmp_path):
     lines = [line for line in told.out.splitlines() if not line.startswith("ok    risk ")]
     assert [line[:4] for line in lines] == ["FAIL"] * (len(SUBJECTS) - 1)  # limits are numbers: nothing to look at
     for line, wrong in zip(
-        lines, ["CLF27", "none", str(file), str(file), "none.csv", str(free), str(free)], strict=True
+        lines, ["XYF27", "none", str(file), str(file), "none.csv", str(free), str(free)], strict=True
     ):
         assert wrong in line
     assert daemons.run("--mode", "paper", "--config", config, "--var", file).status == 1

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from mia_daemon import config
 from mia_daemon.cli import main
 from mia_daemon.errors import ConfigError
+from mia_daemon.product_settings import ProductSettings
 
 SHIPPED = Path(__file__).resolve().parent.parent / "etc" / "mia.toml"
 
@@ -27,7 +28,9 @@ def document():
 def test_the_shipped_file_states_every_option(document):
     """Each setting stands in etc/mia.toml, set or as a commented example."""
     text = SHIPPED.read_text()
-    tables = {table: (field.annotation, document[table]) for table, field in config.Settings.model_fields.items()}
+    fields = config.Settings.model_fields.items()
+    tables = {table: (field.annotation, document[table]) for table, field in fields if table != "product"}
+    tables["product"] = (ProductSettings, {})
     tables["simulator.faults"] = (config.FaultSettings, document["simulator"]["faults"])
     for table, (model, stated) in tables.items():
         for name in model.model_fields:
@@ -278,9 +281,10 @@ def numbers(model=config.Settings, parents=()):
     for name, field in model.model_fields.items():
         kinds = {field.annotation, *get_args(field.annotation)}
         kinds |= {get_args(kind)[0] for kind in kinds if get_origin(kind) is Annotated}
+        of_tables = ("ES",) if get_origin(field.annotation) is dict else ()
         for nested in kinds:
             if isinstance(nested, type) and issubclass(nested, BaseModel):
-                yield from numbers(nested, (*parents, name))
+                yield from numbers(nested, (*parents, name, *of_tables))
         if kinds & {int, float}:
             yield (*parents, name)
 

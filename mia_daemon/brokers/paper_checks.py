@@ -1,6 +1,5 @@
 """Which orders the paper exchange rejects, and why."""
 
-import math
 from collections.abc import Container
 
 from mia_daemon.products.instruments import Instrument
@@ -25,8 +24,8 @@ def order_objection(order: Order, instrument: Instrument, account: str, used_ids
         return f"client order id {order.client_order_id} was used before"
     if not 0 < order.quantity <= MAX_QUANTITY:
         return f"quantity {order.quantity} is not between 1 and {MAX_QUANTITY}"
-    if not all(is_valid_price(price, instrument.tick_size) for price in prices):
-        return f"price {order.price} {order.limit_price} is not a positive multiple of {instrument.tick_size}"
+    if not all(is_valid_price(price, instrument) for price in prices):
+        return f"price {order.price} {order.limit_price} is not a price in multiples of {instrument.tick_size}"
     return ""
 
 
@@ -40,6 +39,7 @@ def bracket_objection(bracket: Bracket) -> str:
     return ""
 
 
-def is_valid_price(price: float, tick_size: float) -> bool:
-    """Whether it is a positive multiple of the tick size."""
-    return math.isfinite(price) and price > 0 and abs(price / tick_size - round(price / tick_size)) < 1e-6
+def is_valid_price(price: float, instrument: Instrument) -> bool:
+    """Whether it is a price of the instrument, and a multiple of its tick size."""
+    ticks = price / instrument.tick_size
+    return instrument.is_price(price) and abs(ticks - round(ticks)) < 1e-6

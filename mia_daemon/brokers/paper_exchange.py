@@ -327,7 +327,7 @@ class PaperExchange:
         )
 
     def _replaceable(self, paper: PaperOrder, price: float, quantity: int) -> bool:
-        return is_valid_price(price, self._instrument.tick_size) and paper.filled < quantity <= MAX_QUANTITY
+        return is_valid_price(price, self._instrument) and paper.filled < quantity <= MAX_QUANTITY
 
     def _objection(self, order: Order) -> str:
         return order_objection(order, self._instrument, self._account, self._used)

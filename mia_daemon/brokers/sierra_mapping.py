@@ -182,7 +182,7 @@ class DtcOrderMapper:
             side=_side(message.BuySell),
             quantity=quantity,
             filled=filled,
-            average_fill_price=_sane(message.AverageFillPrice * self.multiplier),
+            average_fill_price=self._average(message.AverageFillPrice),
             price=self._inward(message.Price1),
             limit_price=self._inward(message.Price2),
             type=_order_type(message.OrderType),
@@ -221,7 +221,7 @@ class DtcOrderMapper:
             symbol=self._scope.symbol(message.Symbol),
             account=self._scope.account_of(message.TradeAccount),
             quantity=round(quantity) if told else None,
-            average_price=_sane(message.AveragePrice * self.multiplier),
+            average_price=self._average(message.AveragePrice),
             unsolicited=unsolicited,
         )
 
@@ -237,6 +237,11 @@ class DtcOrderMapper:
         """In points, on the tick where it is on it but for rounding; 0 if the server left it unset."""
         price = _sane(price * self.multiplier)
         return self._instrument.round_to_tick(price) if self._instrument.is_on_tick(price) else price
+
+    def _average(self, price: float) -> float:
+        """An average price in points; 0 where it is unset, or none of the instrument."""
+        price = _sane(price * self.multiplier)
+        return price if self._instrument.is_price(price) else 0.0
 
     def _outward(self, price: float) -> float:
         """As the server scales prices: a whole number of its ticks."""

@@ -15,6 +15,7 @@ from mia_daemon.features import catalogue
 from mia_daemon.features.catalogue import FEATURES, Feature, inputs_text
 
 if TYPE_CHECKING:
+    from mia_daemon.config import Settings
     from mia_daemon.features.verification import Report
 
 VERIFY = "verify"
@@ -120,9 +121,11 @@ def _verify(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
     if options.events < 1:
         raise UsageError("--events takes a number above 0")
+    settings = None
     if options.config is not None or any(place.is_file() for place in CONFIG_PLACES):
-        use_kernel_cache(load_settings(options))
-    report = _report(options)
+        settings = load_settings(options)
+        use_kernel_cache(settings)
+    report = _report(options, settings)
     if options.json:
         print(json.dumps(_as_dict(report), allow_nan=False))
     else:
@@ -130,7 +133,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.sound.all() else 1
 
 
-def _report(options: argparse.Namespace) -> "Report":
+def _report(options: argparse.Namespace, settings: "Settings | None") -> "Report":
     import numpy as np
 
     from mia_daemon.clock import NS_PER_S, EventClock
@@ -142,8 +145,19 @@ def _report(options: argparse.Namespace) -> "Report":
     from mia_daemon.products.trading_calendar import TradingCalendar
 
     clock = EventClock()
-    feed = ReplayFeed(options.file, clock, depth_path=options.depth, reference_path=options.reference)
-    traded = instrument(options.symbol or recorded_symbol(options.file))
+    products = None if settings is None else settings.products
+    traded = instrument(options.symbol or recorded_symbol(options.file, products), products)
+    multiplier = traded.product.price_multiplier
+    if settings is not None and settings.feed.price_multiplier is not None:
+        multiplier = settings.feed.price_multiplier
+    feed = ReplayFeed(
+        options.file,
+        clock,
+        depth_path=options.depth,
+        reference_path=options.reference,
+        tick_size=traded.tick_size,
+        price_multiplier=multiplier,
+    )
     cache.prepare(say, lambda: clock.monotonic_ns() / NS_PER_S)
     kept, skipped = [], len(feed) - options.events
     for events in feed.batches():
@@ -151,7 +165,8 @@ def _report(options: argparse.Namespace) -> "Report":
         skipped -= len(events)
     if len(feed) > options.events:
         say(f"looking at the last {options.events:,} of {len(feed):,} events; --events takes more")
-    return verify(np.concatenate(kept), traded, TradingCalendar.load(cache_dir=var_paths(options).calendar_cache), say)
+    calendar = TradingCalendar.load(cache_dir=var_paths(options).calendar_cache, hours=traded.product.hours)
+    return verify(np.concatenate(kept), traded, calendar, say)
 
 
 def _as_dict(report: "Report") -> dict[str, Any]:

@@ -136,8 +136,7 @@ def _recording(file: Path, depth: Path | None, settings: "Settings") -> "PlayedR
     from mia_daemon.simulator.played_market import PlayedRecording
 
     def feed() -> ReplayFeed:
-        multiplier = settings.feed.price_multiplier
-        return ReplayFeed(file, WallClock(), depth_path=depth, price_multiplier=multiplier)
+        return ReplayFeed(file, WallClock(), depth_path=depth, price_multiplier=settings.price_multiplier)
 
     first = next(feed().batches())
     has_depth = depth is not None or (is_recording(file) and EventKind.DEPTH in read_recording(file)["kind"])

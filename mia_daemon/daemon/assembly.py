@@ -22,7 +22,7 @@ from mia_daemon.feed.base import Feed
 from mia_daemon.feed.dtc_feed import DtcFeed
 from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
-from mia_daemon.products.instruments import companion
+from mia_daemon.products.instruments import companion, instrument
 from mia_daemon.simulator.embedded import EmbeddedSimulator
 
 _MORE_THAN_SKEW_S: Final = 1.0
@@ -121,7 +121,7 @@ def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None)
         reference_path=settings.reference.scid_file,
         reference_since_ns=reference_since_ns,
         batch_events=settings.feed.batch_events,
-        price_multiplier=settings.feed.price_multiplier,
+        price_multiplier=settings.price_multiplier,
         limits=event_limits(settings, run.instrument.tick_size),
         inotify=settings.feed.watch == "auto",
         poll_interval_s=settings.feed.poll_interval_ms / 1e3,
@@ -143,7 +143,7 @@ def _unread_since(run: DaemonRun, scid: Path, resumed: FeatureState | None) -> t
 def _reference_symbol(settings: Settings) -> str:
     """The reference symbol to subscribe over DTC; "" for none."""
     if settings.simulated and settings.simulator.reference:
-        return companion(settings.instrument.symbol)
+        return companion(instrument(settings.instrument.symbol, settings.products))
     return settings.reference.symbol
 
 

@@ -66,8 +66,10 @@ def _look(subject: str, look: Callable[[], str]) -> Finding:
 
 
 def _instrument(contract: Choice) -> str:
-    found = instrument(contract.settings.instrument.symbol)
-    return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} USD a tick"
+    found = instrument(contract.settings.instrument.symbol, contract.settings.products)
+    product = found.product
+    costs = f"{found.cost_per_side:g} {product.currency} a side"
+    return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} {product.currency} a tick, costs {costs}"
 
 
 def _bundle(settings: Settings, mode: Mode) -> str:
@@ -159,7 +161,21 @@ def _scid(settings: Settings) -> str:
     if not os.access(path, os.R_OK):
         raise ConfigError(f"{path} can't be read by this user: check its permissions")
     newest_ns = newest_scid_ns(path)
-    return f"{path}: {'no records yet' if newest_ns is None else f'newest of {iso_utc(newest_ns)}'}"
+    if newest_ns is None:
+        return f"{path}: no records yet"
+    warnings = "".join(f"; warning: {text}" for text in _warnings(settings, path))
+    return f"{path}: newest of {iso_utc(newest_ns)}{warnings}"
+
+
+def _warnings(settings: Settings, path: Path) -> list[str]:
+    """What can be legitimate in a file of prices. Raises FileFormatError where it can't be that of the contract."""
+    from mia_daemon.feed.file_fit import NEWEST, contract_misfit, misfits, name_misfit, refuse
+    from mia_daemon.feed.sierra_files import newest_records
+
+    traded, now_ns = instrument(settings.instrument.symbol, settings.products), WallClock().now_ns()
+    found = [name_misfit(path, traded, settings.products), contract_misfit(traded, now_ns, settings.products)]
+    known = [misfit for misfit in found if misfit is not None]
+    return refuse([*known, *misfits(newest_records(path, NEWEST), traded, path, settings.price_multiplier, now_ns)])
 
 
 def _orders(settings: Settings, mode: Mode) -> str:

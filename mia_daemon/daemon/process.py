@@ -111,7 +111,7 @@ class Daemon:
         """Start, trade, stop; returns the exit status, 0 after an orderly stop."""
         self._prepare_kernels()
         self._handle_signals()
-        traded = instrument(self._settings.instrument.symbol)
+        traded = instrument(self._settings.instrument.symbol, self._settings.products)
         with DaemonRun(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
             logging.getLogger().addHandler(StdlibHandler(run.log))
             if self._mode is Mode.LIVE:

@@ -1,13 +1,14 @@
 """Chooses the traded contract for `instrument.root`: once, at the start, considering open positions."""
 
 from dataclasses import dataclass
+from datetime import date
 
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.errors import UsageError
 from mia_daemon.journal.view import JournalView
-from mia_daemon.products.contracts import Contract, contract_on, trade_date_at
+from mia_daemon.products.contracts import Contract, ContractDates, contract_dates, contract_on
 from mia_daemon.products.instruments import instrument
-from mia_daemon.products.trading_calendar import contract_dates
+from mia_daemon.products.trading_calendar import equity_hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,11 @@ def choose_contract(settings: Settings, mode: Mode, paths: VarPaths, now_ns: int
     settings = _with_reference(settings, now_ns)
     front = _front(settings, now_ns)
     if front is None:
-        return Choice(settings, _dates(settings.instrument.symbol, now_ns))
+        return Choice(settings, _dates(settings, settings.instrument.symbol, now_ns))
     held = {symbol: size for symbol, size in _held(settings, mode, paths).items() if symbol != front.symbol}
     text = f"{front.symbol}, until it rolls into {front.following} on {front.rolls}"
-    today = trade_date_at(now_ns)
     for symbol, size in held.items():
-        if contract_dates(symbol, today).expiry < today:
+        if has_expired(settings, symbol, now_ns):
             text = f"{text}; the journal still has {size:+d} {symbol}, which has expired: see how it was settled"
         elif settings.instrument.roll_with_position:
             text = f"{text}; {size:+d} {symbol} is left to you and to the stop the server holds (roll_with_position)"
@@ -63,25 +63,49 @@ def _front(settings: Settings, now_ns: int) -> Contract | None:
     chosen = settings.instrument
     if chosen.root is None:
         return None
-    return contract_on(trade_date_at(now_ns), chosen.symbol_pattern, chosen.root, chosen.roll_days_before_expiry)
+    return _contract_on(settings, chosen.root, now_ns)
+
+
+def _contract_on(settings: Settings, root: str, now_ns: int) -> Contract:
+    """The contract of a root in force now, by the pattern and the roll of `[instrument]`."""
+    chosen, products = settings.instrument, settings.products
+    hours = products[root].hours if root in products else equity_hours()
+    today = hours.trade_date_at(now_ns)
+    return contract_on(today, chosen.symbol_pattern, root, chosen.roll_days_before_expiry, products)
 
 
 def _with_reference(settings: Settings, now_ns: int) -> Settings:
     """Settings with the reference's contract in place of its root: it rolls by date, as it is not traded."""
-    chosen, root = settings.instrument, settings.reference.root
+    root = settings.reference.root
     if root is None:
         return settings
-    front = contract_on(trade_date_at(now_ns), chosen.symbol_pattern, root, chosen.roll_days_before_expiry)
+    front = _contract_on(settings, root, now_ns)
     named = settings.reference.model_copy(update={"symbol": front.symbol, "root": None})
     return settings.model_copy(update={"reference": named})
 
 
-def _dates(symbol: str, now_ns: int) -> str:
-    today = trade_date_at(now_ns)
-    dates = contract_dates(symbol, today)
+def _dates(settings: Settings, symbol: str, now_ns: int) -> str:
+    try:
+        dates, today = _dates_at(settings, symbol, now_ns)
+    except UsageError:
+        return symbol  # whoever makes an instrument of it refuses it
     if dates.expiry < today:
         return f"{symbol}, expired on {dates.expiry}: set instrument.symbol to a later contract, or instrument.root"
-    return f"{symbol}; CME's roll date is {dates.roll}, it expires on {dates.expiry}"
+    notice = "" if dates.held_until == dates.expiry else f", is held until {dates.held_until} (first notice follows)"
+    return f"{symbol}; its roll date is {dates.roll}{notice}, it expires on {dates.expiry}"
+
+
+def _dates_at(settings: Settings, symbol: str, now_ns: int) -> tuple[ContractDates, date]:
+    """The last days of a contract, and the trade date that it is."""
+    traded = instrument(symbol, settings.products)
+    today = traded.product.hours.trade_date_at(now_ns)
+    return contract_dates(traded, today, settings.instrument.roll_days_before_expiry), today
+
+
+def has_expired(settings: Settings, symbol: str, now_ns: int) -> bool:
+    """Whether the last trade date of a contract is over. Raises UsageError where the symbol is no contract known."""
+    dates, today = _dates_at(settings, symbol, now_ns)
+    return dates.expiry < today
 
 
 def _held(settings: Settings, mode: Mode, paths: VarPaths) -> dict[str, int]:
@@ -95,13 +119,13 @@ def _held(settings: Settings, mode: Mode, paths: VarPaths) -> dict[str, int]:
     return {
         symbol: size
         for (symbol, account), size in positions.items()
-        if account == chosen.trade_account and _root(symbol) == chosen.root
+        if account == chosen.trade_account and _root(settings, symbol) == chosen.root
     }
 
 
-def _root(symbol: str) -> str:
+def _root(settings: Settings, symbol: str) -> str:
     try:
-        return instrument(symbol).root
+        return instrument(symbol, settings.products).root
     except UsageError:
         return ""
 

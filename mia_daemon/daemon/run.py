@@ -106,7 +106,7 @@ class DaemonRun:
             last = self.journal.last_run()
             if mode is not Mode.REPLAY or (last is not None and not last.ended):
                 trade_log.reconcile(self.journal)
-            self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache)
+            self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache, hours=traded.product.hours)
             self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
             features = settings.features
             self.pipeline = FeaturePipeline(
@@ -224,10 +224,11 @@ class DaemonRun:
         chosen = self.settings.instrument
         rolls = chosen.root is not None and self.mode is not Mode.REPLAY
         return last_trading(
-            self.instrument.symbol,
+            self.instrument,
             ts_ns,
             self.calendar,
-            roll_days=chosen.roll_days_before_expiry if rolls else None,
+            rolls=rolls,
+            roll_days=chosen.roll_days_before_expiry,
             roll_with_position=chosen.roll_with_position,
         )
 

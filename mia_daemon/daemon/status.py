@@ -7,6 +7,7 @@ from typing import Any
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.console import StatusLine
+from mia_daemon.products.ticks import price_text
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally
 
@@ -93,7 +94,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
     """The facts in a few lines, for people."""
     if not facts:
         return "starting: no figures yet"
-    price = f"{facts['bid']:.2f}/{facts['ask']:.2f}" if facts["bid"] is not None else "no price"
+    price = f"{price_text(facts['bid'])}/{price_text(facts['ask'])}" if facts["bid"] is not None else "no price"
     latency = facts["tick_to_order_p50_s"]
     return (
         f"{facts['mode']} {facts['symbol']} {price}, {facts['state']}"

@@ -124,12 +124,12 @@ class Accounting:
 
         Args:
             drift: contracts, signed.
-            price: of the fill, in points; not above 0, or NaN, where it is not known: then the touch is used, or else
-                the average price.
+            price: of the fill, in points; what is no price of the instrument (0, NaN) is not known: then the touch is
+                used, or else the average price.
         """
         now_ns, touch, scope = self._market.now_ns, self._market.touch, self._scope
         side = Side.BUY if drift > 0 else Side.SELL
-        if not price > 0:
+        if not scope.instrument.is_price(price):
             price = touch.far(side) if touch.known else self._ledger.average_price
         fill = Fill(
             ts_ns=now_ns,

@@ -135,8 +135,8 @@ class OrderFills:
         The price is the one at which the average of all contracts is the average that the server reports.
         """
         paid = sum(one.quantity * one.price for one in self.executions)
-        price = (self.average * self.reported - paid) / self.missing if self.average > 0.0 else fill.price
-        if self.average > 0.0 and abs(price - self.average) > 0.1 * self.average:
+        price = (self.average * self.reported - paid) / self.missing if self.average else fill.price
+        if self.average and abs(price - self.average) > 0.1 * abs(self.average):
             price = self.average  # the average does not fit the executions that are known
         part = self._part(replace(fill, price=price, quantity=self.missing), self.missing)
         assert part is not None

@@ -12,9 +12,6 @@ from mia_daemon.records import Fill, OrderReport, OrderStatus, PositionReport
 MAX_UNNAMED: Final = 3
 """Orders in a row that were identified by their values alone, none of ours named, at which new risk stops."""
 
-MAX_PRICE_RATIO: Final = 1.5
-"""A price this far from the market is a wrong scale, not a price."""
-
 _OF_REQUESTS: Final = frozenset({OrderStatus.CANCEL_REJECTED, OrderStatus.REPLACE_REJECTED})
 _LISTED: Final = frozenset({OrderStatus.ACCEPTED, OrderStatus.HELD, OrderStatus.WORKING, OrderStatus.PARTIAL})
 
@@ -104,7 +101,12 @@ class OrderIdentity:
         if off := next((price for price in prices if price and not self._instrument.is_on_tick(price)), 0.0):
             self._off_tick(off, entry)
         order = entry.order
-        if isinstance(report, OrderReport) and report.price and order.price and not _alike(report.price, order.price):
+        if (
+            isinstance(report, OrderReport)
+            and report.price
+            and order.price
+            and not self.is_alike(report.price, order.price)
+        ):
             self._off_tick(report.price, entry)
 
     def _off_tick(self, price: float, entry: WorkingOrder) -> None:
@@ -118,7 +120,7 @@ class OrderIdentity:
     def price_makes_sense(self, fill: Fill) -> bool:
         """Whether the price of an execution is one of this market; where it is not, new risk stops."""
         touch = self._market.touch
-        if not touch.known or _alike(fill.price, touch.bid):
+        if not touch.known or self.is_alike(fill.price, touch.bid):
             return True
         self._breakers.contradict(
             "price_senseless",
@@ -128,10 +130,9 @@ class OrderIdentity:
         )
         return False
 
-    @staticmethod
-    def is_alike(price: float, other: float) -> bool:
+    def is_alike(self, price: float, other: float) -> bool:
         """Whether a price is on the scale of another, known one."""
-        return _alike(price, other)
+        return self._instrument.is_same_scale(price, other)
 
     def check_position(self, report: PositionReport) -> None:
         """A position that is not under our names: is it ours under another spelling?"""
@@ -145,7 +146,3 @@ class OrderIdentity:
                 "add them to broker.symbol_spellings and broker.account_spellings",
                 {"symbol": report.symbol, "account": report.account, "position": report.quantity},
             )
-
-
-def _alike(price: float, other: float) -> bool:
-    return other <= 0.0 or other / MAX_PRICE_RATIO < price < other * MAX_PRICE_RATIO

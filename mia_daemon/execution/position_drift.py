@@ -5,7 +5,6 @@ from typing import Final
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.order_events import OrderEventHandler
-from mia_daemon.execution.order_identity import OrderIdentity
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.reconciliation import Reconciliation, explains, gone
 from mia_daemon.execution.state import ExecutionState
@@ -37,6 +36,7 @@ class PositionDrift:
         self._orders = state.orders
         self._ledger = state.ledger
         self._market = state.market
+        self._instrument = ports.scope.instrument
         self._risk = ports.risk
         self._alert = ports.alert
         self._events = events
@@ -127,7 +127,7 @@ class PositionDrift:
             # with a position of our own the server's average price includes our contracts
             average = 0.0 if self._ledger.position else found.position.average_price
             touch = self._market.touch
-            if touch.known and not OrderIdentity.is_alike(average, touch.bid):
+            if touch.known and not self._instrument.is_same_scale(average, touch.bid):
                 average = 0.0  # on another scale, or not told
             self._accounting.apply_drift(drift, average)
 

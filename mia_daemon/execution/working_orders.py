@@ -151,7 +151,7 @@ class WorkingOrders:
         if not update.unsolicited or update.ts_ns >= entry.history.updated_ns:  # a list is newer, whatever its times
             self._take_facts(entry, update)
         fills = entry.fills
-        if update.filled >= fills.reported and update.average_fill_price > 0.0:
+        if update.filled >= fills.reported and abs(update.average_fill_price) > 0.0:  # not NaN
             fills.average = update.average_fill_price
         fills.reported = max(fills.reported, min(update.filled, entry.size))
         if update.status is OrderStatus.FILLED:

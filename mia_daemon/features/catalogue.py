@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import math
 from dataclasses import astuple, dataclass
-from enum import IntFlag
+from enum import IntFlag, StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,31 @@ class Quality(IntFlag):
     BAD_EVENT = 1024  # an event with impossible numbers was left out, in the last minute
 
 
+class Scale(StrEnum):
+    """What a value of a feature means in another product than the one it was seen in."""
+
+    SAME = "the same"  # a share, a ratio, an indicator of a fixed range, multiples of the average true range
+    TICKS = "ticks"  # in ticks of the product: the same where a tick is as large beside what prices move
+    RELATIVE = "relative"  # to the price: larger in a product that moves more
+    POINTS = "points"  # in points of the product: comparable within it only, and while its price level lasts
+    ACTIVITY = "activity"  # counts, sizes and rates: larger in a product that trades more
+    TIME = "time"
+
+
+SCALES: Final = {
+    Scale.SAME: ("share", "ratio", "ln ratio", "0-100", "index", "flag", "sign", "z", "sd", "exponent", "ATR"),
+    Scale.TICKS: ("ticks",),
+    Scale.RELATIVE: ("log return", "log return²", "percent", "bp"),
+    Scale.POINTS: ("points",),
+    Scale.ACTIVITY: (
+        "contracts", "ln contracts", "contracts/s", "1/s", "count", "trades", "contracts/tick", "ticks/contract",
+        "1e6/contract", "ticks/sqrt(point contract)",
+    ),
+    Scale.TIME: ("s", "ms", "ln ms", "min", "days"),
+}  # fmt: skip
+"""Units by what they mean in another product."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One row of the catalogue.
@@ -76,6 +101,11 @@ class Feature:
     neutral: float
     formula: str
     source: str
+
+    @property
+    def scale(self) -> Scale:
+        """What its values mean in another product."""
+        return next(scale for scale, units in SCALES.items() if self.unit in units)
 
 
 def _read() -> tuple[Feature, ...]:

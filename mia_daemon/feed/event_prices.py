@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_daemon.products.ticks import beyond_tolerance, is_off_tick, nearest_ticks
+from mia_daemon.products.ticks import beyond_tolerance, is_off_tick, nearest_tick, nearest_ticks
 from mia_daemon.records import MARKET_EVENT, EventArray
 
 _NAMES: Final = ("price", "bid", "ask")
@@ -47,7 +47,7 @@ class EventPrices:
             for index, price in enumerate(of_name):
                 if price - price != 0.0:  # NaN
                     continue
-                nearest = round(price / tick_size) * tick_size
+                nearest = nearest_tick(price, tick_size)
                 if price == nearest or events["symbol"][index]:
                     continue
                 if is_off_tick(price, tick_size):

@@ -1,5 +1,6 @@
 """What a `.scid` or `.depth` file holds, for people: how much, from when to when, what is odd about it."""
 
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,19 +11,25 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
+from mia_daemon.feed.file_fit import misfits
 from mia_daemon.feed.sierra_files import (
     CLEAR_BOOK,
     DEPTH,
     END_OF_BATCH,
     FIRST_SUBTRADE_BITS,
     LAST_SUBTRADE_BITS,
+    OLD_TIMES,
     SCID,
     Format,
     Records,
     map_records,
+    scaled,
+    times_in_days,
     to_ns,
 )
-from mia_daemon.products.instruments import instrument
+from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.product_table import Products
+from mia_daemon.products.ticks import float32_decimals
 from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
 
 _LONGEST: Final = 5
@@ -46,10 +53,12 @@ class FileReport:
     """The keys of `scid info --json`.
 
     Attributes:
+        prices: the three before, as people write prices of the product.
         torn_bytes: of an unfinished record at the end, as while the file is being written.
         counts: by what the records are; for trades `single`, `first`, `inside` and `last` parts of bundled trades and
             `bars`, for depth by command and `batches`.
         odd: records that are not as they should be, by how; only those there are.
+        misfits: ways in which it is not a file of the contract that it is named after, and what to do.
         silences: longer than asked for, counted in the hours in which the exchange is open, for contracts known here.
         longest: of them.
     """
@@ -64,11 +73,13 @@ class FileReport:
     low: float | None
     high: float | None
     newest_price: float | None
+    prices: str
     volume: int
     bid_volume: int
     ask_volume: int
     counts: dict[str, int]
     odd: dict[str, int]
+    misfits: tuple[str, ...]
     silence_s: float
     silences: int
     longest: tuple[Silence, ...]
@@ -85,33 +96,49 @@ class FileReport:
             ("records", f"{self.records:,}{torn}"),
         ]
         if self.records:
-            lines += [("from", self.first), ("to", self.last), ("prices", _prices(self))]
+            lines += [("from", self.first), ("to", self.last), ("prices", self.prices)]
             if self.kind == SCID.name:
                 bid, ask = f"{self.bid_volume:,} at the bid", f"{self.ask_volume:,} at the ask"
                 lines.append(("volume", f"{self.volume:,}: {bid}, {ask}"))
             lines += [(name, f"{count:,}") for name, count in self.counts.items()]
             lines += [(name, f"{count:,} (odd)") for name, count in self.odd.items()]
+            lines += [("misfit", text) for text in self.misfits]
             lines.append(("silences", f"{self.silences:,} of more than {self.silence_s:g} s while open"))
             lines += [("", str(silence)) for silence in self.longest]
         return "\n".join(f"{name:<10}  {text}" for name, text in lines)
 
 
-def _prices(report: FileReport) -> str:
-    if report.low is None or report.high is None:
-        return "none"
-    return f"{report.low:.10g} to {report.high:.10g}, newest {report.newest_price:.10g}"
+def shown_prices(prices: NDArray[Any], traded: Instrument | None) -> tuple[list[float], list[str]]:
+    """Float32 prices of a file as numbers on the tick, and as people write them; for few of them."""
+    if traded is None:
+        numbers = float32_decimals(prices).tolist()
+        return numbers, [f"{number:.10g}" for number in numbers]
+    product = traded.product
+    numbers = scaled(prices, product.price_multiplier, product.tick_size).tolist()
+    on_tick = [number == traded.round_to_tick(number) if math.isfinite(number) else False for number in numbers]
+    texts = zip(numbers, on_tick, strict=True)
+    return numbers, [product.price_text(number) if fits else f"{number:.10g}" for number, fits in texts]
 
 
-def report_on(path: Path, silence_s: float) -> FileReport:
-    """Look at a whole file; nothing is refused but what is neither format. Raises FileFormatError."""
+def report_on(path: Path, silence_s: float, now_ns: int, products: Products | None = None) -> FileReport:
+    """Look at a whole file; nothing is refused but what is neither format. Raises FileFormatError.
+
+    Args:
+        path: of the file; its name says which contract it holds.
+        silence_s: silences longer than this are listed.
+        now_ns: the present.
+        products: `Settings.products`; by default those that ship with the daemon.
+    """
     fmt, records, torn = map_records(path, SCID, DEPTH)
     trades = fmt is SCID
     price = records["close" if trades else "price"]
     times = to_ns(records["time"].astype(np.int64))
     shown = price if trades else price[records["command"] != CLEAR_BOOK]
     finite = shown[np.isfinite(shown)]
-    symbol = path.stem if trades else path.stem.rpartition(".")[0] or path.stem
-    silences = _silences(times, symbol, silence_s)
+    symbol = symbol_of(path)
+    traded = contract_of_file(symbol, products)
+    low, high, newest, texts = _extremes(finite, traded)
+    silences = _silences(times, traded, silence_s)
     return FileReport(
         file=str(path),
         kind=fmt.name,
@@ -120,18 +147,51 @@ def report_on(path: Path, silence_s: float) -> FileReport:
         torn_bytes=torn,
         first=time_text(records["time"][0]) if len(records) else "",
         last=time_text(records["time"][-1]) if len(records) else "",
-        low=float(finite.min()) if len(finite) else None,
-        high=float(finite.max()) if len(finite) else None,
-        newest_price=float(finite[-1]) if len(finite) else None,
+        low=low,
+        high=high,
+        newest_price=newest,
+        prices=texts,
         volume=_sum(records, "total_volume") if trades else 0,
         bid_volume=_sum(records, "bid_volume") if trades else 0,
         ask_volume=_sum(records, "ask_volume") if trades else 0,
         counts=_trade_counts(records) if trades else _depth_counts(records),
         odd={name: count for name, count in _odd(fmt, records, times).items() if count},
+        misfits=_misfits(path, records, traded, now_ns),
         silence_s=silence_s,
         silences=len(silences),
         longest=tuple(sorted(silences, key=lambda silence: -silence.open_s)[:_LONGEST]),
     )
+
+
+def _extremes(prices: NDArray[Any], traded: Instrument | None) -> tuple[float | None, float | None, float | None, str]:
+    """The lowest, the highest and the newest price, and all three for people."""
+    if not len(prices):
+        return None, None, None, "none"
+    numbers, texts = shown_prices(np.array([prices.min(), prices.max(), prices[-1]]), traded)
+    return numbers[0], numbers[1], numbers[2], f"{texts[0]} to {texts[1]}, newest {texts[2]}"
+
+
+def contract_of_file(symbol: str, products: Products | None) -> Instrument | None:
+    """The contract that a file's name begins with; None for a product that is not known."""
+    try:
+        return instrument(symbol, products)
+    except UsageError:
+        return None
+
+
+def _misfits(path: Path, records: Records, traded: Instrument | None, now_ns: int) -> tuple[str, ...]:
+    if times_in_days(records).any():
+        return (f"its times are {OLD_TIMES}",)
+    if traded is None:
+        return ()
+    found = misfits(records, traded, path, traded.product.price_multiplier, now_ns)
+    return tuple(misfit.text.removeprefix(f"{path} ") for misfit in found)
+
+
+def symbol_of(path: Path) -> str:
+    """`ESZ26_FUT_CME` of `ESZ26_FUT_CME.scid` and of `ESZ26_FUT_CME.2026-11-23.depth`."""
+    of_day = path.suffix == DEPTH.name and path.stem.rpartition(".")[0]
+    return of_day or path.stem
 
 
 def trade_kinds(records: Records) -> NDArray[np.str_]:
@@ -188,10 +248,10 @@ def time_text(time_us: Any) -> str:
 # ------------------------------------------------------------------------------------------------ silences
 
 
-def _silences(times: NDArray[np.int64], symbol: str, longer_than_s: float) -> list[Silence]:
+def _silences(times: NDArray[np.int64], traded: Instrument | None, longer_than_s: float) -> list[Silence]:
     before = np.flatnonzero(np.diff(times) > round(longer_than_s * NS_PER_S))
     begins, ends = times[before], times[before + 1]
-    open_ns = _open_ns(begins, ends, symbol)
+    open_ns = _open_ns(begins, ends, traded)
     return [
         Silence(iso_utc(int(begin)), iso_utc(int(end)), int(spent) / NS_PER_S)
         for begin, end, spent in zip(begins, ends, open_ns, strict=True)
@@ -199,11 +259,13 @@ def _silences(times: NDArray[np.int64], symbol: str, longer_than_s: float) -> li
     ]
 
 
-def _open_ns(begins: NDArray[np.int64], ends: NDArray[np.int64], symbol: str) -> NDArray[np.int64]:
+def _open_ns(begins: NDArray[np.int64], ends: NDArray[np.int64], traded: Instrument | None) -> NDArray[np.int64]:
     """How much of each stretch of time the exchange is open; all of it for a product whose hours are not known."""
+    if traded is None:
+        return ends - begins
     try:
-        instrument(symbol)
-        schedule = load_schedule(_date(begins.min()), _date(ends.max()) + timedelta(days=1))
+        last = _date(ends.max()) + timedelta(days=1)
+        schedule = load_schedule(_date(begins.min()), last, hours=traded.product.hours)
     except (UsageError, ValueError, OverflowError):
         return ends - begins
     opens, closes = schedule[:, OPEN_NS], schedule[:, CLOSE_NS]

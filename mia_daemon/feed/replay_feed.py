@@ -36,7 +36,8 @@ class ReplayFeed:
         reference_path: the reference symbol's `.scid`, merged by time; what lies outside the traded symbol's time is
             left out.
         batch_events: rows per batch; decisions do not depend on it.
-        tick_size: of the traded symbol; None: the touch of the book is not written into its depth events.
+        tick_size: of the traded symbol, on which its prices are put; None: they stay as float32 has them, and the touch
+            of the book is not written into its depth events.
         price_multiplier: of the prices stored in Sierra Chart's files.
         timers_up_to_s: in a silence of Sierra Chart's files TIMER events are made as a live feed makes them, for so
             long; 0: none.
@@ -119,6 +120,7 @@ class _SierraFiles:
         self._trades = read_scid(path)
         self._depth: Records | None = None if depth_path is None else read_depth(depth_path)
         self._multiplier = price_multiplier
+        self._tick_size = tick_size
         self._book = None if tick_size is None else BookTouch(tick_size)
         self._in_snapshot = False
         if self._depth is not None:
@@ -141,15 +143,19 @@ class _SierraFiles:
     def rows(self, start: int, stop: int) -> EventArray:
         """Rows of the merged order; asked for front to back, since a snapshot may span two pieces, and the book all."""
         if self._depth is None:
-            return scid_to_events(self._trades[start:stop], 0, self._multiplier)
+            return scid_to_events(self._trades[start:stop], 0, self._multiplier, self._tick_size)
         first, last = np.searchsorted(self._places, (start, stop))
         events = np.empty(stop - start, MARKET_EVENT)
         of_depth = np.zeros(stop - start, np.bool_)
         of_depth[self._places[first:last] - start] = True
-        events[~of_depth] = scid_to_events(self._trades[start - first : stop - last], 0, self._multiplier)
+        events[~of_depth] = scid_to_events(
+            self._trades[start - first : stop - last], 0, self._multiplier, self._tick_size
+        )
         if last > first:
             in_snapshot = self._in_snapshot and start > 0
-            depth = depth_to_events(self._depth[first:last], 0, self._multiplier, in_snapshot=in_snapshot)
+            depth = depth_to_events(
+                self._depth[first:last], 0, self._multiplier, self._tick_size, in_snapshot=in_snapshot
+            )
             self._in_snapshot = ends_in_snapshot(depth)
             events[of_depth] = depth if self._book is None else self._book.write(depth)
         return events

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_US, iso_utc
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.private_file import open_file
+from mia_daemon.products.ticks import on_ticks
 from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind, empty_events
 
 SCID_RECORD = np.dtype(
@@ -56,11 +57,17 @@ LAST_SUBTRADE_BITS = int(np.array(-1.99900197e37, "<f4").view("<u4"))
 _EPOCH_US = 25_569 * 86_400 * 1_000_000  # from 1899-12-30 to 1970-01-01
 _EARLIEST_US = _EPOCH_US + 315_532_800 * 1_000_000  # 1980-01-01: no electronic market kept ticks before
 _LATEST_US = _EPOCH_US + 4_102_444_800 * 1_000_000  # 2100-01-01
+_DAY_US = 86_400 * 1_000_000
 _MAX_COUNT = 0xFFFF
 
 _ONE_TICK = (
     "in Sierra Chart set Global Settings >> Data/Trade Service Settings >> Intraday Data Storage Time Unit to 1 Tick, "
     "delete this file and let Sierra Chart download it anew"
+)
+
+OLD_TIMES = (
+    "doubles, days since 1899, as older versions of Sierra Chart wrote them: open its chart in a present one, which "
+    "converts it, or delete it and let Sierra Chart download it anew"
 )
 
 
@@ -130,12 +137,20 @@ def damaged(records: Records) -> NDArray[np.bool_]:
 
 
 def _refuse_damaged(records: Records, path: Path, first_index: int) -> None:
+    old = times_in_days(records)
+    _refuse_first(old, records, path, first_index, f"has times that are {OLD_TIMES}")
     for bad, why in (
         (_unknown_commands(records), "has an unknown command"),
         (_without_price(records), "has no finite price"),
         (_without_time(records), "has a time outside 1980-2100"),
     ):
         _refuse_first(bad, records, path, first_index, f"{why}: the file is damaged")
+
+
+def times_in_days(records: Records) -> NDArray[np.bool_]:
+    """Which records have a time as older versions of Sierra Chart wrote it, see `OLD_TIMES`."""
+    days = np.ascontiguousarray(records["time"]).view("<f8")
+    return np.asarray((days > _EARLIEST_US / _DAY_US) & (days < _LATEST_US / _DAY_US))
 
 
 def _unknown_commands(records: Records) -> NDArray[np.bool_]:
@@ -175,6 +190,18 @@ def read_depth(path: Path) -> Records:
     records = _map(path, DEPTH)
     check_depth(records, path)
     return records
+
+
+def newest_records(path: Path, most: int) -> Records:
+    """The last whole records of a `.scid` that may be being written, at most so many, checked as by `check_scid`.
+
+    Raises:
+        FileFormatError: it is no `.scid`, or one of them is no single trade at a sane time.
+    """
+    _, records, _ = map_records(path, SCID)
+    first = max(len(records) - most, 0)
+    check_scid(records[first:], path, first)
+    return records[first:]
 
 
 def map_records(path: Path, *formats: Format) -> tuple[Format, Records, int]:
@@ -223,7 +250,9 @@ def to_us(ts_ns: Any) -> Any:
     return ts_ns // NS_PER_US + _EPOCH_US
 
 
-def scid_to_events(records: Records, symbol: int = 0, price_multiplier: float = 1.0) -> EventArray:
+def scid_to_events(
+    records: Records, symbol: int = 0, price_multiplier: float = 1.0, tick_size: float | None = None
+) -> EventArray:
     """Trades with the touch they met, one event per record, in file order.
 
     The aggressor is the side that has volume; a record with both or none says nothing (0). A bid or ask of 0 is how
@@ -233,6 +262,7 @@ def scid_to_events(records: Records, symbol: int = 0, price_multiplier: float = 
         records: (n,) SCID_RECORD, already checked; only read.
         symbol: MARKET_EVENT's symbol number.
         price_multiplier: what stored prices are multiplied by; some data services store prices in hundredths.
+        tick_size: on which prices are put, where float32 has moved them off it; None leaves them as they are.
     """
     events = np.zeros(len(records), MARKET_EVENT)
     ts_ns = to_ns(records["time"])
@@ -246,16 +276,21 @@ def scid_to_events(records: Records, symbol: int = 0, price_multiplier: float = 
     ) * np.uint16(EventFlag.LAST_SUBTRADE)
     events["symbol"] = symbol
     events["count"] = np.minimum(records["num_trades"], _MAX_COUNT)
-    events["price"] = _scaled(records["close"], price_multiplier)
+    events["price"] = scaled(records["close"], price_multiplier, tick_size)
     for name, column in (("bid", "low"), ("ask", "high")):
-        touch = _scaled(records[column], price_multiplier)
+        touch = scaled(records[column], price_multiplier, tick_size)
         events[name] = np.where(np.isfinite(touch) & (touch != 0.0), touch, np.nan)
     events["size"] = records["total_volume"]
     return events
 
 
 def depth_to_events(
-    records: Records, symbol: int = 0, price_multiplier: float = 1.0, *, in_snapshot: bool = False
+    records: Records,
+    symbol: int = 0,
+    price_multiplier: float = 1.0,
+    tick_size: float | None = None,
+    *,
+    in_snapshot: bool = False,
 ) -> EventArray:
     """Book changes, one event per record, in file order; a deletion is size 0, a clear carries EventFlag.CLEAR.
 
@@ -280,7 +315,7 @@ def depth_to_events(
     )
     events["symbol"] = symbol
     events["count"] = records["num_orders"]
-    events["price"] = np.where(clear, np.nan, _scaled(records["price"], price_multiplier))
+    events["price"] = np.where(clear, np.nan, scaled(records["price"], price_multiplier, tick_size))
     events["size"] = np.where(clear | (command >= DELETE_BID), 0, records["quantity"])
     return events
 
@@ -303,10 +338,13 @@ def _snapshot_rows(command: NDArray[Any], batch_end: NDArray[np.bool_], *, in_sn
     return rows
 
 
-def _scaled(prices: NDArray[Any], multiplier: float) -> NDArray[np.float64]:
+def scaled(prices: NDArray[Any], multiplier: float, tick_size: float | None = None) -> NDArray[np.float64]:
+    """Stored float32 prices as prices of the market: the one place where they become float64."""
     wide = prices.astype(np.float64)
-    # Rounding removes what the multiplication adds: 600025 x 0.01 has to be 6000.25 to the last bit.
-    return wide if multiplier == 1.0 else np.round(wide * multiplier, 9)
+    if multiplier != 1.0:
+        # Rounding removes what the multiplication adds: 600025 x 0.01 has to be 6000.25 to the last bit.
+        wide = np.round(wide * multiplier, 9)
+    return wide if tick_size is None else on_ticks(wide, tick_size)
 
 
 def merge(trades: EventArray, depth: EventArray) -> EventArray:

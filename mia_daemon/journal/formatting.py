@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mia_daemon.journal.report import TRADE_COLUMNS
+from mia_daemon.products.ticks import price_text
 
 RUNS_SHOWN: Final = 10
 ORDERS_SHOWN: Final = 20
@@ -36,7 +37,7 @@ def summary_lines(facts: _Facts) -> Iterator[str]:
     yield f"orders    {len(orders) or 'none'} not known to be done"
     for order in orders[:ORDERS_SHOWN]:
         yield (
-            f"  {order['order']}  {order['role']} {order['side']} {order['quantity']} @ {order['price']:.2f}, "
+            f"  {order['order']}  {order['role']} {order['side']} {order['quantity']} @ {price_text(order['price'])}, "
             f"{order['booked']} filled, {order['status'] or 'never heard of'} since {_time(order['intended'])}"
         )
     if len(orders) > ORDERS_SHOWN:
@@ -72,7 +73,7 @@ def trade_lines(trades: Iterable[_Facts]) -> Iterator[str]:
         profit += trade["profit"]
         yield (
             f"{trade['trade_id']:<16} {_time(trade['entry_time'])} {_time(trade['exit_time'])} {trade['side']:<4} "
-            f"{trade['quantity']:>3} {trade['entry_price']:>10.2f} {trade['exit_price']:>10.2f} "
+            f"{trade['quantity']:>3} {price_text(trade['entry_price']):>10} {price_text(trade['exit_price']):>10} "
             f"{trade['profit']:>+11.2f}  {trade['exit_reason']}"
         )
     yield f"{count:,} round trips, profit {profit:+,.2f} after costs"
@@ -99,7 +100,7 @@ def order_lines(orders: Iterable[_Facts]) -> Iterator[str]:
 
 def _order(order: _Facts, indent: str = "") -> Iterator[str]:
     behind = order["decision_id"] or "no decision of ours"
-    price = f" @ {order['price']:.2f}" if order["price"] else ""
+    price = f" @ {price_text(order['price'])}" if order["price"] else ""
     yield (
         f"{indent}{order['order']}  {order['role']} {order['side']} {order['quantity']} {order['type']}{price} "
         f"{order['time_in_force']}, {order['symbol']} in {order['account']}, by {behind}"
@@ -124,7 +125,7 @@ def explanation_lines(facts: _Facts) -> Iterator[str]:
     yield "fills"
     for fill in facts["fills"]:
         yield (
-            f"  {_time(fill['time'])}  {fill['side']} {fill['quantity']} @ {fill['price']:.2f} by "
+            f"  {_time(fill['time'])}  {fill['side']} {fill['quantity']} @ {price_text(fill['price'])} by "
             f"{fill['order'] or 'nobody we know'}, execution {fill['execution']}, position {fill['position']:+d}"
         )
     if facts["exit_decision"] is not None:
@@ -145,8 +146,9 @@ def _in_short(trade: _Facts) -> str:
     way = "long" if trade["side"] == "buy" else "short"
     if trade["exit_time"] is None:
         return f"{way} {trade['quantity']} {trade['symbol']} since {_time(trade['entry_time'])}, still open"
+    entry, left = price_text(trade["entry_price"]), price_text(trade["exit_price"])
     return (
-        f"{way} {trade['quantity']} {trade['symbol']}, {trade['entry_price']:.2f} to {trade['exit_price']:.2f}, "
+        f"{way} {trade['quantity']} {trade['symbol']}, {entry} to {left}, "
         f"profit {trade['profit']:+,.2f} ({trade['gross']:+,.2f} less {trade['costs']:,.2f} costs), "
         f"closed by {trade['exit_reason']}"
     )

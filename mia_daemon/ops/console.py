@@ -13,6 +13,7 @@ from typing import Final, TextIO
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.printable import printable
+from mia_daemon.products.ticks import price_text
 from mia_daemon.records import Action, Alert, Decision, Fill, Order, Priority, RegimeProbs, Side, Trade
 
 _PLAIN_STATUS_EVERY_S: Final = 10.0
@@ -76,13 +77,13 @@ class Console:
         self._line(
             decision.ts_ns,
             f"decide {decision.action.value:<4} target {decision.target:+d}  {decision.reason}  "
-            f"{decision.bid:.2f}/{decision.ask:.2f}  action {prediction.action:+.2f} p {prediction.probability:.2f} "
-            f"{_regime(prediction.regime_probs)}" + (f"  {facts}" if facts else ""),
+            f"{price_text(decision.bid)}/{price_text(decision.ask)}  action {prediction.action:+.2f} "
+            f"p {prediction.probability:.2f} {_regime(prediction.regime_probs)}" + (f"  {facts}" if facts else ""),
         )
 
     def order(self, ts_ns: int, order: Order, what: str) -> None:
         """Something happened to an order: "sent", "working", "canceled", "rejected: <text>" ..."""
-        price = f" @ {order.price:.2f}" if order.price else ""
+        price = f" @ {price_text(order.price)}" if order.price else ""
         kind = order.type.name.lower()
         self._line(
             ts_ns,
@@ -93,7 +94,8 @@ class Console:
 
     def fill(self, fill: Fill) -> None:
         self._line(
-            fill.ts_ns, f"fill   {fill.side.name.lower():<4} {fill.quantity} @ {fill.price:.2f}  {fill.client_order_id}"
+            fill.ts_ns,
+            f"fill   {fill.side.name.lower():<4} {fill.quantity} @ {price_text(fill.price)}  {fill.client_order_id}",
         )
 
     def trade(self, trade: Trade) -> None:
@@ -101,8 +103,9 @@ class Console:
         held = "long" if trade.side is Side.BUY else "short"
         self._line(
             trade.exit_ns,
-            f"trade  {held} {trade.quantity}  {trade.entry_price:.2f} → {trade.exit_price:.2f}  {trade.profit:+.2f} "
-            f"after {trade.costs:.2f} costs  {_duration(trade.exit_ns - trade.entry_ns)}  {trade.exit_reason}",
+            f"trade  {held} {trade.quantity}  {price_text(trade.entry_price)} → {price_text(trade.exit_price)}  "
+            f"{trade.profit:+.2f} after {trade.costs:.2f} costs  {_duration(trade.exit_ns - trade.entry_ns)}  "
+            f"{trade.exit_reason}",
             "green" if trade.profit > 0 else "red",
         )
 
@@ -181,7 +184,7 @@ class Console:
 
 
 def _status_text(status: StatusLine) -> str:
-    price = "-" if status.price is None else f"{status.price:.2f}"
+    price = "-" if status.price is None else f"{price_text(status.price)}"
     latency = "-" if status.tick_to_order_s is None else f"{status.tick_to_order_s * 1e6:.0f} µs"
     parts = [
         _time(status.ts_ns),
@@ -211,4 +214,4 @@ def _duration(ns: int) -> str:
 
 
 def _fact(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -82,7 +82,7 @@ async def probe(
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"trade_account": account})}
     )
-    scope = ServerScope.of(settings, instrument(settings.instrument.symbol))
+    scope = ServerScope.of(settings, instrument(settings.instrument.symbol, settings.products))
     began_ns = clock.now_ns()
     plan = ProbePlan(
         scope,
@@ -153,7 +153,7 @@ def _file_price(settings: Settings, now_ns: int) -> float | None:
             f"the newest price in {path} is {age_s / 3600:.0f} h old, and orders must stay away from the market's: "
             "name it with --price"
         )
-    return price * feed.price_multiplier
+    return price * settings.price_multiplier
 
 
 def _base36(number: int) -> str:

@@ -1,32 +1,35 @@
-"""When CME equity index futures trade: sessions, half days, rolls, and the macro events that move them.
+"""When futures trade: sessions and half days by a product's hours, and the macro events that move prices.
 
-A trading day runs from 17:00 the evening before to 16:00, Chicago time, with regular trading hours (RTH) from 08:30 to
-15:15 inside it; the hour from 16:00 to 17:00 and the weekend are closed. Holidays and early closes are those of
-pandas_market_calendars' "CME Globex Equity", corrected by the exchange's own notices (`_close_overrides`). The
-15:15-15:30 pause that ended in June 2021 is not modelled: prices simply stand still in it.
+A trading day of an equity index future runs from 17:00 the evening before to 16:00, Chicago time, with regular trading
+hours (RTH) from 08:30 to 15:15 inside it; the hour from 16:00 to 17:00 and the weekend are closed. Holidays and early
+closes are those of pandas_market_calendars' calendar of the product; "CME Globex Equity" is corrected by the exchange's
+own notices (`_close_override`). The 15:15-15:30 pause that ended in June 2021 is not modelled: prices simply stand
+still in it.
 
 Times are nanoseconds since the Unix epoch, UTC; dates are the exchange's trade dates.
 """
 
 import csv
+import hashlib
 import io
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.private_file import replace_file
+from mia_daemon.products.exchange_days import easter
+from mia_daemon.products.product import Hours
+from mia_daemon.products.product_table import shipped
 from mia_daemon.user_file import read_text
 
-CHICAGO = ZoneInfo("America/Chicago")
 FIRST_DATE = date(2015, 1, 1)
 LAST_DATE = date(2035, 12, 31)
 
@@ -37,7 +40,7 @@ Schedule = NDArray[np.int64]
 """Trading days, int64 (n, 6), in order of time; see the column names above. RTH is empty (open == close) on a day that
 closes before 08:30."""
 
-_LIBRARY_CALENDAR = "CME Globex Equity"
+_EQUITY: Final = "CME Globex Equity"
 _LAYOUT = 1  # of a cached schedule: another number makes older files be left alone
 _MINUTE_NS = 60_000_000_000
 _EUROPE_AFTER_OPEN_NS = 9 * 60 * _MINUTE_NS  # 17:00 + 9 h = 02:00 Chicago, 09:00 Frankfurt
@@ -69,10 +72,14 @@ class TradingCalendar:
 
     @classmethod
     def load(
-        cls, first_date: date = FIRST_DATE, last_date: date = LAST_DATE, cache_dir: Path | None = None
+        cls,
+        first_date: date = FIRST_DATE,
+        last_date: date = LAST_DATE,
+        cache_dir: Path | None = None,
+        hours: Hours | None = None,
     ) -> "TradingCalendar":
         """The calendar of these trade dates; see `load_schedule`."""
-        return cls(load_schedule(first_date, last_date, cache_dir))
+        return cls(load_schedule(first_date, last_date, cache_dir, hours))
 
     def schedule(self, first_date: date, last_date: date) -> Schedule:
         """The trading days from `first_date` to `last_date`, both included: int64 (n, 6), a read-only view."""
@@ -130,24 +137,39 @@ class TradingCalendar:
 # ------------------------------------------------------------------------------------------------------------- schedule
 
 
-def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = None) -> Schedule:
+def equity_hours() -> Hours:
+    """Those of CME's equity index futures."""
+    return shipped()["ES"].hours
+
+
+def load_schedule(
+    first_date: date, last_date: date, cache_dir: Path | None = None, hours: Hours | None = None
+) -> Schedule:
     """The trading days from `first_date` to `last_date`, both included: int64 (n, 6).
 
     Building it imports pandas (about 1 s); with `cache_dir` the result is kept there as .npy, named after everything it
     depends on, and a damaged file is built anew.
 
+    Args:
+        first_date: trade date.
+        last_date: trade date.
+        cache_dir: None builds it anew.
+        hours: of the product; by default those of CME's equity index futures.
+
     Raises:
-        UsageError: no trading day lies between the dates.
+        UsageError: no trading day lies between the dates, or the library has no such calendar.
     """
+    hours = equity_hours() if hours is None else hours
     if cache_dir is None:
-        return _build_schedule(first_date, last_date)
+        return _build_schedule(first_date, last_date, hours)
     library = version("pandas_market_calendars")
-    path = cache_dir / f"cme_equity-{first_date:%Y%m%d}-{last_date:%Y%m%d}-{library}-{_LAYOUT}.npy"
+    of_hours = hashlib.sha256(repr(hours).encode()).hexdigest()[:12]
+    path = cache_dir / f"sessions-{of_hours}-{first_date:%Y%m%d}-{last_date:%Y%m%d}-{library}-{_LAYOUT}.npy"
     try:
         rows: Schedule = np.load(path, allow_pickle=False)
         _check_schedule(rows)
     except (OSError, ValueError, EOFError, MemoryError, RecursionError, UsageError):
-        rows = _build_schedule(first_date, last_date)
+        rows = _build_schedule(first_date, last_date, hours)
         with suppress(OSError):  # without a cache the next start takes a second longer, no more
             cache_dir.mkdir(parents=True, exist_ok=True)
             content = io.BytesIO()
@@ -156,55 +178,74 @@ def load_schedule(first_date: date, last_date: date, cache_dir: Path | None = No
     return rows
 
 
-def _build_schedule(first_date: date, last_date: date) -> Schedule:
+_Sessions = list[tuple[date, int, time]]
+"""Trade date, when its session opens (ns), and the local time at which it closes."""
+
+
+def _build_schedule(first_date: date, last_date: date, hours: Hours) -> Schedule:
+    sessions = _library_sessions if hours.calendar else _weekday_sessions
+    rows = [
+        _row(trade_date, open_ns, closes, hours)
+        for trade_date, open_ns, closes in sessions(first_date, last_date, hours)
+        if trade_date not in hours.closed_days
+    ]
+    if not rows:
+        raise UsageError(f"no trading day lies between {first_date} and {last_date}: name a wider range")
+    return np.array(rows, np.int64)
+
+
+def _row(trade_date: date, open_ns: int, closes: time, hours: Hours) -> tuple[int, ...]:
+    close_ns = hours.at_ns(trade_date, closes)
+    rth_open_ns = min(max(hours.at_ns(trade_date, hours.regular_open), open_ns), close_ns)
+    rth_close_ns = min(max(hours.at_ns(trade_date, hours.regular_close), open_ns), close_ns)
+    half_day = int(closes < hours.session_close)
+    return open_ns, close_ns, rth_open_ns, rth_close_ns, _yyyymmdd(trade_date), half_day
+
+
+def _weekday_sessions(first_date: date, last_date: date, hours: Hours) -> _Sessions:
+    days = [first_date + timedelta(days=n) for n in range((last_date - first_date).days + 1)]
+    before = timedelta(days=hours.opens_day_before)
+    return [
+        (day, hours.at_ns(day - before, hours.session_open), hours.session_close) for day in days if day.weekday() < 5
+    ]
+
+
+def _library_sessions(first_date: date, last_date: date, hours: Hours) -> _Sessions:
     import pandas_market_calendars
 
-    days = pandas_market_calendars.get_calendar(_LIBRARY_CALENDAR).schedule(first_date, last_date)
-    rows = np.zeros((len(days), 6), np.int64)
-    kept = 0
+    try:
+        calendar = pandas_market_calendars.get_calendar(hours.calendar)
+    except RuntimeError:
+        raise UsageError(
+            f'{hours.calendar!r} is no calendar of pandas_market_calendars: name one of its calendars, or none ("") '
+            "for every weekday"
+        ) from None
+    days = calendar.schedule(first_date, last_date)
+    found: _Sessions = []
     for day, opened, closed in zip(days.index, days["market_open"], days["market_close"], strict=True):
         trade_date = day.date()
-        closes = _close_override(trade_date) or closed.tz_convert(CHICAGO).time()
-        if closes == time(0):  # closed after all
-            continue
-        close_ns = _chicago_ns(trade_date, closes)
-        rth_open_ns = min(_chicago_ns(trade_date, time(8, 30)), close_ns)
-        rth_close_ns = min(_chicago_ns(trade_date, time(15, 15)), close_ns)
-        open_ns = int(opened.value)
-        half_day = int(closes < time(16))
-        rows[kept] = (open_ns, close_ns, rth_open_ns, rth_close_ns, _yyyymmdd(trade_date), half_day)
-        kept += 1
-    if not kept:
-        raise UsageError(f"no trading day lies between {first_date} and {last_date}: name a wider range")
-    return rows[:kept].copy()
+        closes = _close_override(trade_date, hours.calendar) or closed.tz_convert(hours.zone).time()
+        if closes != time(0):  # else it is closed after all
+            found.append((trade_date, int(opened.value), closes))
+    return found
 
 
 _MOURNING = {date(2018, 12, 5), date(2025, 1, 9)}  # national days of mourning: equity products closed at 08:30
 
 
-def _close_override(trade_date: date) -> time | None:
+def _close_override(trade_date: date, calendar: str) -> time | None:
     """Where the exchange's notices differ from the library: when the day closed; midnight: it did not open at all.
 
     On Good Friday, equity products trade (until 08:15) only when the employment report is published on it, which is
     the first Friday of a month; the library opens the other ones too, since 2022.
     """
+    if calendar != _EQUITY:
+        return None
     if trade_date in _MOURNING:
         return time(8, 30)
     if trade_date == easter(trade_date.year) - timedelta(days=2) and trade_date.day > 7:
         return time(0)
     return None
-
-
-def easter(year: int) -> date:
-    """Easter Sunday, Gregorian (Meeus, Jones and Butcher's algorithm)."""
-    a, b, c = year % 19, year // 100, year % 100
-    d, e = divmod(b, 4)
-    h = (19 * a + b - d - (b - (b + 8) // 25 + 1) // 3 + 15) % 30
-    i, k = divmod(c, 4)
-    weekday = (32 + 2 * e + 2 * i - h - k) % 7
-    m = (a + 11 * h + 22 * weekday) // 451
-    month, day = divmod(h + weekday - 7 * m + 114, 31)
-    return date(year, month, day + 1)
 
 
 def _check_schedule(rows: Schedule) -> None:
@@ -215,65 +256,12 @@ def _check_schedule(rows: Schedule) -> None:
         raise UsageError("the schedule's sessions overlap or end before they begin: build it with load_schedule")
 
 
-def _chicago_ns(day: date, at: time) -> int:
-    return int(datetime.combine(day, at, CHICAGO).timestamp()) * 1_000_000_000
-
-
 def _yyyymmdd(day: date) -> int:
     return day.year * 10_000 + day.month * 100 + day.day
 
 
 def _from_yyyymmdd(number: int) -> date:
     return date(number // 10_000, number // 100 % 100, number % 100)
-
-
-# ------------------------------------------------------------------------------------------------------------ contracts
-
-_CONTRACT = re.compile(r"[A-Z0-9]+?(?P<month>[FGHJKMNQUVXZ])(?P<year>[0-9]{1,2})(?:[-_.].*)?")
-_MONTH_CODES = "FGHJKMNQUVXZ"
-
-
-def third_friday(year: int, month: int) -> date:
-    first = date(year, month, 1)
-    return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
-
-
-def expiry_date(year: int, month: int) -> date:
-    """When index futures and monthly options expire: the third Friday, or the day before it on a cash market holiday.
-
-    Good Friday and, since 2022, Juneteenth are the holidays that can fall on a third Friday.
-    """
-    friday = third_friday(year, month)
-    holiday = friday == easter(year) - timedelta(days=2) or (year >= 2022 and (month, friday.day) == (6, 19))
-    return friday - timedelta(days=holiday)
-
-
-@dataclass(frozen=True, slots=True)
-class ContractDates:
-    """The last days of a quarterly equity index contract."""
-
-    roll: date  # volume moves to the next contract: the Monday before the third Friday, as CME lists it
-    expiry: date  # see `expiry_date`; trading ends at 08:30 Chicago
-
-
-def contract_dates(symbol: str, today: date) -> ContractDates:
-    """Roll and expiry of a futures symbol such as `ESZ26_FUT_CME` or `MNQU1-CME`.
-
-    A year of one digit is the year ending in it that is nearest to `today`.
-
-    Raises:
-        UsageError: the symbol names no contract month.
-    """
-    match = _CONTRACT.fullmatch(symbol)
-    if match is None:
-        raise UsageError(
-            f"symbol {symbol!r} names no contract month: spell it as Sierra Chart does, e.g. ESZ26_FUT_CME"
-        )
-    digits = match["year"]
-    span = 10 ** len(digits)
-    year = today.year + (int(digits) - today.year + span // 2) % span - span // 2
-    month = _MONTH_CODES.index(match["month"]) + 1
-    return ContractDates(roll=third_friday(year, month) - timedelta(days=4), expiry=expiry_date(year, month))
 
 
 # --------------------------------------------------------------------------------------------------------- macro events

@@ -101,7 +101,7 @@ class OrderRules:
         for name in _PRICES[order.type]:
             price = getattr(order, name)
             ticks = price / self._instrument.tick_size
-            priced = priced and price > 0.0 and abs(ticks - round(ticks)) < _SLACK
+            priced = priced and self._instrument.is_price(price) and abs(ticks - round(ticks)) < _SLACK
         if order.quantity < 1 or not order.client_order_id or not priced:
             return deny(
                 RiskCode.ORDER_INVALID, id=order.client_order_id, quantity=order.quantity, type=order.type.name,
@@ -114,7 +114,7 @@ class OrderRules:
     def _check_size(self, entry: Order) -> Verdict | None:
         if entry.quantity > self._max_contracts:
             return deny(RiskCode.ORDER_SIZE, contracts=entry.quantity, limit=self._max_contracts)
-        notional = self._instrument.notional(max(entry.price, entry.limit_price), entry.quantity)
+        notional = self._instrument.notional(max(abs(entry.price), abs(entry.limit_price)), entry.quantity)
         if not notional <= self._max_notional:
             return deny(RiskCode.ORDER_NOTIONAL, notional=round(notional, 2), limit=self._max_notional)
         return None

@@ -66,6 +66,7 @@ class RiskController:
         self._throttle = Throttle(limits, messages_today)
         self._watch = MarketWatch(limits, instrument.tick_size)
         self._tick_size = instrument.tick_size
+        self._below_zero = instrument.product.quotes_below_zero
         self._max_position = limits.max_position_contracts or math.inf
         self._max_daily_loss = limits.max_daily_loss or math.inf
         self._max_drawdown = math.inf if limits.max_drawdown_share is None else limits.max_drawdown_share
@@ -208,7 +209,7 @@ class RiskController:
 
     def _check_touch(self, snapshot: RiskSnapshot) -> Verdict | None:
         bid, ask = snapshot.bid, snapshot.ask
-        if not (math.isfinite(bid) and math.isfinite(ask) and bid > 0.0):
+        if not (math.isfinite(bid) and math.isfinite(ask) and (bid > 0.0 or self._below_zero)):
             return deny(RiskCode.NO_PRICE, bid=bid, ask=ask)
         age_s = (snapshot.ts_ns - snapshot.touch_ns) / NS_PER_S
         if abs(age_s) > self._max_price_age_s:  # a touch from the future is as wrong as an old one

@@ -11,6 +11,7 @@ from mia_daemon.config import SimulatorSettings
 from mia_daemon.dtc.layout import Message
 from mia_daemon.errors import StartError
 from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.product_table import Products
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.simulator.account import Account, account_from
 from mia_daemon.simulator.account_reports import FillRecord
@@ -28,6 +29,7 @@ class Traded(NamedTuple):
 
     instruments: tuple[Instrument, ...]
     accounts: tuple[str, ...]
+    products: Products | None = None  # in which the reference is looked up; None: those that ship
 
 
 class Output(NamedTuple):
@@ -80,7 +82,7 @@ class Exchange:
         self.accounts = {name: Account(name, settings.starting_cash) for name in traded.accounts}
         if saved is not None:
             self._restore(saved)
-        setup = MarketSetup(traded.instruments[0], settings, calendar, saved, self._run, self._log)
+        setup = MarketSetup(traded.instruments[0], settings, calendar, saved, self._run, self._log, traded.products)
         if recording is None:
             opened = [setup.seeded(instrument, today, begin_ns) for instrument in traded.instruments]
         else:

@@ -1,42 +1,44 @@
 """Exchange time: it flows only while the session is open and steps over halts, weekends and holidays."""
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 
-from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StartError
-from mia_daemon.products.trading_calendar import CHICAGO, FIRST_DATE, LAST_DATE, TradingCalendar, contract_dates
+from mia_daemon.products.contracts import contract_dates
+from mia_daemon.products.instruments import Instrument
+from mia_daemon.products.product import Hours
+from mia_daemon.products.trading_calendar import FIRST_DATE, LAST_DATE, TradingCalendar
 
 FIRST_TRADE = time(9)
-"""Chicago time at which a fresh simulation begins: regular hours, past the opening rush."""
+"""Local time of the exchange at which a fresh simulation begins: regular hours, past the opening rush."""
 
 WEEKS_BEFORE_EXPIRY = 6
 """How long before its contract's expiry a fresh simulation begins: in the front month, with no holiday near."""
 
 
-def start_date(symbol: str, today: date) -> date:
-    """The Tuesday six weeks before the expiry of `symbol`: the same on every day it is run.
+def start_date(traded: Instrument, today: date) -> date:
+    """The Tuesday six weeks before the expiry of a contract: the same on every day it is run.
 
     `today` only settles the decade of a year written with one digit.
     """
-    expiry = contract_dates(symbol, today).expiry
+    expiry = contract_dates(traded, today).expiry
     return expiry - timedelta(weeks=WEEKS_BEFORE_EXPIRY, days=(expiry.weekday() - 1) % 7)
 
 
-def first_day(wanted: date | None, symbol: str, today: date) -> date:
+def first_day(wanted: date | None, traded: Instrument, today: date) -> date:
     """Of a fresh simulation: `simulator.start_date`, where it is set. Raises StartError where nothing trades then."""
-    day = wanted or start_date(symbol, today)
-    last = min(contract_dates(symbol, today).expiry, LAST_DATE)
+    day = wanted or start_date(traded, today)
+    last = min(contract_dates(traded, today).expiry, LAST_DATE)
     if not FIRST_DATE <= day < last:
         raise StartError(
-            f"a simulation of {symbol} can't begin on {day}, it would have to be between {FIRST_DATE} and {last}: "
-            "set another simulator.start_date or instrument.symbol"
+            f"a simulation of {traded.symbol} can't begin on {day}, it would have to be between {FIRST_DATE} and {last}"
+            ": set another simulator.start_date or instrument.symbol"
         )
     return day
 
 
-def start_ns(day: date) -> int:
-    """09:00 Chicago of `day`."""
-    return int(datetime.combine(day, FIRST_TRADE, CHICAGO).timestamp()) * NS_PER_S
+def start_ns(day: date, hours: Hours) -> int:
+    """09:00 of `day` at the exchange."""
+    return hours.at_ns(day, FIRST_TRADE)
 
 
 class TradingHours:

@@ -7,6 +7,7 @@ from mia_daemon.config import SimulatorSettings
 from mia_daemon.errors import StartError
 from mia_daemon.products.instruments import Instrument, companion
 from mia_daemon.products.instruments import instrument as instrument_of
+from mia_daemon.products.product_table import Products
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Regime
 from mia_daemon.simulator import hours
@@ -16,7 +17,7 @@ from mia_daemon.simulator.matching import MatchingEngine
 from mia_daemon.simulator.native_prices import NativeInstrument, native_instrument
 from mia_daemon.simulator.order_log import OrderLog
 from mia_daemon.simulator.played_market import PlayedMarket, PlayedRecording
-from mia_daemon.simulator.reference_market import ReferenceMarket, index_ratio
+from mia_daemon.simulator.reference_market import ReferenceMarket, price_ratio
 from mia_daemon.simulator.state import Saved
 from mia_daemon.simulator.symbol_market import SymbolMarket
 
@@ -32,6 +33,7 @@ class MarketSetup:
         saved: what an earlier run left.
         run: number of this run.
         log: shared by the engines.
+        products: in which the reference is looked up; None: those that ship.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class MarketSetup:
         saved: Saved | None,
         run: int,
         log: OrderLog,
+        products: Products | None = None,
     ) -> None:
         self._main = main
         self._settings = settings
         self._calendar = calendar
         self._saved = saved
         self._log = log
+        self._products = products
         self._seed = f"{settings.seed}/{run}"
 
     def seeded(self, instrument: Instrument, today: date, begin_ns: int | None) -> SymbolMarket:
@@ -63,7 +67,9 @@ class MarketSetup:
         """
         settings, saved = self._settings, self._saved
         if saved is None:
-            start_ns = begin_ns or hours.start_ns(hours.first_day(settings.start_date, self._main.symbol, today))
+            start_ns = begin_ns or hours.start_ns(
+                hours.first_day(settings.start_date, self._main, today), self._main.product.hours
+            )
         else:
             start_ns = max(saved.facts["lease_ns"], begin_ns or 0)
         before = None if saved is None else saved.facts["markets"].get(instrument.symbol)
@@ -88,12 +94,12 @@ class MarketSetup:
 
     def reference(self, markets: Mapping[str, SymbolMarket]) -> ReferenceMarket | None:
         """The market that moves with the main one and only shows prices; None where it is not wanted, or traded."""
-        symbol = companion(self._main.symbol)
-        if symbol in markets or not self._settings.reference:
+        symbol = companion(self._main)
+        if not symbol or symbol in markets or not self._settings.reference:
             return None
         state = None if self._saved is None else self._saved.facts.get("reference")
         market = markets[self._main.symbol]
-        reference = ReferenceMarket(instrument_of(symbol), self._main.tick_size, f"{self._seed}/reference", state)
+        reference = ReferenceMarket(instrument_of(symbol, self._products), self._main, f"{self._seed}/reference", state)
         bid, _, ask, _ = market.touch()
         reference.begin(market.now_ns, bid, ask)
         return reference
@@ -105,12 +111,12 @@ class MarketSetup:
     def _start_price(self, instrument: Instrument) -> float:
         """In ticks."""
         settings, main = self._settings, self._main
-        price = settings.start_price * index_ratio(main.root, instrument.root)
+        start_price = settings.start_price or main.product.simulated_price
+        price = start_price * price_ratio(main, instrument)
         if price / instrument.tick_size < MIN_START_TICKS:
-            lowest = MIN_START_TICKS * instrument.tick_size / index_ratio(main.root, instrument.root)
+            lowest = MIN_START_TICKS * instrument.tick_size / price_ratio(main, instrument)
             raise StartError(
-                f"simulator.start_price {settings.start_price:g} is too low for {instrument.symbol}: "
-                f"use at least {lowest:g}"
+                f"simulator.start_price {start_price:g} is too low for {instrument.symbol}: use at least {lowest:g}"
             )
         return price / instrument.tick_size
 

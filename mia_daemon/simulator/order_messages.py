@@ -97,10 +97,10 @@ def contracts(quantity: float) -> int:
 
 def ticks(price: float, instrument: NativeInstrument, name: str) -> int:
     """A price as whole ticks. Raises Refused when it lies between two."""
-    if not math.isfinite(price) or price <= 0 or price == UNSET_F64:
-        raise Refused(f"{name} is missing or not positive")
+    if not instrument.is_price(price) or price == UNSET_F64:
+        raise Refused(f"{name} is missing or no price")
     count = round(price / instrument.tick_size)
-    rounding = 1e-6 + count * instrument.rounding  # far below a tick
+    rounding = 1e-6 + abs(count) * instrument.rounding  # far below a tick
     if abs(price / instrument.tick_size - count) > rounding:
         raise Refused(f"{name} {price:g} is not a multiple of the tick size {instrument.tick_size:g}")
     return count

@@ -13,13 +13,10 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.simulator.order_book import BUY, SELL
 from mia_daemon.simulator.tape import QuoteEvent, SymbolEvents, TradeEvent
 
-_RATIO: Final = {"NQ": 3.6, "MNQ": 3.6, "ES": 1 / 3.6, "MES": 1 / 3.6}
-"""Points of one index to a point of the other."""
 
-
-def index_ratio(root: str, other: str) -> float:
-    """Points of `other`'s index to a point of `root`'s."""
-    return 1.0 if _RATIO[root] == _RATIO[other] else _RATIO[other]
+def price_ratio(main: Instrument, other: Instrument) -> float:
+    """Points of `other` to a point of `main`."""
+    return other.product.simulated_price / main.product.simulated_price
 
 
 _FOLLOWS: Final = 0.4  # share of the way to the value that the price goes at each quote
@@ -35,14 +32,14 @@ class ReferenceMarket:
 
     Args:
         instrument: what is quoted.
-        traded_tick: tick size of the market that it follows, points.
+        main: of the market that it follows.
         seed: of everything random here.
         saved: its `state` in an earlier run.
     """
 
-    def __init__(self, instrument: Instrument, traded_tick: float, seed: str, saved: list[float] | None = None) -> None:
+    def __init__(self, instrument: Instrument, main: Instrument, seed: str, saved: list[float] | None = None) -> None:
         self.instrument = instrument
-        self._ratio = _RATIO[instrument.root] * traded_tick / instrument.tick_size
+        self._ratio = price_ratio(main, instrument) * main.tick_size / instrument.tick_size
         self._rng = Random(seed)  # noqa: S311  # a market, no secret
         self._price, self._deviation = saved or (0.0, 0.0)  # ticks; 0: nothing was followed yet
         self.quote: QuoteEvent | None = None

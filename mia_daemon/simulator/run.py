@@ -18,7 +18,7 @@ from mia_daemon.config import Settings
 from mia_daemon.dtc.encodings import BY_NAME
 from mia_daemon.errors import StartError
 from mia_daemon.link.tls import server_context
-from mia_daemon.products.instruments import instrument
+from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.products.trading_calendar import LAST_DATE, TradingCalendar
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_session import Manners
@@ -81,7 +81,7 @@ def open_server(
     try:
         today = _day(clock.now_ns())
         calendar = calendar or _calendar(
-            settings, today, state_dir, extras, store.lease_ns
+            settings, traded.instruments[0], today, state_dir, extras, store.lease_ns
         )  # takes seconds when not cached
         exchange = Exchange(
             traded,
@@ -109,7 +109,8 @@ def _traded(settings: Settings) -> Traded:
     """Symbols and accounts, those of `instrument` first."""
     symbols = dict.fromkeys((settings.instrument.symbol, *settings.simulator.symbols))
     accounts = dict.fromkeys((settings.instrument.trade_account, *settings.simulator.accounts))
-    return Traded(tuple(map(instrument, symbols)), tuple(accounts))
+    products = settings.products
+    return Traded(tuple(instrument(symbol, products) for symbol in symbols), tuple(accounts), products)
 
 
 def _manners(settings: Settings) -> Manners:
@@ -123,7 +124,7 @@ def _manners(settings: Settings) -> Manners:
 
 
 def _calendar(
-    settings: Settings, today: date, state_dir: Path, extras: Extras, lease_ns: int | None
+    settings: Settings, main: Instrument, today: date, state_dir: Path, extras: Extras, lease_ns: int | None
 ) -> TradingCalendar:
     """From a week before anything that can happen; a state of an earlier run carries on, whatever `start_date` says."""
     if extras.recording is not None:
@@ -133,8 +134,8 @@ def _calendar(
     elif extras.begin_now:
         first = today
     else:
-        first = hours.first_day(settings.simulator.start_date, settings.instrument.symbol, today)
-    return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir)
+        first = hours.first_day(settings.simulator.start_date, main, today)
+    return TradingCalendar.load(first - timedelta(weeks=1), LAST_DATE, state_dir, main.product.hours)
 
 
 def _day(ts_ns: int) -> date:

@@ -94,8 +94,8 @@ def episode_events(
     settings = settings or SimulatorSettings()
     tick = traded.tick_size
     engine = MatchingEngine()
-    start_ns = hours.start_ns(hours.start_date(traded.symbol, YEAR))
-    price = settings.start_price / tick
+    start_ns = hours.start_ns(hours.start_date(traded, YEAR), traded.product.hours)
+    price = (settings.start_price or traded.product.simulated_price) / tick
     market = SimulatedMarket(engine, TradingHours(calendar), episode.seed, start_ns, price, settings.events_per_s)
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0})
     data = b"".join(map(encode, depth_snapshot(engine.book, 1, start_ns, tick, as_float=True)))

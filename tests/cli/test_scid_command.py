@@ -33,7 +33,7 @@ def depth(tmp_path):
 
 def test_info(scid, capsys):
     assert main(["scid", "info", str(scid)]) == 0
-    assert "prices      6000 to 6000.25, newest 6000.25" in capsys.readouterr().out
+    assert "prices      6000.00 to 6000.25, newest 6000.25" in capsys.readouterr().out
     assert main(["scid", "info", str(scid), "--json", "--silence", "1m"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["symbol"], told["records"], told["silence_s"]) == ("ESZ26_FUT_CME", 3, 60)
@@ -44,7 +44,7 @@ def test_info(scid, capsys):
 def test_head_is_a_table_or_lines(scid, depth, capsys):
     assert main(["scid", "head", str(scid), "-n", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["price", "6000", "6000.25"]
+    assert [line.split()[1] for line in lines] == ["price", "6000.00", "6000.25"]
     assert main(["scid", "head", str(scid), "-n", "-2", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["price"], row["part"]) for row in rows] == [(6000.25, "inside"), (None, "last")]
@@ -80,3 +80,25 @@ def test_mistakes_are_one_sentence(words, status, said, capsys):
     assert out == ""
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+def test_prices_are_shown_on_the_products_tick(tmp_path, capsys):
+    """72.12 of a CL file, half 32nds of a ZN file; numbers in JSON; what no tick is known of, as short as it can be."""
+    for symbol, prices, texts, numbers in [
+        ("CLF27_FUT_CME", [72.12, -37.63], ["72.12", "-37.63"], [72.12, -37.63]),
+        ("ZNZ26_FUT_CME", [110.515625, 110.5], ["110'165", "110'160"], [110.515625, 110.5]),
+        ("6JZ26_FUT_CME", [0.0067345, 0.006735], ["0.0067345", "0.0067350"], [0.0067345, 0.006735]),
+        ("XYZ26", [72.12, 0.1], ["72.12", "0.1"], [72.12, 0.1]),
+        ("CLF27_FUT_CME", [72.1234, 72.12], ["72.12339783", "72.12"], [float(np.float32(72.1234)), 72.12]),
+    ]:
+        records = np.zeros(2, sf.SCID_RECORD)
+        records["time"] = sf.to_us(1_795_446_000 * 10**9)
+        records["close"] = records["low"] = records["high"] = prices
+        path = tmp_path / f"{symbol}.scid"
+        path.write_bytes(sf.SCID.header() + records.tobytes())
+        assert main(["scid", "head", str(path)]) == 0
+        assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[1:]] == texts
+        assert main(["scid", "head", str(path), "--json"]) == 0
+        assert [json.loads(line)["ask"] for line in capsys.readouterr().out.splitlines()] == numbers
+        assert main(["scid", "info", str(path)]) == 0
+        assert f"newest {texts[1]}" in capsys.readouterr().out

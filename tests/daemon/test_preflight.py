@@ -100,9 +100,9 @@ def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
 
 
 def test_a_finding_is_one_line_to_read(look):
-    found = look(instrument={"symbol": "CLF27"})
+    found = look(instrument={"symbol": "XYF27"})
     assert str(found["feed"]).startswith("ok    feed           embedded simulator, seed 7, 20 times as fast")
-    assert str(found["instrument"]).startswith("FAIL  instrument     symbol 'CLF27'")
+    assert str(found["instrument"]).startswith("FAIL  instrument     symbol 'XYF27'")
     assert list(unfit(list(found.values()))) == [f"instrument: {found['instrument'].text}"]
     assert all("\n" not in str(finding) for finding in found.values())
 
@@ -171,16 +171,55 @@ def test_directories_of_files_to_read_have_to_be_there(look, tmp_path):
 
 
 def test_a_real_file_tells_how_far_it_reaches(look, mnq_scid):
-    found = look(feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"]
-    assert found.text == f"{mnq_scid}: newest of 2021-05-31T16:58:07.577000Z"
+    found = look(instrument={"symbol": "MNQU21-CME"}, feed={"source": "scid", "scid_path": str(mnq_scid)})["feed"]
+    assert (
+        found.text.partition("; warning: MNQU21-CME expired on 2021-09-17: set instrument.symbol")[0]
+        == f"{mnq_scid}: newest of 2021-05-31T16:58:07.577000Z"
+    )
 
 
 def test_a_contract_tells_when_it_rolls(look):
     assert "ESZ24_FUT_CME, expired on 2024-12-20" in look(instrument={"symbol": "ESZ24_FUT_CME"})["instrument"].text
     assert ", until it rolls into NQ" in look(instrument={"root": "NQ"})["instrument"].text
-    refused = look(instrument={"root": "CL"})
+    refused = look(instrument={"root": "XY"})
     assert list(refused) == ["instrument"]
     assert not refused["instrument"].fit
+
+
+def test_a_file_of_another_product_is_not_fit(look, mnq_scid, tmp_path):
+    feed = {"source": "scid", "scid_path": str(mnq_scid)}
+    other = look(feed=feed)["feed"]
+    assert not other.fit
+    assert "is named after a contract of MNQ, and ESZ26_FUT_CME is one of ES" in other.text
+    copy = shutil.copy(mnq_scid, tmp_path / "CLF27_FUT_CME.scid")
+    oil = look(instrument={"symbol": "CLF27_FUT_CME"}, feed={"source": "scid", "scid_path": str(copy)})["feed"]
+    assert not oil.fit
+    assert "has prices around 13466.5, and CL trades between -60 and 400" in oil.text
+    hundredths = look(instrument={"symbol": "MNQU21-CME"}, feed={**feed, "price_multiplier": 100.0})["feed"]
+    assert not hundredths.fit
+    assert "set feed.price_multiplier to 0.01 times what it is" in hundredths.text
+    micro = look(instrument={"symbol": "NQZ26_FUT_CME"}, feed=feed)["feed"]  # a micro has the prices of its mini
+    assert micro.fit
+
+
+FDAX = {
+    "currency": "EUR", "tick_size": 1.0, "tick_value": 25.0, "lowest_price": 2000.0, "highest_price": 200000.0,
+    "simulated_price": 24000.0, "commission_per_side": 1.2, "exchange_fee_per_side": 0.7, "months": "HMUZ",
+    "symbols": ["{root}{month}{year}-EUREX"], "calendar": "", "time_zone": "Europe/Berlin", "session_open": "01:10",
+    "session_close": "22:00", "regular_open": "09:00", "regular_close": "17:30",
+    "expiry": {"day": "third_friday", "business_days_before": 0}, "last_trade_at": "13:00",
+    "roll": {"day": "third_friday", "days_before": 1}, "closed_days": ["2026-12-25"],
+}  # fmt: skip
+
+
+def test_a_future_that_the_configuration_describes_is_fit(look):
+    found = look(product={"FDAX": FDAX}, instrument={"symbol": "FDAXH27-EUREX"})
+    assert list(unfit(list(found.values()))) == []
+    assert "it expires on 2027-03-19: tick 1, 25 EUR a tick, costs 1.9 EUR a side" in found["instrument"].text
+    pattern = "{root}{month}{year}-EUREX"
+    rolling = look(product={"FDAX": FDAX}, instrument={"root": "FDAX", "symbol_pattern": pattern})
+    assert rolling["instrument"].fit
+    assert ", until it rolls into FDAX" in rolling["instrument"].text
 
 
 def test_directories(look, tmp_path, monkeypatch):

@@ -329,10 +329,21 @@ def test_a_file_that_is_none_is_refused_in_one_sentence(refused, recorded, tmp_p
 
 
 def test_a_contract_that_is_not_traded_is_refused(refused, recorded, tmp_path):
-    other = tmp_path / "CLF27.scid"
+    other = tmp_path / "XYF27.scid"
     other.write_bytes(recorded.read_bytes())
     assert "--symbol" in refused(2, other)
-    assert "CLF27" in refused(2, recorded, "--symbol", "CLF27")
+    assert "XYF27" in refused(2, recorded, "--symbol", "XYF27")
+
+
+def test_a_product_that_does_not_fit_the_files_name_or_prices_is_refused(refused, recorded, tmp_path):
+    named = refused(1, recorded, "--symbol", "CLF27")
+    assert f"{recorded} is named after a contract of ES, and CLF27 is one of CL" in named
+    unnamed = tmp_path / "trades.scid"
+    unnamed.write_bytes(recorded.read_bytes())
+    assert "and CL trades between -60 and 400: " in refused(1, unnamed, "--symbol", "CLF27")
+    oil = tmp_path / "CLF27.scid"
+    oil.write_bytes(recorded.read_bytes())
+    assert "and CL trades between -60 and 400: " in refused(1, oil)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,8 @@ def test_contradictions_are_refused(paths):
     feed = {"source": "scid", "scid_path": "ESZ26_FUT_CME.scid"}
     with pytest.raises(ConfigError, match=r"needs \{symbol\}"):
         config.parse({"risk": LIMITS, "instrument": {"root": "ES"}, "feed": feed}, "test", environ={})
-    with pytest.raises(UsageError, match="not a contract"):
-        choose_contract(settings(root="CL"), Mode.PAPER, paths, BEFORE)
+    with pytest.raises(UsageError, match=r"instrument.root 'XY' is none of ES, .*\[product.XY\]"):
+        choose_contract(settings(root="XY"), Mode.PAPER, paths, BEFORE)
 
 
 @pytest.mark.parametrize(

@@ -103,3 +103,10 @@ def test_the_hash_sees_the_order(monkeypatch):
     before = catalogue.sha256()
     monkeypatch.setattr(catalogue, "FEATURES", (FEATURES[1], FEATURES[0], *FEATURES[2:]))
     assert catalogue.sha256() != before
+
+
+def test_every_unit_says_what_it_means_in_another_product():
+    units = [unit for units in catalogue.SCALES.values() for unit in units]
+    assert len(units) == len(set(units))
+    assert set(units) == {feature.unit for feature in catalogue.FEATURES}
+    assert catalogue.FEATURES[catalogue.index("spread_ticks")].scale is catalogue.Scale.TICKS

@@ -1,12 +1,16 @@
 import math
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from kernel_driver import Drive, damage
 
 from mia_daemon.features.kernels import clock
-from mia_daemon.products.trading_calendar import CHICAGO, MacroEvents, SessionPhase, TradingCalendar, third_friday
+from mia_daemon.products.exchange_days import third_friday
+from mia_daemon.products.trading_calendar import MacroEvents, SessionPhase, TradingCalendar
+
+CHICAGO = ZoneInfo("America/Chicago")
 
 NS = 1_000_000_000
 MINUTE = 60 * NS

@@ -196,7 +196,7 @@ async def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told():
         for price in (2345.7, 23.457):
             trade = MarketDataUpdateTradeCompact(SymbolID=1, Price=price, Volume=1.0, DateTime=1_700_000_000)
             run.server.send(trade)
-        assert (await run.events(2))["price"].tolist() == [23457 * 0.1, float(np.float32(23.457))]
+        assert (await run.events(2))["price"].tolist() == [2345.7, float(np.float32(23.457))]
         assert run.codes() == ["prices_link_up", "prices_off_tick"]
         assert "feed.price_multiplier" in run.alerts[-1].text
 

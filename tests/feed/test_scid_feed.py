@@ -249,7 +249,7 @@ def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told(tmp_path, clo
         tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid",
         limits=EventLimits(0.1),
     )  # fmt: skip
-    assert feed.poll()["price"].tolist() == [23457 * 0.1, float(np.float32(99.97))]
+    assert feed.poll()["price"].tolist() == [2345.7, float(np.float32(99.97))]
     assert alerts == []
     writer.append(trades(3, price=23.457))
     assert feed.poll()["price"].tolist() == [float(np.float32(23.457))]

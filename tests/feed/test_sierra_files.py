@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.feed import sierra_files as sf
+from mia_daemon.products.ticks import nearest_tick
 from mia_daemon.records import MARKET_EVENT, EventFlag, EventKind, empty_events
 
 T0_NS = 1_700_000_000_000_000_000
@@ -333,3 +334,20 @@ def test_writer_refuses_foreign_files_and_records(tmp_path):
 def test_layouts_have_the_documented_sizes():
     assert (sf.SCID_RECORD.itemsize, sf.DEPTH_RECORD.itemsize, MARKET_EVENT.itemsize) == (40, 24, 64)
     assert (len(sf.SCID.header()), len(sf.DEPTH.header())) == (56, 64)
+
+
+@given(st.sampled_from([0.01, 0.1, 5e-7, 1 / 64, 0.25]), st.integers(-100_000, 100_000))
+def test_prices_of_files_come_to_lie_on_the_tick(tick, ticks):
+    """A price is the decimal number that was traded, and not what float32 made of it: 72.12, not 72.12000275."""
+    price = nearest_tick(ticks * tick, tick)
+    row = scid((0, price, price, price, 0, 1))
+    trades = sf.scid_to_events(row, tick_size=tick)
+    assert trades["price"].tolist() == [price]
+    assert np.array_equal(trades["bid"], [price or np.nan], equal_nan=True)
+    changes = sf.depth_to_events(depth((0, sf.MODIFY_BID, price, 1, 1)), tick_size=tick)
+    assert changes["price"].tolist() == [price]
+
+
+def test_a_price_that_is_off_the_tick_by_more_than_rounding_stays_what_it_is():
+    events = sf.scid_to_events(scid((0, 72.1234, 72.13, 72.12, 0, 1)), tick_size=0.01)
+    assert events["price"][0] == float(np.float32(72.1234))

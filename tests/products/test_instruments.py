@@ -18,7 +18,7 @@ def test_products_are_known_by_root(symbol, root, point_value):
 
 
 @pytest.mark.parametrize(
-    "symbol", ["", "AAPL", "ES", "ESA26", "XESZ26", "CLZ26_FUT_CME", "ESZ26_FUT\n", "ESZ26\n", "ESZ\u0662\u0666"]
+    "symbol", ["", "AAPL", "ES", "ESA26", "XESZ26", "XYZ26_FUT_CME", "ESZ26_FUT\n", "ESZ26\n", "ESZ\u0662\u0666"]
 )
 def test_another_symbol_is_refused(symbol):
     with pytest.raises(UsageError, match="not a contract of ES, NQ"):

@@ -1,12 +1,15 @@
 import warnings
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.products import trading_calendar as tc
-from mia_daemon.products.trading_calendar import CHICAGO, SessionPhase, TradingCalendar
+from mia_daemon.products.trading_calendar import SessionPhase, TradingCalendar
+
+CHICAGO = ZoneInfo("America/Chicago")
 
 NS = 1_000_000_000
 
@@ -172,34 +175,6 @@ def test_what_is_no_schedule_is_refused():
         tc.load_schedule(date(2026, 11, 21), date(2026, 11, 22))
 
 
-@pytest.mark.parametrize(
-    ("symbol", "today", "roll", "expiry"),
-    [
-        ("ESZ26_FUT_CME", date(2026, 11, 22), date(2026, 12, 14), date(2026, 12, 18)),
-        ("MNQU21-CME", date(2026, 11, 22), date(2021, 9, 13), date(2021, 9, 17)),
-        ("NQH7", date(2026, 11, 22), date(2027, 3, 15), date(2027, 3, 19)),
-        ("ESM6", date(2026, 1, 5), date(2026, 6, 15), date(2026, 6, 18)),  # Juneteenth is on the third Friday
-        ("ESH0", date(2029, 12, 1), date(2030, 3, 11), date(2030, 3, 15)),
-        ("ESZ9", date(2030, 1, 2), date(2029, 12, 17), date(2029, 12, 21)),
-    ],
-)
-def test_contracts_roll_on_the_monday_before_they_expire(symbol, today, roll, expiry):
-    dates = tc.contract_dates(symbol, today)
-    assert (dates.roll, dates.expiry) == (roll, expiry)
-
-
-def test_a_symbol_without_a_contract_month_is_refused():
-    with pytest.raises(UsageError, match="ESZ26_FUT_CME"):
-        tc.contract_dates("ES", date(2026, 1, 1))
-
-
-@pytest.mark.parametrize(
-    ("year", "day"), [(2021, (4, 4)), (2024, (3, 31)), (2025, (4, 20)), (2026, (4, 5)), (2038, (4, 25))]
-)
-def test_easter(year, day):
-    assert tc.easter(year) == date(year, *day)
-
-
 HEADER = "start_time,type,impact,cluster_id\n"
 
 
@@ -268,9 +243,3 @@ def test_files_that_are_no_event_tables_are_refused(tmp_path):
     file.write_bytes(HEADER.encode() + b'"' + b"x" * 200_000)
     with pytest.raises(ConfigError, match="is not a CSV file"):
         tc.load_macro_events(file)
-
-
-@pytest.mark.parametrize("symbol", ["ESZ26_FUT_CME\n", "ESZ26\n", "ESZ\u0662\u0666", "\nESZ26"])
-def test_a_contract_is_the_whole_symbol(symbol):
-    with pytest.raises(UsageError, match="names no contract month"):
-        tc.contract_dates(symbol, date(2026, 11, 22))

@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import StartError
+from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import equity_hours
 from mia_daemon.records import OrderType, Regime
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_order import NewOrder
@@ -20,7 +23,7 @@ from mia_daemon.simulator.order_book import BUY, SELL
 from mia_daemon.simulator.regimes import CHARACTERS, FairValue
 from mia_daemon.simulator.tape import DepthEvent, MarketEvent, QuoteEvent, SessionEvent, TradeEvent
 
-START_NS = hours.start_ns(date(2026, 11, 3))
+START_NS = hours.start_ns(date(2026, 11, 3), equity_hours())
 
 
 @pytest.fixture
@@ -229,11 +232,11 @@ def test_the_path_of_regimes_is_recorded_and_lasts_minutes(make_market):
 
 
 def chicago(ts_ns: int) -> str:
-    return datetime.fromtimestamp(ts_ns / NS_PER_S, UTC).astimezone(hours.CHICAGO).strftime("%a %d %H:%M")
+    return datetime.fromtimestamp(ts_ns / NS_PER_S, UTC).astimezone(ZoneInfo("America/Chicago")).strftime("%a %d %H:%M")
 
 
 def test_time_steps_over_the_daily_halt_and_the_weekend(make_market, calendar):
-    friday = hours.start_ns(date(2026, 11, 6))
+    friday = hours.start_ns(date(2026, 11, 6), equity_hours())
     market = make_market(ts_ns=friday, events_per_s=0.1)
     day_order = market._engine.submit(NewOrder("a", BUY, OrderType.LIMIT, 1, 23_000))
     clock = TradingHours(calendar)
@@ -248,7 +251,7 @@ def test_time_steps_over_the_daily_halt_and_the_weekend(make_market, calendar):
 
 
 def test_a_session_of_an_hour_a_step_is_the_same_as_second_by_second(make_market, calendar):
-    late = hours.start_ns(date(2026, 11, 6)) + (6 * 3600 + 3500) * NS_PER_S  # 15:58:20
+    late = hours.start_ns(date(2026, 11, 6), equity_hours()) + (6 * 3600 + 3500) * NS_PER_S  # 15:58:20
 
     def events(step_s: float) -> list[MarketEvent]:
         market, clock = make_market(ts_ns=late, events_per_s=5.0), TradingHours(calendar)
@@ -263,9 +266,9 @@ def test_a_session_of_an_hour_a_step_is_the_same_as_second_by_second(make_market
 
 def test_a_fresh_simulation_starts_at_nine_on_a_trading_day_whatever_the_date(calendar):
     for today in (date(2026, 11, 22), date(2026, 1, 1)):
-        day = hours.start_date("ESZ26_FUT_CME", today)
-        assert chicago(hours.start_ns(day)) == "Tue 03 09:00"
-    assert calendar.is_regular(hours.start_ns(day))
+        day = hours.start_date(instrument("ESZ26_FUT_CME"), today)
+        assert chicago(hours.start_ns(day, equity_hours())) == "Tue 03 09:00"
+    assert calendar.is_regular(hours.start_ns(day, equity_hours()))
 
 
 @pytest.mark.parametrize(
@@ -280,11 +283,11 @@ def test_a_fresh_simulation_starts_at_nine_on_a_trading_day_whatever_the_date(ca
 )
 def test_a_simulation_does_not_begin_where_nothing_trades(symbol, wanted):
     with pytest.raises(StartError, match=rf"^a simulation of {symbol} can't begin on .*simulator.start_date"):
-        hours.first_day(wanted, symbol, date(2026, 11, 28))
+        hours.first_day(wanted, instrument(symbol), date(2026, 11, 28))
 
 
 def test_a_simulation_begins_where_it_is_told_to():
-    assert hours.first_day(date(2026, 11, 20), "ESZ26_FUT_CME", date(2026, 11, 28)) == date(2026, 11, 20)
+    assert hours.first_day(date(2026, 11, 20), instrument("ESZ26_FUT_CME"), date(2026, 11, 28)) == date(2026, 11, 20)
 
 
 def test_the_day_has_a_shape_when_asked(calendar):

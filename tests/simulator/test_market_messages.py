@@ -12,6 +12,7 @@ from mia_daemon.dtc.stream import FrameReader
 from mia_daemon.features.catalogue import Quality
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.products.instruments import instrument
+from mia_daemon.products.trading_calendar import equity_hours
 from mia_daemon.records import EventArray, EventKind
 from mia_daemon.simulator.hours import TradingHours, start_ns
 from mia_daemon.simulator.market import SimulatedMarket
@@ -34,8 +35,10 @@ DIALECTS = {
 
 def both_markets(speech: Dialect, calendar) -> EventArray:
     """Both markets and the book, as one connection brings them."""
-    market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), 5, start_ns(date(2026, 11, 3)), 24_000.0)
-    reference = ReferenceMarket(NQ, ES.tick_size, "5")
+    market = SimulatedMarket(
+        MatchingEngine(), TradingHours(calendar), 5, start_ns(date(2026, 11, 3), equity_hours()), 24_000.0
+    )
+    reference = ReferenceMarket(NQ, ES, "5")
     reader, decoder = FrameReader(), MarketDataDecoder({1: 0, 2: 1})
     ids = {ES.symbol: Subscriptions(1, 1), NQ.symbol: Subscriptions(2)}
     begin_ns, parts = market.now_ns, []

@@ -241,3 +241,11 @@ async def test_a_session_of_the_executor_books_the_servers_fills_in_displayed_pr
         assert exchange.accounts["Sim1"].cash == pytest.approx(100_000 + trade.profit)
         assert [alert.code for alert in rig.alerts] == []
         await session.desk.broker.close()
+
+
+def test_an_order_below_zero_is_taken_where_the_product_trades_there():
+    oil, index = (native_instrument(instrument(symbol), 0.01) for symbol in ("CLF27_FUT_CME", "ESZ26_FUT_CME"))
+    assert ticks(-37.63 / 0.01, oil, "Price1") == -3763
+    for price, native in [(0.0, oil), (-6000.25 / 0.01, index), (float("nan"), oil)]:
+        with pytest.raises(Refused, match="Price1 is missing or no price"):
+            ticks(price, native, "Price1")

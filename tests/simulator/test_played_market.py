@@ -16,6 +16,7 @@ from mia_daemon.errors import StartError
 from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.feed.sierra_files import read_scid, scid_to_events
 from mia_daemon.feed.sierra_writer import SierraWriter
+from mia_daemon.products.trading_calendar import equity_hours
 from mia_daemon.records import EventFlag, EventKind, OrderType, empty_events
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.client_order import NewOrder, ServedStatus
@@ -28,7 +29,7 @@ from mia_daemon.simulator.played_market import LONGEST_PAUSE_NS, PlayedMarket, P
 from mia_daemon.simulator.run import Extras, open_server
 from mia_daemon.simulator.tape import DepthEvent, QuoteEvent, SessionEvent, TradeEvent
 
-START_NS = hours.start_ns(date(2026, 11, 3))
+START_NS = hours.start_ns(date(2026, 11, 3), equity_hours())
 SECOND = 10**9
 TICK = 0.25
 LIMIT, MARKET, STOP = OrderType.LIMIT, OrderType.MARKET, OrderType.STOP

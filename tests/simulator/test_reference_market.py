@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.products.instruments import companion, instrument
+from mia_daemon.products.trading_calendar import equity_hours
 from mia_daemon.simulator import hours
 from mia_daemon.simulator.hours import TradingHours
 from mia_daemon.simulator.market import SimulatedMarket
@@ -18,19 +19,21 @@ from mia_daemon.simulator.reference_market import ReferenceMarket
 from mia_daemon.simulator.tape import QuoteEvent, SymbolEvents, TradeEvent
 
 TRADED, OTHER = "ESZ26_FUT_CME", "NQZ26_FUT_CME"
-NQ = instrument(OTHER)
+ES, NQ = instrument(TRADED), instrument(OTHER)
 S = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
 def tape(calendar):
     """Half an hour of the traded market."""
-    market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), 7, hours.start_ns(date(2026, 11, 3)), 24_000.0)
+    market = SimulatedMarket(
+        MatchingEngine(), TradingHours(calendar), 7, hours.start_ns(date(2026, 11, 3), equity_hours()), 24_000.0
+    )
     return market.advance(market.now_ns + 1800 * S)
 
 
 def reference(seed="7"):
-    return ReferenceMarket(NQ, 0.25, seed)
+    return ReferenceMarket(NQ, ES, seed)
 
 
 def follow(market, events):
@@ -47,8 +50,8 @@ def shown(merged):
     [("ESZ26_FUT_CME", "NQZ26_FUT_CME"), ("MNQU21-CME", "MESU21-CME"), ("NQH7", "ESH7"), ("MESZ26", "MNQZ26")],
 )
 def test_the_companion_is_the_other_index_of_the_same_size_and_month(symbol, other):
-    assert companion(symbol) == other
-    assert companion(other) == symbol
+    assert companion(instrument(symbol)) == other
+    assert companion(instrument(other)) == symbol
 
 
 def test_the_traded_markets_events_stay_as_they_are_and_time_runs_forward(tape):
@@ -103,7 +106,7 @@ def test_it_moves_with_the_traded_market_but_not_only(tape):
 def test_it_goes_on_where_an_earlier_run_stood(tape):
     first = reference()
     *_, last = (event for event in shown(follow(first, tape[:20_000])) if isinstance(event, QuoteEvent))
-    second = ReferenceMarket(NQ, 0.25, "7/2", first.state)
+    second = ReferenceMarket(NQ, ES, "7/2", first.state)
     following = next(event for event in shown(follow(second, tape[20_000:])) if isinstance(event, QuoteEvent))
     assert abs(following.bid - last.bid) <= 8
 
