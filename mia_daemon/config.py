@@ -5,40 +5,35 @@ Every name carries its unit. An unknown key is refused with the nearest known on
 appear in a log or in the hash's input.
 """
 
-import difflib
 import hashlib
 import ipaddress
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     Field,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
+from mia_daemon.credentials import refuse_secrets, secrets_in
 from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.printable import is_distinct
 from mia_daemon.product_settings import ProductSettings, Root
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.product_table import Products, shipped
+from mia_daemon.setting_errors import explain
 from mia_daemon.setting_types import (
-    WAIVABLE,
-    WAIVED,
     AbortS,
     Account,
     Contracts,
@@ -617,8 +612,8 @@ def parse(
         merged = json.loads(json.dumps(document, default=str))
     except ValueError as error:  # a number of thousands of digits
         raise ConfigError(f"configuration {origin} is refused: {error}") from error
-    _refuse_secrets(merged, origin)
-    for key, value in {**(overrides or {}), **_secrets(environ)}.items():
+    refuse_secrets(merged, origin)
+    for key, value in {**(overrides or {}), **secrets_in(environ)}.items():
         table, name = key.split(".")
         if isinstance(section := merged.setdefault(table, {}), dict):
             section[name] = value
@@ -628,125 +623,7 @@ def parse(
         # As JSON, where being strict leaves paths and dates their text: "1500" and true are no amounts of money.
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"configuration {origin} is refused: {_explain(error)}") from error
-
-
-_SHOWN = {"int_type", "float_type", "bool_type", "string_type", "literal_error", "string_pattern_mismatch"}
-"""Findings that are clearer beside what was found."""
-
-_MOST_FINDINGS = 5
-"""Findings in one error: one that names hundreds is read by nobody."""
-
-_MOST_SHOWN = 60
-"""Characters of a key or a value in an error."""
-
-_SECRET_KEYS = {"dtc.username": "MIA_DTC_USERNAME", "dtc.password": "MIA_DTC_PASSWORD"}
-
-
-def _refuse_secrets(document: Mapping[str, Any], origin: str) -> None:
-    for key, variable in _SECRET_KEYS.items():
-        table, name = key.split(".")
-        if isinstance(document.get(table), Mapping) and name in document[table]:
-            raise ConfigError(
-                f"configuration {origin} is refused: {key} is a secret and does not belong in a file; "
-                f"set {variable} or a systemd credential of that name"
-            )
-
-
-def _secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    for key, variable in _SECRET_KEYS.items():
-        if directory and (secret := _credential(Path(directory, variable))) is not None:
-            found[key] = secret
-        elif variable in environ:
-            found[key] = environ[variable]
-        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in found.get(key, "")):
-            raise ConfigError(f"{variable} has a control character, or bytes that are not UTF-8: set it anew")
-    return found
-
-
-def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process that logs on nowhere."""
-    secret = {"CREDENTIALS_DIRECTORY", *_SECRET_KEYS.values()}
-    return {name: value for name, value in environ.items() if name not in secret}
-
-
-def _credential(file: Path) -> str | None:
-    """What the file holds; None where there is none. Raises ConfigError, which never shows any of it."""
-    try:
-        return file.read_bytes().decode().strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except UnicodeDecodeError:
-        raise ConfigError(f"the credential {file} is not UTF-8 text: write it anew") from None
-    except OSError as error:
-        raise ConfigError(f"the credential {file} can't be read: {error.strerror}; check its permissions") from error
-
-
-def _explain(error: ValidationError) -> str:
-    """Pydantic's findings, unknown keys first: a misspelt key is often why another counts as missing."""
-    findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
-    more = [f"and {len(findings) - _MOST_FINDINGS} more"] if len(findings) > _MOST_FINDINGS else []
-    return "; ".join([*map(_explain_one, findings[:_MOST_FINDINGS]), *more])
-
-
-def _explain_one(finding: ErrorDetails) -> str:
-    kind, location, message = finding["type"], finding["loc"], finding["msg"]
-    key = _shortened(".".join(map(str, location)))
-    if kind == "missing":
-        of_limits = location[0] == "risk"
-        remedy = f'every limit has to be set, or to be waived by the word "{WAIVED}"' if of_limits else "set it"
-        return f"{key} is missing: {remedy}"
-    if kind == "extra_forbidden":
-        known = _known_names(location[:-1])
-        near = difflib.get_close_matches(str(location[-1])[:_MOST_SHOWN], known, n=1)
-        return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}")
-    waive = f', or "{WAIVED}" where nothing is to be limited' if _is_waivable(location) else ""
-    if kind == "less_than_equal":
-        bound = f"{finding['ctx']['le']:.15g}"
-        return f"{key}: {_shown(finding['input'])} is more than can be meant: write {bound} at most{waive}"
-    if kind == "finite_number":
-        return f"{key}: write a number, not infinity or NaN{waive}"
-    found = f", not {_shown(finding['input'])}" if kind in _SHOWN and key not in _SECRET_KEYS else ""
-    return f"{key + ': ' if key else ''}{message.removeprefix('Value error, ')}{found}"
-
-
-def _shown(value: object) -> str:
-    return _shortened(json.dumps(value))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
-
-
-def _model_at(parents: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The table of this name; None where a setting is no table."""
-    found: Any = Settings
-    for name in parents:
-        found = _nested(found, str(name))
-    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
-
-
-def _nested(table: Any, name: str) -> Any:
-    """The annotation of what a table, or a table of tables, has under a name; None where it has nothing there."""
-    if get_origin(table) is dict:
-        return get_args(table)[1]
-    field = getattr(table, "model_fields", {}).get(name)
-    if field is None or not isinstance(field.annotation, UnionType):
-        return None if field is None else field.annotation
-    return next((one for one in get_args(field.annotation) if one is not type(None)), None)
-
-
-def _known_names(parents: tuple[int | str, ...]) -> list[str]:
-    model = _model_at(parents)
-    return [] if model is None else sorted(model.model_fields)
-
-
-def _is_waivable(location: tuple[int | str, ...]) -> bool:
-    model = _model_at(location[:-1]) if location else None
-    field = None if model is None else model.model_fields.get(str(location[-1]))
-    return field is not None and WAIVABLE[0] in field.metadata
+        raise ConfigError(f"configuration {origin} is refused: {explain(error, Settings)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,10 @@ class Touch:
         """The price at which an order of `side` joins its own side: the bid for a buyer, the ask for a seller."""
         return self.bid if side is Side.BUY else self.ask
 
+    def with_far(self, side: Side, price: float, size: float) -> "Touch":
+        """The same with another price and size at the far touch."""
+        return replace(self, ask=price, ask_size=size) if side is Side.BUY else replace(self, bid=price, bid_size=size)
+
     def far_size(self, side: Side) -> float:
         """Contracts at the far touch; 0 when unknown."""
         return self.ask_size if side is Side.BUY else self.bid_size
@@ -53,29 +57,29 @@ class MarketTrade(NamedTuple):
 
 
 BETTER_SOURCE_NS: Final = 10 * NS_PER_S
-"""For so long after a quote or the order book told the touch, trades do not: as for the features (kernels/touch.py)."""
+"""For so long after a quote or the order book gave the touch, trades do not: as for the features (kernels/touch.py)."""
 
 
 @dataclass(slots=True)
 class LastTouch:
-    """The traded instrument's last touch: as quotes or the order book tell it, and as trades do where those are silent.
+    """The traded instrument's last touch: from quotes or the order book, and from trades where those are silent.
 
-    A trade comes with the touch that it met, which is older than the trade. It confirms a touch that quotes or the book
-    told, and takes its place only when they have told nothing for `BETTER_SOURCE_NS`. It makes no difference how the
-    events are cut into arrays.
+    A trade comes with the touch that it met, which is older than the trade. It confirms a touch of quotes or the book,
+    and replaces it only when they have given none for `BETTER_SOURCE_NS`. It makes no difference how the events are cut
+    into arrays.
 
     Attributes:
         touch: the last one.
-        trade: that it came with; None when quotes or the book told it.
+        trade: that it came with; None when it is of quotes or the book.
     """
 
     touch: Touch = field(default_factory=Touch)
     trade: MarketTrade | None = None
-    _quoted_ns: int | None = None  # when quotes or the book last told it
+    _quoted_ns: int | None = None  # when quotes or the book last gave it
     _newest_ns: int = 0
 
     def on_events(self, events: EventArray) -> bool:
-        """Process the next events, which may be none; whether any told or confirmed the touch."""
+        """Process the next events, which may be none; whether any gave or confirmed the touch."""
         if not len(events):
             return False
         last = events[-1]
@@ -87,18 +91,18 @@ class LastTouch:
         trades = carrying[carrying > quotes[-1]] if len(quotes) else carrying
         if len(quotes) and (touch := touch_of(events[quotes[-1]])) is not None:
             self._on_quote(touch, events[: quotes[-1] + 1])
-        told = len(trades) > 0 and self._on_trades(events, trades)
+        traded = len(trades) > 0 and self._on_trades(events, trades)
         self._newest_ns = max(self._newest_ns, int(events["ts_ns"].max()))
-        return told or len(quotes) > 0
+        return traded or len(quotes) > 0
 
     def _on_quote(self, touch: Touch, until: EventArray) -> None:
-        """A touch told by quotes or the book, at the last of the events `until`."""
+        """A touch of quotes or the book, at the last of the events `until`."""
         self.touch, self.trade = touch, None
         newest_ns = touch.ts_ns if len(until) == 1 else int(until["ts_ns"].max())
         self._quoted_ns = self._newest_ns = max(self._newest_ns, newest_ns)
 
     def _on_trades(self, events: EventArray, trades: NDArray[np.intp]) -> bool:
-        """Trades that carry a touch, after the last quote; whether they confirm it or tell another."""
+        """Trades that carry a touch, after the last quote; whether they confirm it or replace it."""
         newest_ns = max(self._newest_ns, int(events["ts_ns"][: trades[-1] + 1].max()))
         if self._quoted_ns is not None and newest_ns - self._quoted_ns <= BETTER_SOURCE_NS:
             alike = (events["bid"][trades] == self.touch.bid) & (events["ask"][trades] == self.touch.ask)

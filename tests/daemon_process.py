@@ -51,6 +51,35 @@ LIMITS = {
 """Risk that stands in nobody's way."""
 
 
+TRADES_OFTEN = {
+    "features": {"warmup_s": 60.0},
+    "model": {"max_out_of_range_share": 1.0},
+    "decision": {
+        "enter_above": 0.01,
+        "exit_below": 0.005,
+        "min_probability": 0.0,
+        "defensive_blocks_above": 1.0,
+        "max_hold_s": 120.0,
+    },
+}
+"""Settings for a replay that trades, whatever the model's training data looked like."""
+
+TRADES_AT_ONCE = {
+    "features": {"warmup_s": 0.0, "decision_interval_s": 2.0},
+    "model": {"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
+    "decision": {
+        "enter_above": 0.001,
+        "exit_below": 0.0005,
+        "min_probability": 0.0,
+        "defensive_blocks_above": 1.0,
+        "min_hold_s": 0.0,
+        "max_hold_s": 10.0,
+    },
+    "windows": {"no_entry_before_close_s": 0.0},
+}
+"""Settings for a session of seconds that trades."""
+
+
 def until(found: Callable[[], Any], what: str, patience_s: float = PATIENCE_S, pause_s: float = 0.01) -> Any:
     """Ask again and again until the answer is true, and return it; AssertionError when it never is."""
     deadline = time.monotonic() + patience_s

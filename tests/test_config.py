@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from mia_daemon import config
 from mia_daemon.cli import main
+from mia_daemon.credentials import without_secrets
 from mia_daemon.errors import ConfigError
 from mia_daemon.product_settings import ProductSettings
 
@@ -270,7 +271,7 @@ def test_no_error_of_the_chain_shows_a_secret(document):
 
 def test_a_child_that_logs_on_nowhere_gets_no_secrets():
     environ = {"PATH": "/bin", "MIA_DTC_USERNAME": "joe", "MIA_DTC_PASSWORD": "pw", "CREDENTIALS_DIRECTORY": "/run"}
-    assert config.without_secrets(environ) == {"PATH": "/bin"}
+    assert without_secrets(environ) == {"PATH": "/bin"}
 
 
 # Bounds.

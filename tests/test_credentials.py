@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from daemon_process import Daemons, status_of, until
+from daemon_process import TRADES_AT_ONCE, Daemons, status_of, until
 
 from mia_daemon.dtc.encodings import BINARY, BY_NAME
 from mia_daemon.dtc.layout import Text
@@ -113,14 +113,8 @@ def test_a_server_that_repeats_the_credentials_leaves_no_trace_of_them(
         feed={"source": "dtc", "max_event_age_s": 0.0},
         dtc={"port": server.port, "heartbeat_interval_s": 5, "encoding": encoding},
         ops={"log_level": "debug"},
-        features={"warmup_s": 0.0, "decision_interval_s": 2.0},
-        model={"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
-        decision={
-            "enter_above": 0.001, "exit_below": 0.0005, "min_probability": 0.0, "defensive_blocks_above": 1.0,
-            "min_hold_s": 0.0, "max_hold_s": 10.0,
-        },
-        windows={"no_entry_before_close_s": 0.0},
-    )  # fmt: skip
+        **TRADES_AT_ONCE,
+    )
     daemon = daemons.start("--mode", "paper", "--config", config, "--var", var, credentials=secrets).ready()
     until(lambda: status_of(var).get("round_trips", 0) >= 1, "a round trip")
     said = [

@@ -15,7 +15,7 @@ import threading
 from contextlib import closing, contextmanager, suppress
 
 import pytest
-from daemon_process import status_of, until
+from daemon_process import TRADES_AT_ONCE, status_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -89,14 +89,8 @@ def session(daemons, tmp_path):
                 feed={"source": "dtc", "max_event_age_s": 0.0},  # the stand-in's time is its own
                 dtc={"port": tap.port, "heartbeat_interval_s": 5, **dtc},
                 broker={"reconcile_every_s": 2.0},
-                features={"warmup_s": 0.0, "decision_interval_s": 2.0},
-                model={"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
-                decision={
-                    "enter_above": 0.001, "exit_below": 0.0005, "min_probability": 0.0, "defensive_blocks_above": 1.0,
-                    "min_hold_s": 0.0, "max_hold_s": 10.0,
-                },
-                windows={"no_entry_before_close_s": 0.0},
-            )  # fmt: skip
+                **TRADES_AT_ONCE,
+            )
             daemon = daemons.start("--mode", "paper", "--config", config, "--var", var).ready()
             until(lambda: status_of(var).get("round_trips", 0) >= 2, "two round trips")
             daemon.signal(signal.SIGINT)

@@ -190,14 +190,14 @@ class PaperBroker:
         """An event of our symbol reaches the exchange. The rest of an order fills only at an event with a touch: a
         silent or closed market fills nothing.
         """
-        told = self._last_touch.on_events(event)
-        if told:
+        has_touch = self._last_touch.on_events(event)
+        if has_touch:
             self._exchange.update_touch(self._last_touch.touch)
             self._take_from_touch()
         if event["kind"][0] == EventKind.TRADE:
             trade = MarketTrade(float(event["price"][0]), float(event["size"][0]), int(event["side"][0]))
             self._exchange.on_trade(self._now_ns, trade)
-        if told:
+        if has_touch:
             self._exchange.on_touch(self._now_ns)
 
     def _take_from_touch(self) -> None:

@@ -139,7 +139,7 @@ class PaperExchange:
     # The market.
 
     def update_touch(self, touch: Touch) -> None:
-        """The touch as it was told last; `on_touch` works the orders against it."""
+        """The newest touch; `on_touch` works the orders against it."""
         self.touch = touch
         self._rules.awaiting = None
 
@@ -155,17 +155,14 @@ class PaperExchange:
         side = self._aggressor(trade)
         if side is None:
             return
-        size, tick = self.touch.far_size(side), self._instrument.tick_size
+        far, size = self.touch.far(side), self.touch.far_size(side)
         if size <= 0:
             self._rules.awaiting = side
-        elif side is Side.BUY:
-            left = size - trade.size
-            ask = self.touch.ask if left > 0 else self._instrument.round_to_tick(self.touch.ask + tick)
-            self.touch = replace(self.touch, ask=ask, ask_size=max(left, 0.0))
+        elif (left := size - trade.size) > 0:
+            self.touch = self.touch.with_far(side, far, left)
         else:
-            left = size - trade.size
-            bid = self.touch.bid if left > 0 else self._instrument.round_to_tick(self.touch.bid - tick)
-            self.touch = replace(self.touch, bid=bid, bid_size=max(left, 0.0))
+            behind = self._instrument.round_to_tick(far + side * self._instrument.tick_size)
+            self.touch = self.touch.with_far(side, behind, 0.0)
 
     def _aggressor(self, trade: MarketTrade) -> Side | None:
         """Whose order took from the touch; None when it was inside it."""

@@ -106,8 +106,8 @@ class FillRules:
         if side is self.awaiting:
             return self._take_behind_touch(paper, touch)
         if quantity := self._available(paper, touch):
-            trigger = paper.match.trigger
-            return Execution(quantity, _worse(side, trigger, touch.far(side)) if trigger else touch.far(side))
+            far, trigger = touch.far(side), paper.match.trigger
+            return Execution(quantity, far if trigger is None else _worse(side, trigger, far))
         if paper.terms.type is not OrderType.MARKET:
             paper.match.aggressive = False
             paper.match.queue_ahead = math.inf

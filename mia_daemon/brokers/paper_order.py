@@ -23,12 +23,12 @@ class MatchState:
     Attributes:
         queue_ahead: contracts that trade before it; infinite when unknown.
         aggressive: it crosses the spread: what is left takes the touch of the next event.
-        trigger: of a stop that has triggered and waits for the next touch: it fills at no better price; 0: none.
+        trigger: of a triggered stop that waits for the next touch: it fills at no better price. None: any other order.
     """
 
     queue_ahead: float = math.inf
     aggressive: bool = False
-    trigger: float = 0.0
+    trigger: float | None = None
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from mia_daemon.dtc.messages import (
     MarketDepthRequest,
     Message,
     SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionReject,
     SecurityDefinitionResponse,
 )
 from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
@@ -104,6 +105,8 @@ class DtcFeed:
         self._served = False  # the traded symbol's events have come at least once
         self._answer_s = settings.request_timeout_s
         self._answered = False  # the newest subscription to the traded symbol
+        self._subscription = 0  # number of the newest
+        self._undefined: set[int] = set()  # SymbolIDs whose definition is awaited before their prices are asked for
 
     @property
     def up(self) -> bool:
@@ -185,6 +188,8 @@ class DtcFeed:
             self._refused(message)
         elif isinstance(message, SecurityDefinitionResponse):
             self._define(message)
+        elif isinstance(message, SecurityDefinitionReject):
+            self._definition_answered(message.RequestID)
         elif isinstance(message, MarketDataFeedStatus):
             self._feed_status(message.Status, received_ns)
         elif isinstance(message, MarketDataFeedSymbolStatus) and message.SymbolID in self._symbols:
@@ -195,15 +200,34 @@ class DtcFeed:
     def _subscribe(self) -> None:
         """Ask for all we want; what may be missing from before is marked first.
 
-        A symbol's definition is asked for before its prices, as it says by what they are to be multiplied.
+        Prices are asked for once the definitions are there, which say by what they are to be multiplied: at once where
+        the server says that it has none, and after `request_timeout_s` where it does not answer.
         """
         if self._silence.last_ts_ns:
             self._mark_gap()
-        requests: list[Message] = [
+        self._subscription += 1
+        self._answered = False
+        defines = self._link.server is not None and self._link.server.SecurityDefinitionsSupported
+        self._undefined = set(self._symbols) if defines else set()
+        definitions = [
             SecurityDefinitionForSymbolRequest(RequestID=symbol_id, Symbol=symbol)
             for symbol_id, symbol in self._symbols.items()
         ]
-        requests += [
+        if not self._send(*definitions):
+            return
+        if self._undefined:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._answer_s, self._prices_without_definition, self._subscription)
+        else:
+            self._request_prices()
+
+    def _prices_without_definition(self, subscription: int) -> None:
+        if self._undefined and self._link.up and self._subscription == subscription:
+            self._undefined.clear()
+            self._request_prices()
+
+    def _request_prices(self) -> None:
+        requests: list[Message] = [
             MarketDataRequest(RequestAction=RequestActionEnum.SUBSCRIBE, SymbolID=symbol_id, Symbol=symbol)
             for symbol_id, symbol in self._symbols.items()
         ]
@@ -216,14 +240,18 @@ class DtcFeed:
                     NumLevels=self._depth_levels,
                 )
             )
-        self._answered = False
+        if self._send(*requests):
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._answer_s, self._expect_answer, self._link.generation)
+
+    def _send(self, *requests: Message) -> bool:
+        """False when the link is down: it reports the loss, and the next connection subscribes."""
         try:
             self._link.send(*requests)
-        except ConnectionLost as error:  # the link reports the loss, and the next connection subscribes
+        except ConnectionLost as error:
             self._alert("prices_link_down", Priority.ERROR, f"no prices: {error}; trying again")
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._answer_s, self._expect_answer, self._link.generation)
+            return False
+        return True
 
     def _expect_answer(self, generation: int) -> None:
         if self._answered or not self._link.up or self._link.generation != generation:
@@ -239,6 +267,13 @@ class DtcFeed:
         for symbol_id, name in self._symbols.items():
             if definition.RequestID == symbol_id or (not definition.RequestID and definition.Symbol == name):
                 self._prices.define(symbol_id - _TRADED_ID, definition)
+                self._definition_answered(symbol_id)
+
+    def _definition_answered(self, symbol_id: int) -> None:
+        if symbol_id in self._undefined:
+            self._undefined.remove(symbol_id)
+            if not self._undefined:
+                self._request_prices()
 
     def _mark_gap(self) -> None:
         assert self._outlet is not None

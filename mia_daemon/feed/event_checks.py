@@ -27,6 +27,9 @@ class EventLimits:
     own_time: bool = False
 
 
+REPORT_AGAIN_NS: Final = 60 * NS_PER_S
+"""For so long after a report about prices off the tick there is no other: every batch may have such prices."""
+
 NO_LIMITS: Final = EventLimits()
 
 
@@ -44,6 +47,7 @@ class EventChecks:
         self._hint = hint
         self._tick_size = limits.tick_size
         self._recv_ns = 0
+        self._off_tick_due_ns = 0  # of receipt, from when on prices off the tick are reported again
         self._prices = None if limits.tick_size is None else EventPrices(limits.tick_size, self._off_tick)
         slack_ns = limits.slack_ns
         self._times = None if slack_ns is None else EventTimes(slack_ns, self._from_future, own_time=limits.own_time)
@@ -75,6 +79,9 @@ class EventChecks:
         self._on_alert(Alert(self._recv_ns, "event_from_future", Priority.CRITICAL, text, context))
 
     def _off_tick(self, price: float) -> None:
+        if self._recv_ns < self._off_tick_due_ns:
+            return
+        self._off_tick_due_ns = self._recv_ns + REPORT_AGAIN_NS
         name = self._names.get(0, "0")
         text = (
             f"{name} has a price of {price!r}, which is no multiple of its tick {self._tick_size:g}: nothing is opened "

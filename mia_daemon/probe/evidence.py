@@ -191,8 +191,8 @@ class Evidence:
     @property
     def multiplier(self) -> float:
         """The symbol's DisplayPriceMultiplier; 1 where the server names none."""
-        told = self.definition.messages[-1].DisplayPriceMultiplier if self.definition.messages else 0.0
-        return nearest_decimal(told) if 0.0 < told < dtc.UNSET_F32 else 1.0
+        named = self.definition.messages[-1].DisplayPriceMultiplier if self.definition.messages else 0.0
+        return nearest_decimal(named) if 0.0 < named < dtc.UNSET_F32 else 1.0
 
     @property
     def stories(self) -> list[OrderStory]:

@@ -157,7 +157,7 @@ class Procedure:
             raise ProbeStopped(f"orders must stay away from the market's price, but {why}: name the price with --price")
         price = max(known) if named is None else named
         for one in known:
-            if not any(abs(price / told - 1.0) <= FAR_SHARE / 2 for told in (one, one * multiplier)):
+            if not any(abs(price / market - 1.0) <= FAR_SHARE / 2 for market in (one, one * multiplier)):
                 raise ProbeStopped(
                     f"orders must stay away from the market's price, but which one is it: {price:g} "
                     f"{'by the server' if named is None else 'by --price or the .scid file'}, and {one:g} by the "

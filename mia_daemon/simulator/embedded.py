@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mia_daemon.config import without_secrets
+from mia_daemon.credentials import without_secrets
 from mia_daemon.errors import StartError
 from mia_daemon.private_file import open_file
 

@@ -172,7 +172,12 @@ class TradeExecutor:
         self._check_order_count()
 
     def _until_deadline(self, events: EventArray, start: int) -> int:
-        """Index after the first event at which something falls due; `len(events)` when none is."""
+        """Index after the first event at which something falls due; `len(events)` when none is.
+
+        Nothing falls due while the feed catches up.
+        """
+        if self._market.catching_up:
+            return len(events)
         due_ns = min(self._deadline_ns, self._equity_due_ns, self._curve_due_ns, self._schedule.due_ns)
         if self._state.own_clock is None:
             due_ns = min(due_ns, self._own_deadline_ns)

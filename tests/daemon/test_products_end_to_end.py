@@ -7,26 +7,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from daemon_process import daemons_in
+from daemon_process import TRADES_OFTEN, daemons_in
 
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import EventKind, empty_events
 
 pytestmark = pytest.mark.timeout(300)
-
-EAGER = {
-    "features": {"warmup_s": 60.0},
-    "model": {"max_out_of_range_share": 1.0},
-    "decision": {
-        "enter_above": 0.01,
-        "exit_below": 0.005,
-        "min_probability": 0.0,
-        "defensive_blocks_above": 1.0,
-        "max_hold_s": 120.0,
-    },
-}
-"""Trades often, whatever the model's training data looked like."""
 
 LEVELS = {
     "CLF27_FUT_CME": -2.0,  # a session below zero
@@ -72,7 +59,7 @@ def test_a_replay_trades_at_prices_on_the_tick_and_counts_their_value(workshop, 
     """Every fill is at a price of the file, to the bit; the profit is what the fills make of the point value."""
     traded, path = recorded
     var = workshop.directory / f"var-{traded.symbol}"
-    ended = workshop.run("replay", path, "--config", workshop.config(**EAGER), "--var", var, "--json")
+    ended = workshop.run("replay", path, "--config", workshop.config(**TRADES_OFTEN), "--var", var, "--json")
     assert ended.status == 0, ended.err
     assert "warning" not in ended.err
     found = json.loads(ended.out)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from daemon_process import daemons_in
+from daemon_process import TRADES_OFTEN, daemons_in
 
 from mia_daemon.daemon.replay import Summary
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
@@ -23,17 +23,6 @@ KEYS = ["events", "trades_in", "decisions", "orders", "fills", "round_trips", "p
         "decisions_sha256", "first_ts", "last_ts", "latches"]  # fmt: skip
 MEASURED = {"seconds", "events_per_s"}
 
-CONFIG = {
-    "features": {"warmup_s": 60.0},
-    "model": {"max_out_of_range_share": 1.0},
-    "decision": {
-        "enter_above": 0.01,
-        "exit_below": 0.005,
-        "min_probability": 0.0,
-        "defensive_blocks_above": 1.0,
-        "max_hold_s": 120.0,
-    },
-}
 TRADES = 4_000
 START = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)  # a Tuesday, 09:00 in Chicago
 
@@ -79,7 +68,7 @@ def recorded(workshop):
 @pytest.fixture(scope="module")
 def replay(workshop):
     """Replay a file; what `--json` printed, and where it wrote."""
-    config = workshop.config(**CONFIG)
+    config = workshop.config(**TRADES_OFTEN)
     numbers = iter(range(1000))
 
     def run(path, *words, config=config):
@@ -161,7 +150,7 @@ def test_the_log_tells_the_recordings_time(first):
 
 def test_people_get_the_figures_too(workshop, recorded):
     ended = workshop.run(
-        "replay", recorded, "--var", workshop.directory / "people", "--config", workshop.config(**CONFIG)
+        "replay", recorded, "--var", workshop.directory / "people", "--config", workshop.config(**TRADES_OFTEN)
     )
     assert ended.status == 0
     assert f"{TRADES:,} events" in ended.out
@@ -208,8 +197,8 @@ def test_two_replays_leave_the_same_points_of_the_equity_curve(replay, recorded,
 
 
 def test_the_hash_sees_a_decision_change(replay, recorded, workshop, first):
-    decision = {**CONFIG["decision"], "max_hold_s": 119.0}
-    other, _ = replay(recorded, config=workshop.config("other.toml", **{**CONFIG, "decision": decision}))
+    decision = {**TRADES_OFTEN["decision"], "max_hold_s": 119.0}
+    other, _ = replay(recorded, config=workshop.config("other.toml", **{**TRADES_OFTEN, "decision": decision}))
     assert other["decisions"] == first[0]["decisions"]
     assert other["decisions_sha256"] != first[0]["decisions_sha256"]
 
@@ -218,7 +207,9 @@ def test_times_that_run_back_are_told(workshop):
     events = walk(400)
     events["ts_ns"][[100, 101, 300]] -= 10**9 * 60
     path = write_scid(workshop.directory / "ESH27_FUT_CME.scid", events)
-    ended = workshop.run("replay", path, "--var", workshop.directory / "back", "--config", workshop.config(**CONFIG))
+    ended = workshop.run(
+        "replay", path, "--var", workshop.directory / "back", "--config", workshop.config(**TRADES_OFTEN)
+    )
     assert ended.status == 0
     assert "3 events were older than the one before them" in ended.err
 
@@ -236,7 +227,11 @@ def test_a_half_day_ends_flat_a_minute_before_its_close(replay, workshop):
     events = events[events["ts_ns"] < int(HALF_DAY.timestamp() + 895) * 10**9]
     path = write_scid(workshop.directory / "ESZ26_FUT_CME.half.scid", events)
     held = {"exit_below": 0.0, "max_hold_s": 100_000.0, "stop_ticks": 400, "target_ticks": 400}
-    tables = {**CONFIG, "decision": {**CONFIG["decision"], **held}, "windows": {"no_entry_before_close_s": 0.0}}
+    tables = {
+        **TRADES_OFTEN,
+        "decision": {**TRADES_OFTEN["decision"], **held},
+        "windows": {"no_entry_before_close_s": 0.0},
+    }
     summary, var = replay(path, config=workshop.config("half.toml", **tables))
     database = var / "journal" / "replay.db"
     flat_ns = int(HALF_DAY.timestamp() + 840) * 10**9
@@ -263,7 +258,7 @@ def test_a_file_that_sierra_chart_wrote(replay, mnq_scid, workshop):
 
 def test_a_paper_sessions_recording_repeats_what_the_session_saw(workshop, replay, tmp_path):
     """The same decisions fall due at the same events, on the same touch, with the same regimes to the last bit."""
-    tables = {**CONFIG, "simulator": {"speed": 30.0}, "features": {"warmup_s": 20.0}}
+    tables = {**TRADES_OFTEN, "simulator": {"speed": 30.0}, "features": {"warmup_s": 20.0}}
     config = workshop.config("paper.toml", **tables)
     session = workshop.start("--mode", "paper", "--config", config, "--var", tmp_path, "--for", "6s")
     assert session.wait().status == 0
@@ -288,7 +283,7 @@ def refused(workshop, tmp_path):
 
     def run(status, *words):
         var = tmp_path / "var"
-        ended = workshop.run("replay", *words, "--var", var, "--config", workshop.config(**CONFIG), "--json")
+        ended = workshop.run("replay", *words, "--var", var, "--config", workshop.config(**TRADES_OFTEN), "--json")
         assert (ended.status, ended.out) == (status, "")
         assert ended.sentence.startswith("mia-daemon: ")
         assert not var.exists()

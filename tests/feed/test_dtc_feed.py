@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from mia_daemon.dtc.messages import (
     UNSET_F32,
     EncodingRequest,
     EncodingResponse,
+    GeneralLogMessage,
     LogonRequest,
     LogonResponse,
     MarketDataFeedStatus,
@@ -27,6 +29,7 @@ from mia_daemon.dtc.messages import (
     MarketDepthReject,
     MarketDepthRequest,
     SecurityDefinitionForSymbolRequest,
+    SecurityDefinitionReject,
     SecurityDefinitionResponse,
 )
 from mia_daemon.dtc.stream import FrameReader
@@ -215,6 +218,38 @@ async def test_prices_are_multiplied_as_the_symbols_definition_says():
         )
         first, quote, other = await run.events(3)
         assert (first["price"], quote["bid"], quote["ask"], other["price"]) == (6000.25, 6000.25, 6000.5, 6000.0)
+
+
+def with_definitions():
+    server = Server()
+    server.logon = replace(server.logon, SecurityDefinitionsSupported=1)
+    return server
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SecurityDefinitionResponse(RequestID=1, Symbol=SYMBOL, DisplayPriceMultiplier=0.01),
+        SecurityDefinitionReject(RequestID=1, RejectText="unknown"),
+    ],
+)
+async def test_prices_are_asked_for_once_every_definition_is_answered(answer):
+    notices = []
+    options = {"reference_symbol": "NQZ26_FUT_CME", "on_notice": lambda *notice: notices.append(notice)}
+    async with running(server=with_definitions(), **options) as run:
+        await run.until(lambda: len(run.server.definitions) == 2)
+        run.server.send(SecurityDefinitionResponse(RequestID=2, Symbol="NQZ26_FUT_CME"))
+        run.server.send(GeneralLogMessage(MessageText="what comes after it"))
+        await run.until(lambda: notices)
+        assert run.server.requests.empty()
+        run.server.send(answer)
+        assert [request.SymbolID for request in await run.server.asked(2)] == [1, 2]
+
+
+async def test_a_definition_that_does_not_come_holds_prices_up_for_the_time_of_an_answer():
+    async with running(server=with_definitions(), request_timeout_s=0.2) as run:
+        (request,) = await run.server.asked(1)
+        assert (request.SymbolID, request.Symbol) == (1, SYMBOL)
 
 
 @on_both_loops

@@ -106,6 +106,19 @@ async def test_nothing_is_entered_before_the_books_agreed(make_rig):
     assert rig.decide("buy", 1).allowed
 
 
+async def test_what_was_missed_is_gone_through_at_once_and_not_event_by_event(make_rig):
+    """A feed that catches up reads millions of events, and nothing falls due at any of them."""
+    rig = make_rig()
+    rig.state.market.max_age_ns = 10**9
+    pieces, on_market = [], rig.broker.on_market
+    rig.broker.on_market = lambda events: (pieces.append(len(events)), on_market(events))[1]
+    for count in (1, 1000):  # that it is behind shows with the first
+        events = rig.quotes(*[(1, 100.0)] * count)
+        events["recv_ns"] = events["ts_ns"] + 60 * 10**9
+        rig.executor.on_market(events)
+    assert pieces == [1, 1000]
+
+
 async def test_an_entry_is_a_marketable_limit_with_its_stop_and_target(rig):
     assert enter(rig).allowed
     assert rig.position == 1
