@@ -32,7 +32,9 @@ def secrets_in(environ: Mapping[str, str]) -> dict[str, str]:
         elif variable in environ:
             found[key] = environ[variable]
         if any(unicodedata.category(character) in {"Cc", "Cs"} for character in found.get(key, "")):
-            raise ConfigError(f"{variable} has a control character, or bytes that are not UTF-8: set it to another value")
+            raise ConfigError(
+                f"{variable} has a control character, or bytes that are not UTF-8: set it to another value"
+            )
     return found
 
 
