@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  # each file as a whole, in the order of collection
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ paper: setup ## trade on the embedded simulator (Ctrl-C stops)
 	@exec $(BIN)/mia-daemon --mode paper --config etc/mia.toml
 
 test: setup-test ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 check: setup-test ## lint, format, types, who imports whom
 	$(BIN)/ruff check .

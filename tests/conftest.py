@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import daemon_process
+import hypothesis
 import pytest
 import trustme
 
@@ -11,7 +12,16 @@ SHARED = PROJECT.parent / "shared"
 
 pytest_plugins = ("rig",)  # fixtures to trade with
 
+hypothesis.settings.register_profile("any machine", deadline=None)  # no test fails for being slow
+hypothesis.settings.load_profile("any machine")
+
 _FORK_SERVER = pytest.StashKey[daemon_process.ForkServer]()
+
+
+def pytest_collection_modifyitems(items):
+    """Files with real processes are the longest: first, so that no worker is left with one of them at the end."""
+    long = {item.path for item in items if "fork_server" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish(session):

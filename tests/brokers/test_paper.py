@@ -487,7 +487,7 @@ def simple_strategy(desk, events, cuts):
     return desk.told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events=market(), cuts=st.lists(st.integers(0, 10**6), max_size=8), latency=st.sampled_from([0, 1, 3]))
 def test_what_is_told_does_not_depend_on_how_events_are_cut(events, cuts, latency):
     latencies = BrokerSettings(paper_entry_latency_ms=latency, paper_response_latency_ms=latency)
@@ -497,7 +497,7 @@ def test_what_is_told_does_not_depend_on_how_events_are_cut(events, cuts, latenc
     assert whole == cut == one_by_one
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(events=market(), latency=st.sampled_from([0, 2]))
 def test_no_fill_beats_the_touch_and_the_books_balance(events, latency):
     desk = Desk(BrokerSettings(paper_entry_latency_ms=latency, paper_response_latency_ms=0))
@@ -589,4 +589,4 @@ class Brackets(RuleBasedStateMachine):
 
 
 TestBrackets = Brackets.TestCase
-TestBrackets.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestBrackets.settings = settings(max_examples=100, stateful_step_count=25)

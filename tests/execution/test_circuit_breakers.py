@@ -227,7 +227,7 @@ async def test_a_latch_cancels_what_could_add_to_the_position(make_rig, code):
     st.sampled_from(["exit", "stop", "cancel"]),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_every_state_cancels_and_exits_leave(make_rig, codes, target, what, journal_dies):
     """Whatever is latched, with the messages of the second used up, and with a dead journal."""
     rig = make_rig(name=f"{next(NAMES)}.db", settings={"risk": {"max_messages_per_second": 4}})

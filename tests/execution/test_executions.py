@@ -330,7 +330,7 @@ def quantity_of(server, known):
 
 
 @given(histories())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_whatever_is_told_no_execution_is_booked_twice_and_never_more_than_was_told(history):
     server, steps = history
     for fills, known in play(server, steps):
@@ -340,7 +340,7 @@ def test_whatever_is_told_no_execution_is_booked_twice_and_never_more_than_was_t
 
 
 @given(histories())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_once_the_complete_list_and_the_filled_quantity_are_told_what_is_booked_is_the_truth(history):
     server, steps = history
     fills = OrderFills()
@@ -354,7 +354,7 @@ def test_once_the_complete_list_and_the_filled_quantity_are_told_what_is_booked_
 
 
 @given(EXECUTIONS, HABITS.filter(lambda habits: habits.counts or habits.ids == "own"), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_updates_alone_in_any_order_and_repeated_book_the_truth_at_its_prices(executions, habits, data):
     server = Server(executions, sum(quantity for quantity, _ in executions), habits)
     numbers = data.draw(st.permutations([*range(len(executions))] * 2))
@@ -366,7 +366,7 @@ def test_updates_alone_in_any_order_and_repeated_book_the_truth_at_its_prices(ex
 
 
 @given(EXECUTIONS, HABITS, st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_complete_list_alone_books_the_truth_at_its_prices(executions, habits, data):
     server = Server(executions, sum(quantity for quantity, _ in executions), habits)
     which = data.draw(st.permutations(range(len(executions))))

@@ -216,4 +216,4 @@ class LedgerAgainstNaive(RuleBasedStateMachine):
 
 
 TestLedgerAgainstNaive = LedgerAgainstNaive.TestCase
-TestLedgerAgainstNaive.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestLedgerAgainstNaive.settings = settings(max_examples=25, stateful_step_count=30)

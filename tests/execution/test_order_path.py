@@ -35,7 +35,7 @@ def written(journal, n, rows):
 
 
 @given(st.lists(rows_of_an_order, min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_server_tells_what_the_journal_makes_of_it_is_a_path_of_the_table(tmp_path_factory, orders):
     """In any order, with contradictions, late or repeated."""
     path = tmp_path_factory.mktemp("j") / "a.db"

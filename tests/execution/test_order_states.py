@@ -615,4 +615,4 @@ class OrderMachine(RuleBasedStateMachine):
 
 
 TestOrderMachine = OrderMachine.TestCase
-TestOrderMachine.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestOrderMachine.settings = settings(max_examples=150, stateful_step_count=30)

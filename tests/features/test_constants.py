@@ -71,7 +71,7 @@ def test_trades_are_large_from_the_fitted_size_on():
     assert not values[:, columns("large_delta")].any()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(-50, 50), min_size=LEVELS, max_size=LEVELS).filter(any))
 def test_the_integrated_imbalance_is_the_weighted_mean_of_those_of_the_levels(weights):
     alone = np.array([

@@ -25,7 +25,7 @@ def expected(kept, side):
     return sorted(((tick * TICK, float(size)) for tick, size in kept[side].items()), reverse=side > 0)[: bk.LEVELS]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(OPERATIONS)
 def test_the_ten_best_are_those_of_a_dict(operations):
     book = bk.make_state(TICK)

@@ -147,7 +147,7 @@ EVENTS = stream()
 WHOLE = due(push(EVENTS))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, len(EVENTS)), max_size=12))
 def test_any_cut_gives_the_same_bits(cuts):
     windows = due(push(EVENTS, cuts))
@@ -388,7 +388,7 @@ RESTARTING = [
 ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 99),
     st.integers(-400, 400).filter(bool),

@@ -79,7 +79,7 @@ def restarted(path, cuts, max_gap_s=None):
     return out
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(cuts=st.lists(st.integers(0, len(EVENTS)), max_size=4))
 def test_restored_and_the_gap_is_uninterrupted_to_the_bit(path, cuts):
     assert restarted(path, cuts) == WHOLE

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
@@ -76,7 +76,6 @@ def replayed(records):
     st.lists(st.tuples(st.integers(1, 7), st.integers(0, 5), st.integers(1, 99)), max_size=40),
     st.lists(st.integers(0, 40), max_size=4),
 )
-@settings(deadline=None)
 def test_the_book_is_what_change_by_change_gives(rows, cuts):
     records = changes(*((n, command, price * 0.25, size) for n, (command, price, size) in enumerate(rows)))
     pieces = np.split(records, sorted(min(cut, len(records)) for cut in cuts))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.errors import FileFormatError
@@ -68,7 +68,6 @@ SAME = {"ES": "MES", "NQ": "MNQ", "RTY": "M2K", "YM": "MYM"}
 
 
 @given(st.sampled_from(PRODUCTS), st.sampled_from(PRODUCTS))
-@settings(deadline=None)
 def test_a_file_under_the_name_of_another_product_is_noticed(of, taken_for):
     same = of == taken_for or {of, taken_for} in [set(pair) for pair in SAME.items()]
     assert (name_misfit(Path(f"{of}Z26-CME.scid"), traded(taken_for)) is None) == same

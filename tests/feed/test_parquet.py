@@ -27,7 +27,7 @@ def there_and_back(tmp_path_factory):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_bits_survive(there_and_back, data):
     """All fields drawn as bits: every NaN, -0.0, sub-normals, markers, times before and after all calendars."""
     fmt = data.draw(st.sampled_from([SCID, DEPTH]))

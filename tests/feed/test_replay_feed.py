@@ -134,7 +134,7 @@ def test_bad_files_are_refused_before_the_first_event(tmp_path):
     st.lists(st.integers(0, 20), max_size=10),
     st.integers(1, 12),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_reference_is_merged_by_time_however_it_is_cut(tmp_path_factory, own, other, depth_times, batch_events):
     """Behind the traded symbol at equal times; what lies outside the traded symbol's time is left out."""
     own, other, depth_times = sorted(own), sorted(other), sorted(depth_times)
@@ -171,7 +171,6 @@ def test_a_recording_holds_its_own_reference(tmp_path):
     st.lists(st.integers(0, 6_000_000), max_size=6),
     st.integers(1, 40),
 )
-@settings(deadline=None)
 def test_timers_stand_where_silence_is_however_the_file_is_cut(tmp_path_factory, own, others, batch):
     """A timer comes a second after the traded symbol's last event, and carries three quarters of that."""
     directory = tmp_path_factory.mktemp("timers")

@@ -36,7 +36,7 @@ def grow(path, data):
 
 
 @given(st.lists(st.integers(0, 200), max_size=12), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_growth_gives_the_same_records(tmp_path_factory, cuts, limit):
     """However the bytes arrive, header and records cut anywhere, the records read are those written, each once."""
     path = tmp_path_factory.mktemp("tail") / "x.scid"
@@ -153,7 +153,7 @@ def test_a_file_that_is_downloaded_anew_repeats_nothing(tmp_path):
     st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=6),
     st.integers(1, 5),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_rewriting_the_end_any_number_of_times_loses_and_repeats_nothing(tmp_path_factory, steps, cuts, limit):
     """Any prefix of the file may be left, the rest comes again later; equal times are told apart by their number."""
     path = tmp_path_factory.mktemp("tail") / "x.scid"

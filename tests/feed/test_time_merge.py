@@ -1,7 +1,7 @@
 """Two files read in pieces give the same order as in one."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.feed.sierra_files import merge
@@ -18,7 +18,6 @@ def events(kind, ts_ns):
 
 
 @given(times, times, st.integers(1, 6), st.integers(1, 6))
-@settings(deadline=None)
 def test_pieces_come_in_the_order_of_the_whole(trade_times, depth_times, trades_at_once, depth_at_once):
     trades, depth = events(EventKind.TRADE, trade_times), events(EventKind.DEPTH, depth_times)
     merger, got, read = TimeMerge(), [], {"trades": 0, "depth": 0}

@@ -224,7 +224,7 @@ FILES = ("alpha_scores", "decision_log", "penalty_log")
     st.tuples(*[st.integers(0, 30)] * 3),
     st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_rows_of_decisions_lost_in_a_kill_are_written_at_the_next_start(tmp_path_factory, before, killed, kept, torn):
     """However much of which file had been written: afterwards each is as if nobody had been killed."""
     var = tmp_path_factory.mktemp("t")

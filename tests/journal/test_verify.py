@@ -406,7 +406,7 @@ lives = st.lists(
 
 
 @given(lives)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_fold_and_the_ledger_agree_on_any_fills(tmp_path_factory, life):
     """Also where a fill crosses zero, and where a position is none of ours."""
     path = tmp_path_factory.mktemp("j") / "a.db"

@@ -851,7 +851,7 @@ lives = st.lists(
 
 
 @given(lives)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_however_often_it_is_killed_the_account_is_as_if_it_had_not_been(tmp_path_factory, life):
     """One account is never interrupted; the other is killed after any fill, also before it recorded the trade."""
     path = tmp_path_factory.mktemp("j") / "a.db"

@@ -548,7 +548,7 @@ ASKED_TOGETHER = [OpenOrdersRequest, HistoricalOrderFillsRequest, CurrentPositio
 
 
 @given(st.permutations([number for number in range(4) for _ in range(3)]), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_answers_that_come_interleaved_are_told_apart(order, without_ids):
     """By their RequestID; where a server leaves it out, by their kind, as one query of each is under way."""
     kinds = [(request, answer, total) for request, answer, total, *_ in BATCHES if request in ASKED_TOGETHER]

@@ -194,7 +194,7 @@ def flat(name):
 finite32 = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine drawing takes long
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine drawing takes long
 @given(st.lists(st.tuples(finite32, finite32, finite32, st.integers(0, 10**15)), min_size=1, max_size=30))
 def test_whatever_is_observed_the_probabilities_are_numbers_that_sum_to_one(steps):
     found, ts_ns = detector(), 0

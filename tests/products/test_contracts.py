@@ -31,7 +31,6 @@ def test_the_contract_in_force(day, symbol, rolls, following):
 
 
 @given(st.dates(date(2015, 1, 1), date(2095, 1, 1)), st.integers(0, 60), st.sampled_from(["ES", "NQ", "MES", "MNQ"]))
-@settings(deadline=None)
 def test_one_contract_follows_the_other(day, before, root):
     """On its roll date the following contract is in force, the day before it is not; none is traded after expiry."""
     found = contract_on(day, PATTERN, root, before)
@@ -117,7 +116,7 @@ def test_the_decade_of_a_one_digit_year_follows_from_the_time(calendar):
 
 
 @given(st.dates(date(2026, 10, 5), date(2027, 1, 15)), st.integers(0, 60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_contract_in_force_is_traded_until_its_roll(calendar, day, before):
     """The end lies ahead, and the session in which the next contract is in force has not begun."""
     found = contract_on(day, PATTERN, "ES", before)

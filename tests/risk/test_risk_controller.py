@@ -582,6 +582,6 @@ class RateOverTime(RuleBasedStateMachine):
 
 
 TestRiskOverTime = RiskOverTime.TestCase
-TestRiskOverTime.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestRiskOverTime.settings = settings(max_examples=40, stateful_step_count=30)
 TestRateOverTime = RateOverTime.TestCase
-TestRateOverTime.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestRateOverTime.settings = settings(max_examples=15, stateful_step_count=20)

@@ -227,7 +227,7 @@ class AgainstNaive(RuleBasedStateMachine):
 
 
 TestAgainstNaive = AgainstNaive.TestCase
-TestAgainstNaive.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestAgainstNaive.settings = settings(max_examples=80, stateful_step_count=30)
 
 
 # brackets under stress
@@ -390,11 +390,11 @@ class Pairs(RuleBasedStateMachine):
 
 
 TestPairs = Pairs.TestCase
-TestPairs.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestPairs.settings = settings(max_examples=80, stateful_step_count=25)
 
 
 TestBrackets = Brackets.TestCase
-TestBrackets.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestBrackets.settings = settings(max_examples=80, stateful_step_count=25)
 
 
 # by example

@@ -115,7 +115,7 @@ class Taken:
     close = flush
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 1000), step_s=st.sampled_from([0.05, 1.0, 7.0]))
 def test_a_market_that_was_recorded_plays_as_it_was(calendar, seed, step_s):
     market = SimulatedMarket(MatchingEngine(), TradingHours(calendar), seed, START_NS, 24_000.0)
@@ -317,7 +317,7 @@ def test_a_trade_of_unknown_side_fills_what_it_went_through_on_both_sides(with_d
     assert (fills(market), fills(market, "B"), fills(market, "C")) == ([(101, 1)], [(101, 1)], [])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.one_of(

@@ -61,7 +61,7 @@ def test_the_traded_markets_events_stay_as_they_are_and_time_runs_forward(tape):
     assert stamps == sorted(stamps)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, 5000), max_size=5))
 def test_however_the_events_are_cut_it_shows_the_same(tape, cuts):
     market, part = reference(), tape[:5000]

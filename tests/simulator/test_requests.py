@@ -177,7 +177,7 @@ def requests(draw, kind):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("kind", ANSWERED)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_whatever_is_in_a_request_it_is_answered_or_rejected(server, kind, encoding, data):
     request = data.draw(requests(kind))
     assert answered(request, answers(server, encoding, CODECS[encoding].encode(request)))

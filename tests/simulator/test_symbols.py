@@ -82,7 +82,7 @@ def test_what_happens_in_several_markets_is_in_order_of_time(exchange):
     assert {market.now_ns for market in exchange.markets.values()} == {until}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.tuples(st.integers(1, 5 * S), st.one_of(st.none(), st.integers(1, 40))), max_size=6))
 def test_however_time_is_cut_the_markets_do_the_same(cuts, tmp_path_factory, calendar, make_settings):
     def moved(steps):
