@@ -183,11 +183,12 @@ def pandas_ten(events: EventArray) -> pd.DataFrame:
         pd.to_datetime(events["ts_ns"]),
     )
     mid = pd.Series((events["bid"] + events["ask"]) / 2, trades.index).resample("1s").last().ffill()
-    square = np.log(mid).diff() ** 2
-    seconds = pd.DataFrame({"ret_1m": np.log(mid).diff(60)})
+    log_mid = mid.apply(np.log)
+    square = log_mid.diff() ** 2
+    seconds = pd.DataFrame({"ret_1m": log_mid.diff(60)})
     for name, h in (("rv_1m", 60), ("rv_5m", 300)):
         seconds[name] = np.sqrt(h * square.ewm(alpha=1 - np.exp(-1 / h)).mean())
-    day = (trades.index - pd.Timedelta(hours=22)).date  # 17:00 Chicago, in summer
+    day = pd.DatetimeIndex(trades.index).shift(-22, "h").date  # 17:00 Chicago, in summer
     flow = trades[["signed", "size"]].groupby(day).cumsum()
     seconds["cvd_session"] = (flow["signed"] / flow["size"]).resample("1s").last().ffill()
     bars = trades["price"].resample("1min").agg(["max", "min", "last"]).dropna()
@@ -235,11 +236,11 @@ def beside_pandas(events: EventArray) -> None:
 def beside_talib(bars: int = 200) -> None:
     """TA-Lib's streaming functions for what the ta family emits of one timeframe, over the newest `bars` bars."""
     rng = np.random.default_rng(2)
-    close = 4200 + 0.25 * rng.integers(-20, 21, bars).cumsum().astype(float)
+    close = 4200 + 0.25 * rng.integers(-20, 21, bars).cumsum().astype(np.float64)
     high, low, volume = (
         close + rng.integers(0, 9, bars),
         close - rng.integers(0, 9, bars),
-        rng.integers(1, 999, bars) * 1.0,
+        rng.integers(1, 999, bars).astype(np.float64),
     )
 
     def once() -> None:

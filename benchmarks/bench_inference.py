@@ -66,6 +66,7 @@ def main() -> None:
     probability = loaded.probability_graph()
     session = open_session(loaded.graphs["policy.onnx"])
     vector, row = np.zeros((1, OBSERVATION), np.float32), following().values
+    assert row is not None
     weights = np.zeros(OBSERVATION, np.float32)
     detector = RegimeDetector(loaded.regime, catalogue.index)
     template = bundle.observation_template(loaded)
@@ -75,6 +76,7 @@ def main() -> None:
 
     def step() -> object:
         window = following()
+        assert window.values is not None
         return detector.step(window.values, window.ts_ns)
 
     parts: dict[str, Callable[[], object]] = {

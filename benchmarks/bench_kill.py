@@ -24,6 +24,7 @@ import uvloop
 from benchmarks import machine
 from benchmarks.bench_tick_to_order import configuration
 from mia_daemon import config
+from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import WallClock
 from mia_daemon.config import Mode, Settings
@@ -42,7 +43,7 @@ from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.assembly import AccountSetup, TradingAccount, open_account
+from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
 from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.trading_loop import TradingLoop
 
@@ -72,7 +73,6 @@ class Bench:
         self.clock = WallClock()
         self.directory = directory
         traded = instrument(settings.instrument.symbol)
-        account = settings.instrument.trade_account
         self.journal = Journal(directory / "live.db", durable=True)
         header = RunHeader(
             mode="live",
@@ -83,12 +83,12 @@ class Bench:
             rates=InstrumentRates(traded.point_value, traded.cost_per_side),
         )
         run_id = self.journal.begin_run(header)
-        self.broker = SierraBroker(settings.dtc, traded, account, self.clock, random.Random(1))
+        self.broker = SierraBroker(settings.dtc, ServerScope.of(settings, traded), self.clock, random.Random(1))
         calendar = TradingCalendar.load(cache_dir=directory)
         self.account: TradingAccount = open_account(
             AccountSetup(
                 settings=settings,
-                scope=TradeScope(run_id, traded, account),
+                scope=TradeScope(run_id, traded, settings.instrument.trade_account),
                 journal=self.journal,
                 broker=self.broker,
                 calendar=calendar,
@@ -98,7 +98,7 @@ class Bench:
             ),
             TradingLoop(settings.decision, run_id, EntryGate(TradeWindowFilter(settings.windows, calendar))),
             cash=1e5,
-            mode=Mode.PAPER,
+            time=EventTime(Mode.PAPER),
         )
         self.left: list[float] = []
         self.price = traded.product.simulated_price

@@ -56,7 +56,8 @@ def start_writer(path: Path, at_once: int) -> "subprocess.Popen[bytes]":
 
 def stamps_ns(path: Path, first: int, count: int) -> np.ndarray:
     raw = np.fromfile(path, SCID_RECORD, count, offset=SCID.header_size + first * SCID_RECORD.itemsize)
-    return raw["total_volume"].astype(np.int64) << 32 | raw["num_trades"]
+    stamps: np.ndarray = raw["total_volume"].astype(np.int64) << 32 | raw["num_trades"]
+    return stamps
 
 
 def bare_latency_s(path: Path, at_once: int) -> np.ndarray:

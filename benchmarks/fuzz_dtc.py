@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -36,7 +37,25 @@ VARIANTS = 12  # of each message, in each encoding
 MOST_FRAMES = 160  # per round; more than the few that are read one by one
 GROWTH_BYTES = 24 << 20  # of memory, from the first tenth to the end, that is still called flat
 _MARKET = sorted(reading.message.TYPE for reading in READINGS)
-_ODD_VALUES = [None, True, -1, 0, 2**31, 2**64, 1e999, -1e308, 0.5, "", "7", "x" * 300, "\0", "\ud800", [], {}, [[1]]]
+_ODD_VALUES: list[object] = [
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**64,
+    1e999,
+    -1e308,
+    0.5,
+    "",
+    "7",
+    "x" * 300,
+    "\0",
+    "\ud800",
+    [],
+    {},
+    [[1]],
+]
 
 
 def value(field: Field, rng: random.Random) -> object:
@@ -58,7 +77,7 @@ def corpus(codec: Codec, types: Iterable[int], rng: random.Random) -> list[bytes
         cls = MESSAGES[type_]
         lies = {f.name: f for f in (*cls.LAYOUT.fields, *cls.VLS_LAYOUT.fields)}
         for _ in range(VARIANTS):
-            said = {f.name: value(lies[f.name], rng) for f in fields(cls) if rng.random() < 0.9}
+            said = {f.name: value(lies[f.name], rng) for f in fields(cast("Any", cls)) if rng.random() < 0.9}
             if "SymbolID" in said and rng.random() < 0.8:
                 said["SymbolID"] = 1
             try:
@@ -168,6 +187,7 @@ def survives(codec: Codec, message: Message, seen: Counter[str]) -> None:
         seen["not encodable"] += 1
         return
     again = codec.decode(raw)
+    assert again is not None
     assert codec.encode(again) == raw, f"{message} changes on its way"
     try:
         said = from_line(to_line(message, codec).encode(errors="replace"))

@@ -8,6 +8,7 @@ market and computes nothing of its own, NautilusTrader's indicators are of close
 
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -104,7 +105,7 @@ def nautilus(bars: int = 20_000) -> None:
 
 def main() -> None:
     trades = np.load(sys.argv[1])
-    for peer, call in (("hftbacktest", lambda: hftbacktest(trades)), ("NautilusTrader", nautilus)):
+    for peer, call in (("hftbacktest", partial(hftbacktest, trades)), ("NautilusTrader", nautilus)):
         try:
             call()
         except ImportError as missing:

@@ -12,7 +12,7 @@ import json
 import random
 import sys
 import time
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -164,7 +164,7 @@ class Server:
 
     def _update(
         self, client_id: str, server_id: str, kind: int, side: int, price: float, quantity: float,
-        status: int, reason: int, filled: float, **fill: object,
+        status: int, reason: int, filled: float, **fill: Any,
     ) -> dtc.OrderUpdate:  # fmt: skip
         return dtc.OrderUpdate(
             Symbol=SYMBOL, TradeAccount=ACCOUNT, ClientOrderID=client_id, ServerOrderID=server_id, OrderType=kind,
