@@ -179,7 +179,7 @@ async def simulator(config_file: Path, state: Path) -> AsyncIterator[int]:
 async def bench(directory: Path) -> None:
     config_file = configuration(directory, 0)
     async with simulator(config_file, directory / "exchange") as port:
-        settings = config.load(config_file, {"dtc.port": port, "broker.entry_timeout_s": 1e6})
+        settings = config.load(config_file, {"dtc.port": port, "broker.entry_timeout_s": 86_400.0})
         bench = Bench(settings, directory)
         await bench.broker.connect()
         load = asyncio.create_task(bench.market())
