@@ -67,7 +67,8 @@ class ServerWatch:
         self._external_until_s = 0.0  # an external order works, or did until recently: it may fill in parts
         self._bare_s = 0.0
         self._reported = False
-        self._beyond = False
+        self._beyond = ""  # by whom: "own" or "external"
+        self._beyond_s = 0.0
         self._stray_s = 0.0
         self._side = 0
         self._held_s = 0.0
@@ -80,24 +81,34 @@ class ServerWatch:
             self._misled_until_s = now_s + MISLED_S
         if any(order.client_order_id.startswith(BY_HAND) for order in state.orders):
             self.external_trading, self._external_until_s = True, now_s + MISLED_S
-        if now_s >= self._misled_until_s and not self.external_trading:
-            self._limits(state.position, state.orders)
         passed_s, self._looked_s = now_s - self._looked_s, now_s
+        if now_s >= self._misled_until_s:
+            self._limits(state.position, state.orders, passed_s, able=able)
         able = able and now_s >= self._external_until_s
         self._protection(state.position, state.orders, passed_s, able=able)
         self._strays(state, passed_s, able=able)
         self._hold(state.position, passed_s, able=able)
         self.flat_since_s = math.inf if state.position else min(self.flat_since_s, now_s)
 
-    def _limits(self, position: int, orders: Sequence[OrderAtServer]) -> None:
+    def _limits(self, position: int, orders: Sequence[OrderAtServer], passed_s: float, *, able: bool) -> None:
+        """Orders of the daemon do not lead beyond the limit; those that an external trader's make do, are cancelled."""
         beyond = ""
         for side in (1, -1):
             coming = sum(order.open_quantity for order in orders if order.adds and order.side == side)
             if side * position + coming > self.limit:
                 beyond = f"beyond the limit: position {position:+d}, {coming} more may come, limit {self.limit}"
-        if beyond and not self._beyond:
-            self._report(beyond)
-        self._beyond = bool(beyond)
+        if not beyond:
+            self._beyond, self._beyond_s = "", 0.0
+            return
+        if not self._beyond:
+            self._beyond = "external" if self.external_trading else "own"
+            if not self.external_trading:
+                self._report(beyond)
+        if self._beyond == "external" and able and not self.external_trading:
+            deadline_s = self._deadline_s() + STRAY_S
+            before_s, self._beyond_s = self._beyond_s, self._beyond_s + passed_s
+            if before_s <= deadline_s < self._beyond_s:
+                self._report(f"{beyond}, for more than {deadline_s:g} s")
 
     def _strays(self, state: ServerState, passed_s: float, *, able: bool) -> None:
         """An order to close that works at a flat account would open a position."""

@@ -5,6 +5,7 @@ same side does not reduce the position, since a bracket is closed as a whole. No
 being closed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
@@ -185,7 +186,15 @@ class Entries:
         if not entries:
             self._followed.clear()
             return NEVER_NS
+        self._cancel_beyond_limit(entries)
         return min(map(self._work, entries))
+
+    def _cancel_beyond_limit(self, entries: Sequence[WorkingOrder]) -> None:
+        """An entry was within the limit when it was sent; what was traded by hand since may leave no room for it."""
+        snapshot = self._state.risk_snapshot()
+        for entry in entries:
+            if not entry.request.cancel_wanted and self._risk.beyond_limit(entry.order.side, snapshot):
+                self._order_manager.cancel(entry)
 
     def _work(self, entry: WorkingOrder) -> int:
         now_ns, chase = self._market.now_ns, self._policy.chase

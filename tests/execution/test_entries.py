@@ -286,6 +286,25 @@ def test_an_entry_is_limited_by_what_the_server_holds_too():
     assert parts.decide("buy", 1)[1].code is RiskCode.POSITION_LIMIT
 
 
+def test_an_entry_is_cancelled_once_a_position_made_by_hand_leaves_no_room_for_it():
+    """The server's report counts once it can no longer be of a fill that is on its way."""
+    parts = Entering(max_position_contracts=2)
+    entry = parts.place(quantity=2)
+    parts.sync.on_position(1)
+    parts.state.differs_since_ns, parts.state.differs_grace_ns = NOW, 1_000
+    assert parts.work(1_000) == []
+    assert parts.work(1_001) == [("cancel", entry.client_order_id)]
+    assert parts.work(1_002) == []
+
+
+@pytest.mark.parametrize(("held", "cancelled"), [(1, True), (-1, False)])
+def test_an_entry_works_as_long_as_it_leads_to_no_more_than_the_limit(held, cancelled):
+    parts = Entering(max_position_contracts=2)
+    parts.hold(held)
+    entry = parts.place(quantity=2)
+    assert parts.work(1) == ([("cancel", entry.client_order_id)] if cancelled else [])
+
+
 def test_an_entry_that_is_done_but_for_a_missing_fill_is_not_cancelled(parts):
     parts.decide("buy", 1)
     parts.report(parts.entry, OrderStatus.FILLED, filled=1)
