@@ -41,7 +41,8 @@ class ScidFeed:
     """Follows a growing `.scid`, and the symbol's `.depth` files if their directory is given, as one stream by time.
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
-    difference is how stale they are. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
+    difference is how stale they are. Their batches are marked as backlog, for a server with a time of its own: all that
+    a file held when its first events were read, and all that is read while more lies ready. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
     that is missing, an alert, and reading begins when it appears. A damaged record is left out, with an alert.
 
     Args:
@@ -112,9 +113,10 @@ class ScidFeed:
 
     async def _step(self, queue: BatchQueue) -> None:
         looked_ns = self._clock.monotonic_ns()
+        catching_up = self._behind or not self._silence.last_ts_ns
         events = self.poll()
         if len(events):
-            await queue.put(EventBatch(events, looked_ns))
+            await queue.put(EventBatch(events, looked_ns, backlog=catching_up or self._behind))
         if self._behind:
             await asyncio.sleep(0)
             return
