@@ -116,9 +116,7 @@ class _Pipeline:
             return [FeatureWindow(events, ts_ns=ts_ns, ingress_ns=ingress_ns, backlog=backlog)]
         self._due_ns = ts_ns + self._interval_ns
         self._seq += 1
-        return [
-            FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, ingress_ns=ingress_ns, backlog=backlog)
-        ]
+        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, ingress_ns=ingress_ns, backlog=backlog)]
 
 
 class _Inference:
