@@ -42,8 +42,9 @@ class ScidFeed:
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
     difference is how stale they are. Their batches are marked as backlog, for a server with a time of its own: all that
-    a file held when its first events were read, and all that is read while more lies ready. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
-    that is missing, an alert, and reading begins when it appears. A damaged record is left out, with an alert.
+    a file held when its first events were read, and all that is read while more lies ready. A file that was replaced,
+    cut or rewritten gives a GAP event and an alert; one that is missing, an alert, and reading begins when it appears.
+    A damaged record is left out, with an alert.
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
@@ -213,9 +214,9 @@ class ScidFeed:
         lost = damaged(records)
         if not lost.any():
             return records
-        text = (
-            f"{path} has {int(lost.sum())} damaged records among the newest, left out: look at the disk and the share"
-        )
+        count = int(lost.sum())
+        found = "a damaged record" if count == 1 else f"{count} damaged records"
+        text = f"{path} has {found} among the newest, left out: look at the disk and the share"
         self._alert(now_ns, "feed_record_damaged", Priority.ERROR, text, path)
         return records[~lost]
 

@@ -17,6 +17,7 @@ def explanation(view: JournalView, name: str) -> dict[str, Any]:
     """Decision, orders, fills and what happened around them, also of a round trip still open.
 
     Args:
+        view: the journal.
         name: the round trip's, or the client order id of an order that filled in it or was sent with its entry.
 
     Raises:

@@ -173,6 +173,7 @@ def test_a_damaged_record_is_left_out_and_what_follows_is_read(tmp_path, clock, 
     writer.append(np.concatenate((without_time, negative, trades(2), too_late, without_price, trades(3))))
     depth.append(book((2.5, 99, 1), (2.75, sf.ADD_BID, 1)))
     assert offsets(feed.poll()) == [2, 2.75, 3]
+    assert f"x.{date}.depth has a damaged record among the newest" in alerts[2].text
     assert [(alert.code, alert.priority) for alert in alerts[1:]] == [("feed_record_damaged", Priority.ERROR)] * 2
     assert "4 damaged records" in alerts[1].text
     writer.append(trades(4))

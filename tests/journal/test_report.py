@@ -226,11 +226,7 @@ def test_an_open_round_trip_is_explained_too(traded, view):
 def test_each_order_names_its_round_trip(traded, view):
     """What a person reads at the terminal is the orders' names."""
     trades = traded.notices.trades
-    named = {
-        fill["order"]: trade.trade_id
-        for trade in trades
-        for fill in explanation(view, trade.trade_id)["fills"]
-    }
+    named = {fill["order"]: trade.trade_id for trade in trades for fill in explanation(view, trade.trade_id)["fills"]}
     entry = explanation(view, trades[0].trade_id)["orders"][0]["order"]
     assert named[entry] == trades[0].trade_id
     named[f"{entry[:-1]}S"] = trades[0].trade_id  # the stop that did not fill
