@@ -227,6 +227,7 @@ async def test_a_batch_is_worked_on_in_the_callback_that_brings_it(make_session)
         tasks,
         before_events=lambda _events: order.append("before"),
         record=lambda _events: order.append(("record", len(tasks.calls))),
+        clock=StoppedClock(),  # a callback that takes long leaves the rest to the tasks
     )
     session._batches.put_nowait(EventBatch(events(5), ingress_ns=1, backlog=True))
     assert tasks.backlog == [True]
