@@ -89,6 +89,7 @@ class FeatureWindow:
     quality: int = 0  # features.catalogue.Quality bits: which inputs are missing or stale
     warm: bool = False  # every feature the bundle selects is warm
     ingress_ns: int = 0  # monotonic clock when the last event's bytes arrived: tick-to-order starts here
+    backlog: bool = False  # read while the feed was catching up: nothing is opened on it
 
     @property
     def due(self) -> bool:

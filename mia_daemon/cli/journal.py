@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     orders.add_argument("--json", action="store_true")
 
     explain = _word(words, "explain", _explain, "one round trip: why, by which orders, with what result")
-    explain.add_argument("trade_id", metavar="TRADE_ID")
+    explain.add_argument("name", metavar="NAME", help="of the round trip, or of one of its orders")
     explain.add_argument("--json", action="store_true", help="with the whole configuration of its runs")
 
     verify = _word(words, "verify", _verify, "does it hold together? exit status 1 when it does not")
@@ -134,7 +134,7 @@ def _explain(options: argparse.Namespace) -> int:
     from mia_daemon.journal.view import JournalView
 
     with JournalView(journal_path(options)) as view:
-        facts = explanation(view, options.trade_id)
+        facts = explanation(view, options.name)
     if options.json:
         _print_json(facts)
     else:

@@ -109,7 +109,7 @@ def _simulator(options: argparse.Namespace) -> int:
 
 
 def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
-    """The parts that lie in other rooms, put together."""
+    """What the options ask for beside a seeded market: a recording, files to write, historical prices."""
     from mia_daemon.feed.history.archive import ScidArchive
     from mia_daemon.feed.sierra_writer import SierraWriter
     from mia_daemon.simulator.run import Extras

@@ -184,7 +184,7 @@ def _orders(settings: Settings, mode: Mode) -> str:
         return "filled here by the paper broker"
     if settings.simulated:
         return f"the embedded simulator, account {settings.instrument.trade_account}"
-    return f"{_reach(settings.dtc)}, account {settings.instrument.trade_account}"
+    return f"{_reach(settings.dtc)}; the start logs on and looks for account {settings.instrument.trade_account}"
 
 
 def broker_kind(settings: Settings, mode: Mode) -> str:
@@ -208,7 +208,7 @@ def _reach(dtc: DtcSettings) -> str:
     endpoint, tls = Endpoint(dtc.host, dtc.port), client_context(dtc)
     try:
         with socket.create_connection(endpoint, timeout=dtc.connect_timeout_s) as connection:
-            return f"DTC server at {endpoint} answers{_secured(dtc, connection, tls)}"
+            return f"a server listens at {endpoint}{_secured(dtc, connection, tls)}"
     except UnicodeError:
         raise ConfigError(f"the host {endpoint.host!r} is no name of a host: check dtc.host") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Where compiled kernels are kept, so that only the first start compiles."""
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -44,11 +45,12 @@ _HOOKS = (
 
 
 def use_cache(base: Path | None = None) -> Path:
-    """Keep compiled kernels under `base`, in a directory of their own for this very source; returns it.
+    """Keep compiled kernels under `base`, in a directory of their own for this source and installation; returns it.
 
     numba looks at the date of a function's own file only, not at those of the functions it calls. A directory named
-    by the hash of all kernel sources makes a stale hit impossible. Once a base is given it stays, for this process and
-    those it starts.
+    by the hash of all kernel sources makes a stale hit impossible. It finds again only what this Python version has
+    compiled of files at this place; the directory is named after both, so that what is in it is known to be found. Once
+    a base is given it stays, for this process and those it starts.
 
     Args:
         base: by default $NUMBA_CACHE_DIR, else the user's cache directory.
@@ -56,9 +58,14 @@ def use_cache(base: Path | None = None) -> Path:
     if base is not None:
         os.environ["NUMBA_CACHE_DIR"] = str(base)
     base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mia-daemon" / "numba")
-    directory = base / source_hash()
+    directory = base / f"{source_hash()}-{_installation(Path(__file__).parent)}"
     numba.config.CACHE_DIR = str(directory)  # type: ignore[attr-defined]  # made at run time
     return directory
+
+
+def _installation(place: Path) -> str:
+    """Short hash of the directory of this package and of the Python version, by which numba distinguishes too."""
+    return hashlib.sha256(f"{place}|{sys.implementation.cache_tag}".encode()).hexdigest()[:8]
 
 
 def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:

@@ -41,8 +41,10 @@ class ScidFeed:
     """Follows a growing `.scid`, and the symbol's `.depth` files if their directory is given, as one stream by time.
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
-    difference is how stale they are. A file that was replaced, cut or rewritten gives a GAP event and an alert; one
-    that is missing, an alert, and reading begins when it appears. A damaged record is left out, with an alert.
+    difference is how stale they are. Their batches are marked as backlog, for a server with a time of its own: all that
+    a file held when its first events were read, and all that is read while more lies ready. A file that was replaced,
+    cut or rewritten gives a GAP event and an alert; one that is missing, an alert, and reading begins when it appears.
+    A damaged record is left out, with an alert.
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
@@ -112,9 +114,10 @@ class ScidFeed:
 
     async def _step(self, queue: BatchQueue) -> None:
         looked_ns = self._clock.monotonic_ns()
+        catching_up = self._behind or not self._silence.last_ts_ns
         events = self.poll()
         if len(events):
-            await queue.put(EventBatch(events, looked_ns))
+            await queue.put(EventBatch(events, looked_ns, backlog=catching_up or self._behind))
         if self._behind:
             await asyncio.sleep(0)
             return
@@ -211,9 +214,9 @@ class ScidFeed:
         lost = damaged(records)
         if not lost.any():
             return records
-        text = (
-            f"{path} has {int(lost.sum())} damaged records among the newest, left out: look at the disk and the share"
-        )
+        count = int(lost.sum())
+        found = "a damaged record" if count == 1 else f"{count} damaged records"
+        text = f"{path} has {found} among the newest, left out: look at the disk and the share"
         self._alert(now_ns, "feed_record_damaged", Priority.ERROR, text, path)
         return records[~lost]
 

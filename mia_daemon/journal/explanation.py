@@ -1,7 +1,7 @@
 """Everything the journal has that explains one round trip, as plain values."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mia_daemon.errors import UsageError
@@ -13,17 +13,25 @@ from mia_daemon.journal.view import JournalView, Row, run_of, stamp
 from mia_daemon.records import RegimeProbs, Side, Trade
 
 
-def explanation(view: JournalView, trade_id: str) -> dict[str, Any]:
+def explanation(view: JournalView, name: str) -> dict[str, Any]:
     """Decision, orders, fills and what happened around them, also of a round trip still open.
 
+    Args:
+        view: the journal.
+        name: the round trip's, or the client order id of an order that filled in it or was sent with its entry.
+
     Raises:
-        UsageError: no round trip has this name.
+        UsageError: no round trip has this name, nor such an order.
     """
     trades = {trade.trade_id: trade for trade in view.trades()}
-    trip = dict(names(paired(trips(view), trades.values()))).get(trade_id)
-    trade = trades.get(trade_id)
+    found = dict(names(paired(trips(view), trades.values())))
+    trade_id = name if name in trades or name in found else _trip_of(view, name, found)
+    trip, trade = found.get(trade_id), trades.get(trade_id)
     if trip is None and trade is None:
-        raise UsageError(f"journal {view.path} knows no round trip {trade_id}: `mia-daemon journal trades` lists them")
+        raise UsageError(
+            f"journal {view.path} knows no round trip {name}, nor one with an order of this name: "
+            "`mia-daemon journal trades` lists round trips, `mia-daemon journal orders` orders"
+        )
     decision_id = trade.decision_id if trade else (trip.decision_id if trip else "")
     decision = view.one("SELECT * FROM decisions WHERE decision_id = ?", (decision_id,))
     fills = trip.fills if trip else []
@@ -42,6 +50,18 @@ def explanation(view: JournalView, trade_id: str) -> dict[str, Any]:
         "commands": list(_commands(view, *window)),
         "runs": [run_facts(row) | {"config": row["config"]} for row in view.runs() if row["run_id"] in runs],
     }
+
+
+def _trip_of(view: JournalView, client_order_id: str, found: Mapping[str, Trip]) -> str:
+    """The name of the first round trip with this order; "" where there is none."""
+    sent = view.one("SELECT decision_id FROM intents WHERE client_order_id = ?", (client_order_id,))
+    decision_id = sent["decision_id"] if sent else ""
+    for name, trip in found.items():
+        if any(fill["client_order_id"] == client_order_id for fill in trip.fills):
+            return name
+        if decision_id and trip.decision_id == decision_id:
+            return name
+    return ""
 
 
 def _window(view: JournalView, decision: Row | None, fills: list[Row], trade: Trade | None) -> tuple[int, int]:

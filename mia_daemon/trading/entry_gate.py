@@ -1,4 +1,8 @@
-"""The check before risk: whether trade windows and the age of the deciding event allow a new position."""
+"""The check before risk: whether trade windows and the age of the deciding event allow a new position.
+
+Where event time is real time, the age of an event shows that the feed lags or catches up. Elsewhere only the feed
+knows: of what it reads while it catches up (`FeatureWindow.backlog`), nothing is the present market.
+"""
 
 import math
 from dataclasses import dataclass
@@ -30,6 +34,8 @@ class EntryGate:
 
     def _check_age(self, window: FeatureWindow) -> Verdict | None:
         """Deny on events that are too old or from the future: a feed that lags or catches up delivers events late."""
+        if window.backlog:
+            return Verdict(RiskCode.STALE_PRICE, {"catching_up": True})
         if self.max_age_ns is None:
             return None
         age_ns = int(window.events["recv_ns"][-1]) - window.ts_ns

@@ -54,8 +54,7 @@ def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_pat
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
-    cache.use_cache(tmp_path)
-    compiled = tmp_path / source_hash() / "kernels" / "engine.run-1.nbi"
+    compiled = cache.use_cache(tmp_path) / "kernels" / "engine.run-1.nbi"
 
     def compile_kernels():
         if kept:
@@ -67,6 +66,22 @@ def test_kernels_that_can_not_be_kept_are_said(tmp_path, monkeypatch, kept):
     cache.prepare(said.append, lambda: 0.0)
     assert [line for line in said if "compiled in" in line] == ["feature kernels compiled in 0 s"]
     assert [line for line in said if "set features.cache_dir" in line] == ([] if kept else [said[-1]])
+
+
+@pytest.mark.parametrize("other", ["place", "python"])
+def test_what_another_installation_compiled_is_not_taken_for_ours(tmp_path, monkeypatch, other):
+    theirs = cache.use_cache(tmp_path) / "kernels" / "engine.run-1.nbi"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    if other == "place":
+        monkeypatch.setattr(cache, "__file__", str(tmp_path / "elsewhere" / "cache.py"))
+    else:
+        monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-999")
+    cache.use_cache(tmp_path)
+    monkeypatch.setattr(cache, "_compile_in_parallel", lambda: None)
+    said = []
+    cache.prepare(said.append, lambda: 0.0)
+    assert said[0].startswith("compiling the feature kernels")
 
 
 def test_another_source_has_another_directory(tmp_path, monkeypatch):

@@ -173,6 +173,7 @@ def test_a_damaged_record_is_left_out_and_what_follows_is_read(tmp_path, clock, 
     writer.append(np.concatenate((without_time, negative, trades(2), too_late, without_price, trades(3))))
     depth.append(book((2.5, 99, 1), (2.75, sf.ADD_BID, 1)))
     assert offsets(feed.poll()) == [2, 2.75, 3]
+    assert f"x.{date}.depth has a damaged record among the newest" in alerts[2].text
     assert [(alert.code, alert.priority) for alert in alerts[1:]] == [("feed_record_damaged", Priority.ERROR)] * 2
     assert "4 damaged records" in alerts[1].text
     writer.append(trades(4))
@@ -420,6 +421,51 @@ async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts, inotify):
             got += offsets(batch.events)
         running.cancel()
     assert got == list(range(200))
+
+
+async def batches_of(feed, writer, *steps):
+    """(times, whether they are backlog) of the batches, where each step is what is appended once all was read."""
+    queue = asyncio.Queue()
+    found = []
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(feed.run(queue))
+        for wanted, records in steps:
+            if len(records):
+                writer.append(records)
+            while sum(len(times) for times, _ in found) < wanted:
+                batch = await queue.get()
+                found.append((offsets(batch.events), batch.backlog))
+        feed.close()
+    return found
+
+
+@pytest.mark.parametrize("batch_events", [2, 100])
+async def test_what_a_file_held_before_it_was_read_to_its_end_is_backlog(tmp_path, alerts, batch_events):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(*range(5)))
+    feed = ScidFeed(
+        tmp_path / "x.scid", WallClock(), alerts.append, since_ns=0, batch_events=batch_events, timer_interval_s=60
+    )
+    found = await batches_of(feed, writer, (5, trades()), (6, trades(5)))
+    assert [times for times, backlog in found if not backlog] == [[5]]
+    writer.close()
+
+
+async def test_a_feed_that_falls_behind_catches_up_again(tmp_path, alerts):
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(0))
+    feed = ScidFeed(tmp_path / "x.scid", WallClock(), alerts.append, since_ns=0, batch_events=2, timer_interval_s=60)
+    found = await batches_of(feed, writer, (1, trades()), (2, trades(1)), (7, trades(*range(2, 7))), (8, trades(7)))
+    assert found == [([0], True), ([1], False), ([2, 3], True), ([4, 5], True), ([6], True), ([7], False)]
+    writer.close()
+
+
+async def test_a_file_that_appears_later_is_backlog_too(tmp_path, alerts):
+    path = tmp_path / "x.scid"
+    feed = ScidFeed(path, WallClock(), alerts.append, since_ns=0, timer_interval_s=60)
+    assert len(feed.poll()) == 0
+    writer = new_file(path, sf.SCID, trades(*range(5)))
+    found = await batches_of(feed, writer, (5, trades()), (6, trades(5)))
+    assert found == [([0, 1, 2, 3, 4], True), ([5], False)]
+    writer.close()
 
 
 # The reference symbol.

@@ -219,8 +219,19 @@ def test_an_open_round_trip_is_explained_too(traded, view):
     assert (facts["trade"]["exit_time"], facts["trade"]["quantity"]) == (None, 1)
     assert len(facts["fills"]) == 1
     assert "still open" in next(iter(formatting.explanation_lines(facts)))
-    with pytest.raises(UsageError, match="knows no round trip x: `mia-daemon journal trades` lists them"):
+    with pytest.raises(UsageError, match="knows no round trip x, nor one with an order of this name"):
         explanation(view, "x")
+
+
+def test_each_order_names_its_round_trip(traded, view):
+    """What a person reads at the terminal is the orders' names."""
+    trades = traded.notices.trades
+    named = {fill["order"]: trade.trade_id for trade in trades for fill in explanation(view, trade.trade_id)["fills"]}
+    entry = explanation(view, trades[0].trade_id)["orders"][0]["order"]
+    assert named[entry] == trades[0].trade_id
+    named[f"{entry[:-1]}S"] = trades[0].trade_id  # the stop that did not fill
+    assert len(set(named.values())) == len(trades)
+    assert {name: explanation(view, name)["trade"]["trade_id"] for name in named} == named
 
 
 def test_a_position_of_nobodys_is_explained_as_that(rig):
@@ -283,7 +294,7 @@ def test_violations_are_an_exit_status(traded, told):
         (("show", "--mode", "live", "--file", "x"), 2, "not allowed with"),
         (("trades", "--json", "--csv"), 2, "not allowed with"),
         (("trades", "--since", "yesterday"), 2, "'yesterday' is no time"),
-        (("explain",), 2, "TRADE_ID"),
+        (("explain",), 2, "NAME"),
         ((), 2, "WHAT"),
     ],
 )

@@ -1,5 +1,7 @@
 """Nothing is opened on the past, nor on the future, nor where the trade windows refuse."""
 
+from dataclasses import replace
+
 import pytest
 
 from mia_daemon.clock import NS_PER_S
@@ -47,6 +49,15 @@ def test_a_feed_with_a_time_of_its_own_has_no_age():
     windows = Windows()
     assert EntryGate(windows).check(window(-1e6)).allowed
     assert windows.asked == [NOW - 10**15]
+
+
+@pytest.mark.parametrize("max_age_ns", [None, 10 * NS_PER_S])
+def test_nothing_is_opened_on_what_is_read_while_the_feed_catches_up(max_age_ns):
+    """Not even where event time is no real time, so that the age of an event says nothing."""
+    gate = EntryGate(Windows(), max_age_ns)
+    read_late = replace(window(0.0), backlog=True)
+    assert gate.check(read_late).code is RiskCode.STALE_PRICE
+    assert gate.check(replace(read_late, backlog=False)).allowed
 
 
 def test_the_windows_are_asked_about_the_moment_of_the_last_event():

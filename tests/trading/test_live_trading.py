@@ -68,6 +68,7 @@ class FakeTasks:
         self.probability_ns = 7
         self.put = 0
         self.break_at = {}
+        self.backlog = []
         self.times = StepTimes(3, 4, 5, 6)
 
     def note(self, what, seq):
@@ -85,13 +86,14 @@ class FakeTasks:
         await queue.put(END)
 
     # features
-    def windows(self, batch, ingress_ns):
+    def windows(self, batch, ingress_ns, *, backlog):
         seq, self.windows_made = self.windows_made, self.windows_made + 1
         self.note("features", seq)
         if not self.due(seq):
-            yield FeatureWindow(batch)
+            yield FeatureWindow(batch, backlog=backlog)
         else:
-            yield FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, ingress_ns=ingress_ns)
+            ts_ns = int(batch["ts_ns"][-1])
+            yield FeatureWindow(batch, seq, ts_ns, VALUES, 0, warm=True, ingress_ns=ingress_ns, backlog=backlog)
 
     # inference
     def predict(self, window, account, _instrument, max_position):
@@ -110,6 +112,7 @@ class FakeTasks:
     def on_signal(self, signal, delays):
         window, prediction = signal.window, signal.prediction
         assert window.ingress_ns == 1
+        self.backlog.append(window.backlog)
         self.note("execute", window.seq)
         self.delays.append(delays)
         action = Action.BUY if signal.account.position == prediction.action else Action.HOLD
@@ -224,8 +227,10 @@ async def test_a_batch_is_worked_on_in_the_callback_that_brings_it(make_session)
         tasks,
         before_events=lambda _events: order.append("before"),
         record=lambda _events: order.append(("record", len(tasks.calls))),
+        clock=StoppedClock(),  # a callback that takes long leaves the rest to the tasks
     )
-    session._batches.put_nowait(EventBatch(events(5), ingress_ns=1))
+    session._batches.put_nowait(EventBatch(events(5), ingress_ns=1, backlog=True))
+    assert tasks.backlog == [True]
     assert tasks.calls == [("features", 0), ("market", 5), ("predict", 0), ("execute", 0)]
     assert order == ["before", ("record", 4)]
     assert [len(session.sink.decisions), session.tally.decisions] == [1, 1]
