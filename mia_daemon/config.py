@@ -623,7 +623,9 @@ def parse(
         # As JSON, where being strict leaves paths and dates their text: "1500" and true are no amounts of money.
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        raise ConfigError(f"configuration {origin} is refused: {explain(error, Settings)}") from error
+        refused = {".".join(map(str, one["loc"][:2])) for one in error.errors(include_url=False)}
+        where = "an option of the command line" if refused <= set(overrides or {}) else f"configuration {origin}"
+        raise ConfigError(f"{where} is refused: {explain(error, Settings)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,21 @@ def test_a_bad_value_is_refused_by_name(document, change, said):
     assert said in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "overrides", "origin"),
+    [
+        ({}, {"simulator.speed": -1.0}, "an option of the command line"),
+        ({}, {"simulator.faults": {"splitt": True}}, "an option of the command line"),
+        ({"risk": {"max_daily_loss": 1e12}}, {"simulator.speed": 2.0}, "configuration mine.toml"),
+        ({"risk": {"max_daily_loss": 1e12}}, {"simulator.speed": -1.0}, "configuration mine.toml"),
+    ],
+)
+def test_a_refusal_names_the_file_or_the_command_line_wherever_the_value_is(document, change, overrides, origin):
+    with pytest.raises(ConfigError) as refusal:
+        config.parse({**document, **change}, "mine.toml", overrides, environ={})
+    assert str(refusal.value).startswith(f"{origin} is refused: ")
+
+
 def test_text_is_a_path_or_a_date_and_a_whole_number_an_amount(document):
     settings = config.parse(
         {
