@@ -31,6 +31,7 @@ from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.printable import is_distinct
 from mia_daemon.product_settings import ProductSettings, Root
 from mia_daemon.products.instruments import instrument
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.products.product_table import Products, shipped
 from mia_daemon.setting_errors import explain
 from mia_daemon.setting_types import (
@@ -125,7 +126,7 @@ class FeedSettings(Section):
     source: Literal["simulator", "dtc", "scid"] = "simulator"
     scid_path: ScidPath | None = None  # {symbol} stands for instrument.symbol
     depth_directory: Path | None = None  # of the .depth files; None: trades only
-    price_multiplier: Factor | None = None  # of the prices in Sierra Chart's files; None: the product's
+    price_multiplier: Factor | None = None  # of the traded symbol's prices in Sierra Chart's files; None: the product's
     dtc_host: str | None = None  # source = "dtc": of a server for prices alone; None: dtc.host
     dtc_port: Port | None = None  # None: dtc.port
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
@@ -158,6 +159,7 @@ class ReferenceSettings(Section):
     symbol: SymbolOrNone = ""  # "": none
     root: Symbol | None = None  # as instrument.root, with its symbol_pattern and its roll
     scid_path: ScidPath | None = None  # source = "scid"; {symbol} stands for the contract
+    price_multiplier: Factor | None = None  # of its file's prices; None: feed's if that is set, else its product's
 
     @property
     def named(self) -> bool:
@@ -526,10 +528,18 @@ class Settings(Section):
         return shipped().with_tables({root: table.table() for root, table in self.product.items()})
 
     @property
-    def price_multiplier(self) -> float:
-        """Of the prices in Sierra Chart's files. Raises UsageError where `instrument.symbol` is no contract known."""
-        product = instrument(self.instrument.symbol, self.products).product
-        return self.feed.price_multiplier or product.price_multiplier
+    def reference_multiplier(self) -> float | None:
+        """Of the reference symbol's prices in Sierra Chart's files; None: its product's."""
+        # A data service that stores hundredths stores them for all symbols: feed's serves both where it stands alone.
+        return self.reference.price_multiplier or self.feed.price_multiplier
+
+    def price_scale(self, symbol: str) -> PriceScale:
+        """Of the traded symbol's prices in Sierra Chart's files. Raises UsageError where it is no contract known."""
+        return PriceScale.of(instrument(symbol, self.products).product, self.feed.price_multiplier)
+
+    def reference_price_scale(self, symbol: str) -> PriceScale:
+        """Of a reference symbol's prices in those files; it may be a contract of a product that is not known."""
+        return PriceScale.of(self.products.product_of(symbol), self.reference_multiplier)
 
     @property
     def simulated(self) -> bool:

@@ -17,6 +17,7 @@ from mia_daemon.cli import main
 from mia_daemon.credentials import without_secrets
 from mia_daemon.errors import ConfigError
 from mia_daemon.product_settings import ProductSettings
+from mia_daemon.products.price_scale import AS_STORED, PriceScale
 
 SHIPPED = Path(__file__).resolve().parent.parent / "etc" / "mia.toml"
 
@@ -260,6 +261,36 @@ def test_a_reference_that_could_bring_nothing_is_refused(document, source, refer
         config.parse(document, "test", environ={})
 
 
+@pytest.mark.parametrize(
+    ("feed", "reference", "product", "multipliers"),
+    [
+        (None, None, {}, (1.0, 1.0)),
+        (None, None, {"6J": {"price_multiplier": 0.01}}, (1.0, 0.01)),
+        (None, 100.0, {"6J": {"price_multiplier": 0.01}}, (1.0, 100.0)),
+        (0.01, None, {}, (0.01, 0.01)),  # feed's serves both symbols where it stands alone
+        (0.01, 1.0, {}, (0.01, 1.0)),
+        (None, None, {"ES": {"price_multiplier": 0.01}, "6J": {"price_multiplier": 1.0}}, (0.01, 1.0)),
+        (None, None, {"ES": {"price_multiplier": 0.01}}, (0.01, 0.01)),  # 6J is like ES
+    ],
+)
+def test_each_symbol_has_the_multiplier_and_the_tick_of_its_own_product(
+    document, feed, reference, product, multipliers
+):
+    document["feed"] |= {} if feed is None else {"price_multiplier": feed}
+    document["reference"] |= {} if reference is None else {"price_multiplier": reference}
+    settings = config.parse({**document, "product": product}, "test", environ={})
+    assert settings.price_scale("ESZ26_FUT_CME") == PriceScale(multipliers[0], 0.25)
+    assert settings.reference_price_scale("6JZ26_FUT_CME") == PriceScale(multipliers[1], 5e-7)
+
+
+def test_prices_of_a_reference_of_no_product_known_stay_as_they_are(document):
+    settings = config.parse(document, "test", environ={})
+    assert settings.reference_price_scale("XYZ26_FUT_CME") == AS_STORED
+    document["reference"] |= {"price_multiplier": 0.01}
+    settings = config.parse(document, "test", environ={})
+    assert settings.reference_price_scale("XYZ26_FUT_CME") == PriceScale(0.01)
+
+
 @pytest.mark.parametrize("secret", ["hunter2\x1b[2J", "hun\nter2", "hunter2\udcff", "hunter2\x7f"])
 def test_a_secret_with_a_control_character_is_refused_and_not_shown(document, secret):
     with pytest.raises(ConfigError, match="MIA_DTC_PASSWORD has a control character, or bytes that are not") as refusal:
@@ -318,7 +349,7 @@ def with_value(document, path, value):
 
 
 def test_the_numbers_of_every_table_are_looked_at():
-    assert {path[0] for path in NUMBERS} == set(config.Settings.model_fields) - {"reference", "incidents"}
+    assert {path[0] for path in NUMBERS} == set(config.Settings.model_fields) - {"incidents"}
     assert len(NUMBERS) > 90
 
 

@@ -17,6 +17,8 @@ from mia_daemon.features.catalogue import FEATURES, Feature, inputs_text
 if TYPE_CHECKING:
     from mia_daemon.config import Settings
     from mia_daemon.features.verification import Report
+    from mia_daemon.products.instruments import Instrument
+    from mia_daemon.products.price_scale import PriceScale
 
 VERIFY = "verify"
 _LAST_EVENTS = 500_000
@@ -147,16 +149,14 @@ def _report(options: argparse.Namespace, settings: "Settings | None") -> "Report
     clock = EventClock()
     products = None if settings is None else settings.products
     traded = instrument(options.symbol or recorded_symbol(options.file, products), products)
-    multiplier = traded.product.price_multiplier
-    if settings is not None and settings.feed.price_multiplier is not None:
-        multiplier = settings.feed.price_multiplier
+    scale, reference_scale = _scales(settings, traded, options.reference)
     feed = ReplayFeed(
         options.file,
         clock,
         depth_path=options.depth,
         reference_path=options.reference,
-        tick_size=traded.tick_size,
-        price_multiplier=multiplier,
+        scale=scale,
+        reference_scale=reference_scale,
     )
     cache.prepare(say, lambda: clock.monotonic_ns() / NS_PER_S)
     kept, skipped = [], len(feed) - options.events
@@ -167,6 +167,22 @@ def _report(options: argparse.Namespace, settings: "Settings | None") -> "Report
         say(f"looking at the last {options.events:,} of {len(feed):,} events; --events takes more")
     calendar = TradingCalendar.load(cache_dir=var_paths(options).calendar_cache, hours=traded.product.hours)
     return verify(np.concatenate(kept), traded, calendar, say)
+
+
+def _scales(
+    settings: "Settings | None", traded: "Instrument", reference: Path | None
+) -> "tuple[PriceScale, PriceScale]":
+    """Of the prices in the files of both symbols, with a configuration or without."""
+    from mia_daemon.daemon.price_files import reference_of_file
+    from mia_daemon.products.price_scale import AS_STORED, PriceScale
+    from mia_daemon.products.product_table import shipped
+
+    scale = PriceScale.of(traded.product) if settings is None else settings.price_scale(traded.symbol)
+    if reference is None:
+        return scale, AS_STORED
+    if settings is None:
+        return scale, PriceScale.of(shipped().product_of(reference.stem))
+    return scale, settings.reference_price_scale(reference_of_file(settings, reference))
 
 
 def _as_dict(report: "Report") -> dict[str, Any]:

@@ -132,11 +132,15 @@ def _recording(file: Path, depth: Path | None, settings: "Settings") -> "PlayedR
     from mia_daemon.clock import WallClock
     from mia_daemon.feed.recorder import is_recording, read_recording
     from mia_daemon.feed.replay_feed import ReplayFeed
+    from mia_daemon.products.price_scale import PriceScale
     from mia_daemon.records import EventKind
     from mia_daemon.simulator.played_market import PlayedRecording
 
+    # Without the tick size: the played market counts prices in ticks, and makes the touch of depth events by itself.
+    scale = PriceScale(settings.price_scale(settings.instrument.symbol).multiplier)
+
     def feed() -> ReplayFeed:
-        return ReplayFeed(file, WallClock(), depth_path=depth, price_multiplier=settings.price_multiplier)
+        return ReplayFeed(file, WallClock(), depth_path=depth, scale=scale)
 
     first = next(feed().batches())
     has_depth = depth is not None or (is_recording(file) and EventKind.DEPTH in read_recording(file)["kind"])

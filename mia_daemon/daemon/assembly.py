@@ -87,26 +87,28 @@ def feed(
     """
     if settings.feed.source == "scid":
         return _scid_feed(run, settings, resumed)
+    reference = _reference_symbol(settings)
     return DtcFeed(
         settings.price_server,
         run.clock,
         rng,
         run.alert,
         symbol=run.instrument.symbol,
-        reference_symbol=_reference_symbol(settings),
+        reference_symbol=reference,
         speed=settings.speed,
-        limits=event_limits(settings, run.instrument.tick_size),
+        tick_sizes={0: run.instrument.tick_size, 1: settings.reference_price_scale(reference).tick_size},
+        limits=event_limits(settings),
         on_notice=partial(on_notice, "prices"),
     )
 
 
-def event_limits(settings: Settings, tick_size: float) -> EventLimits:
-    """What an event may hold. Times beyond the slack are clamped to it: more than what the clock skew allows."""
+def event_limits(settings: Settings) -> EventLimits:
+    """What the time of an event may be. Beyond the slack, more than what the clock skew allows, it is clamped to it."""
     if settings.simulated:  # it has a time of its own, possibly a faster one
-        return EventLimits(tick_size)
+        return EventLimits()
     skew_s = settings.risk.max_clock_skew_s
     slack_s = _SLACK_S if skew_s is None else skew_s + _MORE_THAN_SKEW_S
-    return EventLimits(tick_size, round(slack_s * NS_PER_S), own_time=not settings.feed.max_event_age_s)
+    return EventLimits(round(slack_s * NS_PER_S), own_time=not settings.feed.max_event_age_s)
 
 
 def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None) -> ScidFeed:
@@ -121,8 +123,9 @@ def _scid_feed(run: DaemonRun, settings: Settings, resumed: FeatureState | None)
         reference_path=settings.reference.scid_file,
         reference_since_ns=reference_since_ns,
         batch_events=settings.feed.batch_events,
-        price_multiplier=settings.price_multiplier,
-        limits=event_limits(settings, run.instrument.tick_size),
+        scale=settings.price_scale(run.instrument.symbol),
+        reference_scale=settings.reference_price_scale(settings.reference.symbol),
+        limits=event_limits(settings),
         inotify=settings.feed.watch == "auto",
         poll_interval_s=settings.feed.poll_interval_ms / 1e3,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_daemon.clock import WallClock, iso_utc
+from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.roll import Choice, choose_contract
@@ -139,43 +139,10 @@ def _feed(settings: Settings, mode: Mode) -> str:
             raise ConfigError('feed.source = "simulator" is no market to trade live on: set "scid" or "dtc"')
         return f"embedded simulator, seed {settings.simulator.seed}, {settings.simulator.speed:g} times as fast"
     if source == "scid":
-        return _scid(settings)
+        from mia_daemon.daemon.price_files import check_live_files
+
+        return check_live_files(settings, WallClock().now_ns())
     return _reach(settings.price_server)
-
-
-def _scid(settings: Settings) -> str:
-    """A file may be missing if its directory exists: Sierra Chart creates it when a chart is opened."""
-    from mia_daemon.feed.scid_feed import newest_scid_ns
-
-    depth = settings.feed.depth_directory
-    if depth is not None and not depth.is_dir():
-        raise ConfigError(f"{depth} is no directory: set feed.depth_directory to Sierra Chart's MarketDepthData folder")
-    reference = settings.reference.scid_file
-    if reference is not None and not reference.parent.is_dir():
-        raise ConfigError(f"{reference.parent} is no directory: set reference.scid_path, or leave [reference] out")
-    path = settings.feed.scid_file(settings.instrument.symbol)
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is no directory: set feed.scid_path to a file in Sierra Chart's Data folder")
-    if not path.exists():
-        return f"{path} is not there yet: it is read as soon as Sierra Chart makes it (open a chart of the symbol)"
-    if not os.access(path, os.R_OK):
-        raise ConfigError(f"{path} can't be read by this user: check its permissions")
-    newest_ns = newest_scid_ns(path)
-    if newest_ns is None:
-        return f"{path}: no records yet"
-    warnings = "".join(f"; warning: {text}" for text in _warnings(settings, path))
-    return f"{path}: newest of {iso_utc(newest_ns)}{warnings}"
-
-
-def _warnings(settings: Settings, path: Path) -> list[str]:
-    """What can be legitimate in a file of prices. Raises FileFormatError where it can't be that of the contract."""
-    from mia_daemon.feed.file_fit import NEWEST, contract_misfit, misfits, name_misfit, refuse
-    from mia_daemon.feed.sierra_files import newest_records
-
-    traded, now_ns = instrument(settings.instrument.symbol, settings.products), WallClock().now_ns()
-    found = [name_misfit(path, traded, settings.products), contract_misfit(traded, now_ns, settings.products)]
-    known = [misfit for misfit in found if misfit is not None]
-    return refuse([*known, *misfits(newest_records(path, NEWEST), traded, path, settings.price_multiplier, now_ns)])
 
 
 def _orders(settings: Settings, mode: Mode) -> str:

@@ -12,15 +12,15 @@ from mia_daemon.brokers.paper import PaperBroker
 from mia_daemon.clock import NS_PER_S, EventClock, WallClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.broker_tasks import reconcile
+from mia_daemon.daemon.price_files import check_replayed_file, check_replayed_reference, reference_of_file
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
-from mia_daemon.feed.file_fit import SAMPLE, misfits, name_misfit, refuse
 from mia_daemon.feed.recorder import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed, refuse_directory
-from mia_daemon.feed.sierra_files import read_scid
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.price_scale import AS_STORED
 from mia_daemon.products.product_table import Products
 from mia_daemon.records import EventArray
 from mia_daemon.trading.live_trading import TradingSession
@@ -91,8 +91,13 @@ def replay(
         FileFormatError, UsageError, StartError: before anything is written.
     """
     traded = instrument(symbol or recorded_symbol(path, settings.products), settings.products)
-    multiplier = settings.feed.price_multiplier or traded.product.price_multiplier
-    for warning in _check_fit(path, traded, multiplier, settings.products):
+    now_ns = WallClock().now_ns()
+    warnings = check_replayed_file(settings, path, traded, now_ns)
+    reference_scale = AS_STORED
+    if reference is not None:
+        warnings += check_replayed_reference(settings, reference, now_ns)
+        reference_scale = settings.reference_price_scale(reference_of_file(settings, reference))
+    for warning in warnings:
         on_progress(f"warning: {warning}")
     clock = EventClock()
     feed = ReplayFeed(
@@ -101,8 +106,8 @@ def replay(
         depth_path=depth,
         reference_path=reference,
         batch_events=settings.feed.batch_events,
-        tick_size=traded.tick_size,
-        price_multiplier=multiplier,
+        scale=settings.price_scale(traded.symbol),
+        reference_scale=reference_scale,
         timers_up_to_s=LONGEST_SILENCE_S,
     )
     settings = settings.model_copy(
@@ -129,21 +134,6 @@ def recorded_symbol(path: Path, products: Products | None = None) -> str:
         raise UsageError(
             f"{path} is not named after a contract: say which one it holds with --symbol, e.g. MNQU21-CME"
         ) from None
-
-
-def _check_fit(path: Path, traded: Instrument, price_multiplier: float, products: Products) -> list[str]:
-    """What can be legitimate in a file of trades. Raises where it can't be one of `traded`."""
-    if is_recording(path):
-        recorded = instrument(recording_symbol(path), products)
-        if recorded.root != traded.root:
-            raise UsageError(f"{path} is a recording of {recorded.symbol}: leave --symbol {traded.symbol} out")
-        return []
-    refuse_directory(path)
-    named = name_misfit(path, traded, products)
-    records = read_scid(path)
-    sample = records[:: max(len(records) // SAMPLE, 1)]
-    found = misfits(sample, traded, path, price_multiplier, WallClock().now_ns())
-    return refuse([*([] if named is None else [named]), *found])
 
 
 def _recorded(path: Path) -> Path | None:

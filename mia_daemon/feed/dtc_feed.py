@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -26,7 +28,7 @@ from mia_daemon.dtc.messages import (
 from mia_daemon.errors import ConnectionLost, MarketDataRefused, MiaError
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.display_prices import DisplayPrices
-from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
+from mia_daemon.feed.event_checks import NO_LIMITS, CheckedSymbol, EventChecks, EventLimits
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
 from mia_daemon.link.client import DtcClient, NoticeHandler, market_data_refused
@@ -41,7 +43,7 @@ _REFERENCE_ID: Final = 2
 
 _OFF_TICK: Final = (
     "look at the price format and the real-time price multiplier of the symbol in Sierra Chart, and compare its chart; "
-    "feed.price_multiplier corrects prices in files only"
+    "feed.price_multiplier and reference.price_multiplier correct prices in files only"
 )
 
 
@@ -59,7 +61,9 @@ class DtcFeed:
         depth_levels: of the book, per side; 0 asks for no depth.
         timer_interval_s: silence, on the monotonic clock, after which a TIMER event is made.
         speed: exchange seconds per second (1 but for the simulator).
-        limits: of the events' times and prices.
+        tick_sizes: points, by the `symbol` column: 0 the traded one's, 1 the reference's. Prices of a symbol without
+            one, as of a product that is not known, are not checked.
+        limits: of the events' times.
         on_notice: told what the server says to people.
     """
 
@@ -75,6 +79,7 @@ class DtcFeed:
         depth_levels: int = 10,
         timer_interval_s: float = 1.0,
         speed: float = 1.0,
+        tick_sizes: Mapping[int, float | None] = MappingProxyType({}),
         limits: EventLimits = NO_LIMITS,
         max_backlog_events: int = MAX_BACKLOG_EVENTS,
         on_notice: NoticeHandler = lambda _text, _kind: None,
@@ -82,9 +87,12 @@ class DtcFeed:
         self._clock = clock
         self._on_alert = on_alert
         self._symbols = {_TRADED_ID: symbol} | ({_REFERENCE_ID: reference_symbol} if reference_symbol else {})
-        names = {symbol_id - _TRADED_ID: name for symbol_id, name in self._symbols.items()}
+        checked = {
+            number: CheckedSymbol(name, tick_sizes.get(number), _OFF_TICK)
+            for number, name in ((symbol_id - _TRADED_ID, name) for symbol_id, name in self._symbols.items())
+        }
         self._prices = DisplayPrices()
-        self._checks = EventChecks(limits, names, on_alert, _OFF_TICK)
+        self._checks = EventChecks(limits, checked, on_alert)
         self._depth_levels = depth_levels
         self._max_backlog = max_backlog_events
         self._ask_again_s = settings.reconnect_max_delay_s

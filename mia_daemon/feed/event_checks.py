@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.feed.event_prices import EventPrices
@@ -12,23 +12,41 @@ from mia_daemon.records import Alert, AlertSink, EventArray, Priority, empty_eve
 
 @dataclass(frozen=True, slots=True)
 class EventLimits:
-    """What an event may hold.
+    """What the time of an event may be.
 
     Attributes:
-        tick_size: of the traded symbol; None: prices are not checked. Prices of the reference symbol, whose product
-            may be unknown, never are.
         slack_ns: by how much an event may be ahead of its receipt; None: times are not checked, as the server's time is
             known not to be ours.
         own_time: whether the server may turn out to have a time of its own (`feed.max_event_age_s = 0`).
     """
 
-    tick_size: float | None = None
     slack_ns: int | None = None
     own_time: bool = False
 
 
+class CheckedSymbol(NamedTuple):
+    """A symbol whose events are checked.
+
+    Attributes:
+        name: for people: the symbol, or its file.
+        tick_size: points; None: its prices are not checked, as where the product of a reference symbol is not known.
+        hint: what a person should look at when prices are off the tick.
+    """
+
+    name: str
+    tick_size: float | None = None
+    hint: str = ""
+
+
 REPORT_AGAIN_NS: Final = 60 * NS_PER_S
 """For so long after a report about prices off the tick there is no other: every batch may have such prices."""
+
+_OFF_TICK_TRADED: Final = ("prices_off_tick", Priority.CRITICAL, "nothing is opened while such prices come")
+_OFF_TICK_REFERENCE: Final = (
+    "reference_prices_off_tick",
+    Priority.ERROR,
+    "trading goes on, with features that compare with a wrong price",
+)
 
 NO_LIMITS: Final = EventLimits()
 
@@ -37,18 +55,16 @@ class EventChecks:
     """Checks one stream of events, in the order of receipt: times by `EventTimes`, prices by `EventPrices`.
 
     Args:
-        names: of what the events are from, for people, by the `symbol` column.
-        hint: what a person should look at when prices are off the tick.
+        symbols: what the events are of, by the `symbol` column; 0 is the traded one.
     """
 
-    def __init__(self, limits: EventLimits, names: Mapping[int, str], on_alert: AlertSink, hint: str) -> None:
-        self._names = names
+    def __init__(self, limits: EventLimits, symbols: Mapping[int, CheckedSymbol], on_alert: AlertSink) -> None:
+        self._symbols = symbols
         self._on_alert = on_alert
-        self._hint = hint
-        self._tick_size = limits.tick_size
         self._recv_ns = 0
-        self._off_tick_due_ns = 0  # of receipt, from when on prices off the tick are reported again
-        self._prices = None if limits.tick_size is None else EventPrices(limits.tick_size, self._off_tick)
+        self._off_tick_due_ns = dict.fromkeys(symbols, 0)  # of receipt, from when on such prices are reported again
+        tick_sizes = {n: symbol.tick_size for n, symbol in symbols.items() if symbol.tick_size is not None}
+        self._prices = EventPrices(tick_sizes, self._off_tick) if tick_sizes else None
         slack_ns = limits.slack_ns
         self._times = None if slack_ns is None else EventTimes(slack_ns, self._from_future, own_time=limits.own_time)
 
@@ -70,7 +86,8 @@ class EventChecks:
         return empty_events(0) if self._times is None else self._times.rest()
 
     def _from_future(self, symbol: int, ahead_ns: int, what: str) -> None:
-        name, ahead_s = self._names.get(symbol, str(symbol)), round(ahead_ns / NS_PER_S, 3)
+        name = self._symbols[symbol].name if symbol in self._symbols else str(symbol)
+        ahead_s = round(ahead_ns / NS_PER_S, 3)
         text = (
             f"an event of {name} is dated {ahead_s:g} s after its receipt; {what}. Compare the clocks of this machine "
             "and of the server, and Sierra Chart's time zone setting"
@@ -78,14 +95,12 @@ class EventChecks:
         context = {"symbol": name, "ahead_s": ahead_s}
         self._on_alert(Alert(self._recv_ns, "event_from_future", Priority.CRITICAL, text, context))
 
-    def _off_tick(self, price: float) -> None:
-        if self._recv_ns < self._off_tick_due_ns:
+    def _off_tick(self, symbol: int, price: float) -> None:
+        if self._recv_ns < self._off_tick_due_ns[symbol]:
             return
-        self._off_tick_due_ns = self._recv_ns + REPORT_AGAIN_NS
-        name = self._names.get(0, "0")
-        text = (
-            f"{name} has a price of {price!r}, which is no multiple of its tick {self._tick_size:g}: nothing is opened "
-            f"while such prices come; {self._hint}"
-        )
-        context = {"symbol": name, "price": price, "tick_size": self._tick_size}
-        self._on_alert(Alert(self._recv_ns, "prices_off_tick", Priority.CRITICAL, text, context))
+        self._off_tick_due_ns[symbol] = self._recv_ns + REPORT_AGAIN_NS
+        name, tick_size, hint = self._symbols[symbol]
+        code, priority, outcome = _OFF_TICK_REFERENCE if symbol else _OFF_TICK_TRADED
+        text = f"{name} has a price of {price!r}, which is no multiple of its tick {tick_size:g}: {outcome}; {hint}"
+        context = {"symbol": name, "price": price, "tick_size": tick_size}
+        self._on_alert(Alert(self._recv_ns, code, priority, text, context))

@@ -1,6 +1,6 @@
 """Prices of a live feed, put on the product's tick: float32 fields, and products with a multiplier, miss it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -19,17 +19,19 @@ _FEW: Final = 4  # events: up to this number a loop is faster than numpy
 
 
 class EventPrices:
-    """Moves the prices of the traded symbol to their nearest tick, where rounding explains the distance.
+    """Moves prices to the nearest tick of their symbol, where rounding explains the distance.
 
     A price that is on the tick stays what it is, to the bit. One beyond the tolerance (`products.ticks`) stays as it
-    is too: it is not rounded but wrong, as with a wrong multiplier. It is reported, and risk refuses to trade on it.
+    is too: it is not rounded but wrong, as with a wrong multiplier. It is reported; of the traded symbol, risk refuses
+    to trade on it.
 
     Args:
-        report: called with a price that is off the tick, once for a batch.
+        tick_sizes: points, by the `symbol` column; prices of a symbol without one stay as they are.
+        report: called with a symbol and a price that is off its tick, once for a batch of many.
     """
 
-    def __init__(self, tick_size: float, report: Callable[[float], None]) -> None:
-        self._tick_size = tick_size
+    def __init__(self, tick_sizes: Mapping[int, float], report: Callable[[int, float], None]) -> None:
+        self._tick_sizes = dict(tick_sizes)
         self._report = report
 
     def check(self, events: EventArray) -> None:
@@ -42,27 +44,29 @@ class EventPrices:
             self._check_many(events, prices)
 
     def _check_few(self, events: EventArray, prices: NDArray[np.float64]) -> None:
-        tick_size = self._tick_size
+        symbols = events["symbol"].tolist()
         for row, of_name in enumerate(prices.tolist()):
-            for index, price in enumerate(of_name):
-                if price - price != 0.0:  # NaN
+            for index, (symbol, price) in enumerate(zip(symbols, of_name, strict=True)):
+                tick_size = self._tick_sizes.get(symbol)
+                if tick_size is None or price - price != 0.0:  # NaN
                     continue
                 nearest = nearest_tick(price, tick_size)
-                if price == nearest or events["symbol"][index]:
+                if price == nearest:
                     continue
                 if is_off_tick(price, tick_size):
-                    self._report(price)
+                    self._report(symbol, price)
                 else:
                     prices[row, index] = nearest
 
     def _check_many(self, events: EventArray, prices: NDArray[np.float64]) -> None:
-        told = prices.copy()  # not strided: four times as fast
-        nearest = nearest_ticks(told, self._tick_size)
-        moved = np.abs(told - nearest) > 0.0  # false for NaN
-        if not np.count_nonzero(moved):
-            return
-        moved &= events["symbol"] == 0
-        off = moved & beyond_tolerance(told, nearest, self._tick_size)
-        if off.any():
-            self._report(float(told[off][0]))
-        np.copyto(prices, nearest, where=moved & ~off)
+        received = prices.copy()  # not strided: four times as fast
+        for symbol, tick_size in self._tick_sizes.items():
+            nearest = nearest_ticks(received, tick_size)
+            moved = np.abs(received - nearest) > 0.0  # false for NaN
+            if not np.count_nonzero(moved):
+                continue
+            moved &= events["symbol"] == symbol
+            off = moved & beyond_tolerance(received, nearest, tick_size)
+            if off.any():
+                self._report(symbol, float(received[off][0]))
+            np.copyto(prices, nearest, where=moved & ~off)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import FileFormatError, UsageError
-from mia_daemon.feed.sierra_files import CLEAR_BOOK, DEPTH_RECORD, SCID_RECORD, Records, damaged, scaled, to_ns
+from mia_daemon.feed.sierra_files import CLEAR_BOOK, DEPTH_RECORD, SCID_RECORD, Records, damaged, to_ns
 from mia_daemon.products.contracts import contract_dates, contract_on
 from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.products.product import Product
 from mia_daemon.products.product_table import Products
 from mia_daemon.products.ticks import beyond_tolerance, nearest_ticks
@@ -34,6 +35,23 @@ _AHEAD_NS: Final = 60 * NS_PER_S  # a clock may be this wrong without a finding 
 
 
 @dataclass(frozen=True, slots=True)
+class PriceFile:
+    """A `.scid` or `.depth` file, and what it is taken for.
+
+    Attributes:
+        path: for the texts; nothing is read.
+        contract: whose prices it is taken for.
+        price_multiplier: of stored prices.
+        section: of the configuration, whose `price_multiplier` corrects them: `feed`, or `reference`.
+    """
+
+    path: Path
+    contract: Instrument
+    price_multiplier: float = 1.0
+    section: str = "feed"
+
+
+@dataclass(frozen=True, slots=True)
 class Misfit:
     """One way in which a file is not what it is taken for.
 
@@ -46,17 +64,14 @@ class Misfit:
     refused: bool
 
 
-def name_misfit(path: Path, traded: Instrument, products: Products | None = None) -> Misfit | None:
-    """Whether a file is named after a contract whose prices are not those of `traded`; a micro has its mini's."""
-    try:
-        named = instrument(path.stem, products)
-    except UsageError:
-        return None
-    if _same_prices(named.product, traded.product):
+def name_misfit(path: Path, contract: Instrument, products: Products) -> Misfit | None:
+    """Whether a file is named after a contract whose prices are not those of `contract`; a micro has its mini's."""
+    named = products.product_of(path.stem)
+    if named is None or _same_prices(named, contract.product):
         return None
     text = (
-        f"{path} is named after a contract of {named.root}, and {traded.symbol} is one of {traded.root}: name the file "
-        "of that contract, or the contract of that file"
+        f"{path} is named after a contract of {named.root}, and {contract.symbol} is one of {contract.root}: name the "
+        "file of that contract, or the contract of that file"
     )
     return Misfit(text, refused=True)
 
@@ -67,14 +82,12 @@ def _same_prices(one: Product, other: Product) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def misfits(records: Records, traded: Instrument, path: Path, price_multiplier: float, now_ns: int) -> list[Misfit]:
-    """What is wrong with these records as those of `traded`, worst first.
+def misfits(records: Records, file: PriceFile, now_ns: int) -> list[Misfit]:
+    """What is wrong with these records as those of what the file is taken for, worst first.
 
     Args:
         records: (n,) SCID_RECORD or DEPTH_RECORD; those that are damaged are left out.
-        traded: what they are taken for.
-        path: for the texts.
-        price_multiplier: of stored prices.
+        file: where they are from.
         now_ns: the present.
     """
     records = records[~damaged(records)]
@@ -83,9 +96,9 @@ def misfits(records: Records, traded: Instrument, path: Path, price_multiplier: 
     if not len(records):
         return []
     times = to_ns(records["time"])
-    prices = scaled(records["close" if records.dtype == SCID_RECORD else "price"], price_multiplier)
-    found = [*_level(prices, traded, path), *_steps(prices, traded, path), *_hours(times, traded, path)]
-    found += [*_times(times, traded, path, now_ns)]
+    stored = records["close" if records.dtype == SCID_RECORD else "price"]
+    prices = PriceScale(file.price_multiplier).prices(stored)
+    found = [*_level(prices, file), *_steps(prices, file), *_hours(times, file), *_times(times, file, now_ns)]
     return sorted(found, key=lambda misfit: not misfit.refused)
 
 
@@ -97,13 +110,13 @@ def refuse(found: list[Misfit]) -> list[str]:
     return [misfit.text for misfit in found]
 
 
-def _level(prices: NDArray[np.float64], traded: Instrument, path: Path) -> Iterator[Misfit]:
-    product, median = traded.product, float(np.median(prices))
+def _level(prices: NDArray[np.float64], file: PriceFile) -> Iterator[Misfit]:
+    path, product, median = file.path, file.contract.product, float(np.median(prices))
     low, high = product.lowest_price, product.highest_price
     text = f"{path} has prices around {median:.10g}, and {product.root} trades between {low:g} and {high:g}"
     if not low <= median <= high:
         factor = next((factor for factor in (0.01, 100.0, 0.001, 1000.0) if low <= median * factor <= high), None)
-        scale = "" if factor is None else f"set feed.price_multiplier to {factor:g} times what it is, or "
+        scale = "" if factor is None else f"set {file.section}.price_multiplier to {factor:g} times what it is, or "
         remedy = f"{scale}name the file of another product; product.{product.root} has these bounds"
         yield Misfit(f"{text}: {remedy}", refused=True)
         return
@@ -119,15 +132,15 @@ def _level(prices: NDArray[np.float64], traded: Instrument, path: Path) -> Itera
         yield Misfit(text, refused=beyond > _FEW * len(prices))
 
 
-def _steps(prices: NDArray[np.float64], traded: Instrument, path: Path) -> Iterator[Misfit]:
-    tick = traded.tick_size
+def _steps(prices: NDArray[np.float64], file: PriceFile) -> Iterator[Misfit]:
+    path, root, tick = file.path, file.contract.root, file.contract.tick_size
     nearest = nearest_ticks(prices, tick)
     off = beyond_tolerance(prices, nearest, tick)
     if count := int(np.count_nonzero(off)):
         text = (
-            f"{path} has {count:,} of {len(prices):,} prices that are no multiple of {traded.root}'s tick {tick:g} (as "
-            f"{prices[off][0]:.10g}): compare symbol, feed.price_multiplier and product.{traded.root}.tick_size; a few "
-            "are settlement or average prices"
+            f"{path} has {count:,} of {len(prices):,} prices that are no multiple of {root}'s tick {tick:g} (as "
+            f"{prices[off][0]:.10g}): compare symbol, {file.section}.price_multiplier and product.{root}.tick_size; a "
+            "few are settlement or average prices"
         )
         yield Misfit(text, refused=count > _FEW * len(prices))
         return
@@ -135,16 +148,17 @@ def _steps(prices: NDArray[np.float64], traded: Instrument, path: Path) -> Itera
     step = int(np.gcd.reduce(np.diff(ticks))) if len(ticks) >= _DISTINCT else 1
     if step > 1:
         text = (
-            f"{path} has prices in steps of {step * tick:.10g} only, and {traded.root}'s tick is {tick:g}: name the "
+            f"{path} has prices in steps of {step * tick:.10g} only, and {root}'s tick is {tick:g}: name the "
             "file of that product, or let Sierra Chart store prices unrounded"
         )
         yield Misfit(text, refused=True)
 
 
-def _hours(times: NDArray[np.int64], traded: Instrument, path: Path) -> Iterator[Misfit]:
+def _hours(times: NDArray[np.int64], file: PriceFile) -> Iterator[Misfit]:
+    path, root, hours = file.path, file.contract.root, file.contract.product.hours
     first, last = (datetime.fromtimestamp(int(end) // NS_PER_S, UTC).date() for end in (times.min(), times.max()))
     try:
-        sessions = load_schedule(first - timedelta(days=4), last + timedelta(days=4), None, traded.product.hours)
+        sessions = load_schedule(first - timedelta(days=4), last + timedelta(days=4), None, hours)
     except (UsageError, ValueError, OverflowError):  # beyond what a calendar can hold: another finding's matter
         return
     row = np.searchsorted(sessions[:, OPEN_NS], times, side="right") - 1
@@ -152,40 +166,48 @@ def _hours(times: NDArray[np.int64], traded: Instrument, path: Path) -> Iterator
     if count := int(np.count_nonzero(closed)):
         at = iso_utc(int(times[closed][0]))
         text = (
-            f"{path} has {count:,} of {len(times):,} records while {traded.root} is closed, the first at {at}: compare "
-            f"its symbol and product.{traded.root}.calendar; they are legitimate where the exchange opened all the same"
+            f"{path} has {count:,} of {len(times):,} records while {root} is closed, the first at {at}: compare its "
+            f"symbol and product.{root}.calendar; they are legitimate where the exchange opened all the same"
         )
         yield Misfit(text, refused=False)
 
 
-def _times(times: NDArray[np.int64], traded: Instrument, path: Path, now_ns: int) -> Iterator[Misfit]:
-    newest_ns, hours = int(times.max()), traded.product.hours
+def _times(times: NDArray[np.int64], file: PriceFile, now_ns: int) -> Iterator[Misfit]:
+    path, contract, newest_ns = file.path, file.contract, int(times.max())
+    newest_date = contract.product.hours.trade_date_at(newest_ns)
     if newest_ns > now_ns + _AHEAD_NS:
         text = (
             f"{path} has a record of {iso_utc(newest_ns)}, which is in the future: compare this machine's clock with "
             "Sierra Chart's; it is legitimate where a simulator with a time of its own writes it"
         )
         yield Misfit(text, refused=False)
-    expiry = contract_dates(traded, hours.trade_date_at(newest_ns)).expiry
-    if hours.trade_date_at(newest_ns) > expiry:
+    expiry = contract_dates(contract, newest_date).expiry
+    if newest_date > expiry:
         text = (
-            f"{path} has a record of {iso_utc(newest_ns)}, after {traded.symbol} expired on {expiry}: name the file of "
-            "that contract (a year of two digits says which decade is meant)"
+            f"{path} has a record of {iso_utc(newest_ns)}, after {contract.symbol} expired on {expiry}: name the file "
+            "of that contract (a year of two digits says which decade is meant)"
         )
         yield Misfit(text, refused=False)
 
 
-def contract_misfit(traded: Instrument, now_ns: int, products: Products) -> Misfit | None:
-    """Whether a contract has expired, or is not the one in force: what it trades is thin, or nothing."""
-    today = traded.product.hours.trade_date_at(now_ns)
-    dates = contract_dates(traded, today)
+def contract_misfit(contract: Instrument, now_ns: int, products: Products, setting: str) -> Misfit | None:
+    """Whether a contract has expired, or is not the one in force: what it trades is thin, or nothing.
+
+    Args:
+        contract: the contract.
+        now_ns: the present.
+        products: `Settings.products`.
+        setting: of the configuration that names it.
+    """
+    today = contract.product.hours.trade_date_at(now_ns)
+    dates = contract_dates(contract, today)
     if dates.expiry < today:
-        return Misfit(f"{traded.symbol} expired on {dates.expiry}: set instrument.symbol to a later one", refused=False)
-    front = contract_on(today, "{root}{month}{year}", traded.root, products=products)
+        return Misfit(f"{contract.symbol} expired on {dates.expiry}: set {setting} to a later one", refused=False)
+    front = contract_on(today, "{root}{month}{year}", contract.root, products=products)
     if dates.expiry <= contract_dates(instrument(front.symbol, products), today).expiry:
         return None
     text = (
-        f"{traded.symbol} expires on {dates.expiry}, and {front.symbol} is in force until {front.rolls}: the later one "
-        "trades little before that; legitimate where you trade it on purpose"
+        f"{contract.symbol} expires on {dates.expiry}, and {front.symbol} is in force until {front.rolls}: the later "
+        "one trades little before that; legitimate where it is chosen on purpose"
     )
     return Misfit(text, refused=False)

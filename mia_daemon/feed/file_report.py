@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
-from mia_daemon.feed.file_fit import misfits
+from mia_daemon.feed.file_fit import PriceFile, misfits
 from mia_daemon.feed.sierra_files import (
     CLEAR_BOOK,
     DEPTH,
@@ -23,11 +23,11 @@ from mia_daemon.feed.sierra_files import (
     Format,
     Records,
     map_records,
-    scaled,
     times_in_days,
     to_ns,
 )
 from mia_daemon.products.instruments import Instrument, instrument
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.products.product_table import Products
 from mia_daemon.products.ticks import float32_decimals
 from mia_daemon.products.trading_calendar import CLOSE_NS, OPEN_NS, load_schedule
@@ -114,7 +114,7 @@ def shown_prices(prices: NDArray[Any], traded: Instrument | None) -> tuple[list[
         numbers = float32_decimals(prices).tolist()
         return numbers, [f"{number:.10g}" for number in numbers]
     product = traded.product
-    numbers = scaled(prices, product.price_multiplier, product.tick_size).tolist()
+    numbers = PriceScale.of(product).prices(prices).tolist()
     on_tick = [number == traded.round_to_tick(number) if math.isfinite(number) else False for number in numbers]
     texts = zip(numbers, on_tick, strict=True)
     return numbers, [product.price_text(number) if fits else f"{number:.10g}" for number, fits in texts]
@@ -184,7 +184,7 @@ def _misfits(path: Path, records: Records, traded: Instrument | None, now_ns: in
         return (f"its times are {OLD_TIMES}",)
     if traded is None:
         return ()
-    found = misfits(records, traded, path, traded.product.price_multiplier, now_ns)
+    found = misfits(records, PriceFile(path, traded, traded.product.price_multiplier), now_ns)
     return tuple(misfit.text.removeprefix(f"{path} ") for misfit in found)
 
 

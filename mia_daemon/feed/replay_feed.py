@@ -23,6 +23,7 @@ from mia_daemon.feed.sierra_files import (
     to_ns,
 )
 from mia_daemon.feed.silence import TIMER_INTERVAL_S, timers_between
+from mia_daemon.products.price_scale import AS_STORED, PriceScale
 from mia_daemon.records import MARKET_EVENT, EventArray, EventKind, empty_events
 from mia_daemon.stage import END
 
@@ -36,9 +37,9 @@ class ReplayFeed:
         reference_path: the reference symbol's `.scid`, merged by time; what lies outside the traded symbol's time is
             left out.
         batch_events: rows per batch; decisions do not depend on it.
-        tick_size: of the traded symbol, on which its prices are put; None: they stay as float32 has them, and the touch
-            of the book is not written into its depth events.
-        price_multiplier: of the prices stored in Sierra Chart's files.
+        scale: of the traded symbol's prices in Sierra Chart's files; without a tick size the touch of the book is not
+            written into its depth events.
+        reference_scale: of the reference's.
         timers_up_to_s: in a silence of Sierra Chart's files TIMER events are made as a live feed makes them, for so
             long; 0: none.
 
@@ -54,8 +55,8 @@ class ReplayFeed:
         depth_path: Path | None = None,
         reference_path: Path | None = None,
         batch_events: int = 4096,
-        tick_size: float | None = None,
-        price_multiplier: float = 1.0,
+        scale: PriceScale = AS_STORED,
+        reference_scale: PriceScale = AS_STORED,
         timers_up_to_s: float = 0.0,
     ) -> None:
         self._clock = clock
@@ -70,8 +71,8 @@ class ReplayFeed:
             self._source = _Recording(path)
         else:
             refuse_directory(path)
-            files = _SierraFiles(path, depth_path, tick_size, price_multiplier)
-            self._source = _sierra_source(files, reference_path, price_multiplier, timers_up_to_s)
+            files = _SierraFiles(path, depth_path, scale)
+            self._source = _sierra_source(files, reference_path, reference_scale, timers_up_to_s)
 
     def __len__(self) -> int:
         """Events in the file."""
@@ -116,12 +117,11 @@ class _Recording:
 class _SierraFiles:
     """The rows of a trades file and a depth file, merged without converting more than is asked for."""
 
-    def __init__(self, path: Path, depth_path: Path | None, tick_size: float | None, price_multiplier: float) -> None:
+    def __init__(self, path: Path, depth_path: Path | None, scale: PriceScale) -> None:
         self._trades = read_scid(path)
         self._depth: Records | None = None if depth_path is None else read_depth(depth_path)
-        self._multiplier = price_multiplier
-        self._tick_size = tick_size
-        self._book = None if tick_size is None else BookTouch(tick_size)
+        self._scale = scale
+        self._book = None if scale.tick_size is None else BookTouch(scale.tick_size)
         self._in_snapshot = False
         if self._depth is not None:
             self._places = depth_positions(to_ns(self._trades["time"]), to_ns(self._depth["time"]))
@@ -143,19 +143,15 @@ class _SierraFiles:
     def rows(self, start: int, stop: int) -> EventArray:
         """Rows of the merged order; asked for front to back, since a snapshot may span two pieces, and the book all."""
         if self._depth is None:
-            return scid_to_events(self._trades[start:stop], 0, self._multiplier, self._tick_size)
+            return scid_to_events(self._trades[start:stop], 0, self._scale)
         first, last = np.searchsorted(self._places, (start, stop))
         events = np.empty(stop - start, MARKET_EVENT)
         of_depth = np.zeros(stop - start, np.bool_)
         of_depth[self._places[first:last] - start] = True
-        events[~of_depth] = scid_to_events(
-            self._trades[start - first : stop - last], 0, self._multiplier, self._tick_size
-        )
+        events[~of_depth] = scid_to_events(self._trades[start - first : stop - last], 0, self._scale)
         if last > first:
             in_snapshot = self._in_snapshot and start > 0
-            depth = depth_to_events(
-                self._depth[first:last], 0, self._multiplier, self._tick_size, in_snapshot=in_snapshot
-            )
+            depth = depth_to_events(self._depth[first:last], 0, self._scale, in_snapshot=in_snapshot)
             self._in_snapshot = ends_in_snapshot(depth)
             events[of_depth] = depth if self._book is None else self._book.write(depth)
         return events
@@ -194,21 +190,19 @@ class _Interleaved:
 
 
 def _sierra_source(
-    files: _SierraFiles, reference_path: Path | None, price_multiplier: float, timers_up_to_s: float
+    files: _SierraFiles, reference_path: Path | None, reference_scale: PriceScale, timers_up_to_s: float
 ) -> "_SierraFiles | _Interleaved":
     """The files' rows, with the reference's and with timers where they are wanted."""
     source: _SierraFiles | _Interleaved = files
     beside_ns = np.empty(0, np.int64)
     if reference_path is not None:
-        source, beside_ns = _beside(files, read_scid(reference_path), price_multiplier)
+        source, beside_ns = _beside(files, read_scid(reference_path), reference_scale)
     if timers_up_to_s:
         source = _with_timers(source, files.times_ns(), beside_ns, timers_up_to_s)
     return source
 
 
-def _beside(
-    traded: _SierraFiles, reference: Records, price_multiplier: float
-) -> tuple[_Interleaved, NDArray[np.int64]]:
+def _beside(traded: _SierraFiles, reference: Records, scale: PriceScale) -> tuple[_Interleaved, NDArray[np.int64]]:
     """The traded symbol's rows and the reference's trades by time, and the times of those.
 
     At equal times the traded symbol goes first.
@@ -218,7 +212,7 @@ def _beside(
     begin, end = np.searchsorted(times, own[0]), np.searchsorted(times, own[-1], side="right")
     records = reference[begin:end]
     places = depth_positions(own, times[begin:end])
-    trades = _Interleaved(traded, places, lambda first, last: scid_to_events(records[first:last], 1, price_multiplier))
+    trades = _Interleaved(traded, places, lambda first, last: scid_to_events(records[first:last], 1, scale))
     return trades, times[begin:end]
 
 

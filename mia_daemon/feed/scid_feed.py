@@ -13,7 +13,7 @@ from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.book_touch import BookTouch
-from mia_daemon.feed.event_checks import NO_LIMITS, EventChecks, EventLimits
+from mia_daemon.feed.event_checks import NO_LIMITS, CheckedSymbol, EventChecks, EventLimits
 from mia_daemon.feed.sierra_files import (
     SCID,
     Records,
@@ -30,11 +30,12 @@ from mia_daemon.feed.tailing.depth_tail import DepthTail
 from mia_daemon.feed.tailing.file_watch import FileWatch
 from mia_daemon.feed.tailing.tail import Tail
 from mia_daemon.feed.tailing.time_merge import TimeMerge
+from mia_daemon.products.price_scale import AS_STORED, PriceScale
 from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority, empty_events
 from mia_daemon.stage import END
 
 _NOTHING = empty_events(0)
-_OFF_TICK = "set feed.price_multiplier to 0.01 if Sierra Chart's files hold hundredths, else compare its chart"
+_OFF_TICK = "set {}.price_multiplier to 0.01 if Sierra Chart's files hold hundredths, else compare its chart"
 
 
 class ScidFeed:
@@ -54,8 +55,9 @@ class ScidFeed:
         depth_directory: Sierra Chart's MarketDepthData folder, with one file per day.
         batch_events: rows per batch, while catching up (a snapshot of the book is not cut).
         timer_interval_s: silence after which a TIMER event is made.
-        price_multiplier: of stored prices; some data services store them in hundredths.
-        limits: of the events' times and prices; without a tick size the touch of the book is not known.
+        scale: of the traded symbol's stored prices; without a tick size the touch of the book is not known.
+        reference_scale: of the reference's.
+        limits: of the events' times.
         inotify: False polls always.
         poll_interval_s: longest wait between two looks where inotify is silent.
     """
@@ -72,7 +74,8 @@ class ScidFeed:
         reference_since_ns: int | None = None,
         batch_events: int = 4096,
         timer_interval_s: float = TIMER_INTERVAL_S,
-        price_multiplier: float = 1.0,
+        scale: PriceScale = AS_STORED,
+        reference_scale: PriceScale = AS_STORED,
         limits: EventLimits = NO_LIMITS,
         inotify: bool = True,
         poll_interval_s: float = 0.02,
@@ -80,7 +83,8 @@ class ScidFeed:
         self._clock = clock
         self._on_alert = on_alert
         self._batch_events = batch_events
-        self._multiplier = price_multiplier
+        # Without the tick sizes: the checks put prices on the tick, and report those that are off it.
+        self._scale, self._reference_scale = PriceScale(scale.multiplier), PriceScale(reference_scale.multiplier)
         since_us = None if since_ns is None else to_us(since_ns)
         self._trades = Tail(path, SCID, since_us)
         self._depth = None if depth_directory is None else DepthTail(depth_directory, path.stem, since_us)
@@ -88,12 +92,13 @@ class ScidFeed:
         reference_us = since_us if reference_since_ns is None else to_us(reference_since_ns)
         self._reference = None if reference_path is None else Tail(reference_path, SCID, reference_us)
         self._beside = TimeMerge()  # what left `_merge`, and the reference
-        self._checks, self._depth_checks, self._reference_checks = (
-            EventChecks(limits, {0: path.name, 1: getattr(reference_path, "name", "")}, on_alert, _OFF_TICK)
-            for _ in range(3)
-        )
+        traded = {0: CheckedSymbol(path.name, scale.tick_size, _OFF_TICK.format("feed"))}
+        self._checks, self._depth_checks = (EventChecks(limits, traded, on_alert) for _ in range(2))
+        reference_name, hint = getattr(reference_path, "name", ""), _OFF_TICK.format("reference")
+        reference = {1: CheckedSymbol(reference_name, reference_scale.tick_size, hint)}
+        self._reference_checks = EventChecks(limits, reference, on_alert)
         self._in_snapshot = False
-        self._book = None if limits.tick_size is None else BookTouch(limits.tick_size)
+        self._book = None if scale.tick_size is None else BookTouch(scale.tick_size)
         self._silence = SilenceTimer(timer_interval_s)
         self._told: set[Path] = set()  # what is known to be missing
         self._watch = FileWatch(poll_interval_s, self._say_polling, inotify=inotify)
@@ -176,7 +181,7 @@ class ScidFeed:
         if change:
             text = f"{tail.path} {change} while it was read: prices of the reference symbol may be missing"
             self._alert(now_ns, "reference_file_changed", Priority.WARNING, text, tail.path)
-        events = scid_to_events(records, 1, self._multiplier)
+        events = scid_to_events(records, 1, self._reference_scale)
         self._beside.put_depth(checks.check(events, now_ns, monotonic_ns, more=tail.more), more=tail.more)
 
     def _read_trades(self, now_ns: int, monotonic_ns: int) -> None:
@@ -188,7 +193,7 @@ class ScidFeed:
             return
         records = self._sound(records, tail.path, now_ns)
         check_scid(records, tail.path, tail.first_index)
-        events = checks.check(scid_to_events(records, 0, self._multiplier), now_ns, monotonic_ns, more=tail.more)
+        events = checks.check(scid_to_events(records, 0, self._scale), now_ns, monotonic_ns, more=tail.more)
         self._merge.put_trades(self._after_gap(events, change, tail.path, now_ns), more=tail.more)
 
     def _read_depth(self, depth: DepthTail, now_ns: int, monotonic_ns: int) -> None:
@@ -202,7 +207,7 @@ class ScidFeed:
             self._merge.put_depth(_NOTHING, more=depth.more)
             return
         records = self._sound(records, depth.path, now_ns)
-        events = depth_to_events(records, 0, self._multiplier, in_snapshot=self._in_snapshot and not change)
+        events = depth_to_events(records, 0, self._scale, in_snapshot=self._in_snapshot and not change)
         self._in_snapshot = len(events) > 0 and ends_in_snapshot(events)
         events = checks.check(events, now_ns, monotonic_ns, more=depth.more)
         if self._book is not None:

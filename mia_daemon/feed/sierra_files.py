@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mia_daemon.clock import NS_PER_US, iso_utc
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.private_file import open_file
-from mia_daemon.products.ticks import on_ticks
+from mia_daemon.products.price_scale import AS_STORED, PriceScale
 from mia_daemon.records import MARKET_EVENT, EventArray, EventFlag, EventKind, empty_events
 
 SCID_RECORD = np.dtype(
@@ -250,9 +250,7 @@ def to_us(ts_ns: Any) -> Any:
     return ts_ns // NS_PER_US + _EPOCH_US
 
 
-def scid_to_events(
-    records: Records, symbol: int = 0, price_multiplier: float = 1.0, tick_size: float | None = None
-) -> EventArray:
+def scid_to_events(records: Records, symbol: int = 0, scale: PriceScale = AS_STORED) -> EventArray:
     """Trades with the touch they met, one event per record, in file order.
 
     The aggressor is the side that has volume; a record with both or none says nothing (0). A bid or ask of 0 is how
@@ -261,8 +259,7 @@ def scid_to_events(
     Args:
         records: (n,) SCID_RECORD, already checked; only read.
         symbol: MARKET_EVENT's symbol number.
-        price_multiplier: what stored prices are multiplied by; some data services store prices in hundredths.
-        tick_size: on which prices are put, where float32 has moved them off it; None leaves them as they are.
+        scale: of the symbol's stored prices.
     """
     events = np.zeros(len(records), MARKET_EVENT)
     ts_ns = to_ns(records["time"])
@@ -276,21 +273,16 @@ def scid_to_events(
     ) * np.uint16(EventFlag.LAST_SUBTRADE)
     events["symbol"] = symbol
     events["count"] = np.minimum(records["num_trades"], _MAX_COUNT)
-    events["price"] = scaled(records["close"], price_multiplier, tick_size)
+    events["price"] = scale.prices(records["close"])
     for name, column in (("bid", "low"), ("ask", "high")):
-        touch = scaled(records[column], price_multiplier, tick_size)
+        touch = scale.prices(records[column])
         events[name] = np.where(np.isfinite(touch) & (touch != 0.0), touch, np.nan)
     events["size"] = records["total_volume"]
     return events
 
 
 def depth_to_events(
-    records: Records,
-    symbol: int = 0,
-    price_multiplier: float = 1.0,
-    tick_size: float | None = None,
-    *,
-    in_snapshot: bool = False,
+    records: Records, symbol: int = 0, scale: PriceScale = AS_STORED, *, in_snapshot: bool = False
 ) -> EventArray:
     """Book changes, one event per record, in file order; a deletion is size 0, a clear carries EventFlag.CLEAR.
 
@@ -315,7 +307,7 @@ def depth_to_events(
     )
     events["symbol"] = symbol
     events["count"] = records["num_orders"]
-    events["price"] = np.where(clear, np.nan, scaled(records["price"], price_multiplier, tick_size))
+    events["price"] = np.where(clear, np.nan, scale.prices(records["price"]))
     events["size"] = np.where(clear | (command >= DELETE_BID), 0, records["quantity"])
     return events
 
@@ -336,15 +328,6 @@ def _snapshot_rows(command: NDArray[Any], batch_end: NDArray[np.bool_], *, in_sn
     broken_before = np.concatenate(([-2], broken[:-1]))
     rows: NDArray[np.bool_] = clear | (add & (last_clear > broken_before))
     return rows
-
-
-def scaled(prices: NDArray[Any], multiplier: float, tick_size: float | None = None) -> NDArray[np.float64]:
-    """Stored float32 prices as prices of the market: the one place where they become float64."""
-    wide = prices.astype(np.float64)
-    if multiplier != 1.0:
-        # Rounding removes what the multiplication adds: 600025 x 0.01 has to be 6000.25 to the last bit.
-        wide = np.round(wide * multiplier, 9)
-    return wide if tick_size is None else on_ticks(wide, tick_size)
 
 
 def merge(trades: EventArray, depth: EventArray) -> EventArray:

@@ -153,7 +153,7 @@ def _file_price(settings: Settings, now_ns: int) -> float | None:
             f"the newest price in {path} is {age_s / 3600:.0f} h old, and orders must stay away from the market's: "
             "name it with --price"
         )
-    return price * settings.price_multiplier
+    return price * settings.price_scale(settings.instrument.symbol).multiplier
 
 
 def _base36(number: int) -> str:

@@ -48,6 +48,11 @@ class Products(Mapping[str, Product]):
                 return product, code
         return None
 
+    def product_of(self, symbol: str) -> Product | None:
+        """The product that a symbol is a contract of; None where it is none of these."""
+        found = self.find(symbol)
+        return None if found is None else found[0]
+
 
 def _resolved(root: str, tables: _Tables) -> dict[str, Any]:
     """A table with the values of the products it is like, nearest first."""

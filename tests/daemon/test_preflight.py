@@ -202,6 +202,62 @@ def test_a_file_of_another_product_is_not_fit(look, mnq_scid, tmp_path):
     assert micro.fit
 
 
+def trades_of(path, level, tick):
+    """A file of trades at twenty prices, a tick apart."""
+    records = np.zeros(20, SCID_RECORD)
+    records["time"] = to_us(1_790_000_000_000_000_000) + np.arange(20)
+    records["close"] = level + tick * np.arange(20)
+    path.write_bytes(SCID.header() + records.tobytes())
+    return str(path)
+
+
+@pytest.fixture
+def beside(look, tmp_path):
+    """The finding about the feed with a file of 6J beside one of ZN."""
+    feed = {"source": "scid", "scid_path": trades_of(tmp_path / "ZNZ26_FUT_CME.scid", 110.5, 1 / 64)}
+
+    def run(path, symbol="6JZ26_FUT_CME", feed=feed, multiplier=None, **tables):
+        reference = {"symbol": symbol, "scid_path": str(path)}
+        reference |= {} if multiplier is None else {"price_multiplier": multiplier}
+        return look(instrument={"symbol": "ZNZ26_FUT_CME"}, feed=feed, reference=reference, **tables)["feed"]
+
+    return run
+
+
+def test_the_reference_file_is_looked_at_as_one_of_its_own_product(beside, tmp_path):
+    path = trades_of(tmp_path / "6JZ26_FUT_CME.scid", 0.0065, 5e-7)
+    fit = beside(path)
+    assert fit.fit
+    assert fit.text.endswith(f"; reference {path}")
+    other = beside(path, "CLZ26_FUT_CME")
+    assert not other.fit
+    assert "is named after a contract of 6J, and CLZ26_FUT_CME is one of CL" in other.text
+
+
+def test_the_reference_files_multiplier_is_its_own(beside, tmp_path):
+    path = trades_of(tmp_path / "6JZ26_FUT_CME.scid", 0.65, 5e-5)  # hundredths
+    refused = beside(path)
+    assert not refused.fit
+    assert "and 6J trades between" in refused.text
+    assert "set reference.price_multiplier to 0.01 times what it is" in refused.text
+    assert beside(path, multiplier=0.01).fit
+    assert beside(path, product={"6J": {"price_multiplier": 0.01}}).fit
+
+
+def test_a_reference_file_that_can_not_be_read_or_judged_is_a_warning(beside, tmp_path):
+    """It holds up nothing while the daemon runs either."""
+    missing = beside(tmp_path / "6JZ26_FUT_CME.scid")
+    assert missing.fit
+    assert "; warning: it is not there yet" in missing.text
+    (tmp_path / "6JZ26_FUT_CME.scid").write_bytes(b"no such format")
+    foreign = beside(tmp_path / "6JZ26_FUT_CME.scid")
+    assert foreign.fit
+    assert "; warning: trading goes on without the reference symbol: " in foreign.text
+    unknown = beside(trades_of(tmp_path / "XYZ26_FUT_CME.scid", 3.0, 0.125), "XYZ26_FUT_CME")
+    assert unknown.fit
+    assert "XYZ26_FUT_CME is a contract of no product known: its prices are put on no tick" in unknown.text
+
+
 FDAX = {
     "currency": "EUR", "tick_size": 1.0, "tick_value": 25.0, "lowest_price": 2000.0, "highest_price": 200000.0,
     "simulated_price": 24000.0, "commission_per_side": 1.2, "exchange_fee_per_side": 0.7, "months": "HMUZ",

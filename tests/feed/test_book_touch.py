@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from mia_daemon.clock import WallClock
 from mia_daemon.feed import sierra_files as sf
 from mia_daemon.feed.book_touch import BookTouch
-from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.replay_feed import ReplayFeed
 from mia_daemon.feed.scid_feed import ScidFeed
 from mia_daemon.market import LastTouch
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.records import EventFlag, EventKind, empty_events
 
 TICK = 0.25
+SCALE = PriceScale(tick_size=TICK)
 
 changes = st.lists(
     st.tuples(
@@ -110,7 +111,7 @@ def whole_batches(batches):
 
 
 def test_a_replay_has_the_touch_of_the_book_at_every_event(hour):
-    feed = ReplayFeed(hour.scid, WallClock(), depth_path=hour.depth, tick_size=TICK, batch_events=1000)
+    feed = ReplayFeed(hour.scid, WallClock(), depth_path=hour.depth, scale=SCALE, batch_events=1000)
     assert compare_with_the_source(hour, whole_batches(feed.batches())) > 30_000
 
 
@@ -118,9 +119,7 @@ async def test_the_live_tail_has_it_too(hour, tmp_path):
     """The files grow piece by piece, as Sierra Chart flushes them."""
     scid, depth = (tmp_path / path.name for path in (hour.scid, hour.depth))
     trades, changes_ = sf.read_scid(hour.scid), sf.read_depth(hour.depth)
-    feed = ScidFeed(
-        scid, WallClock(), lambda _: None, since_ns=0, depth_directory=tmp_path, limits=EventLimits(TICK), inotify=False
-    )
+    feed = ScidFeed(scid, WallClock(), lambda _: None, since_ns=0, depth_directory=tmp_path, scale=SCALE, inotify=False)
     batches = []
     scid.write_bytes(sf.SCID.header())
     depth.write_bytes(sf.DEPTH.header())

@@ -194,7 +194,7 @@ async def test_what_is_held_until_the_servers_time_is_known_leaves_at_the_end():
 
 @on_both_loops
 async def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told():
-    async with running(limits=EventLimits(0.1)) as run:
+    async with running(tick_sizes={0: 0.1}) as run:
         await run.server.asked(2)
         for price in (2345.7, 23.457):
             trade = MarketDataUpdateTradeCompact(SymbolID=1, Price=price, Volume=1.0, DateTime=1_700_000_000)
@@ -202,6 +202,16 @@ async def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told():
         assert (await run.events(2))["price"].tolist() == [2345.7, float(np.float32(23.457))]
         assert run.codes() == ["prices_link_up", "prices_off_tick"]
         assert "feed.price_multiplier" in run.alerts[-1].text
+
+
+async def test_prices_of_the_reference_are_put_on_its_own_tick():
+    async with running(reference_symbol="CLF27_FUT_CME", tick_sizes={0: 0.1, 1: 0.01}) as run:
+        await run.server.asked(3)
+        for symbol_id, price in ((1, 2345.7), (2, 72.12), (2, 72.125)):
+            trade = MarketDataUpdateTradeCompact(SymbolID=symbol_id, Price=price, Volume=1.0, DateTime=1_700_000_000)
+            run.server.send(trade)
+        assert (await run.events(3))["price"].tolist() == [2345.7, 72.12, 72.125]
+        assert run.codes() == ["prices_link_up", "reference_prices_off_tick"]
 
 
 @on_both_loops

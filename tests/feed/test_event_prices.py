@@ -33,7 +33,7 @@ def events_of(prices, symbol=0):
 def checked(prices, tick, symbol=0):
     reports = []
     events = events_of(prices, symbol)
-    EventPrices(tick, reports.append).check(events)
+    EventPrices({0: tick}, lambda _symbol, price: reports.append(price)).check(events)
     told = [float(events[NAMES[n % 3]][n]) for n in range(len(prices))]
     expected = events_of(told, symbol)
     assert events.tobytes() == expected.tobytes()  # nothing else has changed
@@ -85,19 +85,29 @@ def test_a_price_that_rounding_does_not_explain_is_left_alone_and_reported(tick,
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_unknown_prices_and_those_of_another_symbol_are_left_alone(size):
+def test_unknown_prices_and_those_of_a_symbol_without_a_tick_are_left_alone(size):
     assert math.isnan(checked([math.nan] * size, 0.25)[0][0])
     assert checked([0.0] * size, 0.25) == ([0.0] * size, [])
     assert checked([6000.1] * size, 0.25, symbol=1) == ([6000.1] * size, [])
 
 
-def test_of_a_mixed_batch_only_the_traded_symbol_is_checked():
-    for size in (2, 8):
-        events = events_of([float(np.float32(0.3))] * size)
-        events["symbol"][::2] = 1
-        EventPrices(0.1, pytest.fail).check(events)
-        told = [float(events[NAMES[n % 3]][n]) for n in range(size)]
-        assert told == [float(np.float32(0.3)), 0.3] * (size // 2)
+@given(st.tuples(st.sampled_from([None, *TICKS]), st.sampled_from([None, *TICKS])), SIZES, st.data())
+@settings(deadline=None)
+def test_of_a_mixed_batch_each_symbol_has_its_own_tick(ticks, size, data):
+    """Each price, and each report, is what it would be with the events of its symbol alone."""
+    symbols = np.array(data.draw(st.lists(st.integers(0, 1), min_size=size, max_size=size)))
+    prices = data.draw(st.lists(st.sampled_from([0.3, 117.015625, 72.12, 6000.1, 0.0]), min_size=size, max_size=size))
+    sizes, reports = {n: tick for n, tick in enumerate(ticks) if tick}, []
+    events = events_of([float(np.float32(price)) for price in prices])
+    events["symbol"] = symbols
+    received = events.copy()
+    EventPrices(sizes, lambda *report: reports.append(report)).check(events)
+    for symbol in (0, 1):
+        alone, off = received[symbols == symbol], set()
+        if symbol in sizes and len(alone):
+            EventPrices({symbol: sizes[symbol]}, lambda n, _price, off=off: off.add(n)).check(alone)
+        assert events[symbols == symbol].tobytes() == alone.tobytes()
+        assert off == {symbol} & {reported for reported, _ in reports}
 
 
 def test_a_negative_price_next_to_zero_is_zero():

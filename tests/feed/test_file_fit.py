@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
-from mia_daemon.feed.file_fit import contract_misfit, misfits, name_misfit, refuse
+from mia_daemon.feed.file_fit import PriceFile, contract_misfit, misfits, name_misfit, refuse
 from mia_daemon.feed.file_report import report_on
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.product_table import shipped
@@ -42,7 +42,7 @@ def walk(root, level=None, count=2000, when="2026-11-23T15:00:00"):
 
 
 def texts(records, root, multiplier=1.0, now_ns=NOW_NS):
-    return [(each.refused, each.text) for each in misfits(records, traded(root), PATH, multiplier, now_ns)]
+    return [(each.refused, each.text) for each in misfits(records, PriceFile(PATH, traded(root), multiplier), now_ns)]
 
 
 @pytest.mark.parametrize("root", PRODUCTS)
@@ -70,14 +70,14 @@ SAME = {"ES": "MES", "NQ": "MNQ", "RTY": "M2K", "YM": "MYM"}
 @given(st.sampled_from(PRODUCTS), st.sampled_from(PRODUCTS))
 def test_a_file_under_the_name_of_another_product_is_noticed(of, taken_for):
     same = of == taken_for or {of, taken_for} in [set(pair) for pair in SAME.items()]
-    assert (name_misfit(Path(f"{of}Z26-CME.scid"), traded(taken_for)) is None) == same
-    found = misfits(walk(of), traded(taken_for), PATH, 1.0, NOW_NS)
+    assert (name_misfit(Path(f"{of}Z26-CME.scid"), traded(taken_for), shipped()) is None) == same
+    found = misfits(walk(of), PriceFile(PATH, traded(taken_for)), NOW_NS)
     alike = any({of, taken_for} <= group for group in NAME_ONLY)
     assert any(misfit.refused for misfit in found) == (not same and not alike)
 
 
 def test_a_name_that_names_no_contract_is_left_alone():
-    assert name_misfit(Path("trades.scid"), traded("ES")) is None
+    assert name_misfit(Path("trades.scid"), traded("ES"), shipped()) is None
 
 
 def test_a_few_prices_of_zero_are_a_warning_and_many_are_refused():
@@ -131,7 +131,7 @@ def test_a_record_after_the_expiry_is_a_warning():
     records = walk("ES", when="2026-12-21T15:00:00")
     ((refused, text),) = texts(records, "ES", now_ns=ns("2027-01-01T00:00:00"))
     assert (refused, "after ESZ26_FUT_CME expired on 2026-12-18" in text) == (False, True)
-    assert misfits(records, instrument("ESZ7"), PATH, 1.0, ns("2027-12-01T00:00:00")) == []
+    assert misfits(records, PriceFile(PATH, instrument("ESZ7")), ns("2027-12-01T00:00:00")) == []
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_record_after_the_expiry_is_a_warning():
     ],
 )
 def test_an_expired_and_a_far_contract_are_warnings(symbol, said):
-    found = contract_misfit(instrument(symbol), NOW_NS, shipped())
+    found = contract_misfit(instrument(symbol), NOW_NS, shipped(), "instrument.symbol")
     if said is None:
         assert found is None
         return
@@ -157,7 +157,7 @@ def test_damaged_records_are_left_to_the_checks_of_the_format():
     records = walk("ES")
     records["close"][:1999] = np.nan
     records["time"][1999] = 0
-    assert misfits(records, traded("ES"), PATH, 1.0, NOW_NS) == []
+    assert misfits(records, PriceFile(PATH, traded("ES")), NOW_NS) == []
 
 
 def test_times_of_old_files_are_named():
@@ -180,7 +180,7 @@ def test_info_lists_what_does_not_fit(tmp_path):
 
 
 def test_what_is_refused_is_raised_and_the_rest_is_returned():
-    found = misfits(walk("ES"), traded("ES"), PATH, 1.0, 0)
+    found = misfits(walk("ES"), PriceFile(PATH, traded("ES")), 0)
     assert len(refuse(found)) == 1
     with pytest.raises(FileFormatError, match="has prices around"):
-        refuse(misfits(walk("CL"), traded("ES"), PATH, 1.0, NOW_NS))
+        refuse(misfits(walk("CL"), PriceFile(PATH, traded("ES")), NOW_NS))

@@ -11,6 +11,7 @@ from mia_daemon.errors import FileFormatError
 from mia_daemon.feed import sierra_files as sf
 from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.scid_feed import ScidFeed
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.records import EventFlag, EventKind, Priority
 from mia_daemon.stage import END
 
@@ -183,7 +184,7 @@ def test_a_damaged_record_is_left_out_and_what_follows_is_read(tmp_path, clock, 
     depth.close()
 
 
-LIMITS = EventLimits(0.25, 3 * NS_PER_S)
+LIMITS = EventLimits(3 * NS_PER_S)
 
 
 def test_a_record_from_the_future_stops_neither_what_follows_nor_the_other_stream(tmp_path, clock, alerts):
@@ -233,7 +234,7 @@ def test_a_file_replaced_after_a_record_from_the_future_is_read_on(tmp_path, clo
 
 def test_a_file_of_another_time_is_taken_as_it_is_where_that_is_allowed(tmp_path, clock, alerts):
     writer = new_file(tmp_path / "x.scid", sf.SCID, trades(7200, 7201))
-    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, limits=EventLimits(0.25, 0, own_time=True))
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, limits=EventLimits(0, own_time=True))
     assert len(feed.poll()) == 0
     clock.pass_s(1)
     writer.append(trades(7220))
@@ -243,19 +244,26 @@ def test_a_file_of_another_time_is_taken_as_it_is_where_that_is_allowed(tmp_path
     writer.close()
 
 
-def test_prices_are_put_on_the_tick_and_one_that_is_off_it_is_told(tmp_path, clock, alerts):
+def test_prices_are_put_on_their_symbols_tick_and_one_that_is_off_it_is_reported(tmp_path, clock, alerts):
     writer = new_file(tmp_path / "x.scid", sf.SCID, trades(1, price=2345.7))
-    reference = new_file(tmp_path / "y.scid", sf.SCID, trades(2, price=99.97))
+    reference = new_file(tmp_path / "y.scid", sf.SCID, trades(2, price=7212.0))
     feed = ScidFeed(
         tmp_path / "x.scid", clock, alerts.append, since_ns=0, reference_path=tmp_path / "y.scid",
-        limits=EventLimits(0.1),
+        scale=PriceScale(tick_size=0.1), reference_scale=PriceScale(0.01, 0.01),
     )  # fmt: skip
-    assert feed.poll()["price"].tolist() == [2345.7, float(np.float32(99.97))]
+    assert feed.poll()["price"].tolist() == [2345.7, 72.12]
     assert alerts == []
     writer.append(trades(3, price=23.457))
-    assert feed.poll()["price"].tolist() == [float(np.float32(23.457))]
-    assert [(alert.code, alert.priority) for alert in alerts] == [("prices_off_tick", Priority.CRITICAL)]
-    assert "feed.price_multiplier" in alerts[0].text
+    reference.append(trades(3, price=7212.5))
+    assert feed.poll()["price"].tolist() == [float(np.float32(23.457)), 72.125]
+    assert [(alert.code, alert.priority) for alert in alerts] == [
+        ("prices_off_tick", Priority.CRITICAL),
+        ("reference_prices_off_tick", Priority.ERROR),
+    ]
+    assert "x.scid has a price" in alerts[0].text
+    assert "set feed.price_multiplier" in alerts[0].text
+    assert "y.scid has a price of 72.125, which is no multiple of its tick 0.01" in alerts[1].text
+    assert "set reference.price_multiplier" in alerts[1].text
     feed.close()
     writer.close()
     reference.close()
@@ -337,7 +345,7 @@ def test_prices_are_multiplied(tmp_path, clock, alerts):
     new_file(tmp_path / "x.scid", sf.SCID, trades(1, price=600_025)).close()
     new_file(tmp_path / f"x.{date}.depth", sf.DEPTH, book((0, sf.CLEAR_BOOK, 0), (0, sf.ADD_BID, 1))).close()
     feed = ScidFeed(
-        tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path, price_multiplier=0.01
+        tmp_path / "x.scid", clock, alerts.append, since_ns=0, depth_directory=tmp_path, scale=PriceScale(0.01)
     )
     assert feed.poll()["price"].tolist()[1:] == [1.0, 6000.25]
     feed.close()

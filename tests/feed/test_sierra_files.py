@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.errors import FileFormatError, StartError
 from mia_daemon.feed import sierra_files as sf
+from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.products.ticks import nearest_tick
 from mia_daemon.records import MARKET_EVENT, EventFlag, EventKind, empty_events
 
@@ -138,7 +139,7 @@ def test_markers_are_told_by_their_bits():
 
 
 def test_stored_hundredths_become_exact_prices():
-    events = sf.scid_to_events(scid((0, 600025.0, 600000.0, 600025.0, 0, 1)), price_multiplier=0.01)
+    events = sf.scid_to_events(scid((0, 600025.0, 600000.0, 600025.0, 0, 1)), scale=PriceScale(0.01))
     assert (events["price"][0], events["bid"][0], events["ask"][0]) == (6000.25, 6000.0, 6000.25)
 
 
@@ -341,13 +342,13 @@ def test_prices_of_files_come_to_lie_on_the_tick(tick, ticks):
     """A price is the decimal number that was traded, and not what float32 made of it: 72.12, not 72.12000275."""
     price = nearest_tick(ticks * tick, tick)
     row = scid((0, price, price, price, 0, 1))
-    trades = sf.scid_to_events(row, tick_size=tick)
+    trades = sf.scid_to_events(row, scale=PriceScale(tick_size=tick))
     assert trades["price"].tolist() == [price]
     assert np.array_equal(trades["bid"], [price or np.nan], equal_nan=True)
-    changes = sf.depth_to_events(depth((0, sf.MODIFY_BID, price, 1, 1)), tick_size=tick)
+    changes = sf.depth_to_events(depth((0, sf.MODIFY_BID, price, 1, 1)), scale=PriceScale(tick_size=tick))
     assert changes["price"].tolist() == [price]
 
 
 def test_a_price_that_is_off_the_tick_by_more_than_rounding_stays_what_it_is():
-    events = sf.scid_to_events(scid((0, 72.1234, 72.13, 72.12, 0, 1)), tick_size=0.01)
+    events = sf.scid_to_events(scid((0, 72.1234, 72.13, 72.12, 0, 1)), scale=PriceScale(tick_size=0.01))
     assert events["price"][0] == float(np.float32(72.1234))

@@ -14,7 +14,6 @@ from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.feed.dtc_feed import DtcFeed
-from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.sierra_writer import SierraWriter
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import OrderReport, OrderStatus, Side
@@ -179,7 +178,7 @@ async def test_the_daemons_feed_reads_prices_of_all_symbols_in_displayed_prices(
             alerts.append,
             symbol=SYMBOL,
             reference_symbol="NQZ26_FUT_CME",
-            limits=EventLimits(ES.tick_size),
+            tick_sizes={0: ES.tick_size},
         )
         queue = asyncio.Queue()
         task = asyncio.create_task(feed.run(queue))
