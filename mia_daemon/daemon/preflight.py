@@ -141,7 +141,7 @@ def _feed(settings: Settings, mode: Mode) -> str:
     if source == "scid":
         from mia_daemon.daemon.price_files import check_live_files
 
-        return check_live_files(settings, WallClock().now_ns())
+        return str(check_live_files(settings, WallClock().now_ns()))
     return _reach(settings.price_server)
 
 

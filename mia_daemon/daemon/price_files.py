@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Settings
@@ -14,8 +15,18 @@ from mia_daemon.feed.sierra_files import Records, newest_records, read_scid
 from mia_daemon.products.instruments import Instrument, instrument
 
 
-def check_live_files(settings: Settings, now_ns: int) -> str:
-    """What the files of `feed.source = "scid"` hold, with warnings of what can be legitimate.
+class LiveFiles(NamedTuple):
+    """What the files of `feed.source = "scid"` hold; what of it can be legitimate and is to be said."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text + "".join(f"; warning: {text}" for text in self.warnings)
+
+
+def check_live_files(settings: Settings, now_ns: int) -> LiveFiles:
+    """Look at the files of the traded symbol and of the reference symbol.
 
     A file may be missing if its directory exists: Sierra Chart creates it when a chart is opened. A reference file that
     can't be read is a warning, as it holds up nothing; one that can't be the reference's is a wrong configuration.
@@ -30,31 +41,34 @@ def check_live_files(settings: Settings, now_ns: int) -> str:
     reference = settings.reference.scid_file
     if reference is not None and not reference.parent.is_dir():
         raise ConfigError(f"{reference.parent} is no directory: set reference.scid_path, or leave [reference] out")
-    traded = _traded_text(settings, now_ns)
+    traded = _traded_file(settings, now_ns)
     if reference is None:
         return traded
     warnings = _live_reference_warnings(settings, reference, now_ns)
-    return f"{traded}; reference {reference}{_as_text(warnings)}"
+    named = (f"reference {reference}: {text}" for text in warnings)
+    return LiveFiles(f"{traded.text}; reference {reference}", (*traded.warnings, *named))
 
 
-def _traded_text(settings: Settings, now_ns: int) -> str:
+def _traded_file(settings: Settings, now_ns: int) -> LiveFiles:
     symbol = settings.instrument.symbol
     path = settings.feed.scid_file(symbol)
     if not path.parent.is_dir():
         raise ConfigError(f"{path.parent} is no directory: set feed.scid_path to a file in Sierra Chart's Data folder")
     if not path.exists():
-        return f"{path} is not there yet: it is read as soon as Sierra Chart makes it (open a chart of the symbol)"
+        return LiveFiles(
+            f"{path} is not there yet: it is read as soon as Sierra Chart makes it (open a chart of the symbol)"
+        )
     if not os.access(path, os.R_OK):
         raise ConfigError(f"{path} can't be read by this user: check its permissions")
     newest_ns = newest_scid_ns(path)
     if newest_ns is None:
-        return f"{path}: no records yet"
+        return LiveFiles(f"{path}: no records yet")
     contract = instrument(symbol, settings.products)
     file = PriceFile(path, contract, settings.price_scale(symbol).multiplier)
     records = newest_records(path, NEWEST)
     warnings = [*_contract_warnings(settings, contract, now_ns, "instrument.symbol")]
     warnings += _file_warnings(settings, records, file, now_ns)
-    return f"{path}: newest of {iso_utc(newest_ns)}{_as_text(warnings)}"
+    return LiveFiles(f"{path}: newest of {iso_utc(newest_ns)}", tuple(warnings))
 
 
 def _live_reference_warnings(settings: Settings, path: Path, now_ns: int) -> list[str]:
@@ -122,7 +136,3 @@ def _file_warnings(settings: Settings, records: Records, file: PriceFile, now_ns
 def _contract_warnings(settings: Settings, contract: Instrument, now_ns: int, setting: str) -> list[str]:
     misfit = contract_misfit(contract, now_ns, settings.products, setting)
     return [] if misfit is None else [misfit.text]
-
-
-def _as_text(warnings: list[str]) -> str:
-    return "".join(f"; warning: {text}" for text in warnings)

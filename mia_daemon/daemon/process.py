@@ -23,6 +23,7 @@ from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, re
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
+from mia_daemon.daemon.price_files import check_live_files
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.daemon.status import DaemonStatus, status_text
@@ -117,8 +118,7 @@ class Daemon:
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
             self._say_contract(run)
-            if text := open_to_others(self._paths.root).removeprefix("; "):
-                run.alert(Alert(self._clock.now_ns(), "directories_open", Priority.WARNING, text))
+            self._warn(run)
             async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
                 on_notice = partial(self._server_says, run)
                 self._keeper = assembly.feature_keeper(run, self._paths)
@@ -142,6 +142,15 @@ class Daemon:
         self._console.say(f"contract {self._contract.text}")
         if self._contract.warning:
             run.alert(Alert(self._clock.now_ns(), "contract_kept", Priority.WARNING, self._contract.text))
+
+    def _warn(self, run: DaemonRun) -> None:
+        """What a check of directories and files finds that is no reason not to start."""
+        now_ns = self._clock.now_ns()
+        if text := open_to_others(self._paths.root).removeprefix("; "):
+            run.alert(Alert(now_ns, "directories_open", Priority.WARNING, text))
+        if self._settings.feed.source == "scid":
+            for text in check_live_files(self._settings, now_ns).warnings:
+                run.alert(Alert(now_ns, "price_file", Priority.WARNING, text))
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -389,6 +389,17 @@ def test_directories_that_others_can_read_are_a_warning_at_the_start(paper, var)
     assert f"{var / 'trades'}: chmod -R g-w,o-rwx {var}" in told["text"]
 
 
+def test_what_is_doubtful_about_price_files_is_a_warning_at_the_start(paper, var, tmp_path):
+    reference = tmp_path / "NQZ26_FUT_CME.scid"
+    paper(
+        feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")},
+        reference={"symbol": "NQZ26_FUT_CME", "scid_path": str(reference)},
+    )
+    (alert,) = [line for line in log_of(var, "alert") if line["code"] == "price_file"]
+    assert alert["level"] == "warning"
+    assert alert["text"].startswith(f"reference {reference}: it is not there yet")
+
+
 def test_a_second_daemon_on_the_same_directory_is_refused(paper, daemons, var):
     first = paper()
     refused = daemons.run("--mode", "paper", "--config", daemons.directory / "mia.toml", "--var", var)
