@@ -248,11 +248,11 @@ def test_a_reference_file_that_can_not_be_read_or_judged_is_a_warning(beside, tm
     """It holds up nothing while the daemon runs either."""
     missing = beside(tmp_path / "6JZ26_FUT_CME.scid")
     assert missing.fit
-    assert "; warning: it is not there yet" in missing.text
+    assert f"; warning: reference {tmp_path / '6JZ26_FUT_CME.scid'}: it is not there yet" in missing.text
     (tmp_path / "6JZ26_FUT_CME.scid").write_bytes(b"no such format")
     foreign = beside(tmp_path / "6JZ26_FUT_CME.scid")
     assert foreign.fit
-    assert "; warning: trading goes on without the reference symbol: " in foreign.text
+    assert ": trading goes on without the reference symbol: " in foreign.text
     unknown = beside(trades_of(tmp_path / "XYZ26_FUT_CME.scid", 3.0, 0.125), "XYZ26_FUT_CME")
     assert unknown.fit
     assert "XYZ26_FUT_CME is a contract of no product known: its prices are put on no tick" in unknown.text
