@@ -110,13 +110,13 @@ class _Pipeline:
         self._due_ns = 0
         self._seq = 0
 
-    def windows(self, events: EventArray, ingress_ns: int, *, backlog: bool) -> list[FeatureWindow]:
+    def windows(self, events: EventArray, ingress_ns: int) -> list[FeatureWindow]:
         ts_ns = int(events["ts_ns"][-1])
         if ts_ns < self._due_ns:
-            return [FeatureWindow(events, ts_ns=ts_ns, ingress_ns=ingress_ns, backlog=backlog)]
+            return [FeatureWindow(events, ts_ns=ts_ns, ingress_ns=ingress_ns)]
         self._due_ns = ts_ns + self._interval_ns
         self._seq += 1
-        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, ingress_ns=ingress_ns, backlog=backlog)]
+        return [FeatureWindow(events, self._seq, ts_ns, NO_VALUES, warm=True, ingress_ns=ingress_ns)]
 
 
 class _Inference:

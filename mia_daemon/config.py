@@ -33,7 +33,7 @@ from mia_daemon.product_settings import ProductSettings, Root
 from mia_daemon.products.instruments import instrument
 from mia_daemon.products.price_scale import PriceScale
 from mia_daemon.products.product_table import Products, shipped
-from mia_daemon.setting_errors import explain
+from mia_daemon.setting_errors import explain, setting_of
 from mia_daemon.setting_types import (
     AbortS,
     Account,
@@ -633,9 +633,10 @@ def parse(
         # As JSON, where being strict leaves paths and dates their text: "1500" and true are no amounts of money.
         return Settings.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        refused = {".".join(map(str, one["loc"][:2])) for one in error.errors(include_url=False)}
-        where = "an option of the command line" if refused <= set(overrides or {}) else f"configuration {origin}"
-        raise ConfigError(f"{where} is refused: {explain(error, Settings)}") from error
+        options = set(overrides or {})
+        if {setting_of(finding) for finding in error.errors()} <= options:
+            raise ConfigError(f"an option of the command line is refused: {explain(error, Settings)}") from error
+        raise ConfigError(f"configuration {origin} is refused: {explain(error, Settings, options)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def refuse_secrets(document: Mapping[str, Any], origin: str) -> None:
 
 
 def secrets_in(environ: Mapping[str, str]) -> dict[str, str]:
-    """By `section.key`. Raises ConfigError, which never shows any of it."""
+    """Each secret that is set, by its `table.key`. Raises ConfigError, which never shows any of it."""
     found = {}
     directory = environ.get("CREDENTIALS_DIRECTORY")
     for key, variable in SECRET_KEYS.items():
@@ -39,7 +39,7 @@ def secrets_in(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child process that logs on nowhere."""
+    """The environment for a child process that does not log on to the server."""
     secret = {"CREDENTIALS_DIRECTORY", *SECRET_KEYS.values()}
     return {name: value for name, value in environ.items() if name not in secret}
 
@@ -51,6 +51,6 @@ def _credential(file: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
-        raise ConfigError(f"the credential {file} is not UTF-8 text: write it anew") from None
+        raise ConfigError(f"the credential {file} is not UTF-8 text: write it again") from None
     except OSError as error:
         raise ConfigError(f"the credential {file} can't be read: {error.strerror}; check its permissions") from error

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.records import EventArray, EventKind, Side
+from mia_daemon.records import EventArray, EventFlag, EventKind, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ class MarketState:
         now_ns: the newest event time; 0 before the first event.
         touch: the last known one of the traded instrument.
         max_age_ns: age on arrival beyond which events are old; None: event time is not real time, no event is old.
-        catching_up: the last event processed was old: a feed reads what happened before, and its time runs fast.
+        catching_up: the last event processed was old, or the feed says so (CATCHING_UP): what is read happened before,
+            and event time runs fast.
     """
 
     now_ns: int = 0
@@ -143,10 +144,11 @@ class MarketState:
         self.now_ns = max(self.now_ns, int(events["ts_ns"].max()))
         if self._last_touch.on_events(events):
             self.touch = self._last_touch.touch
-        if self.max_age_ns is not None:
-            self._note_age(events[-1], self.max_age_ns)
+        self._note_age(events[-1])
 
-    def _note_age(self, last: np.void, max_age_ns: int) -> None:
-        ts_ns, recv_ns, kind, *_ = last.item()
-        if kind != EventKind.GAP:  # the feed's own, dated as the event before it: says nothing about those to come
-            self.catching_up = recv_ns - ts_ns > max_age_ns
+    def _note_age(self, last: np.void) -> None:
+        ts_ns, recv_ns, kind, _side, flags, *_ = last.item()
+        if flags & EventFlag.CATCHING_UP:
+            self.catching_up = True
+        elif kind != EventKind.GAP:  # the feed's own, dated as the event before it: says nothing about those to come
+            self.catching_up = self.max_age_ns is not None and recv_ns - ts_ns > self.max_age_ns

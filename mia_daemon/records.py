@@ -61,6 +61,7 @@ class EventFlag(IntFlag):
     BATCH_END = 4  # last of a group of depth updates: the order book is consistent again
     SNAPSHOT = 8  # part of a snapshot, not a change that just happened
     CLEAR = 16  # empty the order book before applying this row
+    CATCHING_UP = 32  # stored before the feed had read its source to the end: the market may have moved on
 
 
 def empty_events(n: int) -> EventArray:
@@ -89,7 +90,6 @@ class FeatureWindow:
     quality: int = 0  # features.catalogue.Quality bits: which inputs are missing or stale
     warm: bool = False  # every feature the bundle selects is warm
     ingress_ns: int = 0  # monotonic clock when the last event's bytes arrived: tick-to-order starts here
-    backlog: bool = False  # read while the feed was catching up: nothing is opened on it
 
     @property
     def due(self) -> bool:

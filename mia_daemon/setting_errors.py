@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Collection
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -15,20 +16,29 @@ _SHOWN = {"int_type", "float_type", "bool_type", "string_type", "literal_error",
 """Findings that are clearer beside what was found."""
 
 _MOST_FINDINGS = 5
-"""Findings in one error: one that names hundreds is read by nobody."""
+"""Findings named in one error."""
 
 _MOST_SHOWN = 60
 """Characters of a key or a value in an error."""
 
 
-def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Pydantic's findings about the settings `root`.
+def explain(error: ValidationError, root: type[BaseModel], options: Collection[str] = ()) -> str:
+    """Pydantic's findings about the settings `root`; those of the keys `options` are marked as the command line's.
 
     Unknown keys come first: a misspelt key is often why another counts as missing.
     """
     findings = sorted(error.errors(), key=lambda finding: finding["type"] != "extra_forbidden")
     more = [f"and {len(findings) - _MOST_FINDINGS} more"] if len(findings) > _MOST_FINDINGS else []
-    return "; ".join([*(_explain_one(finding, root) for finding in findings[:_MOST_FINDINGS]), *more])
+    named = [
+        _explain_one(finding, root) + (" (an option of the command line)" if setting_of(finding) in options else "")
+        for finding in findings[:_MOST_FINDINGS]
+    ]
+    return "; ".join([*named, *more])
+
+
+def setting_of(finding: ErrorDetails) -> str:
+    """`table.key` of what a finding is about."""
+    return ".".join(map(str, finding["loc"][:2]))
 
 
 def _explain_one(finding: ErrorDetails, root: type[BaseModel]) -> str:

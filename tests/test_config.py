@@ -109,6 +109,8 @@ def test_a_refusal_names_the_file_or_the_command_line_wherever_the_value_is(docu
     with pytest.raises(ConfigError) as refusal:
         config.parse({**document, **change}, "mine.toml", overrides, environ={})
     assert str(refusal.value).startswith(f"{origin} is refused: ")
+    mixed = bool(change) and overrides.get("simulator.speed", 0.0) < 0.0
+    assert ("simulator.speed: Input should be greater than 0 (an option of" in str(refusal.value)) == mixed
 
 
 def test_text_is_a_path_or_a_date_and_a_whole_number_an_amount(document):
@@ -133,7 +135,7 @@ def test_a_credential_that_can_not_be_read_is_said_and_never_shown(document, tmp
     file = tmp_path / "MIA_DTC_PASSWORD"
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     file.write_bytes(b"hunter2\xff")
-    with pytest.raises(ConfigError, match=f"^the credential {file} is not UTF-8 text: write it anew$"):
+    with pytest.raises(ConfigError, match=f"^the credential {file} is not UTF-8 text: write it again$"):
         config.parse(document, "x", environ=environ)
     file.unlink()
     file.mkdir()

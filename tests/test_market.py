@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.market import BETTER_SOURCE_NS, LastTouch, MarketState, MarketTrade, Touch, touch_of
-from mia_daemon.records import EventKind, Side, empty_events
+from mia_daemon.records import EventFlag, EventKind, Side, empty_events
 
 NAN = math.nan
 
@@ -160,6 +160,17 @@ def test_a_gap_says_nothing_about_the_age_of_what_follows():
     market.on_events(received((6, 7, EventKind.GAP)))
     assert market.catching_up
     market.on_events(received((7, 10, EventKind.TIMER)))
+    assert not market.catching_up
+
+
+@pytest.mark.parametrize("max_age_ns", [None, 10])
+def test_a_feed_catches_up_while_it_says_so(max_age_ns):
+    market = MarketState(max_age_ns=max_age_ns)
+    events = received((5, 6), (6, 7, EventKind.GAP))
+    events["flags"] = EventFlag.CATCHING_UP
+    market.on_events(events)
+    assert market.catching_up
+    market.on_events(received((7, 8)))
     assert not market.catching_up
 
 

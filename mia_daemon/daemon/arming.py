@@ -94,7 +94,7 @@ def _read_trusted(path: Path) -> bytes:
     try:
         status = os.fstat(opened)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"arm file {path} is no plain file: write it anew, or use --arm")
+            raise UsageError(f"arm file {path} is no plain file: write it again, or use --arm")
         _check_owner(f"arm file {path}", status)
         if status.st_mode & _WRITERS:
             raise UsageError(f"arm file {path} can be written by others than its owner: chmod 600 it, or use --arm")

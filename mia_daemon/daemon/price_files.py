@@ -16,7 +16,7 @@ from mia_daemon.products.instruments import Instrument, instrument
 
 
 class LiveFiles(NamedTuple):
-    """What the files of `feed.source = "scid"` hold; what of it can be legitimate and is to be said."""
+    """What the files of `feed.source = "scid"` hold; and warnings about them."""
 
     text: str
     warnings: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ def _live_reference_warnings(settings: Settings, path: Path, now_ns: int) -> lis
 
 
 def check_replayed_file(settings: Settings, path: Path, traded: Instrument, now_ns: int) -> list[str]:
-    """What can be legitimate in a file of trades. Raises FileFormatError, UsageError where it can't be of `traded`."""
+    """Warnings about a file of trades. Raises FileFormatError, UsageError where it can't be of `traded`."""
     if is_recording(path):
         recorded = instrument(recording_symbol(path), settings.products)
         if recorded.root != traded.root:
@@ -99,7 +99,7 @@ def check_replayed_file(settings: Settings, path: Path, traded: Instrument, now_
 
 
 def check_replayed_reference(settings: Settings, path: Path, now_ns: int) -> list[str]:
-    """What can be legitimate in a file of the reference symbol. Raises FileFormatError where it can't be its file."""
+    """Warnings about a file of the reference symbol. Raises FileFormatError where it can't be its file."""
     symbol = reference_of_file(settings, path)
     if settings.products.product_of(symbol) is None:
         return [f"{path}: {_unknown_reference(symbol or path.stem)}"]
@@ -123,8 +123,8 @@ def _reference_file(settings: Settings, path: Path, symbol: str) -> PriceFile:
 
 def _unknown_reference(symbol: str) -> str:
     return (
-        f"{symbol} is a contract of no product known: its prices are put on no tick and not looked at; describe the "
-        "product in a table [product.ROOT] of the configuration (docs/products.md)"
+        f"{symbol} is a contract of no product known: its prices are neither rounded to a tick nor checked; "
+        "describe the product in a table [product.ROOT] of the configuration (docs/products.md)"
     )
 
 

@@ -144,13 +144,14 @@ class Daemon:
             run.alert(Alert(self._clock.now_ns(), "contract_kept", Priority.WARNING, self._contract.text))
 
     def _warn(self, run: DaemonRun) -> None:
-        """What a check of directories and files finds that is no reason not to start."""
+        """Report what directories and files have that does not prevent the start."""
         now_ns = self._clock.now_ns()
         if text := open_to_others(self._paths.root).removeprefix("; "):
             run.alert(Alert(now_ns, "directories_open", Priority.WARNING, text))
         if self._settings.feed.source == "scid":
-            for text in check_live_files(self._settings, now_ns).warnings:
-                run.alert(Alert(now_ns, "price_file", Priority.WARNING, text))
+            doubtful = check_live_files(self._settings, now_ns).warnings
+            if doubtful:  # in one alert: a second of the same code would be held back
+                run.alert(Alert(now_ns, "price_files", Priority.WARNING, "; ".join(doubtful)))
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

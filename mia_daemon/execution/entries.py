@@ -190,11 +190,22 @@ class Entries:
         return min(map(self._work, entries))
 
     def _cancel_beyond_limit(self, entries: Sequence[WorkingOrder]) -> None:
-        """An entry was within the limit when it was sent; what was traded by hand since may leave no room for it."""
-        snapshot = self._state.risk_snapshot()
-        for entry in entries:
-            if not entry.request.cancel_wanted and self._risk.beyond_limit(entry.order.side, snapshot):
-                self._order_manager.cancel(entry)
+        """Cancel the newest entries that a position has no room for: it may have been made by hand since they left."""
+        for side in Side:
+            mine = [entry for entry in entries if entry.order.side is side]
+            beyond = self._risk.beyond_limit(self._state.worst_case(side)) if mine else 0.0
+            for entry in reversed(mine):
+                if beyond <= 0:
+                    break
+                beyond -= entry.open_quantity
+                if not entry.request.cancel_wanted:
+                    self._cancel_for_position(entry)
+
+    def _cancel_for_position(self, entry: WorkingOrder) -> None:
+        self._order_manager.cancel(entry)
+        text = f"entry {entry.client_order_id} is cancelled: with the position that is held now it exceeds the limit"
+        context = {"position": self._state.ledger.position, "server_position": self._state.sync.held}
+        self._alert("entry_beyond_limit", Priority.WARNING, text, context)
 
     def _work(self, entry: WorkingOrder) -> int:
         now_ns, chase = self._market.now_ns, self._policy.chase

@@ -188,6 +188,22 @@ class ExecutionState:
             return abs(ours) if self.sync.reconciled else 0
         return min(abs(ours), max(theirs if ours > 0 else -theirs, 0))
 
+    def worst_case(self, side: Side) -> int:
+        """Contracts held on `side` once all orders that work on it have filled; negative: the other side is held.
+
+        By our fills, or by the position that the server reports where that has differed for longer than a report may be
+        early or late. What has filled and is not booked is in the server's position already.
+        """
+        coming = self.orders.exposure(side)
+        worst = side * self.ledger.position + coming
+        theirs = self.sync.held
+        if theirs is None or not self.position_differs:
+            return worst
+        unbooked = sum(
+            max(entry.fills.reported - entry.fills.booked, 0) for entry in self.orders if entry.order.side is side
+        )
+        return max(worst, side * theirs + coming - unbooked)
+
     @property
     def held(self) -> HeldPosition:
         """The position as it is now."""

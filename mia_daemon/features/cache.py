@@ -4,16 +4,21 @@ import hashlib
 import importlib
 import inspect
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numba
 
 from mia_daemon.features.kernel_source import source_hash
 from mia_daemon.records import MARKET_EVENT, empty_events
+
+_NAME: Final = re.compile("[0-9a-f]{16}(-[0-9a-f]{8})?")
+_UNUSED_S: Final = 90 * 86_400
 
 _SHARES = (
     ("ta", "l1_state", "ofi", "touch"),
@@ -84,10 +89,23 @@ def prepare(say: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
         say("compiling the feature kernels: up to a minute, at the first start only ...")
         _compile_in_parallel()
     FeaturePipeline(instrument("ESZ26_FUT_CME"), 1.0, None, 0.0).push(empty_events(1), 0)
+    _remove_unused(_directory())
     if compiling:
         say(f"feature kernels compiled in {elapsed_s() - started:.0f} s")
         if not _compiled():
             say(f"they can't be kept in {_directory()}: set features.cache_dir, or every start compiles them")
+
+
+def _remove_unused(directory: Path) -> None:
+    """Note the use of this directory, and remove those beside it that no start has used for long."""
+    try:
+        os.utime(directory)
+        used_s = directory.stat().st_mtime
+        for other in directory.parent.iterdir():
+            if _NAME.fullmatch(other.name) and used_s - other.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(other)
+    except OSError:  # another start removes it too, or this cache is one that can't be written
+        return
 
 
 def _compiled() -> bool:

@@ -103,7 +103,7 @@ class FeaturePipeline:
         """All of `windows` at once."""
         return list(self.windows(events, ingress_ns))
 
-    def windows(self, events: EventArray, ingress_ns: int, *, backlog: bool = False) -> Iterator[FeatureWindow]:
+    def windows(self, events: EventArray, ingress_ns: int) -> Iterator[FeatureWindow]:
         """Yield windows that together hold exactly these events, in order; only the last may lack values.
 
         Each is made on demand, so the orders of a decision need not wait for the events after it.
@@ -111,7 +111,6 @@ class FeaturePipeline:
         Args:
             events: (n,) of dtype MARKET_EVENT; neither changed nor kept, but the windows are views of it.
             ingress_ns: monotonic clock when the events arrived.
-            backlog: passed on to the windows.
         """
         if (events.dtype is not MARKET_EVENT and events.dtype != MARKET_EVENT) or events.ndim != 1:
             raise TypeError(f"events must be a one-dimensional MARKET_EVENT array, not {events.dtype} {events.shape}")
@@ -125,16 +124,15 @@ class FeaturePipeline:
             end = engine.run(readable, start, self._state, self._calendar, clock, self._out)
             part = events[start:end]
             if clock[C_DUE]:
-                yield self._decision(part, ingress_ns, backlog=backlog)
+                yield self._decision(part, ingress_ns)
             else:
-                yield FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), ingress_ns=ingress_ns, backlog=backlog)
+                yield FeatureWindow(part, ts_ns=int(clock[C_NEWEST]), ingress_ns=ingress_ns)
             start = end
 
-    def _decision(self, part: EventArray, ingress_ns: int, *, backlog: bool) -> FeatureWindow:
+    def _decision(self, part: EventArray, ingress_ns: int) -> FeatureWindow:
         _, ts_ns, _, _, _, decisions, _, quality = self._clock[: C_QUALITY + 1].tolist()
         values, self._out = self._out, np.empty(catalogue.COUNT, np.float32)
-        warm = not quality & _COLD
-        return FeatureWindow(part, decisions - 1, ts_ns, values, quality, warm, ingress_ns, backlog=backlog)
+        return FeatureWindow(part, decisions - 1, ts_ns, values, quality, not quality & _COLD, ingress_ns)
 
     def save(self, path: Path) -> None:
         """Write the state as of the last event. Raises StartError when it can't be written."""

@@ -15,12 +15,10 @@ class EventBatch:
     Attributes:
         events: owned by the batch; read-only.
         ingress_ns: monotonic clock when the bytes of the last of them arrived: tick-to-order starts here.
-        backlog: they were stored before the feed had read its source to the end, so the market may have moved on.
     """
 
     events: EventArray
     ingress_ns: int
-    backlog: bool = False
 
 
 BatchQueue = asyncio.Queue[EventBatch | EndOfData]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_daemon.clock import Clock
+from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.errors import FileFormatError
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.book_touch import BookTouch
@@ -31,10 +31,11 @@ from mia_daemon.feed.tailing.file_watch import FileWatch
 from mia_daemon.feed.tailing.tail import Tail
 from mia_daemon.feed.tailing.time_merge import TimeMerge
 from mia_daemon.products.price_scale import AS_STORED, PriceScale
-from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority, empty_events
+from mia_daemon.records import Alert, AlertSink, EventArray, EventFlag, EventKind, Priority, empty_events
 from mia_daemon.stage import END
 
 _NOTHING = empty_events(0)
+_LATE_S = 2.0  # beyond the longest wait: whoever looks so late was held up, and reads what is old
 _OFF_TICK = "set {}.price_multiplier to 0.01 if Sierra Chart's files hold hundredths, else compare its chart"
 
 
@@ -42,14 +43,14 @@ class ScidFeed:
     """Follows a growing `.scid`, and the symbol's `.depth` files if their directory is given, as one stream by time.
 
     Events read while catching up are old: their `recv_ns` is the time of reading, their `ts_ns` the exchange's, and the
-    difference is how stale they are. Their batches are marked as backlog, for a server with a time of its own: all that
-    a file held when its first events were read, and all that is read while more lies ready. A file that was replaced,
-    cut or rewritten gives a GAP event and an alert; one that is missing, an alert, and reading begins when it appears.
-    A damaged record is left out, with an alert.
+    difference is how stale they are. They are marked with CATCHING_UP, for a server with a time of its own: all that a
+    file held when its first events were read, what follows a GAP, what was written while we did not look, and all that
+    is read while more lies ready. A file that was replaced, cut or rewritten gives a GAP event and an alert; one that
+    is missing, an alert, and reading begins when it appears. A damaged record is left out, with an alert.
 
     Args:
         since_ns: read from the first record of this time on, to warm up; None: only what is appended from now on.
-        reference_path: the reference symbol's `.scid`. It is no sign of life of the market, its changes make no GAP;
+        reference_path: the reference symbol's `.scid`. Its events do not end a silence, its changes make no GAP;
             one that is missing or damaged is an alert and holds up nothing.
         reference_since_ns: where its reading begins, if that is another time.
         depth_directory: Sierra Chart's MarketDepthData folder, with one file per day.
@@ -100,7 +101,9 @@ class ScidFeed:
         self._in_snapshot = False
         self._book = None if scale.tick_size is None else BookTouch(scale.tick_size)
         self._silence = SilenceTimer(timer_interval_s)
-        self._told: set[Path] = set()  # what is known to be missing
+        self._longest_wait_ns = round((timer_interval_s + _LATE_S) * NS_PER_S)
+        self._looked_ns = clock.monotonic_ns()
+        self._reported_missing: set[Path] = set()  # what is known to be missing
         self._watch = FileWatch(poll_interval_s, self._say_polling, inotify=inotify)
         self._closed = False
 
@@ -119,10 +122,9 @@ class ScidFeed:
 
     async def _step(self, queue: BatchQueue) -> None:
         looked_ns = self._clock.monotonic_ns()
-        catching_up = self._behind or not self._silence.last_ts_ns
         events = self.poll()
         if len(events):
-            await queue.put(EventBatch(events, looked_ns, backlog=catching_up or self._behind))
+            await queue.put(EventBatch(events, looked_ns))
         if self._behind:
             await asyncio.sleep(0)
             return
@@ -132,8 +134,18 @@ class ScidFeed:
         await self._watch.wait(paths, found=found, at_most_s=silence_s)
 
     def poll(self) -> EventArray:
-        """What is new since the last call, possibly nothing."""
+        """What is new since the last call, possibly nothing; marked where it is not the present market."""
         now_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
+        held_up = monotonic_ns - self._looked_ns > self._longest_wait_ns
+        late = held_up or self._behind or not self._silence.last_ts_ns
+        self._looked_ns = monotonic_ns
+        events = self._read(now_ns, monotonic_ns)
+        if late or self._behind or (events["kind"] == EventKind.GAP).any():
+            events["flags"] |= np.uint16(EventFlag.CATCHING_UP)
+        return events
+
+    def _read(self, now_ns: int, monotonic_ns: int) -> EventArray:
+        """What is new in the files, and a TIMER event where it is due."""
         if self._merge.wants_trades:
             self._read_trades(now_ns, monotonic_ns)
         if self._depth is not None and self._merge.wants_depth:
@@ -236,12 +248,12 @@ class ScidFeed:
 
     def _tell_if_missing(self, path: Path, trouble: str, advice: str, now_ns: int) -> None:
         """Say once that there is nothing to read, and again when there is."""
-        if trouble and path not in self._told:
-            self._told.add(path)
+        if trouble and path not in self._reported_missing:
+            self._reported_missing.add(path)
             text = f"{path} {trouble}: {advice}, or mend the path; it is read as soon as it is there"
             self._alert(now_ns, "feed_file_missing", Priority.ERROR, text, path)
-        elif not trouble and path in self._told:
-            self._told.remove(path)
+        elif not trouble and path in self._reported_missing:
+            self._reported_missing.remove(path)
             self._alert(now_ns, "feed_file_found", Priority.INFO, f"{path} is there now and is read", path)
 
     def _say_polling(self, text: str) -> None:

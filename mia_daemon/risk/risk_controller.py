@@ -259,16 +259,9 @@ class RiskController:
         """Count a cancel as a message. Cancels themselves are never refused."""
         self._throttle.message(ts_ns)
 
-    def beyond_limit(self, side: Side, snapshot: RiskSnapshot) -> bool:
-        """Whether the orders that work on `side` can bring the position beyond max_position_contracts (P7, P8).
-
-        The server's position counts where it has differed from ours for longer than a report may be early or late.
-        """
-        working = snapshot.working_buy if side is Side.BUY else snapshot.working_sell
-        held, reported = snapshot.position * side, snapshot.server_position
-        if snapshot.position_differs and reported is not None:
-            held = max(held, reported * side)
-        return held + working > self._max_position
+    def beyond_limit(self, contracts: int) -> float:
+        """By how many contracts a position of so many is beyond max_position_contracts (P7); not above 0: by none."""
+        return contracts - self._max_position
 
     def watch(self, snapshot: RiskSnapshot) -> list[Latch]:
         """Check the account; returns the latches this sets, which the caller journals and alerts."""

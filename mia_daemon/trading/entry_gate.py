@@ -1,14 +1,14 @@
 """The check before risk: whether trade windows and the age of the deciding event allow a new position.
 
-Where event time is real time, the age of an event shows that the feed lags or catches up. Elsewhere only the feed
-knows: of what it reads while it catches up (`FeatureWindow.backlog`), nothing is the present market.
+Where event time is real time, the age of an event shows that the feed is late. Elsewhere only the feed knows: it marks
+what it reads while it catches up (EventFlag.CATCHING_UP).
 """
 
 import math
 from dataclasses import dataclass
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.records import FeatureWindow
+from mia_daemon.records import EventFlag, FeatureWindow
 from mia_daemon.risk.codes import RiskCode, Verdict
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 
@@ -34,7 +34,7 @@ class EntryGate:
 
     def _check_age(self, window: FeatureWindow) -> Verdict | None:
         """Deny on events that are too old or from the future: a feed that lags or catches up delivers events late."""
-        if window.backlog:
+        if window.events["flags"][-1] & EventFlag.CATCHING_UP:
             return Verdict(RiskCode.STALE_PRICE, {"catching_up": True})
         if self.max_age_ns is None:
             return None

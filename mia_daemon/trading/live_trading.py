@@ -173,7 +173,7 @@ class TradingSession:
         try:
             while start < len(events):
                 end = start + self._budget.allowance(len(events) - start)
-                for window in components.pipeline.windows(events[start:end], batch.ingress_ns, backlog=batch.backlog):
+                for window in components.pipeline.windows(events[start:end], batch.ingress_ns):
                     self._budget.spend(len(window.events))
                     yield window
                 start = end

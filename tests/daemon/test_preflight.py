@@ -255,7 +255,7 @@ def test_a_reference_file_that_can_not_be_read_or_judged_is_a_warning(beside, tm
     assert ": trading goes on without the reference symbol: " in foreign.text
     unknown = beside(trades_of(tmp_path / "XYZ26_FUT_CME.scid", 3.0, 0.125), "XYZ26_FUT_CME")
     assert unknown.fit
-    assert "XYZ26_FUT_CME is a contract of no product known: its prices are put on no tick" in unknown.text
+    assert "XYZ26_FUT_CME is a contract of no product known: its prices are neither rounded to" in unknown.text
 
 
 FDAX = {

@@ -390,14 +390,16 @@ def test_directories_that_others_can_read_are_a_warning_at_the_start(paper, var)
 
 
 def test_what_is_doubtful_about_price_files_is_a_warning_at_the_start(paper, var, tmp_path):
-    reference = tmp_path / "NQZ26_FUT_CME.scid"
+    reference = tmp_path / "NQM27_FUT_CME.scid"
     paper(
         feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")},
-        reference={"symbol": "NQZ26_FUT_CME", "scid_path": str(reference)},
+        reference={"symbol": "NQM27_FUT_CME", "scid_path": str(reference)},
     )
-    (alert,) = [line for line in log_of(var, "alert") if line["code"] == "price_file"]
+    (alert,) = [line for line in log_of(var, "alert") if line["code"] == "price_files"]
     assert alert["level"] == "warning"
-    assert alert["text"].startswith(f"reference {reference}: it is not there yet")
+    far, missing = alert["text"].split("; reference ")
+    assert "NQM27" in far
+    assert missing.startswith(f"{reference}: it is not there yet")
 
 
 def test_a_second_daemon_on_the_same_directory_is_refused(paper, daemons, var):

@@ -271,9 +271,14 @@ def test_what_a_decision_planned_is_kept_for_the_pair_of_its_entry(parts):
     assert parts.state.brackets == {"d1": bracket}
 
 
-def test_while_the_server_reports_another_position_nothing_is_entered(parts):
-    parts.sync.on_position(2)
+def differ(parts, theirs):
+    """The server reports another position, since the first moment; that counts after 1,000 ns."""
+    parts.sync.on_position(theirs)
     parts.state.differs_since_ns, parts.state.differs_grace_ns = NOW, 1_000
+
+
+def test_while_the_server_reports_another_position_nothing_is_entered(parts):
+    differ(parts, 2)
     parts.after(1_001)
     bracket, verdict = parts.decide("buy", 1)
     assert (bracket, verdict.code, parts.broker.sent) == (None, RiskCode.POSITION_DIFFERS, [])
@@ -290,11 +295,20 @@ def test_an_entry_is_cancelled_once_a_position_made_by_hand_leaves_no_room_for_i
     """The server's report counts once it can no longer be of a fill that is on its way."""
     parts = Entering(max_position_contracts=2)
     entry = parts.place(quantity=2)
-    parts.sync.on_position(1)
-    parts.state.differs_since_ns, parts.state.differs_grace_ns = NOW, 1_000
+    differ(parts, 1)
     assert parts.work(1_000) == []
     assert parts.work(1_001) == [("cancel", entry.client_order_id)]
     assert parts.work(1_002) == []
+    assert [(alert.code, alert.context) for alert in parts.alerts] == [
+        ("entry_beyond_limit", {"position": 0, "server_position": 1})
+    ]
+
+
+def test_a_fill_that_is_in_the_servers_position_and_not_booked_counts_once():
+    parts = Entering(max_position_contracts=2)
+    parts.report(parts.place(quantity=2), OrderStatus.PARTIAL, filled=1)
+    differ(parts, 1)
+    assert parts.work(1_001) == []
 
 
 @pytest.mark.parametrize(("held", "cancelled"), [(1, True), (-1, False)])
@@ -303,6 +317,15 @@ def test_an_entry_works_as_long_as_it_leads_to_no_more_than_the_limit(held, canc
     parts.hold(held)
     entry = parts.place(quantity=2)
     assert parts.work(1) == ([("cancel", entry.client_order_id)] if cancelled else [])
+
+
+def test_only_the_newest_entries_are_cancelled_that_there_is_no_room_for():
+    parts = Entering(max_position_contracts=3)
+    parts.place(quantity=1)
+    newest = parts.place(quantity=1)
+    parts.hold(2)
+    assert parts.work(1) == [("cancel", newest.client_order_id)]
+    assert parts.work(2) == []
 
 
 def test_an_entry_that_is_done_but_for_a_missing_fill_is_not_cancelled(parts):

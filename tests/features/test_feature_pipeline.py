@@ -134,13 +134,6 @@ def test_windows_hold_exactly_the_events():
     assert {w.ingress_ns for w in windows} == {7}
 
 
-@pytest.mark.parametrize("backlog", [False, True])
-def test_windows_say_whether_they_were_read_while_the_feed_caught_up(backlog):
-    windows = list(pipeline().windows(stream(), 7, backlog=backlog))
-    assert {w.due for w in windows} == {False, True}
-    assert {w.backlog for w in windows} == {backlog}
-
-
 def test_decision_numbers_are_consecutive_and_values_owned():
     windows = due(push(stream()))
     assert [w.seq for w in windows] == list(range(len(windows)))

@@ -1,6 +1,7 @@
 """Compiled kernels are found again by the next process, and never those of another source."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -50,6 +51,20 @@ def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_pat
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.use_cache().parent == tmp_path / ".cache" / "mia-daemon" / "numba"
+
+
+def test_what_no_start_has_used_for_long_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_compile_in_parallel", lambda: None)
+    ours = cache.use_cache(tmp_path)
+    used, unused, others = tmp_path / "4642a12b7c0788c0-00c0ffee", tmp_path / "6d29696fef03fe5a", tmp_path / "notes"
+    for directory in (ours, used, unused, others):
+        directory.mkdir()
+        (directory / "kernel.nbi").touch()
+    for directory, days in ((used, 80), (unused, 100), (others, 100)):
+        long_ago = directory.stat().st_mtime - days * 86_400
+        os.utime(directory, (long_ago, long_ago))
+    cache.prepare(lambda _line: None, lambda: 0.0)
+    assert {ours, used, others} == set(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kept", [True, False])

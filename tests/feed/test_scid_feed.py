@@ -333,8 +333,8 @@ def test_a_depth_file_that_changed_gives_a_gap_and_the_book_anew(tmp_path, clock
     events = feed.poll()
     depth = EventKind.DEPTH
     assert events["kind"].tolist() == [EventKind.GAP, depth, depth]
-    assert events["flags"].tolist()[1] == EventFlag.CLEAR | EventFlag.SNAPSHOT
-    assert events["flags"].tolist()[2] == EventFlag.SNAPSHOT | EventFlag.BATCH_END
+    assert events["flags"].tolist()[1] == EventFlag.CLEAR | EventFlag.SNAPSHOT | EventFlag.CATCHING_UP
+    assert events["flags"].tolist()[2] == EventFlag.SNAPSHOT | EventFlag.BATCH_END | EventFlag.CATCHING_UP
     assert [alert.code for alert in alerts] == ["depth_file", "feed_file_changed"]
     feed.close()
     trade_writer.close()
@@ -432,7 +432,7 @@ async def test_run_follows_a_file_written_meanwhile(tmp_path, alerts, inotify):
 
 
 async def batches_of(feed, writer, *steps):
-    """(times, whether they are backlog) of the batches, where each step is what is appended once all was read."""
+    """(times, whether CATCHING_UP) of the batches, where each step is what is appended once all was read."""
     queue = asyncio.Queue()
     found = []
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
@@ -442,19 +442,20 @@ async def batches_of(feed, writer, *steps):
                 writer.append(records)
             while sum(len(times) for times, _ in found) < wanted:
                 batch = await queue.get()
-                found.append((offsets(batch.events), batch.backlog))
+                (late,) = set((batch.events["flags"] & EventFlag.CATCHING_UP).astype(bool))
+                found.append((offsets(batch.events), late))
         feed.close()
     return found
 
 
 @pytest.mark.parametrize("batch_events", [2, 100])
-async def test_what_a_file_held_before_it_was_read_to_its_end_is_backlog(tmp_path, alerts, batch_events):
+async def test_what_a_file_held_before_it_was_read_to_its_end_is_marked(tmp_path, alerts, batch_events):
     writer = new_file(tmp_path / "x.scid", sf.SCID, trades(*range(5)))
     feed = ScidFeed(
         tmp_path / "x.scid", WallClock(), alerts.append, since_ns=0, batch_events=batch_events, timer_interval_s=60
     )
     found = await batches_of(feed, writer, (5, trades()), (6, trades(5)))
-    assert [times for times, backlog in found if not backlog] == [[5]]
+    assert [times for times, late in found if not late] == [[5]]
     writer.close()
 
 
@@ -466,13 +467,44 @@ async def test_a_feed_that_falls_behind_catches_up_again(tmp_path, alerts):
     writer.close()
 
 
-async def test_a_file_that_appears_later_is_backlog_too(tmp_path, alerts):
+async def test_a_file_that_appears_later_is_marked_too(tmp_path, alerts):
     path = tmp_path / "x.scid"
     feed = ScidFeed(path, WallClock(), alerts.append, since_ns=0, timer_interval_s=60)
     assert len(feed.poll()) == 0
     writer = new_file(path, sf.SCID, trades(*range(5)))
     found = await batches_of(feed, writer, (5, trades()), (6, trades(5)))
     assert found == [([0, 1, 2, 3, 4], True), ([5], False)]
+    writer.close()
+
+
+def catching_up(events):
+    return [bool(flags & EventFlag.CATCHING_UP) for flags in events["flags"]]
+
+
+def test_what_comes_with_a_gap_is_marked(tmp_path, clock, alerts):
+    """A file that was away and comes back may hold what happened meanwhile."""
+    path = tmp_path / "x.scid"
+    new_file(path, sf.SCID, trades(-9, -8)).close()
+    feed = ScidFeed(path, clock, alerts.append, since_ns=0)
+    assert catching_up(feed.poll()) == [True, True]
+    path.rename(tmp_path / "away")
+    writer = new_file(path, sf.SCID, trades(-9, -8, -7))
+    assert catching_up(found := feed.poll()) == [True] * len(found)
+    assert found["kind"][0] == EventKind.GAP
+    writer.append(trades(-6))
+    assert catching_up(feed.poll()) == [False]
+    writer.close()
+
+
+@pytest.mark.parametrize(("waited_s", "late"), [(3.0, False), (3.1, True)])
+def test_what_was_written_while_nobody_looked_is_marked(tmp_path, clock, alerts, waited_s, late):
+    """The longest wait between two looks is that for a TIMER; who looks later was held up."""
+    writer = new_file(tmp_path / "x.scid", sf.SCID, trades(-9))
+    feed = ScidFeed(tmp_path / "x.scid", clock, alerts.append, since_ns=0, timer_interval_s=1.0)
+    feed.poll()
+    writer.append(trades(-8))
+    clock.pass_s(waited_s)
+    assert set(catching_up(feed.poll())) == {late}
     writer.close()
 
 

@@ -1,11 +1,9 @@
 """Nothing is opened on the past, nor on the future, nor where the trade windows refuse."""
 
-from dataclasses import replace
-
 import pytest
 
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.records import FeatureWindow, empty_events
+from mia_daemon.records import EventFlag, FeatureWindow, empty_events
 from mia_daemon.risk.codes import ALLOWED, RiskCode, deny
 from mia_daemon.trading.entry_gate import EntryGate
 
@@ -54,10 +52,10 @@ def test_a_feed_with_a_time_of_its_own_has_no_age():
 @pytest.mark.parametrize("max_age_ns", [None, 10 * NS_PER_S])
 def test_nothing_is_opened_on_what_is_read_while_the_feed_catches_up(max_age_ns):
     """Not even where event time is no real time, so that the age of an event says nothing."""
-    gate = EntryGate(Windows(), max_age_ns)
-    read_late = replace(window(0.0), backlog=True)
-    assert gate.check(read_late).code is RiskCode.STALE_PRICE
-    assert gate.check(replace(read_late, backlog=False)).allowed
+    gate, late = EntryGate(Windows(), max_age_ns), window(0.0)
+    assert gate.check(late).allowed
+    late.events["flags"] = EventFlag.CATCHING_UP
+    assert gate.check(late).code is RiskCode.STALE_PRICE
 
 
 def test_the_windows_are_asked_about_the_moment_of_the_last_event():

@@ -68,7 +68,6 @@ class FakeTasks:
         self.probability_ns = 7
         self.put = 0
         self.break_at = {}
-        self.backlog = []
         self.times = StepTimes(3, 4, 5, 6)
 
     def note(self, what, seq):
@@ -86,14 +85,13 @@ class FakeTasks:
         await queue.put(END)
 
     # features
-    def windows(self, batch, ingress_ns, *, backlog):
+    def windows(self, batch, ingress_ns):
         seq, self.windows_made = self.windows_made, self.windows_made + 1
         self.note("features", seq)
         if not self.due(seq):
-            yield FeatureWindow(batch, backlog=backlog)
+            yield FeatureWindow(batch)
         else:
-            ts_ns = int(batch["ts_ns"][-1])
-            yield FeatureWindow(batch, seq, ts_ns, VALUES, 0, warm=True, ingress_ns=ingress_ns, backlog=backlog)
+            yield FeatureWindow(batch, seq, int(batch["ts_ns"][-1]), VALUES, 0, warm=True, ingress_ns=ingress_ns)
 
     # inference
     def predict(self, window, account, _instrument, max_position):
@@ -112,7 +110,6 @@ class FakeTasks:
     def on_signal(self, signal, delays):
         window, prediction = signal.window, signal.prediction
         assert window.ingress_ns == 1
-        self.backlog.append(window.backlog)
         self.note("execute", window.seq)
         self.delays.append(delays)
         action = Action.BUY if signal.account.position == prediction.action else Action.HOLD
@@ -229,8 +226,7 @@ async def test_a_batch_is_worked_on_in_the_callback_that_brings_it(make_session)
         record=lambda _events: order.append(("record", len(tasks.calls))),
         clock=StoppedClock(),  # a callback that takes long leaves the rest to the tasks
     )
-    session._batches.put_nowait(EventBatch(events(5), ingress_ns=1, backlog=True))
-    assert tasks.backlog == [True]
+    session._batches.put_nowait(EventBatch(events(5), ingress_ns=1))
     assert tasks.calls == [("features", 0), ("market", 5), ("predict", 0), ("execute", 0)]
     assert order == ["before", ("record", 4)]
     assert [len(session.sink.decisions), session.tally.decisions] == [1, 1]
