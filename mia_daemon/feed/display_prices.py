@@ -17,12 +17,17 @@ class DisplayPrices:
     def __init__(self) -> None:
         self._multipliers: dict[int, float] = {}  # by the `symbol` column; only those that change anything
 
-    def define(self, symbol: int, definition: SecurityDefinitionResponse) -> None:
-        """Take a symbol's definition; a multiplier that is unset or makes no sense counts as 1."""
+    def define(self, symbol: int, definition: SecurityDefinitionResponse) -> bool:
+        """Take a symbol's definition; a multiplier that is unset or makes no sense counts as 1.
+
+        Returns:
+            Whether the multiplier is another than before.
+        """
         multiplier = definition.DisplayPriceMultiplier
-        self._multipliers.pop(symbol, None)
+        before = self._multipliers.pop(symbol, 1.0)
         if 0.0 < multiplier < UNSET_F32 and multiplier != 1.0:
             self._multipliers[symbol] = nearest_decimal(multiplier)
+        return self._multipliers.get(symbol, 1.0) != before
 
     def apply(self, events: EventArray) -> None:
         """Change prices in place."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -10,18 +10,15 @@ import numpy as np
 
 from mia_daemon.clock import Clock
 from mia_daemon.config import DtcSettings
-from mia_daemon.dtc.enums import MarketDataFeedStatusEnum, RequestActionEnum
+from mia_daemon.dtc.enums import MarketDataFeedStatusEnum
 from mia_daemon.dtc.market_data import Segment
 from mia_daemon.dtc.messages import (
     MarketDataFeedStatus,
     MarketDataFeedSymbolStatus,
     MarketDataReject,
-    MarketDataRequest,
     MarketDataSnapshot,
     MarketDepthReject,
-    MarketDepthRequest,
     Message,
-    SecurityDefinitionForSymbolRequest,
     SecurityDefinitionReject,
     SecurityDefinitionResponse,
 )
@@ -31,15 +28,13 @@ from mia_daemon.feed.display_prices import DisplayPrices
 from mia_daemon.feed.event_checks import NO_LIMITS, CheckedSymbol, EventChecks, EventLimits
 from mia_daemon.feed.outlet import Lag, Outlet
 from mia_daemon.feed.silence import SilenceTimer, marker
+from mia_daemon.feed.subscriptions import REFERENCE_ID, TRADED_ID, Subscriptions
 from mia_daemon.link.client import DtcClient, NoticeHandler, market_data_refused
 from mia_daemon.records import Alert, AlertSink, EventArray, EventKind, Priority
 from mia_daemon.stage import END
 
 MAX_BACKLOG_EVENTS: Final = 1 << 18
 """Rows (16 MB) that may wait for the daemon before the server is held back by not reading from it."""
-
-_TRADED_ID: Final = 1  # SymbolIDs of our choice
-_REFERENCE_ID: Final = 2
 
 _OFF_TICK: Final = (
     "look at the price format and the real-time price multiplier of the symbol in Sierra Chart, and compare its chart; "
@@ -53,6 +48,9 @@ class DtcFeed:
     After every reconnection it subscribes anew and marks what may be missing with a GAP event. A server that refuses
     the traded symbol's prices ends the feed when it has never served them; when it has, it is asked again. Refused
     depth, or a refused reference symbol, is an alert.
+
+    Where the server has definitions, a symbol's prices are requested once its own is known, which says by what they are
+    to be multiplied. One that is not answered is reported and requested again; the other symbol does not wait for it.
 
     Args:
         symbol: as the server spells it.
@@ -86,14 +84,14 @@ class DtcFeed:
     ) -> None:
         self._clock = clock
         self._on_alert = on_alert
-        self._symbols = {_TRADED_ID: symbol} | ({_REFERENCE_ID: reference_symbol} if reference_symbol else {})
+        self._symbols = {TRADED_ID: symbol} | ({REFERENCE_ID: reference_symbol} if reference_symbol else {})
         checked = {
             number: CheckedSymbol(name, tick_sizes.get(number), _OFF_TICK)
-            for number, name in ((symbol_id - _TRADED_ID, name) for symbol_id, name in self._symbols.items())
+            for number, name in ((symbol_id - TRADED_ID, name) for symbol_id, name in self._symbols.items())
         }
+        self._subscriptions = Subscriptions(self._symbols, depth_levels)
         self._prices = DisplayPrices()
         self._checks = EventChecks(limits, checked, on_alert)
-        self._depth_levels = depth_levels
         self._max_backlog = max_backlog_events
         self._ask_again_s = settings.reconnect_max_delay_s
         self._silence = SilenceTimer(timer_interval_s, speed)
@@ -105,16 +103,16 @@ class DtcFeed:
             on_messages=self._arrived,
             on_state=self._state_changed,
             on_notice=on_notice,
-            symbols={symbol_id: symbol_id - _TRADED_ID for symbol_id in self._symbols},
+            symbols={symbol_id: symbol_id - TRADED_ID for symbol_id in self._symbols},
         )
         self._outlet: Outlet | None = None
         self._over: asyncio.Future[None] | None = None
         self._available = True
-        self._served = False  # the traded symbol's events have come at least once
+        self._served: set[int] = set()  # SymbolIDs whose events have come at least once
+        self._newest_ns = 0  # exchange time of the newest event sent on, of any symbol; 0 before the first
         self._answer_s = settings.request_timeout_s
         self._answered = False  # the newest subscription to the traded symbol
         self._subscription = 0  # number of the newest
-        self._undefined: set[int] = set()  # SymbolIDs whose definition is awaited before their prices are asked for
 
     @property
     def up(self) -> bool:
@@ -179,11 +177,15 @@ class DtcFeed:
     def _events(self, events: EventArray, received_ns: int, ingress_ns: int) -> None:
         assert self._outlet is not None
         if len(self._symbols) == 1 or not events["symbol"].all():
-            self._served = self._answered = True
+            self._answered = True
+        for symbol_id in self._symbols.keys() - self._served:
+            if (events["symbol"] == symbol_id - TRADED_ID).any():
+                self._served.add(symbol_id)
         self._prices.apply(events)
         events = self._checks.check(events, received_ns, ingress_ns)
         if not len(events):
             return  # held until it is known whether the server has a time of its own
+        self._newest_ns = max(self._newest_ns, int(events["ts_ns"][-1]))
         mine = events["ts_ns"] if len(self._symbols) == 1 else events["ts_ns"][events["symbol"] == 0]
         if len(mine):
             self._silence.heard(int(mine[-1]), ingress_ns)
@@ -191,13 +193,13 @@ class DtcFeed:
 
     def _message(self, message: Message, received_ns: int) -> None:
         if isinstance(message, MarketDataReject | MarketDepthReject | MarketDataSnapshot):
-            self._answered |= message.SymbolID == _TRADED_ID
+            self._answered |= message.SymbolID == TRADED_ID
         if isinstance(message, MarketDataReject | MarketDepthReject):
             self._refused(message)
         elif isinstance(message, SecurityDefinitionResponse):
             self._define(message)
         elif isinstance(message, SecurityDefinitionReject):
-            self._definition_answered(message.RequestID)
+            self._definition_refused(message)
         elif isinstance(message, MarketDataFeedStatus):
             self._feed_status(message.Status, received_ns)
         elif isinstance(message, MarketDataFeedSymbolStatus) and message.SymbolID in self._symbols:
@@ -206,51 +208,47 @@ class DtcFeed:
     # ------------------------------------------------------------------------------------------- subscriptions
 
     def _subscribe(self) -> None:
-        """Ask for all we want; what may be missing from before is marked first.
+        """Request all we want; what may be missing from before is marked first.
 
-        Prices are asked for once the definitions are there, which say by what they are to be multiplied: at once where
-        the server says that it has none, and after `request_timeout_s` where it does not answer.
+        Definitions are requested also where they are known: they may have changed.
         """
-        if self._silence.last_ts_ns:
-            self._mark_gap()
+        self._mark_gap()
         self._subscription += 1
         self._answered = False
-        defines = self._link.server is not None and self._link.server.SecurityDefinitionsSupported
-        self._undefined = set(self._symbols) if defines else set()
-        definitions = [
-            SecurityDefinitionForSymbolRequest(RequestID=symbol_id, Symbol=symbol)
-            for symbol_id, symbol in self._symbols.items()
-        ]
-        if not self._send(*definitions):
+        server = self._link.server
+        ready = self._subscriptions.start(defined=server is not None and bool(server.SecurityDefinitionsSupported))
+        if self._request_definitions(self._symbols):
+            self._request_prices(*ready)
+
+    def _request_definitions(self, symbol_ids: Iterable[int]) -> bool:
+        """Look after `request_timeout_s` whether prices still wait. False when the link is down."""
+        if not self._send(*self._subscriptions.definition_requests(symbol_ids)):
+            return False
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._answer_s, self._request_definitions_again, self._subscription)
+        return True
+
+    def _request_definitions_again(self, subscription: int) -> None:
+        waiting = self._subscriptions.waiting
+        if not waiting or not self._is_newest(subscription):
             return
-        if self._undefined:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._answer_s, self._prices_without_definition, self._subscription)
-        else:
-            self._request_prices()
+        text = (
+            f"no prices of {self._subscriptions.names(waiting)}: for {self._answer_s:g} s the server has not answered "
+            "the request for the security definition, without which the multiplier of prices is not known; asking "
+            "again. Look at the spelling of the symbol and at the data service of Sierra Chart, or set "
+            'feed.source = "scid"'
+        )
+        self._alert("definition_unanswered", Priority.ERROR, text)
+        self._request_definitions(waiting)
 
-    def _prices_without_definition(self, subscription: int) -> None:
-        if self._undefined and self._link.up and self._subscription == subscription:
-            self._undefined.clear()
-            self._request_prices()
-
-    def _request_prices(self) -> None:
-        requests: list[Message] = [
-            MarketDataRequest(RequestAction=RequestActionEnum.SUBSCRIBE, SymbolID=symbol_id, Symbol=symbol)
-            for symbol_id, symbol in self._symbols.items()
-        ]
-        if self._depth_levels:
-            requests.append(
-                MarketDepthRequest(
-                    RequestAction=RequestActionEnum.SUBSCRIBE,
-                    SymbolID=_TRADED_ID,
-                    Symbol=self._symbols[_TRADED_ID],
-                    NumLevels=self._depth_levels,
-                )
-            )
-        if self._send(*requests):
+    def _request_prices(self, *symbol_ids: int) -> None:
+        requests = self._subscriptions.price_requests(symbol_ids)
+        if self._send(*requests) and TRADED_ID in symbol_ids:
             loop = asyncio.get_running_loop()
-            loop.call_later(self._answer_s, self._expect_answer, self._link.generation)
+            loop.call_later(self._answer_s, self._expect_answer, self._subscription)
+
+    def _is_newest(self, subscription: int) -> bool:
+        return self._link.up and self._subscription == subscription
 
     def _send(self, *requests: Message) -> bool:
         """False when the link is down: it reports the loss, and the next connection subscribes."""
@@ -261,31 +259,45 @@ class DtcFeed:
             return False
         return True
 
-    def _expect_answer(self, generation: int) -> None:
-        if self._answered or not self._link.up or self._link.generation != generation:
+    def _expect_answer(self, subscription: int) -> None:
+        if self._answered or not self._is_newest(subscription):
             return
         text = (
             f"the server took the logon but for {self._answer_s:g} s has neither served nor refused the prices of "
-            f'{self._symbols[_TRADED_ID]}: look at its data service, or set feed.source = "scid"'
+            f'{self._symbols[TRADED_ID]}: look at its data service, or set feed.source = "scid"'
         )
         self._alert("market_data_unanswered", Priority.ERROR, text)
 
     def _define(self, definition: SecurityDefinitionResponse) -> None:
-        """Take the definition of one of our symbols; a server may answer without the RequestID."""
-        for symbol_id, name in self._symbols.items():
-            if definition.RequestID == symbol_id or (not definition.RequestID and definition.Symbol == name):
-                self._prices.define(symbol_id - _TRADED_ID, definition)
-                self._definition_answered(symbol_id)
+        for symbol_id in self._subscriptions.defined_by(definition):
+            rescaled = self._prices.define(symbol_id - TRADED_ID, definition) and symbol_id in self._served
+            if rescaled:
+                self._mark_gap()
+            # At another scale prices are requested anew: the order book that was received is at the old one.
+            if self._subscriptions.end_wait(symbol_id, known=True) or rescaled:
+                self._request_prices(symbol_id)
 
-    def _definition_answered(self, symbol_id: int) -> None:
-        if symbol_id in self._undefined:
-            self._undefined.remove(symbol_id)
-            if not self._undefined:
-                self._request_prices()
+    def _definition_refused(self, reject: SecurityDefinitionReject) -> None:
+        refused = self._subscriptions.refused_by(reject)
+        if not refused:
+            return
+        reason = f" ({reject.RejectText})" if reject.RejectText else ""
+        text = (
+            f"the server refuses the security definition of {self._subscriptions.names(refused)}{reason}: the "
+            "multiplier of prices is not known, and they are taken as they come; compare them with the chart in "
+            "Sierra Chart"
+        )
+        self._alert("definition_refused", Priority.WARNING, text)
+        for symbol_id in refused:
+            self._subscriptions.end_wait(symbol_id, known=False)
+        self._request_prices(*refused)
 
     def _mark_gap(self) -> None:
+        """Nothing before the first event: nothing can be missing."""
+        if not self._newest_ns:
+            return
         assert self._outlet is not None
-        gap = marker(EventKind.GAP, self._silence.last_ts_ns, self._clock.now_ns())
+        gap = marker(EventKind.GAP, self._newest_ns, self._clock.now_ns())
         self._outlet.offer(EventBatch(gap, self._clock.monotonic_ns()))
 
     def _refused(self, reject: MarketDataReject | MarketDepthReject) -> None:
@@ -293,9 +305,9 @@ class DtcFeed:
         if symbol is None:
             return
         error = market_data_refused(reject, symbol)
-        if isinstance(reject, MarketDepthReject) or reject.SymbolID != _TRADED_ID:
+        if isinstance(reject, MarketDepthReject) or reject.SymbolID != TRADED_ID:
             self._alert("market_data_refused", Priority.WARNING, f"trading goes on without it: {error}")
-        elif not self._served:
+        elif TRADED_ID not in self._served:
             self._fail(error)
         else:
             text = f"{symbol} is refused though it was served before ({reject.RejectText}); asking again"
@@ -321,7 +333,7 @@ class DtcFeed:
             self._available = True
             if self._link.server is not None and self._link.server.ResubscribeWhenMarketDataFeedAvailable:
                 self._subscribe()
-            elif self._silence.last_ts_ns:
+            else:
                 self._mark_gap()
 
     def _symbol_status(self, message: MarketDataFeedSymbolStatus) -> None:

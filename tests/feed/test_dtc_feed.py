@@ -15,7 +15,6 @@ from mia_daemon.dtc.messages import (
     UNSET_F32,
     EncodingRequest,
     EncodingResponse,
-    GeneralLogMessage,
     LogonRequest,
     LogonResponse,
     MarketDataFeedStatus,
@@ -236,30 +235,129 @@ def with_definitions():
     return server
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        SecurityDefinitionResponse(RequestID=1, Symbol=SYMBOL, DisplayPriceMultiplier=0.01),
-        SecurityDefinitionReject(RequestID=1, RejectText="unknown"),
-    ],
-)
-async def test_prices_are_asked_for_once_every_definition_is_answered(answer):
-    notices = []
-    options = {"reference_symbol": "NQZ26_FUT_CME", "on_notice": lambda *notice: notices.append(notice)}
-    async with running(server=with_definitions(), **options) as run:
+REFERENCE = "NQZ26_FUT_CME"
+
+
+def definition(symbol_id=1, multiplier=0.01):
+    symbol = SYMBOL if symbol_id == 1 else REFERENCE
+    return SecurityDefinitionResponse(RequestID=symbol_id, Symbol=symbol, DisplayPriceMultiplier=multiplier)
+
+
+def trade_as_sent(price, symbol_id=1):
+    return MarketDataUpdateTradeV2(SymbolID=symbol_id, Price=price, Volume=1.0, DateTime=T0_US, AtBidOrAsk=2)
+
+
+async def reconnect(run):
+    count = len(run.server.writers)
+    run.server.writers[-1].transport.abort()
+    await run.until(lambda: len(run.server.writers) > count)
+
+
+async def test_prices_of_each_symbol_are_requested_once_its_own_definition_is_there():
+    async with running(server=with_definitions(), reference_symbol=REFERENCE) as run:
         await run.until(lambda: len(run.server.definitions) == 2)
-        run.server.send(SecurityDefinitionResponse(RequestID=2, Symbol="NQZ26_FUT_CME"))
-        run.server.send(GeneralLogMessage(MessageText="what comes after it"))
-        await run.until(lambda: notices)
         assert run.server.requests.empty()
-        run.server.send(answer)
-        assert [request.SymbolID for request in await run.server.asked(2)] == [1, 2]
+        run.server.send(definition())
+        quotes, depth = await run.server.asked(2)
+        assert (type(quotes), quotes.SymbolID) == (MarketDataRequest, 1)
+        assert (type(depth), depth.SymbolID) == (MarketDepthRequest, 1)
+        run.server.send(trade_as_sent(600025.0))
+        assert (await run.events(1))["price"].tolist() == [6000.25]
+        assert run.server.requests.empty()
+        run.server.send(definition(2))
+        (other,) = await run.server.asked(1)
+        assert (other.SymbolID, other.Symbol) == (2, REFERENCE)
+        assert run.codes() == ["prices_link_up"]
 
 
-async def test_a_definition_that_does_not_come_holds_prices_up_for_the_time_of_an_answer():
+async def test_no_price_is_requested_while_the_definition_is_unanswered_and_it_is_requested_again():
+    async with running(server=with_definitions(), request_timeout_s=0.02) as run:
+        await run.until(lambda: len(run.server.definitions) == 4)
+        assert {(m.RequestID, m.Symbol) for m in run.server.definitions} == {(1, SYMBOL)}
+        assert run.server.requests.empty()
+        assert set(run.codes()) == {"prices_link_up", "definition_unanswered"}
+        assert run.alerts[-1].priority is Priority.ERROR
+        assert f"no prices of {SYMBOL}: for 0.02 s" in run.alerts[-1].text
+        assert 'set feed.source = "scid"' in run.alerts[-1].text
+        run.server.send(definition())
+        assert [request.SymbolID for request in await run.server.asked(2)] == [1, 1]
+        run.server.send(trade_as_sent(600025.0))
+        assert (await run.events(1))["price"].tolist() == [6000.25]
+
+
+async def test_prices_that_stay_unanswered_after_a_late_definition_are_reported():
+    async with running(server=with_definitions(), request_timeout_s=0.02) as run:
+        await run.until(lambda: "definition_unanswered" in run.codes())
+        assert "market_data_unanswered" not in run.codes()
+        run.server.send(definition())
+        await run.until(lambda: "market_data_unanswered" in run.codes())
+
+
+async def test_an_unanswered_definition_of_the_reference_is_reported_and_holds_up_no_other_prices():
+    async with running(server=with_definitions(), request_timeout_s=0.02, reference_symbol=REFERENCE) as run:
+        await run.until(lambda: len(run.server.definitions) == 2)
+        run.server.send(definition())
+        await run.server.asked(2)
+        await run.until(lambda: len(run.server.definitions) >= 4)
+        assert {m.RequestID for m in run.server.definitions[3:]} == {2}
+        assert f"no prices of {REFERENCE}: " in run.alerts[-1].text
+        assert run.server.requests.empty()
+
+
+async def test_a_lost_connection_ends_the_wait_of_its_subscription():
+    """Only the newest one requests definitions again: two reports of it are two waits apart, however many were lost."""
     async with running(server=with_definitions(), request_timeout_s=0.2) as run:
-        (request,) = await run.server.asked(1)
-        assert (request.SymbolID, request.Symbol) == (1, SYMBOL)
+        for count in range(1, 4):
+            await run.until(lambda count=count: len(run.server.definitions) == count)
+            started_s = asyncio.get_running_loop().time()
+            await reconnect(run)
+        await run.until(lambda: run.codes().count("definition_unanswered") >= 2)
+        assert asyncio.get_running_loop().time() - started_s >= 0.4
+
+
+@pytest.mark.parametrize("request_id", [1, 0])
+async def test_prices_without_a_definition_are_requested_as_they_come_with_a_warning(request_id):
+    async with running(server=with_definitions()) as run:
+        await run.until(lambda: len(run.server.definitions) == 1)
+        run.server.send(SecurityDefinitionReject(RequestID=request_id, RejectText="unknown"))
+        await run.server.asked(2)
+        assert run.codes() == ["prices_link_up", "definition_refused"]
+        assert run.alerts[-1].priority is Priority.WARNING
+        assert f"{SYMBOL} (unknown): the multiplier of prices is not known" in run.alerts[-1].text
+        run.server.send(trade(0))
+        assert (await run.events(1))["price"].tolist() == [6000.0]
+        await reconnect(run)
+        await run.until(lambda: len(run.server.definitions) == 2)
+        assert run.server.requests.empty()  # it is no more known than before
+
+
+async def test_a_known_multiplier_serves_on_the_next_connection_at_once_and_is_asked_for_again():
+    async with running(server=with_definitions(), reference_symbol=REFERENCE) as run:
+        await run.until(lambda: len(run.server.definitions) == 2)
+        run.server.send(definition())
+        await run.server.asked(2)
+        await reconnect(run)
+        assert [request.SymbolID for request in await run.server.asked(2)] == [1, 1]
+        assert [m.RequestID for m in run.server.definitions] == [1, 2, 1, 2]
+        run.server.send(trade_as_sent(600025.0))
+        assert (await run.events(1))["price"].tolist() == [6000.25]
+
+
+@pytest.mark.parametrize("symbol_id", [1, 2])
+async def test_a_gap_lies_between_prices_at_different_scales_and_the_order_book_is_requested_anew(symbol_id):
+    async with running(server=with_definitions(), reference_symbol=REFERENCE) as run:
+        await run.until(lambda: len(run.server.definitions) == 2)
+        run.server.send(definition(1), definition(2))
+        await run.server.asked(3)
+        price = trade_as_sent(600025.0, symbol_id)
+        same, changed = definition(symbol_id), definition(symbol_id, 0.001)
+        run.server.send(definition(3 - symbol_id, 0.1), price, same, price, changed, price)
+        events = await run.events(4)
+        assert events["kind"].tolist() == [EventKind.TRADE, EventKind.TRADE, EventKind.GAP, EventKind.TRADE]
+        assert events["price"][[0, 1, 3]].tolist() == [6000.25, 6000.25, 600.025]
+        assert events["ts_ns"].tolist() == [T0_US * 1000] * 4
+        requests = await run.server.asked(3 - symbol_id)
+        assert [request.SymbolID for request in requests] == [symbol_id] * len(requests)
 
 
 @on_both_loops
