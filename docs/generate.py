@@ -107,9 +107,9 @@ def features() -> str:
         "`level_weights` and `micro_adjustment`. What a bundle does not bring has the default that the formula names. "
         "The baseline that ships is fitted to the simulated market.\n\n"
         "Prices of zero and below are prices. Where a formula has a logarithm of the mid, the feature is neutral while "
-        "the mid is not positive, and its window starts anew afterwards; a bar with such a price is left out. After a "
+        "the mid is not positive, and its window is empty afterwards; a bar with such a price is left out. After a "
         f"silence of more than {MAX_SILENT_S // 3600} hours the touch and the last trade are unknown until they come "
-        "again, and windows start anew; closed bars (`ta`, `er_*`, `parkinson_*`, `gk_*`) and what is of the trading "
+        "again, and windows are empty; closed bars (`ta`, `er_*`, `parkinson_*`, `gk_*`) and what is of the trading "
         "day go on.\n"
     )
     parts = [intro]

@@ -7,24 +7,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from daemon_process import status_of, until
+from daemon_process import TRADES_AT_ONCE, status_of, until
 
 pytestmark = pytest.mark.timeout(300)
 
-CONFIG = {
-    "simulator": {"speed": 60.0},
-    "features": {"warmup_s": 0.0, "decision_interval_s": 2.0},
-    "model": {"max_out_of_range_share": 1.0, "max_inference_ms": 1e6},
-    "decision": {
-        "enter_above": 0.001,
-        "exit_below": 0.0005,
-        "min_probability": 0.0,
-        "defensive_blocks_above": 1.0,
-        "min_hold_s": 0.0,
-        "max_hold_s": 30.0,
-    },
-    "windows": {"no_entry_before_close_s": 0.0},
-}
+CONFIG = {**TRADES_AT_ONCE, "simulator": {"speed": 60.0}}
 
 
 def rows(path, query):

@@ -76,6 +76,7 @@ def test_a_session_on_tailed_files_with_orders_over_dtc(daemons, tmp_path, table
     (session,) = (var / "recordings").iterdir()
     events = read_recording(session)
     trades = events[events["kind"] == EventKind.TRADE]
+    assert trades["flags"][0] & EventFlag.CATCHING_UP  # recorded, so that a replay has it too
     trades["flags"] &= np.uint16(~EventFlag.CATCHING_UP & 0xFFFF)  # what the feed adds
     written = scid_to_events(read_scid(tmp_path / "Data" / f"{SYMBOL}.scid"))
     first = int(np.searchsorted(written["ts_ns"], trades["ts_ns"][0]))

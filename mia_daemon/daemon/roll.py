@@ -88,7 +88,7 @@ def _dates(settings: Settings, symbol: str, now_ns: int) -> str:
     try:
         dates, today = _dates_at(settings, symbol, now_ns)
     except UsageError:
-        return symbol  # whoever makes an instrument of it refuses it
+        return symbol  # refused later, where it is looked up as an instrument
     if dates.expiry < today:
         return f"{symbol}, expired on {dates.expiry}: set instrument.symbol to a later contract, or instrument.root"
     notice = "" if dates.held_until == dates.expiry else f", is held until {dates.held_until} (first notice follows)"

@@ -45,7 +45,7 @@ _OFF_TICK: Final = (
 class DtcFeed:
     """Trades, quotes and depth of one symbol, and trades and quotes of a reference symbol if one is named.
 
-    After every reconnection it subscribes anew and marks what may be missing with a GAP event. A server that refuses
+    After every reconnection it subscribes again and marks what may be missing with a GAP event. A server that refuses
     the traded symbol's prices ends the feed when it has never served them; when it has, it is asked again. Refused
     depth, or a refused reference symbol, is an alert.
 
@@ -273,7 +273,7 @@ class DtcFeed:
             rescaled = self._prices.define(symbol_id - TRADED_ID, definition) and symbol_id in self._served
             if rescaled:
                 self._mark_gap()
-            # At another scale prices are requested anew: the order book that was received is at the old one.
+            # At another scale prices are requested again: the order book received so far is at the old one.
             if self._subscriptions.end_wait(symbol_id, known=True) or rescaled:
                 self._request_prices(symbol_id)
 

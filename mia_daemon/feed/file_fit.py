@@ -121,13 +121,13 @@ def _level(prices: NDArray[np.float64], file: PriceFile) -> Iterator[Misfit]:
         yield Misfit(f"{text}: {remedy}", refused=True)
         return
     if zero := 0 if low <= 0.0 else int(np.count_nonzero(prices == 0.0)):
-        text = f"{path} has {zero:,} records at a price of 0: delete it and let Sierra Chart download it anew"
+        text = f"{path} has {zero:,} records at a price of 0: delete it and let Sierra Chart download it again"
         yield Misfit(text, refused=zero > _FEW * len(prices))
     beyond = int(np.count_nonzero(((prices < low) | (prices > high)) & (prices != 0.0)))
     if beyond:
         text = (
             f"{path} has {beyond:,} records at prices beyond {low:g} to {high:g}: delete it and let Sierra Chart "
-            f"download it anew, unless {product.root} has traded there (product.{product.root} has these bounds)"
+            f"download it again, unless {product.root} has traded there (product.{product.root} has these bounds)"
         )
         yield Misfit(text, refused=beyond > _FEW * len(prices))
 

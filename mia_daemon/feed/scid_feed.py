@@ -35,7 +35,7 @@ from mia_daemon.records import Alert, AlertSink, EventArray, EventFlag, EventKin
 from mia_daemon.stage import END
 
 _NOTHING = empty_events(0)
-_LATE_S = 2.0  # beyond the longest wait: whoever looks so late was held up, and reads what is old
+_LATE_S = 2.0  # beyond the longest wait: a look so late was held up, and what it reads is old
 _OFF_TICK = "set {}.price_multiplier to 0.01 if Sierra Chart's files hold hundredths, else compare its chart"
 
 

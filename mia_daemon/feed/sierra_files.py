@@ -62,12 +62,12 @@ _MAX_COUNT = 0xFFFF
 
 _ONE_TICK = (
     "in Sierra Chart set Global Settings >> Data/Trade Service Settings >> Intraday Data Storage Time Unit to 1 Tick, "
-    "delete this file and let Sierra Chart download it anew"
+    "delete this file and let Sierra Chart download it again"
 )
 
 OLD_TIMES = (
     "doubles, days since 1899, as older versions of Sierra Chart wrote them: open its chart in a present one, which "
-    "converts it, or delete it and let Sierra Chart download it anew"
+    "converts it, or delete it and let Sierra Chart download it again"
 )
 
 
@@ -104,7 +104,7 @@ def check_header(header: bytes, fmt: Format, path: Path) -> None:
         )
     if len(header) < fmt.header_size:
         raise FileFormatError(
-            f"{path} is cut off inside its header (byte {len(header)} of {fmt.header_size}): copy it anew"
+            f"{path} is cut off inside its header (byte {len(header)} of {fmt.header_size}): copy it again"
         )
     header_size, record_size = struct.unpack_from("<II", header, 4)
     if (header_size, record_size) != (fmt.header_size, fmt.record.itemsize):

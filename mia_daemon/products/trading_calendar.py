@@ -148,12 +148,12 @@ def load_schedule(
     """The trading days from `first_date` to `last_date`, both included: int64 (n, 6).
 
     Building it imports pandas (about 1 s); with `cache_dir` the result is kept there as .npy, named after everything it
-    depends on, and a damaged file is built anew.
+    depends on, and a damaged file is built again.
 
     Args:
         first_date: trade date.
         last_date: trade date.
-        cache_dir: None builds it anew.
+        cache_dir: None builds it each time.
         hours: of the product; by default those of CME's equity index futures.
 
     Raises:

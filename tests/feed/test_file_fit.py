@@ -84,7 +84,7 @@ def test_a_few_prices_of_zero_are_a_warning_and_many_are_refused():
     records = walk("ES")
     records["close"][[3, 5]] = 0.0
     assert texts(records, "ES") == [
-        (False, "x.scid has 2 records at a price of 0: delete it and let Sierra Chart download it anew")
+        (False, "x.scid has 2 records at a price of 0: delete it and let Sierra Chart download it again")
     ]
     records["close"][:500] = 0.0
     assert texts(records, "ES")[0][0]

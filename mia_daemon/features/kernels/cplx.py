@@ -12,7 +12,7 @@ mean age is the horizon h.
 - er_k: |C_n - C_{n-k}| / sum |C_i - C_{i-1}| over the last k closed 1-minute bars; 0 until k + 1 have closed.
 
 Neutral (hurst 0.5, vr 1, entropies 1, others 0) until MIN_SECONDS mids or MIN_SIGNS signs are known, and where nothing
-has moved. A second in which the mid is not positive has no logarithm: what is made of the mids starts anew after it.
+has moved. A second in which the mid is not positive has no logarithm: windows of mids are empty after it.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Features 336-345: the traded symbol beside the reference symbol (NQ beside ES, ES beside NQ).
 
 Both mids are sampled at the end of every whole second; EW sums take the second as unit of time. While one of them is
-unknown or not positive there is no log return, and all but the reference's order flow starts anew after that.
+unknown or not positive there is no log return, and all windows but the reference's order flow are empty after that.
 """
 
 import math

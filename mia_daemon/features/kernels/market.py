@@ -129,7 +129,7 @@ M_QUOTE_SEEN = 42  # M_NOW of the last change of the touch
 M_TRADE_SEEN = 43  # M_NOW of the last trade; -1 before the first
 M_DEPTH_SEEN = 44  # M_NOW of the last consistent book; -1 before the first
 M_GAP_SEEN = 45  # M_NOW of the last GAP; -1 before the first
-M_CROSSED = 46  # 1 while the newest touch told has bid >= ask, or the book is one-sided or empty after having been full
+M_CROSSED = 46  # 1 while the newest touch has bid >= ask, or the book is one-sided or empty after having been full
 
 # ---- the reference symbol before this event (as M_PREV_*); valid in on_reference, a hook that only `cross` has
 M_REF_PREV_BID = 47

@@ -66,20 +66,20 @@ def tell_touch(m: Floats, bid: float, ask: float, qb: float, qa: float, source: 
     now = m[M_NOW]
     if m[M_SOURCE] > source and now - m[M_SOURCE_SEEN] <= SILENT_SOURCE_S:
         return False
-    told_bid = is_price(bid)
-    told_ask = is_price(ask)
-    if not (told_bid or told_ask):
+    has_bid = is_price(bid)
+    has_ask = is_price(ask)
+    if not (has_bid or has_ask):
         return False
     m[M_SOURCE] = source
     m[M_SOURCE_SEEN] = now
     qb = size_or_zero(qb)
     qa = size_or_zero(qa)
-    if not told_bid:
+    if not has_bid:
         bid = m[M_BID]
         qb = m[M_QB]
     elif source == TRADES and qb == 0.0 and bid == m[M_BID]:
         qb = m[M_QB]
-    if not told_ask:
+    if not has_ask:
         ask = m[M_ASK]
         qa = m[M_QA]
     elif source == TRADES and qa == 0.0 and ask == m[M_ASK]:

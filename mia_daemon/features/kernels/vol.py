@@ -13,8 +13,8 @@ Based on mids at the end of whole seconds, carried forward through silent ones, 
   the equally weighted mean since the trading day began.
 
 Neutral (0; kurtosis 3) until MIN_SECONDS returns are known, and where nothing has moved. A second in which the mid is
-not positive has no log return: all but the bars' measures start anew after it. A bar that touches such a price is left
-out.
+not positive has no log return: all windows but those of bars are empty after it. A bar that touches such a price is
+left out.
 """
 
 import math
