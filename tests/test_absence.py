@@ -63,10 +63,12 @@ def test_no_320_and_no_81_features():
 
 def test_the_program_has_no_number_320_or_81():
     """Not even without a word beside it: no size of an array, no bound of a loop."""
+    sources = {path: path.read_text(encoding="utf-8") for path in (PROJECT / "mia_daemon").rglob("*.py")}
     found = [
         f"{path.relative_to(PROJECT)}:{token.start[0]}"
-        for path in (PROJECT / "mia_daemon").rglob("*.py")
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+        for path, source in sources.items()
+        if re.search(r"3_?20|8_?1", source)  # taking all of them apart would take seconds
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.NUMBER and token.string.replace("_", "") in {"320", "81"}
     ]
     assert found == []
