@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -15,13 +15,13 @@ from mia_daemon.journal.rows import FILL, fill_of
 from mia_daemon.journal.view import JournalView
 from mia_daemon.products.instruments import OFF_TICK, Instrument, instrument
 from mia_daemon.records import Fill
-from mia_daemon.statement.activity_log import Balance, Statement
+from mia_daemon.statement import notes
+from mia_daemon.statement.activity_log import Statement
 from mia_daemon.statement.day_figures import DayFigures, day_figures
 from mia_daemon.statement.matching import Pair, Stated, match
 from mia_daemon.statement.scope import StatementScope, scoped
 
 CENT: Final = 0.005
-_NO_ZONE_APART_NS: Final = 15 * 60 * NS_PER_S  # time zones differ by quarters of an hour; clocks do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,12 @@ def compare(
     """
     theirs = scoped(statement, scope, view)
     ours = _journaled(view, scope.server.account)
-    period = None if day is not None else _calendar_days(statement, ZoneInfo(time_zone))
-    result = Comparison(scope.server.account, [], [], [], list(_notes(statement, theirs.left_out.items(), scope)))
+    compared = _calendar_days(statement, ZoneInfo(time_zone)) if day is None else day
+    result = Comparison(scope.server.account, [], [], [], list(notes.on_statement(statement, theirs.left_out, scope)))
     for symbol in sorted({*theirs.fills, *ours}):
         _compare_contract(
             _Contract(instrument(symbol, scope.products), ours.get(symbol, []), theirs.fills.get(symbol, [])),
-            lambda pair, trade_date: trade_date == day if period is None else period[0] <= pair.ts_ns < period[1],
+            compared,
             result,
         )
     result.differences.sort(key=lambda difference: difference.pair.ts_ns)
@@ -123,15 +123,25 @@ class _Contract:
     stated: list[Stated]
 
     def trade_date(self, pair: Pair) -> date:
-        return self.traded.product.hours.trade_date_at(pair.ts_ns)
+        return self._trade_date_at(pair.ts_ns)
+
+    def _trade_date_at(self, ts_ns: int) -> date:
+        return self.traded.product.hours.trade_date_at(ts_ns)
+
+    def covers(self, what: date | tuple[int, int], pair: Pair) -> bool:
+        """Whether either side's time is of the trade date, or in the period."""
+        if isinstance(what, date):
+            return any(self._trade_date_at(ts_ns) == what for ts_ns in pair.times_ns)
+        return any(what[0] <= ts_ns < what[1] for ts_ns in pair.times_ns)
 
 
-def _compare_contract(contract: _Contract, covers: Callable[[Pair, date], bool], result: Comparison) -> None:
+def _compare_contract(contract: _Contract, compared: date | tuple[int, int], result: Comparison) -> None:
     tolerance = contract.traded.tick_size * OFF_TICK
     every = match(contract.journal, contract.stated, tolerance)
-    result.notes.extend(_time_zone_note(every))
+    result.notes.extend(notes.on_times(every))
+    result.notes.extend(notes.on_positions(contract.stated))
     for day, group in groupby(every, contract.trade_date):
-        pairs = [pair for pair in group if covers(pair, day)]
+        pairs = [pair for pair in group if contract.covers(compared, pair)]
         if not pairs:
             continue
         before = [pair.journal for pair in every if pair.journal and contract.trade_date(pair) < day]
@@ -226,34 +236,3 @@ def _calendar_days(statement: Statement, zone: ZoneInfo) -> tuple[int, int]:
 
 def _midnight_ns(day: date, zone: ZoneInfo) -> int:
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * NS_PER_S
-
-
-# What a reader should know.
-
-
-def _notes(statement: Statement, left_out: Iterable[tuple[str, int]], scope: StatementScope) -> Iterator[str]:
-    for name, count in left_out:
-        yield f"{count:,} executions of {name} are not compared"
-    balances = [one for one in statement.balances if scope.server.account_of(one.account) == scope.server.account]
-    if len(balances) > 1:
-        yield _balance_note(balances)
-
-
-def _balance_note(balances: list[Balance]) -> str:
-    first, last = balances[0].amount, balances[-1].amount
-    return (
-        f"the statement's account balance went from {first:,.2f} to {last:,.2f}, {last - first:+,.2f}: compare it with "
-        "the profit after costs where nothing else happened in the account"
-    )
-
-
-def _time_zone_note(pairs: Iterable[Pair]) -> Iterator[str]:
-    """When executions with the same identifier are hours apart, the statement's time zone is another."""
-    apart = [
-        pair.stated.fill.ts_ns - pair.journal.ts_ns
-        for pair in pairs
-        if pair.journal and pair.stated and pair.stated.fill.execution_id
-    ]
-    if apart and min(map(abs, apart)) >= _NO_ZONE_APART_NS:
-        hours = apart[0] / NS_PER_S / 3600
-        yield f"the statement's times are {hours:+.2f} h from the journal's: name its time zone with --time-zone"

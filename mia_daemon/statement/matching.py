@@ -9,6 +9,9 @@ from mia_daemon.clock import NS_PER_S
 from mia_daemon.records import Fill
 from mia_daemon.statement.activity_log import StatementFill
 
+ANY_ZONE_NS: Final = 26 * 3600 * NS_PER_S
+"""Further apart than time zones can be: another execution, whatever else agrees. Servers use numbers again."""
+
 MAX_APART_NS: Final = 600 * NS_PER_S
 """Executions without an identifier in common are the same one only if they are no further apart in time."""
 
@@ -37,11 +40,15 @@ class Pair:
     stated: Stated | None
 
     @property
+    def times_ns(self) -> tuple[int, ...]:
+        """The journal's and the statement's."""
+        fills = (self.journal, self.stated.fill if self.stated else None)
+        return tuple(fill.ts_ns for fill in fills if fill is not None)
+
+    @property
     def ts_ns(self) -> int:
         """The journal's time where it has one, so that both sides count for the same day."""
-        fill = self.journal or (self.stated.fill if self.stated else None)
-        assert fill is not None
-        return fill.ts_ns
+        return self.times_ns[0]
 
 
 def match(journal: Iterable[Fill], stated: Iterable[Stated], tolerance: float) -> list[Pair]:
@@ -97,7 +104,7 @@ class _Sides:
         self._stated = stated
         self._pairs: list[Pair] = []
 
-    def pair(self, key: _Key, *, only_unique: bool = False, within_ns: int | None = None) -> None:
+    def pair(self, key: _Key, *, only_unique: bool = False, within_ns: int = ANY_ZONE_NS) -> None:
         """Pair what has the same key, in the order of time.
 
         Args:
@@ -115,12 +122,11 @@ class _Sides:
         for one in self._stated:
             name = key(one.fill)
             candidates = waiting.get(name, []) if name is not None else []
-            if only_unique and (len(candidates) != 1 or rivals[name] != 1):
-                candidates = []
-            near = (f for f in candidates if within_ns is None or abs(f.ts_ns - one.fill.ts_ns) <= within_ns)
-            if (found := next(near, None)) is None:
+            near = [fill for fill in candidates if abs(fill.ts_ns - one.fill.ts_ns) <= within_ns]
+            if not near or (only_unique and (len(near) > 1 or rivals[name] > 1)):
                 left.append(one)
                 continue
+            found = near[0]
             candidates.remove(found)
             self._pairs.append(Pair(found, one))
         self._stated = left

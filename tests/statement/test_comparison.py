@@ -226,6 +226,21 @@ def test_the_change_of_the_balance_is_said(journal, tmp_path):
     assert "+50.50" in " ".join(compared(journal, rows, tmp_path).notes)
 
 
+def test_a_number_that_the_server_used_before_does_not_hide_an_execution(tmp_path):
+    earlier = [fill(1, 1, 6000.0, at_ns=T0 - 72 * HOUR_NS), fill(2, -1, 6000.0, at_ns=T0 - 71 * HOUR_NS)]
+    journal = recorded(tmp_path, [*earlier, *FILLS[2:]])
+    rows = rows_of(FILLS[2:])
+    again = fill_row(fill(1, 1, 6000.0, order="", execution="e1"), 1)
+    assert whats(compared(journal, [again, *rows], tmp_path)) == ["statement only"]
+    assert whats(compared(journal, [again, *rows], tmp_path, day=None)) == ["statement only"]
+
+
+def test_positions_that_do_not_follow_from_the_quantities_are_said(journal, tmp_path):
+    rows = rows_of(FILLS)
+    assert "states position" not in " ".join(compared(journal, rows, tmp_path).notes)
+    assert "line 3 states position -2 after +1" in " ".join(compared(journal, rows[:1] + rows[2:], tmp_path).notes)
+
+
 def test_replays_in_the_journal_do_not_count(tmp_path):
     result = compared(recorded(tmp_path, FILLS, mode="replay"), rows_of(FILLS), tmp_path)
     assert whats(result) == ["statement only"] * 5
@@ -283,7 +298,7 @@ def mutations(rows):
             yield [*before, {**row, column: text}, *after]
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     fills=sessions(),
     gone=st.sets(st.sampled_from(["FillExecutionServiceID", "ClientOrderID", "InternalOrderID", "PositionQuantity"])),
