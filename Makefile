@@ -54,8 +54,8 @@ torture: setup-test ## kill a thousand trading daemons with kill -9 (about an ho
 portable: setup-test ## replay on a generic processor and with other Pythons: PYTHONS="python3.12 python3.13" (minutes)
 	PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest tests/test_portable.py
 
-long-session: setup-test ## 21 simulated hours of paper, recorded, verified, exported (minutes): HOURS=21 SPEED=600 VAR=DIR
-	$(BIN)/python -m benchmarks.long_session --hours $(or $(HOURS),21) --speed $(or $(SPEED),600) $(if $(VAR),--var $(VAR))
+long-session: setup-test ## 21 simulated hours of paper, recorded, verified, exported (minutes): HOURS=21 SPEED=120 VAR=DIR
+	$(BIN)/python -m benchmarks.long_session --hours $(or $(HOURS),21) --speed $(or $(SPEED),120) $(if $(VAR),--var $(VAR))
 
 bench: setup-test ## run every benchmark (minutes); figures go to the terminal
 	$(BIN)/python -m benchmarks
