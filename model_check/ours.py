@@ -7,9 +7,9 @@ still, the market is not known, and risk allows everything.
 from typing import Any, Final, NamedTuple, cast
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.execution.inputs import AccountInputs
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
-from mia_daemon.execution.inputs import AccountInputs
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.reconcile_policy import ReconcilePolicy, SnapshotQuery
 from mia_daemon.execution.reconciler import Reconciler
