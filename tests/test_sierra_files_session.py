@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from daemon_process import status_of, until
 
-from mia_daemon.feed.recorder import read_recording
+from mia_daemon.feed.recording import read_recording
 from mia_daemon.feed.sierra_files import read_scid, scid_to_events
 from mia_daemon.records import EventFlag, EventKind
 

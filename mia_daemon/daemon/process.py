@@ -185,8 +185,8 @@ class Daemon:
         recorder = Recorder(
             self._paths.recordings / account.scope.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
         )
-        self._keeper.copy_to(recorder.path.parent)
-        run.memory.copy_to(recorder.path.parent)
+        self._keeper.copy_to(recorder.directory)
+        run.memory.copy_to(recorder.directory)
         session = run.session(feed, account, record=recorder.append)
         self._switch = switch = self._kill_switch(run, account)
         control = ControlServer(
