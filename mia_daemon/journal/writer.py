@@ -240,12 +240,13 @@ class Journal(JournalTransactions):
     def prune(self, place: Place, kept: Kept, most: int) -> Step:
         """Remove what is too old of the next `most` decisions, in a transaction of its own.
 
-        While something is buffered nothing is done: an error here must undo nothing else.
+        It does not wait for the disk, since what a power cut brings back is removed again. While something is buffered
+        nothing is done: an error here must undo nothing else.
         """
         if self._db.in_transaction:
             return Step(NOTHING, place)
         step = self.look(place, kept, most)
         if any(step.chosen):
-            with self.transaction():
+            with self._own_unsynced_transaction():
                 pruning.remove(self._run, step.chosen)
         return step

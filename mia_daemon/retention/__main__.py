@@ -59,9 +59,16 @@ def do_round(paths: VarPaths, settings: RetentionSettings) -> dict[str, Any]:
 
 
 def lower_priority() -> None:
-    """Only where nobody else wants the processor or the disk; where the system forbids that, as it is."""
+    """Run where nobody else wants the processor or the disk, and be the first to go when memory is short.
+
+    A daemon at real-time priority passes that on to its children, and its unit makes it the last to be killed.
+    """
     with suppress(OSError):
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     with suppress(OSError, psutil.Error):
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 

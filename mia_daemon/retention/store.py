@@ -84,8 +84,13 @@ def _files(directory: Path) -> Iterator[Stored]:
 
 
 def bytes_by_area(root: Path) -> dict[str, int]:
-    """What each directory below var/ takes on the disk."""
-    return {path.name: sum(file.bytes for file in _files(path)) for path in _directories(root)}
+    """What each directory below var/ takes on the disk; under "" the files beside them."""
+    areas: dict[str, int] = {}
+    for file in _files(root):
+        area, *inside = file.path.relative_to(root).parts
+        area = area if inside else ""
+        areas[area] = areas.get(area, 0) + file.bytes
+    return areas
 
 
 def remove(each: Stored) -> None:

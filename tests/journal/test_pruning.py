@@ -43,7 +43,7 @@ def record(journal, run_id, days, actions=(Action.HOLD, Action.BUY)):
 
 @pytest.fixture
 def journal(tmp_path):
-    journal = Journal(tmp_path / "paper.db", durable=False)
+    journal = Journal(tmp_path / "paper.db", durable=True)
     yield journal
     journal.close()
 
@@ -146,6 +146,7 @@ def test_nothing_is_pruned_while_rows_wait_for_a_commit_that_an_error_would_undo
     assert left(journal) == ([0, 100, 100], [0], [0])
     monkeypatch.setattr(pruning, "_DELETE_HOLD", delete)
     assert prune(journal) == PrunedRows(1, 1)
+    assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL, as it was
 
 
 async def test_a_pruned_journal_is_sound_and_explains_its_trades(make_rig, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -94,6 +95,23 @@ def test_growth_is_measured_over_rounds_and_restarts(paths, monkeypatch):
 def test_the_disk_in_a_line(days_left, lasts, says):
     facts = {"var_bytes": 1_500_000_000, "free_bytes": 40_000_000_000, "days_left": days_left, "lasts": lasts}
     assert disk_text(facts) == says
+
+
+def test_the_priority_of_a_real_time_parent_is_given_up():
+    script = """
+        import os, psutil
+        from contextlib import suppress
+        from mia_daemon.retention.__main__ import lower_priority
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        with suppress(PermissionError):
+            os.nice(-5)
+        lower_priority()
+        print(os.sched_getscheduler(0) == os.SCHED_BATCH, os.getpriority(os.PRIO_PROCESS, 0))
+        print(int(psutil.Process().ionice().ioclass))
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert out.stdout == "True 19\n3\n"
 
 
 def test_the_child_ends_with_the_daemon(paths):

@@ -79,6 +79,15 @@ def test_what_is_not_there_is_empty(paths):
     assert bytes_by_area(paths.root / "none") == {}
 
 
+def test_usage_is_by_directory_with_the_files_beside_them_apart(paths):
+    write(paths.root / "market_memory.db", size=5000)
+    write(paths.root / "logs" / "trading" / "decision_log.csv", size=9000)
+    write(paths.root / "logs" / "live_trading.log", size=9000)
+    used = bytes_by_area(paths.root)
+    assert set(used) == {"", "logs"}
+    assert 5000 <= used[""] < used["logs"] >= 18_000
+
+
 def test_files_and_recordings_are_removed_whole_and_twice_is_no_error(paths):
     recording(paths, "old", 9).close()
     recording(paths, "new", 1).close()
