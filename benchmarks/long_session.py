@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks import machine
 from mia_daemon.clock import NS_PER_S
-from mia_daemon.feed.recorder import read_recording
+from mia_daemon.feed.recording import read_recording
 
 PROJECT = Path(__file__).resolve().parent.parent
 REBUILT = ("trades/trades_simulated.csv", "logs/trading/alpha_scores.csv", "logs/trading/decision_log.csv")

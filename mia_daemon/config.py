@@ -42,8 +42,10 @@ from mia_daemon.setting_types import (
     Count,
     CountLimit,
     CountOrZero,
+    DaysLimit,
     DelayMs,
     Factor,
+    GigabytesLimit,
     IntervalLimit,
     IntervalS,
     LimitMs,
@@ -459,6 +461,22 @@ class OpsSettings(Section):
         return self
 
 
+class RetentionSettings(Section):
+    """What is kept, and for how long; orders, fills, trades, latches and commands are never removed."""
+
+    recordings_days: DaysLimit = 90
+    recordings_gb: GigabytesLimit = 20.0
+    logs_days: DaysLimit = 60  # of logs that were rotated
+    logs_gb: GigabytesLimit = 3.0
+    reports_days: DaysLimit = 730
+    reports_gb: GigabytesLimit = 1.0
+    risk_snapshots_days: DaysLimit = 30
+    risk_snapshots_gb: GigabytesLimit = 0.5
+    holding_decisions_days: DaysLimit = 90  # decisions that wanted no change, of the journal
+    features_days: DaysLimit = 365  # of the journal
+    warn_disk_days: Annotated[int, Field(ge=0, le=3660)] = 14  # 0: no alert
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -478,6 +496,7 @@ class Settings(Section):
     broker: BrokerSettings = BrokerSettings()
     stop: StopSettings = StopSettings()
     ops: OpsSettings = OpsSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")
     def _products_are_whole(self) -> "Settings":
@@ -662,6 +681,14 @@ class VarPaths:
     @property
     def lock(self) -> Path:
         return self.root / "run" / "var.lock"
+
+    @property
+    def prune_lock(self) -> Path:
+        return self.root / "run" / "prune.lock"
+
+    @property
+    def disk_usage(self) -> Path:
+        return self.root / "run" / "disk_usage.json"
 
     @property
     def kill_file(self) -> Path:

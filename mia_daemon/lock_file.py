@@ -1,10 +1,16 @@
-"""Lock files: one process at a time has what they stand for. The lock goes with the process, however that ends."""
+"""Lock files: one process at a time has what they stand for. The lock goes with the process, however that ends.
+
+`claim` and `is_claimed` are for data files: the question whether one is claimed takes no lock, which could keep its
+writer out for a moment.
+"""
 
 import errno
 import fcntl
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from mia_daemon.private_file import open_file
 
@@ -43,3 +49,21 @@ def hold(path: Path) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+_FLOCK: Final = struct.Struct("hhqqi4x")  # Linux's struct flock: type, whence, start, length, process
+
+
+def claim(file: int) -> None:
+    """Claim the open file until its descriptor is closed. Raises BlockingIOError where another has, OSError."""
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether anyone has claimed the file. Raises OSError when it can't be opened."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(file)
+    return int(_FLOCK.unpack(answer)[0]) != fcntl.F_UNLCK

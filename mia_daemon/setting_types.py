@@ -90,6 +90,10 @@ IntervalLimit = Annotated[IntervalS | None, *WAIVABLE]
 LongLimit = Annotated[LongS | None, *WAIVABLE]
 LimitMsLimit = Annotated[LimitMs | None, *WAIVABLE]
 
+# What is kept, and for how long: None stands for "waived", which keeps it for ever.
+DaysLimit = Annotated[Annotated[int, Field(ge=1, le=36_600)] | None, *WAIVABLE]
+GigabytesLimit = Annotated[Annotated[float, Field(ge=0.01, le=1e6)] | None, *WAIVABLE]  # of 10^9 bytes
+
 # Text.
 Symbol = Annotated[str, AfterValidator(check_symbol)]
 SymbolOrNone = Annotated[str, AfterValidator(lambda symbol: check_symbol(symbol) if symbol else symbol)]

@@ -68,3 +68,21 @@ def test_a_place_where_nothing_can_be_made_is_told_apart(tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(FileExistsError):
         lock_file.hold(tmp_path / "run" / "var.lock")
+
+
+def test_a_claim_is_seen_by_others_and_ends_with_its_process(tmp_path):
+    path = tmp_path / "data.bin"
+    path.touch()
+    assert not lock_file.is_claimed(path)
+    with path.open("r+b") as file:
+        lock_file.claim(file.fileno())
+        assert lock_file.is_claimed(path)  # and asking takes no claim away
+        assert lock_file.is_claimed(path)
+        with path.open("r+b") as other, pytest.raises(BlockingIOError):
+            lock_file.claim(other.fileno())
+    assert not lock_file.is_claimed(path)
+    claim_and_die = HOLD_AND_DIE.replace(
+        "lock_file.hold(pathlib.Path(sys.argv[1]))", "lock_file.claim(os.open(sys.argv[1], os.O_RDWR))"
+    )
+    assert subprocess.run([sys.executable, "-c", claim_and_die, str(path)], check=False).returncode == -9
+    assert not lock_file.is_claimed(path)

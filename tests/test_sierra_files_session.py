@@ -13,7 +13,7 @@ import pytest
 from daemon_process import status_of, until
 from fake_activity_log import rows_of_simulator, write
 
-from mia_daemon.feed.recorder import read_recording
+from mia_daemon.feed.recording import read_recording
 from mia_daemon.feed.sierra_files import read_scid, scid_to_events
 from mia_daemon.records import EventFlag, EventKind
 

@@ -21,6 +21,7 @@ from mia_daemon.cli import (
     fetch,
     journal,
     probe,
+    prune,
     replay,
     scid,
     simulator,
@@ -32,7 +33,8 @@ from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
 
 _COMMANDS = (
-    replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement
+    replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
+    prune,
 )  # fmt: skip
 """Modules with an `add(commands)`, in the order in which --help lists them."""
 

@@ -130,7 +130,7 @@ def _extras(options: argparse.Namespace, settings: "Settings") -> "Extras":
 
 def _recording(file: Path, depth: Path | None, settings: "Settings") -> "PlayedRecording":
     from mia_daemon.clock import WallClock
-    from mia_daemon.feed.recorder import is_recording, read_recording
+    from mia_daemon.feed.recording import Recording, is_recording
     from mia_daemon.feed.replay_feed import ReplayFeed
     from mia_daemon.products.price_scale import PriceScale
     from mia_daemon.records import EventKind
@@ -143,5 +143,7 @@ def _recording(file: Path, depth: Path | None, settings: "Settings") -> "PlayedR
         return ReplayFeed(file, WallClock(), depth_path=depth, scale=scale)
 
     first = next(feed().batches())
-    has_depth = depth is not None or (is_recording(file) and EventKind.DEPTH in read_recording(file)["kind"])
+    has_depth = depth is not None or (
+        is_recording(file) and any(EventKind.DEPTH in piece["kind"] for piece in Recording(file).pieces())
+    )
     return PlayedRecording(file.name, int(first["ts_ns"][0]), feed().batches(), has_depth=has_depth)

@@ -17,8 +17,7 @@ from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 from mia_daemon.private_file import open_directories
 from mia_daemon.products.instruments import instrument
-
-MIN_FREE_BYTES = 500_000_000  # more than a day's journal, logs and recording
+from mia_daemon.retention.rounds import MIN_FREE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

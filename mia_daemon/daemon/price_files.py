@@ -8,7 +8,7 @@ from mia_daemon.clock import iso_utc
 from mia_daemon.config import Settings
 from mia_daemon.errors import ConfigError, FileFormatError, UsageError
 from mia_daemon.feed.file_fit import NEWEST, SAMPLE, PriceFile, contract_misfit, misfits, name_misfit, refuse
-from mia_daemon.feed.recorder import is_recording, recording_symbol
+from mia_daemon.feed.recording import is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import refuse_directory
 from mia_daemon.feed.scid_feed import newest_scid_ns
 from mia_daemon.feed.sierra_files import Records, newest_records, read_scid

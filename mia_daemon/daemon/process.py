@@ -21,6 +21,7 @@ from mia_daemon.daemon import assembly
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
+from mia_daemon.daemon.housekeeping import Housekeeping
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
 from mia_daemon.daemon.price_files import check_live_files
@@ -106,6 +107,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
+        self._housekeeping: Housekeeping | None = None
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
@@ -193,6 +195,9 @@ class Daemon:
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(recorder.close)
+            self._housekeeping = Housekeeping(run, self._paths)
+            await self._housekeeping.start()
+            stack.push_async_callback(self._housekeeping.stop)
             self._watch_loop(run, stack)
             await control.start()
             stack.push_async_callback(control.close)
@@ -279,7 +284,7 @@ class Daemon:
 
     async def _sample(self, run: DaemonRun, account: TradingAccount, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
+        status = DaemonStatus(run, account, session.tally, self._elapsed_s, self._disk)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -301,6 +306,9 @@ class Daemon:
             if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
                 run.reporter.risk_snapshot()
                 snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S
+
+    def _disk(self) -> dict[str, Any] | None:
+        return self._housekeeping.disk if self._housekeeping else None
 
     def _elapsed_s(self) -> float:
         return (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S

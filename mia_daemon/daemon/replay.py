@@ -16,7 +16,7 @@ from mia_daemon.daemon.price_files import check_replayed_file, check_replayed_re
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
-from mia_daemon.feed.recorder import is_recording, recording_symbol
+from mia_daemon.feed.recording import Recording, is_recording, recording_symbol
 from mia_daemon.feed.replay_feed import ReplayFeed, refuse_directory
 from mia_daemon.model import memory_file
 from mia_daemon.products.instruments import Instrument, instrument
@@ -137,8 +137,8 @@ def recorded_symbol(path: Path, products: Products | None = None) -> str:
 
 
 def _recorded(path: Path) -> Path | None:
-    """Directory in which a recording keeps the state its session began with; None for any other file."""
-    if not is_recording(path):
+    """Directory in which a recording keeps the state its session began with; None where the file begins later."""
+    if not is_recording(path) or Recording(path).first:
         return None
     return path if path.is_dir() else path.parent
 

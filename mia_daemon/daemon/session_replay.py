@@ -15,9 +15,9 @@ from mia_daemon.errors import StartError, TapeDiffers, TapeEnds
 from mia_daemon.execution.repeated import RepeatedBroker, TapePlayer
 from mia_daemon.execution.tape_file import read_tape
 from mia_daemon.features import cache, catalogue
-from mia_daemon.feed.recorder import read_recording
+from mia_daemon.feed.recording import Recording
 from mia_daemon.products.instruments import instrument
-from mia_daemon.records import EventArray
+from mia_daemon.records import EventArray, empty_events
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally
 from mia_daemon.trading.session_repeat import SessionRepeat
@@ -43,15 +43,18 @@ class Repetition:
 
 
 class _Recorded:
-    """The market events of a recording."""
+    """The market events of a recording, from front to back."""
 
     def __init__(self, recording: Path) -> None:
-        self._events = read_recording(recording)
-        self._start = 0
+        self._pieces = Recording(recording).pieces()
+        self._waiting = empty_events(0)
 
     def take(self, count: int) -> EventArray:
-        start, self._start = self._start, self._start + count
-        return self._events[start : self._start].copy()
+        """The next `count` events; fewer at the end of the recording."""
+        while len(self._waiting) < count and (piece := next(self._pieces, None)) is not None:
+            self._waiting = np.concatenate((self._waiting, piece)) if len(self._waiting) else piece
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken.copy()
 
 
 def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], None] = lambda _text: None) -> Repetition:

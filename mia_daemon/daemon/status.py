@@ -8,6 +8,7 @@ from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.console import StatusLine
 from mia_daemon.products.ticks import price_text
+from mia_daemon.retention.rounds import disk_text
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally
 
@@ -18,12 +19,14 @@ class DaemonStatus:
 
     Args:
         elapsed_s: seconds since the start.
+        disk: how the disk of var/ stands (`retention.rounds.Disk.facts`); None before the first look.
     """
 
     run: DaemonRun
     account: TradingAccount
     tally: Tally
     elapsed_s: Callable[[], float]
+    disk: Callable[[], dict[str, Any] | None] = lambda: None
     _tick_to_order: LatencyBuckets = field(default_factory=LatencyBuckets)
 
     def facts(self, decisions_per_s: float) -> dict[str, Any]:
@@ -63,6 +66,7 @@ class DaemonStatus:
             "tick_to_order_p50_s": latency.quantile_s(0.5) if latency.count else None,
             "tick_to_order_p99_s": latency.quantile_s(0.99) if latency.count else None,
             "uptime_s": round(self.elapsed_s(), 1),
+            "disk": self.disk(),
         }
 
     def line(self, facts: Mapping[str, Any]) -> StatusLine:
@@ -104,4 +108,5 @@ def status_text(facts: Mapping[str, Any]) -> str:
         f"{facts['decisions']} decisions, {facts['orders']} orders, {facts['fills']} fills, "
         f"{facts['round_trips']} round trips; tick to order "
         f"{'-' if latency is None else f'{latency * 1e6:.0f} µs'}; up {facts['uptime_s']:.0f} s"
+        f"{chr(10) + disk_text(facts['disk']) if facts['disk'] else ''}"
     )

@@ -1,31 +1,45 @@
 """The flight recorder: every event that reached the daemon, in order, bit for bit.
 
-A recording is one file: a header of 4096 bytes (magic, then JSON that names the columns, the instrument and the start),
-then rows of MARKET_EVENT. A batch goes to the kernel in one `write`; what a kill in the middle of one (the kernel gives
-up between two pages) or a power cut tears is ignored by the reader and cut off by the next writer.
+It writes raw segments (see `recording`) and begins a new one each full hour. A batch goes to the kernel in one
+`write`; what a kill in the middle of one (the kernel gives up between two pages) or a power cut tears is ignored by the
+reader and cut off by the next writer. The segment that is being written is claimed (`lock_file`), so that nobody packs
+or removes it.
 """
 
-import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import numpy as np
-
+from mia_daemon import lock_file
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.errors import FileFormatError, StartError
+from mia_daemon.feed.recording import (
+    HEADER_SIZE,
+    PACKED,
+    RAW_MAGIC,
+    Header,
+    open_segment,
+    parse_header,
+    segment_number,
+    segment_path,
+    segment_paths,
+)
 from mia_daemon.private_file import open_file
 from mia_daemon.records import MARKET_EVENT, Alert, AlertSink, EventArray, Priority
 
-MAGIC = b"MIAEVENT"
-HEADER_SIZE = 4096
-FILE_NAME = "events.bin"
+_HOUR_NS: Final = 3600 * NS_PER_S
+
+MOST_EVENTS: Final = 4_000_000
+"""In a segment: 256 MB of rows, so that packing one takes seconds, whatever the market does."""
 
 
 class Recorder:
-    """Appends every batch to `directory`/events.bin.
+    """Appends every batch to the recording in `directory`.
 
-    A recording is worth less than a position: when the disk refuses a write, the recorder cuts what was torn, says so
-    in one alert and stops recording; it never stops trading.
+    The hour is that of the events' receipt (`recv_ns`), so it needs no clock.
+
+    A recording is worth less than a position: when the disk refuses a write, the recorder cuts what was torn, raises
+    one alert and stops recording; it never stops trading.
 
     Args:
         directory: of the session, made when missing; a recording that is already there is continued.
@@ -35,48 +49,84 @@ class Recorder:
     Raises:
         StartError: the file can't be made.
         FileFormatError: the file there is no recording of this layout, or of another symbol.
+
+    Attributes:
+        path: of the segment that is being written.
+        events: in the recording so far, with those of processes before this one.
     """
 
     def __init__(self, directory: Path, symbol: str, started_ns: int, on_alert: AlertSink) -> None:
-        self.path = directory / FILE_NAME
+        self.directory = directory
         self.events = 0
+        self._symbol = symbol
+        self._started_ns = started_ns
         self._on_alert = on_alert
+        self._fd = -1
+        self._room = MOST_EVENTS  # events that the segment still takes
+        self._hour: int | None = None  # of the segment's first batch
+        self.path = self._next_path(symbol)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._fd = open_file(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            self._open(self.path)
         except OSError as error:
             raise StartError(f"{self.path} can't be written: {error.strerror}; check the directory") from error
-        try:
-            self._begin(symbol, started_ns)
-        except BaseException:
-            self.close()
-            raise
 
-    def _begin(self, symbol: str, started_ns: int) -> None:
-        size = os.fstat(self._fd).st_size
-        if size < HEADER_SIZE and os.pread(self._fd, len(MAGIC), 0) == MAGIC[:size]:
-            os.ftruncate(self._fd, 0)
-            os.write(self._fd, _header(symbol, started_ns))
-            return
-        recorded = parse_header(os.pread(self._fd, HEADER_SIZE, 0), self.path)
-        if recorded["symbol"] != symbol:
-            raise FileFormatError(
-                f"{self.path} is a recording of {recorded['symbol']}, not of {symbol}: record to another directory"
-            )
-        os.ftruncate(self._fd, size - (size - HEADER_SIZE) % MARKET_EVENT.itemsize)
+    def _next_path(self, symbol: str) -> Path:
+        """Of the segment to write to: the newest one where it is raw, else the one after it."""
+        paths = segment_paths(self.directory)
+        if not paths:
+            return segment_path(self.directory, 1)
+        if paths[-1].suffix != PACKED:
+            return paths[-1]
+        newest = open_segment(paths[-1])
+        _refuse_other(newest.header, symbol, newest.path)
+        self.events = newest.end
+        return segment_path(self.directory, segment_number(paths[-1]) + 1)
+
+    def _open(self, path: Path) -> None:
+        """Continue the segment at `path`, or make it. Raises OSError, FileFormatError."""
+        fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            lock_file.claim(fd)
+            size = os.fstat(fd).st_size
+            count = 0
+            if size < HEADER_SIZE and os.pread(fd, len(RAW_MAGIC), 0) == RAW_MAGIC[:size]:
+                os.ftruncate(fd, 0)
+                os.write(fd, Header(self._symbol, self._started_ns, self.events).as_bytes(RAW_MAGIC))
+            else:
+                header = parse_header(os.pread(fd, HEADER_SIZE, 0), path)
+                _refuse_other(header, self._symbol, path)
+                count = (size - HEADER_SIZE) // MARKET_EVENT.itemsize
+                os.ftruncate(fd, HEADER_SIZE + count * MARKET_EVENT.itemsize)
+                self.events = header.first + count
+        except BaseException:
+            os.close(fd)
+            raise
+        self.close()
+        self.path, self._fd, self._room, self._hour = path, fd, MOST_EVENTS - count, None
 
     def append(self, events: EventArray) -> None:
         """Write one batch; it is in the kernel when this returns (about 2 µs plus 64 bytes per event)."""
         if self._fd < 0:
             return
-        data = events.tobytes()
+        recv_ns = int(events["recv_ns"][0])
         try:
+            self._begin_segment_if_due(recv_ns // _HOUR_NS)
+            data = events.tobytes()
             while (written := os.write(self._fd, data)) < len(data):
                 data = data[written:]
         except OSError as error:
-            self._give_up(error, int(events["recv_ns"][-1]))
+            self._give_up(error, recv_ns)
         else:
             self.events += len(events)
+            self._room -= len(events)
+
+    def _begin_segment_if_due(self, hour: int) -> None:
+        if self._hour is None:
+            self._hour = hour
+        elif hour > self._hour or self._room <= 0:
+            self._open(segment_path(self.directory, segment_number(self.path) + 1))
+            self._hour = hour
 
     def _give_up(self, error: OSError, ts_ns: int) -> None:
         size = os.fstat(self._fd).st_size
@@ -91,60 +141,6 @@ class Recorder:
             self._fd = -1
 
 
-def _header(symbol: str, started_ns: int) -> bytes:
-    facts = {"columns": MARKET_EVENT.descr, "symbol": symbol, "started_ns": started_ns}
-    return (MAGIC + json.dumps(facts).encode()).ljust(HEADER_SIZE, b" ")
-
-
-def parse_header(header: bytes, path: Path) -> dict[str, Any]:
-    """The facts of a recording's header. Raises FileFormatError when it is none, or of another layout."""
-    if not header.startswith(MAGIC) or len(header) < HEADER_SIZE:
-        raise FileFormatError(f"{path} is not a recording: name the {FILE_NAME} of a directory under var/recordings")
-    try:
-        facts: dict[str, Any] = json.loads(header[len(MAGIC) :])
-        columns = [tuple(column) for column in facts["columns"]]
-        facts = {"symbol": str(facts["symbol"]), "started_ns": int(facts["started_ns"])}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FileFormatError(f"{path} has a damaged header: restore it from a copy") from error
-    if columns != MARKET_EVENT.descr:
-        raise FileFormatError(
-            f"{path} was recorded with other columns than this version has: replay it with the version that recorded it"
-        )
-    return facts
-
-
-def read_recording(path: Path) -> EventArray:
-    """All whole events of a recording, memory-mapped; a torn tail is left out. Raises FileFormatError.
-
-    `path` is the file or its directory.
-    """
-    file_path = path / FILE_NAME if path.is_dir() else path
-    try:
-        with file_path.open("rb") as file:
-            parse_header(file.read(HEADER_SIZE), file_path)
-            count = (os.fstat(file.fileno()).st_size - HEADER_SIZE) // MARKET_EVENT.itemsize
-    except OSError as error:
-        raise FileFormatError(f"{file_path} can't be read: {error.strerror}; check the name") from error
-    if not count:
-        raise FileFormatError(f"{file_path} holds no events: the session ended before any arrived")
-    return np.memmap(file_path, MARKET_EVENT, mode="r", offset=HEADER_SIZE, shape=(count,)).view(np.ndarray)
-
-
-def recording_symbol(path: Path) -> str:
-    """Whose events a recording holds; `path` is the file or its directory. Raises FileFormatError."""
-    file_path = path / FILE_NAME if path.is_dir() else path
-    try:
-        with file_path.open("rb") as file:
-            return str(parse_header(file.read(HEADER_SIZE), file_path)["symbol"])
-    except OSError as error:
-        raise FileFormatError(f"{file_path} can't be read: {error.strerror}; check the name") from error
-
-
-def is_recording(path: Path) -> bool:
-    """Whether `path` is a recording or the directory of one, by its first bytes."""
-    file_path = path / FILE_NAME if path.is_dir() else path
-    try:
-        with file_path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+def _refuse_other(header: Header, symbol: str, path: Path) -> None:
+    if header.symbol != symbol:
+        raise FileFormatError(f"{path} is a recording of {header.symbol}, not of {symbol}: record to another directory")

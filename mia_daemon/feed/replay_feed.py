@@ -11,7 +11,7 @@ from mia_daemon.clock import Clock
 from mia_daemon.errors import FileFormatError, UsageError
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.book_touch import BookTouch
-from mia_daemon.feed.recorder import is_recording, read_recording
+from mia_daemon.feed.recording import Recording, is_recording
 from mia_daemon.feed.sierra_files import (
     Records,
     depth_positions,
@@ -29,10 +29,12 @@ from mia_daemon.stage import END
 
 
 class ReplayFeed:
-    """Reads a file as fast as it is taken from the queue. The file is checked whole before the first batch.
+    """Reads a file as fast as it is taken from the queue.
+
+    The file is checked whole before the first batch; a packed segment of a recording is as it is read.
 
     Args:
-        path: a `.scid` file, a recording or the directory of one.
+        path: a `.scid` file, the directory of a recording, or one of its segments.
         depth_path: the `.depth` file of the same symbol, merged by time.
         reference_path: the reference symbol's `.scid`, merged by time; what lies outside the traded symbol's time is
             left out.
@@ -44,7 +46,7 @@ class ReplayFeed:
             long; 0: none.
 
     Raises:
-        FileFormatError: a file is foreign, truncated, damaged or empty.
+        FileFormatError: a file is foreign, truncated, damaged or empty; in `batches` and `run`: a packed segment is.
     """
 
     def __init__(
@@ -62,13 +64,13 @@ class ReplayFeed:
         self._clock = clock
         self._batch_events = batch_events
         self._closed = False
-        self._source: _Recording | _SierraFiles | _Interleaved
+        self._source: Recording | _SierraFiles | _Interleaved
         if is_recording(path):
             if depth_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own depth: leave {depth_path} out")
             if reference_path is not None:
                 raise UsageError(f"{path} is a recording and holds its own reference: leave {reference_path} out")
-            self._source = _Recording(path)
+            self._source = Recording(path)
         else:
             refuse_directory(path)
             files = _SierraFiles(path, depth_path, scale)
@@ -101,17 +103,6 @@ def refuse_directory(path: Path) -> None:
     """Raises FileFormatError for a directory that holds no recording."""
     if path.is_dir() and not is_recording(path):
         raise FileFormatError(f"{path} holds no recording: name one of var/recordings, or a .scid file")
-
-
-class _Recording:
-    def __init__(self, path: Path) -> None:
-        self._events = read_recording(path)
-
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def rows(self, start: int, stop: int) -> EventArray:
-        return self._events[start:stop].copy()
 
 
 class _SierraFiles:

@@ -42,6 +42,7 @@ def explanation(view: JournalView, name: str) -> dict[str, Any]:
         "trade": trade_facts(trade) if trade else _open_facts(trade_id, trip),
         "decision": _decision(decision),
         "features": _features(view, trade) if trade else {},
+        "features_pruned": _features_pruned(view, decision),
         "exit_decision": _exit_decision(view, *window) if trade else None,
         "orders": sent,
         "fills": [_fill(fill) for fill in fills],
@@ -75,6 +76,11 @@ def _window(view: JournalView, decision: Row | None, fills: list[Row], trade: Tr
 def _features(view: JournalView, trade: Trade) -> dict[str, float]:
     background = view.background(trade)
     return {name: float(background.values[at]) for name, at in background.shown.items() if at < len(background.values)}
+
+
+def _features_pruned(view: JournalView, decision: Row | None) -> bool:
+    sql = "SELECT LENGTH(vector) = 0 FROM features WHERE number = ?"
+    return decision is not None and bool(view.value(sql, (decision["number"],)))
 
 
 def _open_facts(trade_id: str, trip: Trip | None) -> dict[str, Any]:

@@ -20,6 +20,11 @@ _PAGE: Final = 2048  # bytes; each commit writes whole pages: half of the defaul
 _OPENING_S: Final = 1.0  # a reader that recovers the log after a crash locks the file for a moment
 
 
+def synchronous(*, durable: bool) -> str:
+    """SQLite's setting: with FULL a commit waits for the disk."""
+    return "FULL" if durable else "NORMAL"
+
+
 def hold(path: Path) -> int:
     """Lock the file beside the journal, so that no second daemon writes."""
     try:
@@ -45,7 +50,7 @@ def open_journal(path: Path, *, durable: bool) -> sqlite3.Connection:
         db = sqlite3.connect(path, isolation_level=None, timeout=_OPENING_S, cached_statements=64)
         db.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        db.execute(f"PRAGMA synchronous = {synchronous(durable=durable)}")
         db.execute("PRAGMA secure_delete = OFF")  # some builds of SQLite overwrite deleted content with zeros
         db.execute("PRAGMA wal_autocheckpoint = 0")  # done by commit(), never while an order waits
         if not db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()[0]:

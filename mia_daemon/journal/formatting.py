@@ -119,6 +119,8 @@ def explanation_lines(facts: _Facts) -> Iterator[str]:
     yield from _decision(facts["decision"])
     if facts["features"]:
         yield "  features " + ", ".join(f"{name} {value:.4g}" for name, value in facts["features"].items())
+    if facts["features_pruned"]:
+        yield "  features pruned, as they were older than retention.features_days"
     yield "orders"
     for order in facts["orders"]:
         yield from _order(order, "  ")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.journal import background, recovery
+from mia_daemon.journal import background, pruning, recovery
 from mia_daemon.journal.background import Background
 from mia_daemon.journal.file import explain
+from mia_daemon.journal.pruning import Kept, Place, Step
 from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.rows import DECISION, FILL, TRADE, Values, decision_of, fill_of, trade_of
 from mia_daemon.records import Decision, Fill, Trade
@@ -59,6 +60,10 @@ class JournalReader:
     def has_intent(self, client_order_id: str) -> bool:
         """Whether this order is in the journal, of whichever run."""
         return self._query("SELECT 1 FROM intents WHERE client_order_id = ?", (client_order_id,)).fetchone() is not None
+
+    def look(self, place: Place, kept: Kept, most: int) -> Step:
+        """What pruning would remove of the next `most` decisions."""
+        return pruning.look(self._query, place, kept, most)
 
     def latches(self) -> tuple[Latch, ...]:
         """Those set, oldest first."""

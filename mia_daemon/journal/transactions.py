@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.errors import JournalError
-from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal
+from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal, synchronous
 from mia_daemon.journal.pending_latches import PendingLatches
 from mia_daemon.journal.reader import JournalReader
 
@@ -36,6 +36,7 @@ class JournalTransactions(JournalReader):
         self._commits = 0  # since the last checkpoint
         self._last_number = 0  # of the sequence over all tables
         self._positions: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
+        self._synchronous = synchronous(durable=durable)
         self._lock = hold(path)
         try:
             db = open_journal(path, durable=durable)
@@ -96,6 +97,26 @@ class JournalTransactions(JournalReader):
             self._in_transaction = False
         self._run("RELEASE recorded")
         self._commit_unless_in_transaction()
+
+    @contextmanager
+    def _own_unsynced_transaction(self) -> Iterator[None]:
+        """A transaction that is not synced to the disk; begin it with nothing buffered."""
+        self._execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+            self._commit_unless_in_transaction()
+        except BaseException:
+            if self._db.in_transaction:
+                self._execute("ROLLBACK")
+            raise
+        finally:
+            self._execute(f"PRAGMA synchronous = {self._synchronous}")
+
+    def _execute(self, sql: str) -> None:
+        try:
+            self._db.execute(sql)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
 
     def commit(self) -> None:
         """Commit what is buffered; to be called at least once a second, at a moment when no order waits.

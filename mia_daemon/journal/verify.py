@@ -94,6 +94,8 @@ def _features(view: JournalView) -> Iterator[str]:
         if name is None:
             yield f"the features under number {row['number']} are of no decision on file"
             continue
+        if not row["vector"]:  # pruned
+            continue
         try:
             whole = len(zlib.decompress(row["vector"])) == 4 * catalogue.COUNT
         except zlib.error:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
-from mia_daemon.journal import statements
+from mia_daemon.journal import pruning, statements
+from mia_daemon.journal.pruning import NOTHING, Kept, Place, Step
 from mia_daemon.journal.run_header import RunHeader, make_run_id
 from mia_daemon.journal.schema import PER_RUN
 from mia_daemon.journal.transactions import JournalTransactions
@@ -233,3 +234,19 @@ class Journal(JournalTransactions):
 
     def record_alert(self, alert: Alert) -> None:
         self._run(statements.INSERT_ALERT, statements.alert_values(self._number(), alert))
+
+    # Removed.
+
+    def prune(self, place: Place, kept: Kept, most: int) -> Step:
+        """Remove what is too old of the next `most` decisions, in a transaction of its own.
+
+        It does not wait for the disk, since what a power cut brings back is removed again. While something is buffered
+        nothing is done: an error here must undo nothing else.
+        """
+        if self._db.in_transaction:
+            return Step(NOTHING, place)
+        step = self.look(place, kept, most)
+        if any(step.chosen):
+            with self._own_unsynced_transaction():
+                pruning.remove(self._run, step.chosen)
+        return step

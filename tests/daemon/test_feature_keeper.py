@@ -186,7 +186,7 @@ def test_a_replay_begins_with_the_state_its_session_began_with(keeper, tmp_path)
     assert cold.decisions == warm.decisions > 50
     assert cold_decisions(tmp_path / "cold") > 50
     assert cold_decisions(tmp_path / "warm") == 0
-    again = replay(settings(), recording / "events.bin", VarPaths(tmp_path / "again"))
+    again = replay(settings(), recording / "events-000001.bin", VarPaths(tmp_path / "again"))
     assert again.decisions_sha256 == warm.decisions_sha256 != cold.decisions_sha256
 
 

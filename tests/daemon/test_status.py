@@ -83,6 +83,13 @@ def test_without_prices_none_are_said(status, fake_daemon):
     assert "no price" in status_text(facts)
 
 
+def test_the_disk_has_a_line_once_it_was_measured(status):
+    status.disk = lambda: {"var_bytes": 10**9, "free_bytes": 4 * 10**10, "days_left": 12.0, "lasts": False}
+    facts = status.facts(0.0)
+    assert facts["disk"]["days_left"] == 12.0
+    assert status_text(facts).splitlines()[3] == "disk: 1.0 GB written, 40.0 GB free, full in about 12 days"
+
+
 def test_for_people_it_is_three_lines(status):
     assert status_text(status.facts(0.0)).splitlines() == [
         "paper ESZ26_FUT_CME 6000.00/6000.50, active",

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from mia_daemon.errors import FileFormatError, StartError
-from mia_daemon.feed.recorder import HEADER_SIZE, MAGIC, Recorder, is_recording, read_recording
+from mia_daemon.feed.recorder import Recorder
+from mia_daemon.feed.recording import HEADER_SIZE, RAW_MAGIC, Recording, is_recording, read_recording, segment_paths
 from mia_daemon.records import MARKET_EVENT, EventKind, Priority, empty_events
+from mia_daemon.retention.pack import pack
 
 ROW = MARKET_EVENT.itemsize
 
@@ -53,7 +55,7 @@ def test_header_names_columns_and_symbol(tmp_path):
     path = record(tmp_path).path
     header = path.read_bytes()
     assert len(header) == HEADER_SIZE
-    facts = json.loads(header[len(MAGIC) :])
+    facts = json.loads(header[len(RAW_MAGIC) :])
     assert facts["symbol"] == "ESZ26_FUT_CME"
     assert facts["started_ns"] == 17
     assert [tuple(column) for column in facts["columns"]] == MARKET_EVENT.descr
@@ -131,8 +133,8 @@ def test_foreign_files_are_left_as_they_are(tmp_path):
 
 def test_interrupted_header_is_begun_anew(tmp_path):
     path = tmp_path / "events.bin"
-    for size in (0, 3, len(MAGIC), 100):
-        path.write_bytes((MAGIC + b'{"columns"' + b" " * 200)[:size])
+    for size in (0, 3, len(RAW_MAGIC), 100):
+        path.write_bytes((RAW_MAGIC + b'{"columns"' + b" " * 200)[:size])
         events = some_events(2)
         record(tmp_path, events)
         assert read_recording(tmp_path).tobytes() == events.tobytes()
@@ -171,3 +173,64 @@ def test_kinds_survive(tmp_path):
     events["kind"] = list(EventKind)
     record(tmp_path, events)
     assert read_recording(tmp_path)["kind"].tolist() == list(EventKind)
+
+
+def at_hours(*hours):
+    events = some_events(len(hours))
+    events["recv_ns"] = np.array(hours) * 3600 * 10**9 + 5
+    return events
+
+
+def test_a_new_segment_begins_with_the_first_batch_of_a_later_hour(tmp_path):
+    recorder = Recorder(tmp_path, "ESZ26", 0, print)
+    batches = at_hours(7, 7), at_hours(7, 8), at_hours(8), at_hours(6), at_hours(8), at_hours(11)
+    for batch in batches:
+        recorder.append(batch)
+    recorder.close()
+    paths = segment_paths(tmp_path)
+    assert [path.name for path in paths] == ["events-000001.bin", "events-000002.bin", "events-000003.bin"]
+    assert [Recording(path).first for path in paths] == [0, 4, 7]
+    assert read_recording(tmp_path).tobytes() == b"".join(batch.tobytes() for batch in batches)
+
+
+def test_a_full_segment_is_followed_by_the_next_within_the_hour(tmp_path, monkeypatch):
+    monkeypatch.setattr("mia_daemon.feed.recorder.MOST_EVENTS", 5)
+    events = some_events(12)
+    record(tmp_path, events[:3], events[3:6], events[6:7], events[7:])
+    assert [len(Recording(path)) for path in segment_paths(tmp_path)] == [6, 6]
+    assert read_recording(tmp_path).tobytes() == events.tobytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_events_are_numbered_on_by_a_process_that_continues_the_recording(tmp_path, packed):
+    recorder = record(tmp_path, at_hours(7, 7, 7), at_hours(8, 8))
+    assert recorder.events == 5
+    if packed:
+        for path in segment_paths(tmp_path):
+            pack(path)
+    again = Recorder(tmp_path, "ESZ26_FUT_CME", 0, print)
+    assert again.events == 5
+    again.append(at_hours(8))
+    assert again.events == 6
+    again.close()
+    assert len(read_recording(tmp_path)) == 6
+    with pytest.raises(FileFormatError, match="a recording of ESZ26_FUT_CME, not of NQ"):
+        Recorder(tmp_path, "NQ", 0, print)
+
+
+def test_a_disk_that_refuses_the_next_segment_stops_the_recording_not_the_trading(tmp_path):
+    alerts = []
+    recorder = Recorder(tmp_path, "ESZ26", 0, alerts.append)
+    recorder.append(at_hours(7))
+    (tmp_path / "events-000002.bin").mkdir()
+    recorder.append(at_hours(8))
+    recorder.append(at_hours(8))
+    assert [alert.code for alert in alerts] == ["recording_stopped"]
+    assert recorder.events == 1
+
+
+def test_two_recorders_of_one_directory_are_refused(tmp_path):
+    first = Recorder(tmp_path, "ESZ26", 0, print)
+    with pytest.raises(StartError, match="can't be written"):
+        Recorder(tmp_path, "ESZ26", 0, print)
+    first.close()
