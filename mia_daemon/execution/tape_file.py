@@ -127,12 +127,8 @@ def read_beginning(directory: Path) -> dict[str, Any]:
     return _read_header(directory / FILE_NAME)[0]
 
 
-def read_tape(directory: Path, rename: tuple[str, str] = ("", "")) -> Iterator[TapeEntry]:
-    """The entries in order; a torn tail is left out.
-
-    Args:
-        directory: of the recording.
-        rename: the run id in the names of orders and decisions, and the one to put in its place.
+def read_tape(directory: Path) -> Iterator[TapeEntry]:
+    """The entries of the recording in `directory`, in order; a torn tail is left out.
 
     Raises:
         FileFormatError: also while reading.
@@ -140,7 +136,7 @@ def read_tape(directory: Path, rename: tuple[str, str] = ("", "")) -> Iterator[T
     path = directory / FILE_NAME
     start = _read_header(path)[1]
     try:
-        yield from decoded(path.read_bytes()[start:], rename)
+        yield from decoded(path.read_bytes()[start:])
     except ValueError as error:
         raise FileFormatError(f"{path} is damaged ({error}): replay the recording with --refill") from error
 
@@ -161,9 +157,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return beginning, len(head) + length
 
 
-def decoded(data: bytes, rename: tuple[str, str]) -> Iterator[TapeEntry]:
-    """The entries in `data`; `rename` as in `read_tape`. Raises ValueError."""
-    old, new = (f'"{run}-'.encode() for run in rename)
+def decoded(data: bytes) -> Iterator[TapeEntry]:
+    """The entries in `data`; a torn tail is left out. Raises ValueError."""
     at = 0
     while at + _HEAD.size <= len(data):
         number, length, own_ns, wall_ns = _HEAD.unpack_from(data, at)
@@ -173,7 +168,7 @@ def decoded(data: bytes, rename: tuple[str, str]) -> Iterator[TapeEntry]:
             return
         try:
             kind = InputKind(number)
-            payload = length if kind is InputKind.WINDOW else _payload(kind, data[start:at].replace(old, new))
+            payload = length if kind is InputKind.WINDOW else _payload(kind, data[start:at])
         except (ValueError, struct.error, ValidationError) as error:
             raise ValueError(f"at byte {start - _HEAD.size:,}") from error
         yield TapeEntry(kind, own_ns, wall_ns, payload)
