@@ -1,5 +1,6 @@
 """Repeats the recorded session of one life: the same inputs have to lead to the same orders and decisions."""
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +39,7 @@ class MemoryTape:
     def entries(self) -> Iterator[TapeEntry]:
         """What was recorded, a last input in which the life ended included."""
         self.flush()
-        return decoded(bytes(self.data))
+        return decoded(io.BytesIO(self.data))
 
 
 class _Events:
