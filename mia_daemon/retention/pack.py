@@ -69,11 +69,14 @@ def pack_tape(raw: Path) -> int:
             zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).copy_stream(file, copy)
             copy.flush()
             os.fsync(copy.fileno())
-        with raw.open("rb") as file, part.open("rb") as packed:
-            with zstandard.ZstdDecompressor().stream_reader(packed) as again:
-                while piece := file.read(_PIECE):
-                    if again.read(len(piece)) != piece:
-                        raise FileFormatError(_differs(raw))
+        with (
+            raw.open("rb") as file,
+            part.open("rb") as packed,
+            zstandard.ZstdDecompressor().stream_reader(packed) as again,
+        ):
+            while piece := file.read(_PIECE):
+                if again.read(len(piece)) != piece:
+                    raise FileFormatError(_differs(raw))
 
     return _replace(raw, raw.with_name(PACKED_TAPE), write)
 
