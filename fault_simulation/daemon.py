@@ -255,11 +255,12 @@ class Life:
         except JournalError as error:
             self.failure = self.failure or error
 
-    def begin(self, journal: Journal) -> str:
-        """Begin the run of this life in `journal`; returns its identifier."""
+    def begin(self, journal: Journal, run_id: str = "") -> str:
+        """Begin the run of this life in `journal`; returns its identifier, `run_id` where it is repeated."""
         traded = self._fixed.instrument
         header = RunHeader(
             mode="paper",
+            run_id=run_id,
             started_ns=self._fixed.clock.now_ns(),
             version="simulated",
             config=RunConfig({}, ""),

@@ -1,5 +1,6 @@
 """Repeats the recorded session of one life: the same inputs have to lead to the same orders and decisions."""
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,10 +36,10 @@ class MemoryTape:
             self.data += encoded(entry)
         self._waiting.clear()
 
-    def entries(self, rename: tuple[str, str]) -> Iterator[TapeEntry]:
+    def entries(self) -> Iterator[TapeEntry]:
         """What was recorded, a last input in which the life ended included."""
         self.flush()
-        return decoded(bytes(self.data), rename)
+        return decoded(io.BytesIO(self.data))
 
 
 class _Events:
@@ -74,8 +75,8 @@ def repeated(life: Any, directory: Path) -> Iterator[str]:
     journal = Journal(directory / "repeated.db", durable=False)
     journal.path = Path("journal.db")
     try:
-        run_id = life.begin(journal)
-        player = TapePlayer(life.tape.entries((life.account.scope.run_id, run_id)))
+        run_id = life.begin(journal, life.account.scope.run_id)
+        player = TapePlayer(life.tape.entries())
         broker = RepeatedBroker(player, has_own_clock=True, replaces=True)
         try:
             account: TradingAccount = life.open_account(journal, broker, run_id, life.begun, player)

@@ -25,6 +25,8 @@ from fault_simulation.history import rows, server_record
 
 KILLS = int(os.environ.get("KILLS", "100")) // 2  # of each of the two servers: `make torture` wants more
 
+REPEATED = 5  # of the killed sessions, from their recordings
+
 pytestmark = pytest.mark.timeout(300 + 12 * KILLS)
 
 POINT_VALUE = 50.0  # USD, of the ES
@@ -61,6 +63,7 @@ class Aftermath:
     exported: Path  # the files anew, from the journal alone
     too_early: list[str] = field(default_factory=list)  # orders that were at the server before their intent was on file
     positions: list[int] = field(default_factory=list)  # of the server, at each kill
+    differ: list[str] = field(default_factory=list)  # sessions that do not repeat as recorded
 
     @property
     def journal(self) -> Path:
@@ -101,6 +104,9 @@ def aftermath(request, fork_server, tmp_path_factory):
         last.signal(signal.SIGINT)
         assert last.wait().status == 0, last.err.read_text()
         assert daemons.run("journal", "export", left.exported, "--var", left.var).status == 0
+        for recording in sorted((left.var / "recordings").iterdir())[:: max(KILLS // REPEATED, 1)]:
+            ended = daemons.run("verify-session", recording)
+            left.differ += [ended.out + ended.err] if ended.status else []
         exchange.signal(signal.SIGTERM)
         assert exchange.wait().status == 0, exchange.err.read_text()
     return left
@@ -112,6 +118,10 @@ def look_around(left):
     known = history.intended(left.journal) if left.journal.exists() else set()
     left.too_early += [order_id for order_id in history.sent(lines) if order_id not in known]
     left.positions.append(history.position_at_server(lines))
+
+
+def test_killed_sessions_repeat_as_recorded(aftermath):
+    assert aftermath.differ == []
 
 
 # ------------------------------------------------------------------------------------------------------------ the files

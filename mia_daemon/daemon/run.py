@@ -4,6 +4,8 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -55,6 +57,14 @@ from mia_daemon.trading.live_trading import Components, DecisionPath, TradingSes
 from mia_daemon.trading.trading_loop import TradingLoop
 
 
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """The recorded session that a run repeats: its name, which orders and decisions get again, and its rules."""
+
+    run_id: str
+    mode: Mode
+
+
 class DaemonRun:
     """Files, metrics, model and account of one run. A context manager: leaving it closes everything.
 
@@ -65,7 +75,7 @@ class DaemonRun:
         paths: where to write.
         clock: stamps logs and rows: the wall clock, or the events' in replay.
         console: the terminal; None in a replay.
-        acts_as: the mode whose rules apply, where a recorded session is repeated; None: `mode`.
+        repeats: the session that is repeated; None: the run is one of its own.
 
     Raises:
         StartError, BundleError, JournalError: something can't be opened; what was opened before is closed.
@@ -80,19 +90,21 @@ class DaemonRun:
         clock: Clock,
         console: Console | None = None,
         *,
-        acts_as: Mode | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         self.settings = settings
         self.instrument = traded
         self.mode = mode
-        self._rules = acts_as or mode
+        self._rules = mode if repeats is None else repeats.mode
+        self._repeats = repeats
         self.clock = clock
         self.account: TradingAccount | None = None
         self._stack = ExitStack()
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
             opened.callback(os.close, _hold(paths))
-            self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE)
+            journal = paths.journal(mode) if repeats is None else _journal_of_repetition(paths, repeats)
+            self.journal = Journal(journal, durable=mode is Mode.LIVE)
             opened.callback(self.journal.close)
             log_file = LineFile(paths.log)
             opened.callback(log_file.close)
@@ -164,6 +176,7 @@ class DaemonRun:
             ),
             rates=InstrumentRates(self.instrument.point_value, self.instrument.cost_per_side),
             files=files,
+            run_id="" if self._repeats is None else self._repeats.run_id,
         )
         run_id = self.journal.begin_run(header)
         self.log.info(
@@ -337,6 +350,14 @@ class DaemonRun:
             before_events=before_events,
             record=record,
         )
+
+
+def _journal_of_repetition(paths: VarPaths, repeats: Repeats) -> Path:
+    """A journal of its own, made anew each time: its rows have the names of the session's."""
+    path = paths.journal(Mode.REPLAY).with_name(f"repeated-{repeats.run_id}.db")
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        file.unlink(missing_ok=True)
+    return path
 
 
 def _hold(paths: VarPaths) -> int:

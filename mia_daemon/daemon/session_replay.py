@@ -9,7 +9,7 @@ import numpy as np
 from mia_daemon.clock import NS_PER_S, EventClock
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon.replay import Summary, begin_as_recorded, summary
-from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.run import DaemonRun, Repeats
 from mia_daemon.daemon.session_recorder import SessionBeginning
 from mia_daemon.errors import StartError, TapeDiffers, TapeEnds
 from mia_daemon.execution.repeated import RepeatedBroker, TapePlayer
@@ -29,14 +29,14 @@ class Repetition:
 
     Attributes:
         recorded: how it began.
-        run_id: of the repetition, in the journal of the replay.
+        journal: path of the repetition's, whose rows have the names of the session's.
         summary: its figures.
         inputs: repeated.
         parted: where it did something else than the session; "" where it never did.
     """
 
     recorded: SessionBeginning
-    run_id: str
+    journal: Path
     summary: Summary
     inputs: int
     parted: str
@@ -75,10 +75,10 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
     events = _Recorded(recording)
     cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
     on_progress(f"repeating session {recorded.run_id} of {traded.symbol}, {recorded.mode.value}, from {recording}")
-    with DaemonRun(settings, traded, Mode.REPLAY, paths, clock, acts_as=recorded.mode) as run:
+    with DaemonRun(settings, traded, Mode.REPLAY, paths, clock, repeats=Repeats(recorded.run_id, recorded.mode)) as run:
         _check_same(run, recorded, recording)
         begin_as_recorded(run, recording, on_progress)
-        player = TapePlayer(read_tape(recording, (recorded.run_id, run.run_id)))
+        player = TapePlayer(read_tape(recording))
         started = clock.monotonic_ns()
         tally, parted = _repeat(run, recorded, player, events, clock)
         run.checkpoint()
@@ -88,7 +88,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         run.metrics.sample((), {})
         run.journal.end_run(run.run_id, clock.now_ns(), "feed ended")
         seconds = (clock.monotonic_ns() - started) / NS_PER_S
-        return Repetition(recorded, run.run_id, summary(run, tally, seconds), player.taken, parted)
+        return Repetition(recorded, run.journal.path, summary(run, tally, seconds), player.taken, parted)
 
 
 def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> None:

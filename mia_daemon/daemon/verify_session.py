@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.config import Mode, VarPaths
+from mia_daemon.config import VarPaths
 from mia_daemon.daemon.session_replay import Repetition, repeat
 from mia_daemon.errors import UsageError
 from mia_daemon.journal.comparison import SessionRows, TableComparison, compare
@@ -61,17 +61,17 @@ def verify_session(
         paths = VarPaths(Path(directory))
         repetition = repeat(recording, paths, on_progress=on_progress)
         source = var or VarPaths(recording.absolute().parent.parent)
-        return _compared(repetition, source.journal(repetition.recorded.mode), paths.journal(Mode.REPLAY))
+        return _compared(repetition, source.journal(repetition.recorded.mode))
 
 
-def _compared(repetition: Repetition, recorded: Path, repeated: Path) -> Verification:
+def _compared(repetition: Repetition, recorded: Path) -> Verification:
     run_id = repetition.recorded.run_id
-    with JournalView(recorded) as journal, JournalView(repeated) as again:
+    with JournalView(recorded) as journal, JournalView(repetition.journal) as again:
         run = next((run for run in journal.runs() if run["run_id"] == run_id), None)
         if run is None:
             raise UsageError(f"{recorded} has no run {run_id}: name the directory of its journal with --var")
-        (number,) = (each["number"] for each in again.runs() if each["run_id"] == repetition.run_id)
-        tables = compare(SessionRows(journal, run["number"], run_id), SessionRows(again, number, repetition.run_id))
+        (repeated,) = again.runs()
+        tables = compare(SessionRows(journal, run["number"]), SessionRows(again, repeated["number"]))
     parted = [repetition.parted] if repetition.parted else []
     notes = []
     for table in tables:

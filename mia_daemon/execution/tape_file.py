@@ -3,19 +3,25 @@
 A header (magic, length, JSON that states how the session began), then the entries: a fixed head (kind, length or count,
 our time, wall clock) and a payload of that length, JSON but for the delays of a decision. An input's entries go to the
 kernel in one `write` once its orders are sent. What a kill in the middle of one tears is ignored by the reader.
+The file is claimed (`lock_file`) while it is written; once the session is over it may be packed by zstd
+(`inputs.packed`).
 """
 
+import io
 import json
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+import zstandard
 from pydantic import TypeAdapter, ValidationError
 
+from mia_daemon import lock_file
 from mia_daemon.errors import FileFormatError
 from mia_daemon.execution.inputs import InputKind, TapeEntry
 from mia_daemon.private_file import open_file
@@ -33,6 +39,7 @@ from mia_daemon.records import (
 from mia_daemon.risk.snapshot import Delays
 
 FILE_NAME: Final = "inputs.bin"
+PACKED_NAME: Final = "inputs.packed"
 MAGIC: Final = b"MIAINPUT"
 
 _LENGTH: Final = struct.Struct("<I")
@@ -57,6 +64,7 @@ class TapeFile:
         self.path = directory / FILE_NAME
         self._waiting: list[TapeEntry] = []
         self._fd = open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        lock_file.claim(self._fd)
         header = json.dumps(beginning).encode()
         self._write(MAGIC + _LENGTH.pack(len(header)) + header)
 
@@ -117,65 +125,82 @@ def _adapter(name: str) -> TypeAdapter[Any]:
     return TypeAdapter(_TYPES[name])
 
 
-def is_tape(path: Path) -> bool:
-    """Whether the recording in the directory `path` has the inputs of its account too."""
-    return (path / FILE_NAME).exists()
+def is_tape(directory: Path) -> bool:
+    """Whether the recording in the directory has the inputs of its account too."""
+    return (directory / FILE_NAME).exists() or (directory / PACKED_NAME).exists()
 
 
 def read_beginning(directory: Path) -> dict[str, Any]:
     """How the session began. Raises FileFormatError."""
-    return _read_header(directory / FILE_NAME)[0]
+    path = _path(directory)
+    with _opened(path) as file:
+        return _read_header(path, file)
 
 
-def read_tape(directory: Path, rename: tuple[str, str] = ("", "")) -> Iterator[TapeEntry]:
-    """The entries in order; a torn tail is left out.
-
-    Args:
-        directory: of the recording.
-        rename: the run id in the names of orders and decisions, and the one to put in its place.
+def read_tape(directory: Path) -> Iterator[TapeEntry]:
+    """The entries of the recording in `directory`, in order; a torn tail is left out.
 
     Raises:
         FileFormatError: also while reading.
     """
-    path = directory / FILE_NAME
-    start = _read_header(path)[1]
-    try:
-        yield from decoded(path.read_bytes()[start:], rename)
-    except ValueError as error:
-        raise FileFormatError(f"{path} is damaged ({error}): replay the recording with --refill") from error
+    path = _path(directory)
+    with _opened(path) as file:
+        _read_header(path, file)
+        try:
+            yield from decoded(file)
+        except (OSError, ValueError, zstandard.ZstdError) as error:
+            raise FileFormatError(f"{path} is damaged ({error}): replay the recording with --refill") from error
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header's JSON, and where the entries start."""
+def _path(directory: Path) -> Path:
+    packed = directory / PACKED_NAME
+    return packed if packed.exists() else directory / FILE_NAME
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file as it was written, unpacked where it is packed."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(MAGIC) + _LENGTH.size)
-            if not head.startswith(MAGIC) or len(head) < len(MAGIC) + _LENGTH.size:
-                raise FileFormatError(f"{path} holds no inputs of a session: replay the recording with --refill")
-            (length,) = _LENGTH.unpack(head[len(MAGIC) :])
-            beginning = json.loads(file.read(length))
+            if path.name != PACKED_NAME:
+                yield file
+                return
+            with zstandard.ZstdDecompressor().stream_reader(file) as stream:
+                yield io.BufferedReader(stream)
     except OSError as error:
         raise FileFormatError(f"{path} can't be read: {error.strerror}; check the name") from error
-    except ValueError as error:
+
+
+def _read_header(path: Path, file: BinaryIO) -> dict[str, Any]:
+    """The header's JSON; the entries follow. Raises FileFormatError."""
+    try:
+        head = file.read(len(MAGIC) + _LENGTH.size)
+        if not head.startswith(MAGIC) or len(head) < len(MAGIC) + _LENGTH.size:
+            raise FileFormatError(f"{path} holds no inputs of a session: replay the recording with --refill")
+        (length,) = _LENGTH.unpack(head[len(MAGIC) :])
+        beginning: dict[str, Any] = json.loads(file.read(length))
+    except (ValueError, zstandard.ZstdError) as error:
         raise FileFormatError(f"{path} has a damaged header: replay the recording with --refill") from error
-    return beginning, len(head) + length
+    return beginning
 
 
-def decoded(data: bytes, rename: tuple[str, str]) -> Iterator[TapeEntry]:
-    """The entries in `data`; `rename` as in `read_tape`. Raises ValueError."""
-    old, new = (f'"{run}-'.encode() for run in rename)
+def decoded(file: BinaryIO) -> Iterator[TapeEntry]:
+    """The entries from here to the end of the file; a torn tail is left out. Raises ValueError."""
     at = 0
-    while at + _HEAD.size <= len(data):
-        number, length, own_ns, wall_ns = _HEAD.unpack_from(data, at)
-        start = at + _HEAD.size
-        at = start if number == InputKind.WINDOW else start + length
-        if at > len(data):
-            return
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        number, length, own_ns, wall_ns = _HEAD.unpack(head)
         try:
             kind = InputKind(number)
-            payload = length if kind is InputKind.WINDOW else _payload(kind, data[start:at].replace(old, new))
+            if kind is InputKind.WINDOW:
+                payload: Any = length
+            elif len(data := file.read(length)) == length:
+                payload = _payload(kind, data)
+                at += length
+            else:
+                return
         except (ValueError, struct.error, ValidationError) as error:
-            raise ValueError(f"at byte {start - _HEAD.size:,}") from error
+            raise ValueError(f"at byte {at:,} of its entries") from error
+        at += _HEAD.size
         yield TapeEntry(kind, own_ns, wall_ns, payload)
 
 

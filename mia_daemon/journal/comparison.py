@@ -32,21 +32,15 @@ class SessionRows:
 
     Attributes:
         number: of the run.
-        run_id: prefix of its names.
     """
 
     view: JournalView
     number: int
-    run_id: str
 
-    def rows(self, table: str, named: str) -> Iterator[dict[str, Any]]:
-        """The rows of a table, with the run's names as those of the run `named`."""
+    def rows(self, table: str) -> Iterator[dict[str, Any]]:
+        """The rows of a table, in the order in which they were recorded."""
         sql = f"SELECT {COMPARED[table]} FROM {table} WHERE run = ? ORDER BY number"  # noqa: S608  our names
-        for row in self.view.rows(sql, (self.number,)):
-            yield {
-                column: value.replace(f"{self.run_id}-", f"{named}-") if isinstance(value, str) else value
-                for column, value in row.items()
-            }
+        return self.view.rows(sql, (self.number,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +87,7 @@ def compare(recorded: SessionRows, repeated: SessionRows) -> list[TableCompariso
 
 
 def _compare(table: str, recorded: SessionRows, repeated: SessionRows) -> TableComparison:
-    named = recorded.run_id
-    pairs = zip_longest(recorded.rows(table, named), repeated.rows(table, named))
+    pairs = zip_longest(recorded.rows(table), repeated.rows(table))
     equal = 0
     for ours, theirs in pairs:
         if ours != theirs:

@@ -47,6 +47,7 @@ class RunHeader:
 
     Attributes:
         mode: paper, live or replay; the positions of a replay start flat.
+        run_id: of the session that is repeated; "" for a run of its own, which gets a new one.
         started_ns: wall clock.
         version: of the program.
         files: size in bytes of each CSV file when the run starts.
@@ -59,6 +60,7 @@ class RunHeader:
     bundle: RunBundle
     rates: InstrumentRates
     files: Mapping[str, int] = field(default_factory=dict)
+    run_id: str = ""
 
 
 def make_run_id(started_ns: int, number: int) -> str:

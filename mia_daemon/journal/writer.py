@@ -74,7 +74,7 @@ class Journal(JournalTransactions):
         """
         self._run(statements.SEAL_KILLED_RUNS, (header.started_ns,))
         number = self._run(statements.NEXT_RUN).fetchone()[0]
-        run_id = make_run_id(header.started_ns, number)
+        run_id = header.run_id or make_run_id(header.started_ns, number)
         self._run(statements.INSERT_RUN, statements.run_values(run_id, header))
         self._last_number = number * PER_RUN
         self._positions_since = self._last_number if header.mode == Mode.REPLAY else 0

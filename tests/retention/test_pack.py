@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mia_daemon.errors import FileFormatError, StartError
+from mia_daemon.execution.inputs import InputKind, TapeEntry
+from mia_daemon.execution.tape_file import TapeFile, read_beginning, read_tape
 from mia_daemon.feed import event_codec
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.feed.recording import read_recording
@@ -129,3 +131,20 @@ def test_a_kill_at_any_moment_loses_nothing_and_the_next_packing_ends_it(tmp_pat
     pack(tmp_path / "events-000001.bin")
     assert names(tmp_path) == ["events-000001.packed"]
     assert read_recording(tmp_path).tobytes() == events.tobytes()
+
+
+def test_the_inputs_of_a_session_are_packed_once_nobody_writes_them(tmp_path):
+    recording = tmp_path / "run"
+    recording.mkdir()
+    timers = [TapeEntry(InputKind.WINDOW, number, 10 * number, number) for number in range(1000)]
+    tape = TapeFile(recording, {"run_id": "run"})
+    for entry in timers:
+        tape.add(entry)
+    tape.flush()
+    assert closed_segments(tmp_path) == []
+    tape.close()
+    (raw,) = closed_segments(tmp_path)
+    assert pack(raw) > 0.7 * 24 * len(timers)
+    assert names(recording) == ["inputs.packed"]
+    assert read_beginning(recording) == {"run_id": "run"}
+    assert list(read_tape(recording)) == timers
