@@ -8,7 +8,7 @@ WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  #
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable bench lock clean
+.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable long-session bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ torture: setup-test ## kill a thousand trading daemons with kill -9 (about an ho
 
 portable: setup-test ## replay on a generic processor and with other Pythons: PYTHONS="python3.12 python3.13" (minutes)
 	PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest tests/test_portable.py
+
+long-session: setup-test ## 21 simulated hours of paper, recorded, verified, exported (minutes): HOURS=21 SPEED=120 VAR=DIR
+	$(BIN)/python -m benchmarks.long_session --hours $(or $(HOURS),21) --speed $(or $(SPEED),120) $(if $(VAR),--var $(VAR))
 
 bench: setup-test ## run every benchmark (minutes); figures go to the terminal
 	$(BIN)/python -m benchmarks

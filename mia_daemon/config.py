@@ -74,6 +74,7 @@ from mia_daemon.setting_types import (
     TicksLimit,
     TicksOrZero,
     TimeoutS,
+    TimeZone,
 )
 from mia_daemon.user_file import read_toml
 
@@ -422,6 +423,7 @@ class BrokerSettings(Section):
     brackets: Literal["server", "client"] = "server"  # client: stop and target are single orders, the pair kept here
     symbol_spellings: tuple[str, ...] = ()  # others in what the server says that mean the symbol
     account_spellings: tuple[str, ...] = ()  # others that mean the account
+    statement_time_zone: TimeZone = "UTC"  # of the Trade Activity Log that `reconcile-statement` reads
     paper_feed_latency_ms: DelayMs = 0.0  # from the exchange's event to our decision on it
     paper_entry_latency_ms: DelayMs = 5.0
     paper_response_latency_ms: DelayMs = 5.0

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, StringConstraints
 
 from mia_daemon.products.exchange_days import DayRule
-from mia_daemon.products.product import known_time_zone
-from mia_daemon.setting_types import Factor, Section
+from mia_daemon.setting_types import Factor, Section, TimeZone
 
 Root = Annotated[str, StringConstraints(pattern="^[A-Z0-9]{1,6}$")]
 _PriceLevel = Annotated[float, Field(ge=-1e6, le=1e9)]
@@ -58,7 +57,7 @@ class ProductSettings(Section):
     months: _Months | None = None
     symbols: tuple[str, ...] | None = None
     calendar: str | None = None
-    time_zone: Annotated[str, AfterValidator(known_time_zone)] | None = None
+    time_zone: TimeZone | None = None
     session_open: _TimeOfDay | None = None
     session_close: _TimeOfDay | None = None
     regular_open: _TimeOfDay | None = None

@@ -19,6 +19,7 @@ from pydantic import (
 
 from mia_daemon.printable import printable
 from mia_daemon.products.instruments import check_symbol
+from mia_daemon.products.product import known_time_zone
 
 
 class Section(BaseModel):
@@ -96,6 +97,7 @@ GigabytesLimit = Annotated[Annotated[float, Field(ge=0.01, le=1e6)] | None, *WAI
 # Text.
 Symbol = Annotated[str, AfterValidator(check_symbol)]
 SymbolOrNone = Annotated[str, AfterValidator(lambda symbol: check_symbol(symbol) if symbol else symbol)]
+TimeZone = Annotated[str, AfterValidator(known_time_zone)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

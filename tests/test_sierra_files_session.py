@@ -11,6 +11,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 from daemon_process import status_of, until
+from fake_activity_log import rows_of_simulator, write
 
 from mia_daemon.feed.recording import read_recording
 from mia_daemon.feed.sierra_files import read_scid, scid_to_events
@@ -71,6 +72,17 @@ def test_a_session_on_tailed_files_with_orders_over_dtc(daemons, tmp_path, table
         booked = sorted(execution.split("/")[-1] for (execution,) in db.execute("SELECT execution_id FROM fills"))
     assert booked == filled
     assert len(filled) >= 4
+
+    # So does the stand-in's statement, as Sierra Chart would export it; and what is taken out of it is missed.
+    rows = rows_of_simulator(tmp_path / "state" / "orders.jsonl", SYMBOL, "Sim1")
+    compare = ("reconcile-statement", "log.txt", "--mode", "paper", "--config", config, "--var", var, "--json")
+    write(tmp_path / "log.txt", rows)
+    told = daemons.run(*compare)
+    assert (told.status, told.err) == (0, "")
+    assert sum(day["statement"]["fills"] for day in json.loads(told.out)["days"]) == len(filled)
+    write(tmp_path / "log.txt", [*rows[:1], *rows[2:]])
+    told = daemons.run(*compare)
+    assert (told.status, [one["what"] for one in json.loads(told.out)["differences"]]) == (1, ["journal only"])
 
     # What it traded on are the files' trades, each once and none left out, and the book beside them.
     (session,) = (var / "recordings").iterdir()

@@ -166,6 +166,14 @@ CONTROLS: Final = (
         "trading/test_trade_executor.py::test_a_target_hit_is_a_trade",
     ),
     Control(
+        "T2",
+        "Statement reconciliation",
+        (),
+        "`mia-daemon reconcile-statement` compares a day's executions, profit and position with an export of Sierra "
+        "Chart's Trade Activity Log (docs/statement.md); a person starts it.",
+        "statement/test_comparison.py::test_a_statement_made_of_the_journal_is_equal_and_any_change_of_it_is_found",
+    ),
+    Control(
         "T3",
         "Post-trade position control",
         (_C.POSITION_BREACH,),

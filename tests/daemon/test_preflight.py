@@ -1,12 +1,10 @@
 """What is looked at before a start, what is said of it, and that looking changes nothing."""
 
 import contextlib
-import json
 import shutil
 import socket
 import ssl
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from mia_daemon.daemon import preflight
 from mia_daemon.daemon.preflight import broker_kind, unfit
 from mia_daemon.errors import ConfigError
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, to_us
-from mia_daemon.model import bundle
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
 
@@ -77,15 +74,6 @@ def test_a_server_has_to_prove_who_it_is(look, encrypted):
     assert "the certificate of 127.0.0.1:" in stranger.text
     pinned = {**port, "tls": "pinned", "tls_fingerprint_sha256": "ab" * 32}
     assert "is not the pinned one" in look(feed={"source": "dtc"}, dtc=pinned)["feed"].text
-
-
-@pytest.fixture
-def approved(tmp_path):
-    """The shipped bundle, as if it had been approved for live."""
-    path = Path(shutil.copytree(bundle.shipped(), tmp_path / "approved"))
-    manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**manifest, "research_only": False}))
-    return {"bundle": str(path), "approved_bundles": [bundle.load(path).sha256]}
 
 
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
