@@ -43,7 +43,7 @@ from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, EventKind, Fill, Order, OrderRole, Side, Trade, empty_events
 from mia_daemon.risk.codes import RiskCode
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
+from mia_daemon.trading.assembly import FLAT, AccountSetup, EventTime, TradingAccount, open_account
 from mia_daemon.trading.entry_gate import EntryGate
 from mia_daemon.trading.trading_loop import TradingLoop
 
@@ -97,6 +97,7 @@ class Bench:
                 alert=self.alert,
             ),
             TradingLoop(settings.decision, run_id, EntryGate(TradeWindowFilter(settings.windows, calendar))),
+            FLAT,
             cash=1e5,
             time=EventTime(Mode.PAPER),
         )

@@ -15,13 +15,17 @@ import numpy as np
 
 from fault_simulation.disk import Disk
 from fault_simulation.loop import Process, SettableClock
+from fault_simulation.repetition import MemoryTape
+from mia_daemon.brokers.base import Broker
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra import SierraBroker
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.errors import JournalError, MiaError, StartError
+from mia_daemon.execution.inputs import NO_TAPE
 from mia_daemon.execution.ports import TradeScope
+from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.writer import Journal
@@ -39,9 +43,18 @@ from mia_daemon.records import (
 )
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
 from mia_daemon.stage import END
-from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
+from mia_daemon.trading.assembly import (
+    FLAT,
+    AccountBeginning,
+    AccountSetup,
+    EventTime,
+    TradingAccount,
+    beginning,
+    open_account,
+)
 from mia_daemon.trading.entry_gate import EntryGate
-from mia_daemon.trading.live_trading import Components, TradingSession
+from mia_daemon.trading.live_trading import Components, DecisionPath, TradingSession
+from mia_daemon.trading.trade_executor import TradeExecutor
 from mia_daemon.trading.trading_loop import TradingLoop
 
 NO_VALUES = np.zeros(1, np.float32)
@@ -124,11 +137,13 @@ class _Inference:
 
     probability_ns = 0
 
-    def __init__(self, mood: Mood) -> None:
+    def __init__(self, mood: Mood, made: list[Prediction]) -> None:
         self._mood = mood
+        self._made = made
 
     def predict(self, *_: Any) -> Prediction:
-        return Prediction(REGIMES, self._mood.next(), 0.9, "recorded", 0.0, "0" * 16)
+        self._made.append(Prediction(REGIMES, self._mood.next(), 0.9, "recorded", 0.0, "0" * 16))
+        return self._made[-1]
 
 
 class _Nobody:
@@ -167,6 +182,8 @@ class Life:
         alerts: raised in this life, in order.
         unfiled: alerts that the journal did not take.
         failure: the error that ended it; None while there is none.
+        tape: the recording of its session.
+        begun: the account as it began.
     """
 
     def __init__(
@@ -185,7 +202,12 @@ class Life:
         self.failure: BaseException | None = None
         self.disk: Disk | None = None
         self.account: TradingAccount | None = None
+        self.session: TradingSession | None = None
         self.clean = False
+        self.tape = MemoryTape()
+        self.begun = FLAT
+        self.clock = fixed.clock
+        self.max_position = fixed.settings.decision.max_position
         self._fixed = fixed
         self._rng = rng
         self._spy = spy
@@ -208,7 +230,7 @@ class Life:
         journal.path = Path("journal.db")  # error texts are the same wherever the file is
         self.disk = Disk(journal, self.process)
         try:
-            run_id = self._begin(journal)
+            run_id = self.begin(journal)
             broker = SierraBroker(
                 fixed.settings.dtc,
                 ServerScope.of(fixed.settings, fixed.instrument),
@@ -216,7 +238,8 @@ class Life:
                 Random(self._rng.random()),
             )
             self._listen_in(broker)
-            self.account = self._open_account(journal, broker, run_id)
+            self.begun = beginning(journal, self._scope(run_id), fixed.calendar)
+            self.account = self.open_account(journal, broker, run_id, self.begun)
             await self._trade(self.account, broker)
             journal.end_run(run_id, fixed.clock.now_ns(), "stop")
             self.clean = True
@@ -232,7 +255,8 @@ class Life:
         except JournalError as error:
             self.failure = self.failure or error
 
-    def _begin(self, journal: Journal) -> str:
+    def begin(self, journal: Journal) -> str:
+        """Begin the run of this life in `journal`; returns its identifier."""
         traded = self._fixed.instrument
         header = RunHeader(
             mode="paper",
@@ -253,10 +277,24 @@ class Life:
 
         broker.link.send = spied  # type: ignore[method-assign]
 
-    def _open_account(self, journal: Journal, broker: SierraBroker, run_id: str) -> TradingAccount:
+    def _scope(self, run_id: str) -> TradeScope:
+        fixed = self._fixed
+        return TradeScope(run_id, fixed.instrument, fixed.settings.instrument.trade_account)
+
+    def open_account(
+        self,
+        journal: Journal,
+        broker: Broker,
+        run_id: str,
+        begun: AccountBeginning,
+        player: TapePlayer | None = None,
+    ) -> TradingAccount:
+        """Open the account as `begun`; with a `player` its session is repeated, and raises no alerts here."""
         fixed = self._fixed
 
         def alert(alert: Alert) -> None:
+            if player is not None:
+                return
             self.alerts.append(alert)
             try:
                 journal.record_alert(alert)
@@ -265,31 +303,42 @@ class Life:
 
         setup = AccountSetup(
             settings=fixed.settings,
-            scope=TradeScope(run_id, fixed.instrument, fixed.settings.instrument.trade_account),
+            scope=self._scope(run_id),
             journal=journal,
             broker=broker,
             calendar=fixed.calendar,
             clock=fixed.clock,
             listener=_Nobody(),
             alert=alert,
+            tape=NO_TAPE if player is not None else self.tape,
+            player=player,
         )
         gate = EntryGate(TradeWindowFilter(fixed.settings.windows, fixed.calendar))
         loop = TradingLoop(fixed.settings.decision, run_id, gate)
-        return open_account(setup, loop, cash=fixed.settings.simulator.starting_cash, time=EventTime(Mode.PAPER))
+        return open_account(setup, loop, begun, cash=fixed.settings.simulator.starting_cash, time=EventTime(Mode.PAPER))
+
+    def components(self, executor: TradeExecutor, inference: Any) -> Components:
+        """The parts of a session of this life."""
+        nobody: Any = _Nobody()
+        pipeline: Any = _Pipeline(self._fixed.settings.features.decision_interval_s)
+        return Components(
+            pipeline=pipeline,
+            inference=inference,
+            executor=executor,
+            metrics=nobody,
+            sink=nobody,
+            before_events=self.tape.events.append,
+        )
 
     async def _trade(self, account: TradingAccount, broker: SierraBroker) -> None:
         fixed, executor = self._fixed, account.executor
         settings = fixed.settings
-        nobody: Any = _Nobody()
-        pipeline: Any = _Pipeline(settings.features.decision_interval_s)
-        inference: Any = _Inference(self.mood)
         feed = _Feed(fixed.touch, self._rng)
-        session = TradingSession(
-            Components(
-                feed=feed, pipeline=pipeline, inference=inference, executor=executor, metrics=nobody, sink=nobody
-            ),
-            instrument=fixed.instrument,
-            max_position=settings.decision.max_position,
+        components = self.components(executor, _Inference(self.mood, self.tape.predictions))
+        self.session = session = TradingSession(
+            components,
+            feed,
+            DecisionPath(components, fixed.instrument, self.max_position, fixed.clock),
             queue_batches=8,
             clock=fixed.clock,
             measured=False,

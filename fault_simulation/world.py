@@ -23,6 +23,7 @@ from fault_simulation.incidents import Incidents
 from fault_simulation.loop import Process, SettableClock, SimulatedLoop
 from fault_simulation.network import Network
 from fault_simulation.plan import AS_DRAWN, SimulationPlan, Wanted, plan_of
+from fault_simulation.repetition import repeated
 from fault_simulation.second_venue import SecondVenue
 from fault_simulation.venue import ServerState, Venue, calendar
 from fault_simulation.watch import ServerWatch, WireWatch
@@ -238,6 +239,9 @@ class World:
             self._check_stop()
             self._check_alone(record)
             self.violations += findings(record, self._journal, self._ending())
+            for number, life in enumerate(self._lives):
+                (again := self._directory / f"again-{number}").mkdir()
+                self.violations += repeated(life, again)
         for error in self.loop.errors:
             self.violations.append(f"an error nobody handled: {error.get('exception') or error.get('message')!r}")
         notes = (*self._notes, *self.violations, str(self.loop.steps))

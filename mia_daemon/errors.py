@@ -107,5 +107,13 @@ class RequestTimeout(PeerError):
     """A query had no complete answer: not in time, or a part could not be read; asking again is in order."""
 
 
+class TapeDiffers(MiaError):
+    """A repeated session does something else than the recorded one did."""
+
+
+class TapeEnds(MiaError):
+    """The recording of a session ends before what is being done."""
+
+
 class StageDied(MiaError):
     """A task of the daemon ended with an error, which is the cause of this one."""

@@ -7,6 +7,7 @@ still, the market is not known, and risk allows everything.
 from typing import Any, Final, NamedTuple, cast
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.execution.inputs import AccountInputs
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
 from mia_daemon.execution.ports import Ports
@@ -74,7 +75,9 @@ class OurSide:
         state.market.now_ns = NOW + NS_PER_S
         self.orders = state.orders
         self._broker, self._journal, self._breakers = ModelBroker(), ModelJournal(), ModelBreakers()
-        ports = cast("Any", Ports)(self._broker, self._journal, ModelRisk(), ModelListener(), lambda *_: None, SCOPE)
+        ports = cast("Any", Ports)(
+            self._broker, self._journal, ModelRisk(), ModelListener(), lambda *_: None, SCOPE, AccountInputs(state)
+        )
         breakers = cast("Any", self._breakers)
         self._manager = OrderManager(state, ports, breakers)
         self._accounting = ModelAccounting(state, self._journal)

@@ -9,6 +9,7 @@ from mia_daemon.config import IncidentSettings, RiskSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
+from mia_daemon.execution.inputs import AccountInputs
 from mia_daemon.execution.ledger import Ledger
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
@@ -258,7 +259,9 @@ class ActorParts:
         self.state = ExecutionState(Ledger(INSTRUMENT, 100_000.0))
         self.orders, self.market, self.sync = self.state.orders, self.state.market, self.state.sync
         self.ledger = self.state.ledger
-        self.ports = Ports(self.broker, self.journal, self.risk, self.listener, self._alert, SCOPE)
+        self.ports = Ports(
+            self.broker, self.journal, self.risk, self.listener, self._alert, SCOPE, AccountInputs(self.state)
+        )
         self.breakers = CircuitBreakers(self.state, self.ports, incidents or IncidentSettings())
         self.after(0)
         self.touch(100.0)

@@ -26,12 +26,16 @@ from mia_daemon.cli import (
     scid,
     simulator,
     statement,
+    verify_session,
 )
 from mia_daemon.errors import MiaError, UsageError
 from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
 
-_COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal, prune, statement)
+_COMMANDS = (
+    replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
+    prune,
+)  # fmt: skip
 """Modules with an `add(commands)`, in the order in which --help lists them."""
 
 

@@ -3,10 +3,13 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mia_daemon.cli.options import add_common, load_settings, say, symbol, use_kernel_cache, var_paths
 from mia_daemon.errors import UsageError
+
+if TYPE_CHECKING:
+    from mia_daemon.daemon.replay import Summary
 
 
 def add(commands: Any) -> None:
@@ -18,6 +21,11 @@ def add(commands: Any) -> None:
         "--symbol", type=symbol, help="contract, when the file's name does not say it (MNQU21-CME.scid does)"
     )
     parser.add_argument("--batch", type=int, metavar="N", help="events per batch; decisions do not depend on it")
+    parser.add_argument(
+        "--refill",
+        action="store_true",
+        help="of a recorded session: new fills from the paper broker, and the configuration of today; so does --config",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
     add_common(parser, var="var/replay")
     parser.set_defaults(command=_replay)
@@ -26,6 +34,10 @@ def add(commands: Any) -> None:
 def _replay(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
+    from mia_daemon.execution.tape_file import is_tape
+
+    if is_tape(options.file) and not (options.refill or options.config):
+        return _repeat(options)
     settings = load_settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
     use_kernel_cache(settings)
     from mia_daemon.daemon.replay import replay
@@ -39,8 +51,20 @@ def _replay(options: argparse.Namespace) -> int:
         symbol=options.symbol,
         on_progress=say,
     )
-    if options.json:
-        print(json.dumps(summary.as_dict()))
-    else:
-        print(summary)
+    _show(options, summary)
     return 0
+
+
+def _repeat(options: argparse.Namespace) -> int:
+    """A recorded session is repeated with the configuration and the fills that it had."""
+    from mia_daemon.daemon.session_replay import repeat
+
+    done = repeat(options.file, var_paths(options, "var/replay"), on_progress=say)
+    _show(options, done.summary)
+    if done.parted:
+        say(f"the repetition differs: {done.parted}; --refill makes its fills anew")
+    return 1 if done.parted else 0
+
+
+def _show(options: argparse.Namespace, summary: "Summary") -> None:
+    print(json.dumps(summary.as_dict()) if options.json else summary)

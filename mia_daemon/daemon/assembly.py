@@ -16,6 +16,8 @@ from mia_daemon.config import Settings, VarPaths
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
 from mia_daemon.daemon.preflight import broker_kind
 from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.session_recorder import SessionBeginning, SessionRecorder
+from mia_daemon.features import catalogue
 from mia_daemon.features.catalogue import Inputs
 from mia_daemon.features.state_file import FeatureState
 from mia_daemon.feed.base import Feed
@@ -24,6 +26,7 @@ from mia_daemon.feed.event_checks import EventLimits
 from mia_daemon.feed.scid_feed import ScidFeed, newest_scid_ns
 from mia_daemon.products.instruments import companion, instrument
 from mia_daemon.simulator.embedded import EmbeddedSimulator
+from mia_daemon.trading.assembly import TradingAccount
 
 _MORE_THAN_SKEW_S: Final = 1.0
 _SLACK_S: Final = 5.0  # where risk.max_clock_skew_s is waived
@@ -61,6 +64,34 @@ async def dtc_server(
         )
     finally:
         await simulator.stop()
+
+
+def recorded_account(
+    run: DaemonRun, broker: Broker, keeper: FeatureKeeper, paths: VarPaths
+) -> tuple[TradingAccount, SessionRecorder]:
+    """Open the account, and begin the recording of its session."""
+    settings = run.settings
+    cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
+    recorder = SessionRecorder(paths.recordings / run.run_id, run.instrument.symbol, run.clock.now_ns(), run.alert)
+    keeper.copy_to(recorder.directory)
+    run.memory.copy_to(recorder.directory)
+    begun = run.beginning()
+    account = run.open_account(broker, begun, cash, settings.speed, tape=recorder)
+    beginning = SessionBeginning(
+        run_id=run.run_id,
+        mode=run.mode,
+        settings=settings.effective(),
+        bundle_sha256=run.bundle.sha256,
+        catalogue_sha256=catalogue.sha256(),
+        cash=cash,
+        time_scale=settings.speed,
+        has_own_clock=account.broker.has_own_clock,
+        replaces=account.broker.replaces,
+        account=begun,
+        entered_on=tuple(run.entered_on().tolist()),
+    )
+    recorder.begin(beginning, settings.windows.macro_events_csv)
+    return account, recorder
 
 
 def feature_keeper(run: DaemonRun, paths: VarPaths) -> FeatureKeeper:

@@ -89,6 +89,14 @@ class MemoryKeeper:
         self.from_journal = len(found)
         return found
 
+    def restore_entry(self, decision_id: str, background: Background) -> NDArray[np.float32]:
+        """Note the decision of an earlier run whose position is held; returns its values, or none."""
+        values = _values(background)
+        if values is None:
+            return np.empty(0, np.float32)
+        self.memory.entered(decision_id, values)
+        return values
+
     def entered(self, decision_id: str, values: NDArray[np.float32]) -> None:
         """Note a decision to enter, and the (350,) values it was made on."""
         self.memory.entered(decision_id, values)
@@ -98,12 +106,9 @@ class MemoryKeeper:
         if (experience := self.memory.closed(trade)) is not None:
             self._unwritten[trade.trade_id] = experience
 
-    def write(self, trade: Trade, background: Background) -> str:
+    def write(self, trade: Trade) -> str:
         """Write a closed trade to the file, off the hot path; returns what went wrong in one sentence, or ""."""
         experience = self._unwritten.pop(trade.trade_id, None)
-        if experience is None:  # an earlier run entered it
-            values = _values(background)
-            experience = None if values is None else self.memory.closed(trade, values)
         return "" if experience is None else self._store(trade, experience)
 
     def _store(self, trade: Trade, experience: Experience) -> str:

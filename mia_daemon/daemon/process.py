@@ -27,11 +27,11 @@ from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
 from mia_daemon.daemon.price_files import check_live_files
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.session_recorder import SessionRecorder
 from mia_daemon.daemon.status import DaemonStatus, status_text
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
-from mia_daemon.feed.recorder import Recorder
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
@@ -127,10 +127,9 @@ class Daemon:
                 self._keeper.resume()
                 feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, on_notice)
                 broker = assembly.broker(run, settings, self._rng, on_notice)
-                cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
-                account = run.open_account(broker, cash, settings.speed)
+                account, recorder = assembly.recorded_account(run, broker, self._keeper, self._paths)
                 try:
-                    return await self._connect_and_trade(run, account, feed, broker)
+                    return await self._connect_and_trade(run, account, feed, recorder)
                 except MiaError as error:
                     run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
                     raise
@@ -183,13 +182,11 @@ class Daemon:
 
     # Trading.
 
-    async def _connect_and_trade(self, run: DaemonRun, account: TradingAccount, feed: Feed, broker: Broker) -> int:
-        recorder = Recorder(
-            self._paths.recordings / account.scope.run_id, run.instrument.symbol, self._clock.now_ns(), run.alert
-        )
-        self._keeper.copy_to(recorder.directory)
-        run.memory.copy_to(recorder.directory)
-        session = run.session(feed, account, record=recorder.append)
+    async def _connect_and_trade(
+        self, run: DaemonRun, account: TradingAccount, feed: Feed, recorder: SessionRecorder
+    ) -> int:
+        broker = account.broker
+        session = run.session(feed, account, record=recorder.record)
         self._switch = switch = self._kill_switch(run, account)
         control = ControlServer(
             self._settings.ops.control_socket or self._paths.control_socket,

@@ -23,7 +23,7 @@ from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.products.price_scale import AS_STORED
 from mia_daemon.products.product_table import Products
 from mia_daemon.records import EventArray
-from mia_daemon.trading.live_trading import TradingSession
+from mia_daemon.trading.live_trading import Tally, TradingSession
 
 LONGEST_SILENCE_S: Final = 30.0
 """Of each silence in a file so much has the timers that a live feed makes, seconds. After that nothing but the time of
@@ -143,7 +143,7 @@ def _recorded(path: Path) -> Path | None:
     return path if path.is_dir() else path.parent
 
 
-def _begin_as_recorded(run: DaemonRun, recorded: Path, on_progress: Callable[[str], None]) -> None:
+def begin_as_recorded(run: DaemonRun, recorded: Path, on_progress: Callable[[str], None]) -> None:
     """Restore features, regime and market memory as the recorded session began; reports what is missing."""
     memory, features = recorded / memory_file.FILE_NAME, recorded / state_file.FILE_NAME
     if memory.exists():
@@ -175,13 +175,13 @@ async def _replay(
 ) -> Summary:
     with DaemonRun(settings, traded, Mode.REPLAY, paths, clock) as run:
         broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
-        account = run.open_account(broker, settings.broker.paper_starting_cash)
+        account = run.open_account(broker, run.beginning(), settings.broker.paper_starting_cash)
 
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
         if recorded is not None:
-            _begin_as_recorded(run, recorded, on_progress)
+            begin_as_recorded(run, recorded, on_progress)
         session = run.session(feed, account, before_events=advance)
         await reconcile(account)
         sampler = asyncio.create_task(_sample(run, session))
@@ -202,7 +202,7 @@ async def _replay(
             run.journal.end_run(account.scope.run_id, session.tally.last_ts_ns, how)
         if late := run.pipeline.late_events:
             on_progress(f"{late:,} events were older than the one before them: they were taken as of its time")
-        return _summary(run, session, (clock.monotonic_ns() - started) / NS_PER_S)
+        return summary(run, session.tally, (clock.monotonic_ns() - started) / NS_PER_S)
 
 
 async def _sample(run: DaemonRun, session: TradingSession) -> None:
@@ -213,8 +213,9 @@ async def _sample(run: DaemonRun, session: TradingSession) -> None:
         run.checkpoint()
 
 
-def _summary(run: DaemonRun, session: TradingSession, seconds: float) -> Summary:
-    tally, reporter = session.tally, run.reporter
+def summary(run: DaemonRun, tally: Tally, seconds: float) -> Summary:
+    """The result of a replay that took `seconds`."""
+    reporter = run.reporter
     return Summary(
         events=tally.events,
         trades_in=tally.trades_in,

@@ -191,7 +191,7 @@ class Reporter:
             yield ""
             self._trade_log.snapshot(trade, background)
             yield ""
-            yield self._memory.write(trade, background)
+            yield self._memory.write(trade)
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""

@@ -7,6 +7,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mia_daemon import __version__, lock_file
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
@@ -15,7 +18,9 @@ from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.deferred import DeferredWork
 from mia_daemon.errors import JournalError, StartError
+from mia_daemon.execution.inputs import NO_TAPE, InputTape
 from mia_daemon.execution.ports import TradeScope
+from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
@@ -36,9 +41,17 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
 from mia_daemon.records import Alert, EventArray, Priority
 from mia_daemon.risk.trade_window_filter import TradeWindowFilter
-from mia_daemon.trading.assembly import AccountSetup, EventTime, TradingAccount, open_account
+from mia_daemon.trading.assembly import (
+    FLAT,
+    AccountBeginning,
+    AccountSetup,
+    EventTime,
+    TradingAccount,
+    beginning,
+    open_account,
+)
 from mia_daemon.trading.entry_gate import EntryGate
-from mia_daemon.trading.live_trading import Components, TradingSession
+from mia_daemon.trading.live_trading import Components, DecisionPath, TradingSession
 from mia_daemon.trading.trading_loop import TradingLoop
 
 
@@ -52,6 +65,7 @@ class DaemonRun:
         paths: where to write.
         clock: stamps logs and rows: the wall clock, or the events' in replay.
         console: the terminal; None in a replay.
+        acts_as: the mode whose rules apply, where a recorded session is repeated; None: `mode`.
 
     Raises:
         StartError, BundleError, JournalError: something can't be opened; what was opened before is closed.
@@ -65,10 +79,13 @@ class DaemonRun:
         paths: VarPaths,
         clock: Clock,
         console: Console | None = None,
+        *,
+        acts_as: Mode | None = None,
     ) -> None:
         self.settings = settings
         self.instrument = traded
         self.mode = mode
+        self._rules = acts_as or mode
         self.clock = clock
         self.account: TradingAccount | None = None
         self._stack = ExitStack()
@@ -196,33 +213,68 @@ class DaemonRun:
                 self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, problem))
             yield
 
-    def open_account(self, broker: Broker, cash: float, time_scale: float = 1.0) -> TradingAccount:
-        """Open the account; `cash` is the starting cash, account currency, before anything in the journal."""
+    def beginning(self) -> AccountBeginning:
+        """The account as earlier runs left it; a replay begins flat. Raises JournalError."""
+        return FLAT if self.mode is Mode.REPLAY else beginning(self.journal, self._scope, self.calendar)
+
+    @property
+    def _scope(self) -> TradeScope:
+        return TradeScope(self.run_id, self.instrument, self.settings.instrument.trade_account)
+
+    def open_account(
+        self,
+        broker: Broker,
+        begun: AccountBeginning,
+        cash: float,
+        time_scale: float = 1.0,
+        *,
+        tape: InputTape = NO_TAPE,
+        player: TapePlayer | None = None,
+    ) -> TradingAccount:
+        """Open the account as earlier runs left it.
+
+        Args:
+            broker: takes the orders.
+            begun: what earlier runs left.
+            cash: starting cash, account currency, before anything in the journal.
+            time_scale: event seconds per real second.
+            tape: takes the account's inputs.
+            player: of a recorded session that is repeated; None: the inputs are new.
+        """
         settings = self.settings
         setup = AccountSetup(
             settings=settings,
-            scope=TradeScope(self.run_id, self.instrument, settings.instrument.trade_account),
+            scope=self._scope,
             journal=self.journal,
             broker=broker,
             calendar=self.calendar,
             clock=self.clock,
             listener=self.reporter,
             alert=self.alert,
+            tape=tape,
+            player=player,
         )
         max_skew_ns = (settings.risk.max_clock_skew_s or math.inf) * NS_PER_S
         gate = EntryGate(self._windows, self._max_age_ns, max_skew_ns)
         loop = TradingLoop(settings.decision, self.run_id, gate)
         self.account = account = open_account(
-            setup, loop, cash=cash, time=EventTime(self.mode, time_scale), windows=self._windows
+            setup, loop, begun, cash=cash, time=EventTime(self._rules, time_scale), windows=self._windows
         )
         account.state.market.max_age_ns = self._max_age_ns
         self.reporter.follow(account)
         return account
 
+    def entered_on(self) -> NDArray[np.float32]:
+        """The 350 values of the decision that opened the position held, as the journal has them; else empty."""
+        origin = self.account.state.ledger.origin if self.account is not None else None
+        if origin is None or not origin.decision_id:
+            return np.empty(0, np.float32)
+        return self.memory.restore_entry(origin.decision_id, self.journal.decided_on(origin.decision_id))
+
     def _last_trading(self, ts_ns: int) -> LastTrading:
         """The end of trading in the contract: a replay trades the recorded contract until it expires."""
         chosen = self.settings.instrument
-        rolls = chosen.root is not None and self.mode is not Mode.REPLAY
+        rolls = chosen.root is not None and self._rules is not Mode.REPLAY
         return last_trading(
             self.instrument,
             ts_ns,
@@ -240,7 +292,7 @@ class DaemonRun:
     def _max_age_ns(self) -> int | None:
         """The largest age of an event; None where event time is not real time: replay and simulator."""
         max_age_s = self.settings.feed.max_event_age_s
-        if self.mode is Mode.REPLAY or self.settings.simulated or not max_age_s:
+        if self._rules is Mode.REPLAY or self.settings.simulated or not max_age_s:
             return None
         return round(max_age_s * NS_PER_S)
 
@@ -253,9 +305,30 @@ class DaemonRun:
         record: Callable[[EventArray], None] = lambda _events: None,
     ) -> TradingSession:
         """The four tasks for `feed` and the account; the other arguments as in `Components`."""
-        settings = self.settings
-        components = Components(
-            feed=feed,
+        components = self._components(account, before_events, record)
+        return TradingSession(
+            components,
+            feed,
+            self._path(components),
+            queue_batches=self.settings.feed.queue_batches,
+            clock=self.clock,
+            measured=self.mode is not Mode.REPLAY,
+        )
+
+    def decision_path(self, account: TradingAccount) -> DecisionPath:
+        """The way from a window to its orders, without tasks."""
+        return self._path(self._components(account))
+
+    def _path(self, components: Components) -> DecisionPath:
+        return DecisionPath(components, self.instrument, self.settings.decision.max_position, self.clock)
+
+    def _components(
+        self,
+        account: TradingAccount,
+        before_events: Callable[[EventArray], None] = lambda _events: None,
+        record: Callable[[EventArray], None] = lambda _events: None,
+    ) -> Components:
+        return Components(
             pipeline=self.pipeline,
             inference=self.inference,
             executor=account.executor,
@@ -263,14 +336,6 @@ class DaemonRun:
             sink=self.reporter,
             before_events=before_events,
             record=record,
-        )
-        return TradingSession(
-            components,
-            instrument=self.instrument,
-            max_position=settings.decision.max_position,
-            queue_batches=settings.feed.queue_batches,
-            clock=self.clock,
-            measured=self.mode is not Mode.REPLAY,
         )
 
 

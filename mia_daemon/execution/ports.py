@@ -1,11 +1,12 @@
-"""What the actors of execution use beyond the state: broker, journal, risk, alerts, listener, and their scope."""
+"""What the actors of execution use beyond the state: broker, journal, risk, alerts, listener, scope, entrance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mia_daemon.brokers.base import Broker
-from mia_daemon.journal.writer import Journal
+from mia_daemon.execution.account_journal import AccountJournal
+from mia_daemon.execution.inputs import AccountInputs
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Fill, Order, OrderReport, PositionReport, Priority, Trade
 from mia_daemon.risk.risk_controller import RiskController
@@ -42,8 +43,9 @@ class Ports:
     """The services of one run that the actors share."""
 
     broker: Broker
-    journal: Journal
+    journal: AccountJournal
     risk: RiskController
     listener: ExecutionListener
     alert: RaiseAlert
     scope: TradeScope
+    inputs: AccountInputs

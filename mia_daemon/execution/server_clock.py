@@ -75,5 +75,5 @@ class ServerClock:
 
     def _before_events(self, told_ns: int) -> int:
         """Before the first event only the wall clock can say that a time is not possible; 0 for such a time."""
-        wall_clock = self._state.wall_clock
-        return told_ns if wall_clock is None or told_ns <= wall_clock() + SLACK_NS else 0
+        wall_ns = self._state.wall_ns
+        return told_ns if not wall_ns or told_ns <= wall_ns + SLACK_NS else 0

@@ -133,6 +133,8 @@ class ExecutionState:
         second_ns: one second of real time, in our time.
         own_clock: our monotonic clock, scaled to event time; None: event time (replay).
         wall_clock: the wall clock, where event time is real time; None elsewhere.
+        input_ns: our time of the input being processed; 0 between inputs.
+        input_wall_ns: the wall clock then.
         heard_ns: our time of the newest market event; 0 before the first.
         brackets: where the pairs are kept here: the bracket planned for each entry, by decision id.
         differs_since_ns: our time since when the server's position is not ours; 0 while it is.
@@ -150,6 +152,8 @@ class ExecutionState:
     second_ns: int = NS_PER_S
     own_clock: Callable[[], int] | None = None
     wall_clock: Callable[[], int] | None = None
+    input_ns: int = 0
+    input_wall_ns: int = 0
     heard_ns: int = 0
     brackets: dict[str, Bracket] = field(default_factory=dict)
     differs_since_ns: int = 0
@@ -161,10 +165,29 @@ class ExecutionState:
         since_ns = self.differs_since_ns
         return bool(since_ns) and self.own_ns - since_ns > self.differs_grace_ns
 
+    def begin_input(self) -> None:
+        """Read the clocks: they stand still while the input is processed."""
+        if self.own_clock is not None:
+            self.input_ns = self.own_clock()
+            self.input_wall_ns = self.wall_clock() if self.wall_clock is not None else 0
+
+    def end_input(self) -> None:
+        """The clocks go on."""
+        self.input_ns = 0
+
     @property
     def own_ns(self) -> int:
         """Our time: waits for answers, protection and retries are measured by it, whatever the market does."""
-        return self.own_clock() if self.own_clock is not None else self.market.now_ns
+        if self.own_clock is None:
+            return self.market.now_ns
+        return self.input_ns or self.own_clock()
+
+    @property
+    def wall_ns(self) -> int:
+        """The wall clock, where event time is real time; else 0."""
+        if self.input_ns or self.wall_clock is None:
+            return self.input_wall_ns
+        return self.wall_clock()
 
     @property
     def time_ns(self) -> int:

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,16 +39,20 @@ class Background:
 
 def background_of(query: JournalQuery, path: Path, trade: Trade) -> Background:
     """Raises JournalError when the features in the journal at `path` are damaged."""
-    fills = tuple(_fills_of(query, trade))
-    row = query(_SELECT_BACKGROUND, (trade.decision_id,)).fetchone()
+    return replace(decided_on(query, path, trade.decision_id), fills=tuple(_fills_of(query, trade)))
+
+
+def decided_on(query: JournalQuery, path: Path, decision_id: str) -> Background:
+    """The models and features of one decision. Raises JournalError as `background_of` does."""
+    row = query(_SELECT_BACKGROUND, (decision_id,)).fetchone()
     if row is None:
-        return Background(fills)
+        return Background()
     name, bundle_sha256, catalogue_sha256, shown, source, vector = row
     try:
         values = np.frombuffer(zlib.decompress(vector), "<f4") if vector else np.empty(0, np.float32)
     except (zlib.error, ValueError) as error:
-        raise JournalError(f"{path} is damaged: features of {trade.decision_id} ({error})") from error
-    return Background(fills, name, bundle_sha256, catalogue_sha256, json.loads(shown), values, source == "simulator")
+        raise JournalError(f"{path} is damaged: features of {decision_id} ({error})") from error
+    return Background((), name, bundle_sha256, catalogue_sha256, json.loads(shown), values, source == "simulator")
 
 
 def _fills_of(query: JournalQuery, trade: Trade) -> Iterator[Fill]:

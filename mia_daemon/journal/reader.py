@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.journal import pruning, recovery
-from mia_daemon.journal.background import Background, background_of
+from mia_daemon.journal import background, pruning, recovery
+from mia_daemon.journal.background import Background
 from mia_daemon.journal.file import explain
 from mia_daemon.journal.pruning import Kept, Place, Step
 from mia_daemon.journal.recovery import Recovered
@@ -107,7 +107,11 @@ class JournalReader:
 
     def background(self, trade: Trade) -> Background:
         """What led to a closed round trip."""
-        return background_of(self._query, self.path, trade)
+        return background.background_of(self._query, self.path, trade)
+
+    def decided_on(self, decision_id: str) -> Background:
+        """The models and features of one decision, as far as they are in the journal."""
+        return background.decided_on(self._query, self.path, decision_id)
 
     def recover(self, symbol: str, account: str, day_start_ns: int) -> Recovered:
         """What earlier runs left behind, for a restart.

@@ -50,6 +50,17 @@ class JournalTransactions(JournalReader):
             raise
         super().__init__(path, db)
 
+    @property
+    def has_buffered(self) -> bool:
+        """Whether rows wait for the next commit."""
+        return self._db.in_transaction
+
+    def drop_buffered(self) -> None:
+        """Undo what was not committed, as an error of the disk does. Raises JournalError."""
+        self._rolled_back()
+        if self._db.in_transaction:
+            self._run("ROLLBACK")
+
     def close(self) -> None:
         """Commit what is buffered and release the file, also when the commit fails."""
         if self._lock < 0:

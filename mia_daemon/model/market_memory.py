@@ -113,14 +113,9 @@ class MarketMemory:
             del self._entries[next(iter(self._entries))]
         self._entries[decision_id] = entry_of(values)
 
-    def closed(self, trade: Trade, values: NDArray[np.float32] | None = None) -> Experience | None:
-        """Remember a trade that is over; None when the market of its entry is not known.
-
-        `values` are the 350 of the decision to enter, for a trade that an earlier run entered.
-        """
+    def closed(self, trade: Trade) -> Experience | None:
+        """Remember a trade that is over; None when the market of its entry is not known."""
         entry = self._entries.pop(trade.decision_id, None)
-        if entry is None and values is not None:
-            entry = entry_of(values)
         if entry is None:
             return None
         experience = experience_of(trade, entry, self._tick_size, self._point_value)

@@ -7,6 +7,7 @@ from typing import Any, Final
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import Mode, Settings
+from mia_daemon.execution.account_journal import AccountJournal, JournalCalls, TapedCalls
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
 from mia_daemon.execution.client_pairs import ClientPairs
@@ -14,6 +15,7 @@ from mia_daemon.execution.entries import Entries
 from mia_daemon.execution.entry_policy import EntryPolicy
 from mia_daemon.execution.exits import ExitPolicy, Exits
 from mia_daemon.execution.flat_schedule import NO_WINDOWS, FlatSchedule, Windows
+from mia_daemon.execution.inputs import NO_TAPE, AccountInputs, InputKind, InputTape
 from mia_daemon.execution.ledger import Ledger
 from mia_daemon.execution.market_silence import MarketSilence, SilencePolicy
 from mia_daemon.execution.order_events import OrderEventHandler
@@ -22,8 +24,10 @@ from mia_daemon.execution.ports import ExecutionListener, Ports, TradeScope
 from mia_daemon.execution.protection import Protection, ProtectionPolicy
 from mia_daemon.execution.reconcile_policy import ReconcilePolicy
 from mia_daemon.execution.reconciler import Reconciler
+from mia_daemon.execution.repeated import RepeatedCalls, TapePlayer
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.execution.surplus_orders import SurplusOrders
+from mia_daemon.execution.taped_broker import TapedBroker
 from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.trading_calendar import TradingCalendar
@@ -42,6 +46,8 @@ class AccountSetup:
         scope: the run, the instrument and the account at the broker.
         listener: notified of orders, fills and round trips.
         alert: called with each alert.
+        tape: takes the account's inputs, where the session is recorded.
+        player: of the recorded session that is repeated, with a `RepeatedBroker`; None: the inputs are new.
     """
 
     settings: Settings
@@ -52,6 +58,47 @@ class AccountSetup:
     clock: Clock
     listener: ExecutionListener
     alert: AlertSink
+    tape: InputTape = NO_TAPE
+    player: TapePlayer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountBeginning:
+    """The account as earlier runs left it.
+
+    Attributes:
+        last_event_ns: newest event time in the journal; 0 in a new one.
+        left: orders, fills and latches; None where the account begins flat whatever the journal contains.
+        executions: entries sent since the latch on repeated executions was last cleared.
+        messages_today: orders, replaces and cancels sent since the trading day began.
+    """
+
+    last_event_ns: int = 0
+    left: Recovered | None = None
+    executions: int = 0
+    messages_today: int = 0
+
+
+FLAT: Final = AccountBeginning()
+"""A replay begins flat, so that it is reproducible."""
+
+
+def beginning(journal: Journal, scope: TradeScope, calendar: TradingCalendar) -> AccountBeginning:
+    """The account as the journal has it. Raises JournalError."""
+    last_ns = journal.last_event_ns()
+    day_start_ns = _day_start_ns(calendar, last_ns)
+    return AccountBeginning(
+        last_ns,
+        journal.recover(scope.instrument.symbol, scope.account, day_start_ns),
+        journal.executions_since_rearm(),
+        journal.messages_since(day_start_ns),
+    )
+
+
+def _day_start_ns(calendar: TradingCalendar, ts_ns: int) -> int:
+    """When the trading day of `ts_ns` began; 0 before the calendar's first."""
+    day = calendar.row_of(ts_ns)
+    return int(calendar.rows[day, 0]) if day >= 0 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +121,7 @@ EVENT_TIME: Final = EventTime()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradingAccount:
-    """The account of one run: state, actors, control loop, operator actions."""
+    """The account of one run: state, actors, control loop, operator actions, entrance."""
 
     scope: TradeScope
     journal: Journal
@@ -84,33 +131,32 @@ class TradingAccount:
     actors: Actors
     executor: TradeExecutor
     operator: OperatorActions
+    inputs: AccountInputs
 
 
 def open_account(
     setup: AccountSetup,
     loop: TradingLoop,
+    begun: AccountBeginning,
     *,
     cash: float,
     time: EventTime,
     windows: Windows = NO_WINDOWS,
 ) -> TradingAccount:
-    """Open the account with the position, orders and latches that earlier runs left in the journal.
-
-    A replay begins flat whatever its journal contains, so that it is reproducible.
+    """Open the account with the position, orders and latches that earlier runs left.
 
     Args:
         setup: scope, journal and other services of the run.
         loop: the decision rules.
+        begun: what earlier runs left.
         cash: starting cash, account currency, before anything in the journal.
         time: how event time passes.
         windows: when there must be no position.
+
+    Raises:
+        TapeEnds: the recorded session ended before its account was open.
     """
-    settings, scope, journal, calendar = setup.settings, setup.scope, setup.journal, setup.calendar
-    mode = time.mode
-    last_ns = 0 if mode is Mode.REPLAY else journal.last_event_ns()
-    day = calendar.row_of(last_ns)
-    day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
-    left = None if mode is Mode.REPLAY else journal.recover(scope.instrument.symbol, scope.account, day_start_ns)
+    settings, scope, left = setup.settings, setup.scope, begun.left
     ledger = Ledger(scope.instrument, cash + (left.account.realized_before if left else 0.0))
     risk = RiskController(
         settings.risk,
@@ -121,20 +167,25 @@ def open_account(
         latches=left.risk.latches if left else (),
         consecutive_losses=left.risk.consecutive_losses if left else 0,
         consecutive_rejects=left.risk.consecutive_rejects if left else 0,
-        executions=journal.executions_since_rearm() if left else 0,
-        messages_today=journal.messages_since(day_start_ns) if left else 0,
+        executions=begun.executions,
+        messages_today=begun.messages_today,
     )
     account = assemble(setup, ledger, risk, loop, time, windows)
     if left is not None:
-        for trade in ledger.restore(
+        trades = ledger.restore(
             left.account.fills,
-            day_start_ns=day_start_ns,
+            day_start_ns=_day_start_ns(setup.calendar, begun.last_event_ns),
             peak_equity=left.account.peak_equity,
             trade_ids=left.account.trade_ids,
-        ):
-            journal.record_trade(trade)
-        account.state.market.now_ns = last_ns
-        restore(account, left, last_ns)
+        )
+        if setup.player is None:  # else they are in the journal of the recorded session
+            for trade in trades:
+                setup.journal.record_trade(trade)
+        account.state.market.now_ns = begun.last_event_ns
+        if setup.player is not None:
+            setup.player.take()
+        with account.inputs(InputKind.OPENED):
+            restore(account, left, begun.last_event_ns)
     return account
 
 
@@ -159,27 +210,41 @@ def assemble(
     settings, scope = setup.settings, setup.scope
     stretch = max(time.scale, 1.0)
     state = ExecutionState(ledger, second_ns=round(NS_PER_S * stretch))
-    if time.mode is not Mode.REPLAY:
+    player = setup.player
+    if player is not None:
+        state.own_clock = lambda: player.own_ns
+        state.wall_clock = lambda: player.wall_ns
+    elif time.mode is not Mode.REPLAY:
         state.own_clock = _own_clock(setup.clock, stretch)
         state.wall_clock = None if settings.simulated else setup.clock.now_ns
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
         setup.alert(Alert(state.market.now_ns or setup.clock.now_ns(), code, priority, text, context))
 
-    ports = Ports(setup.broker, setup.journal, risk, setup.listener, alert, scope)
+    inputs = AccountInputs(state, setup.tape)
+    broker, calls = _services(setup, inputs)
+    ports = Ports(broker, AccountJournal(setup.journal, calls), risk, setup.listener, alert, scope, inputs)
     actors = _actors(setup, state, ports, time)
     executor = TradeExecutor(state, ports, actors, loop, FlatSchedule(state.flatten, windows), setup.clock)
-    setup.broker.start(executor.on_broker_event)
+    broker.start(executor.on_broker_event)
     return TradingAccount(
         scope=scope,
         journal=setup.journal,
-        broker=setup.broker,
+        broker=broker,
         risk=risk,
         state=state,
         actors=actors,
         executor=executor,
         operator=OperatorActions(state, ports, actors, executor),
+        inputs=inputs,
     )
+
+
+def _services(setup: AccountSetup, inputs: AccountInputs) -> tuple[Broker, JournalCalls]:
+    """The broker, and how the journal is called: new and noted on the tape, or as they were in a recorded session."""
+    if setup.player is not None:
+        return setup.broker, RepeatedCalls(setup.journal, setup.player)
+    return TapedBroker(setup.broker, inputs), TapedCalls(setup.journal, inputs)
 
 
 def _actors(setup: AccountSetup, state: ExecutionState, ports: Ports, time: EventTime) -> Actors:

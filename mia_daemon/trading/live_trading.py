@@ -88,7 +88,6 @@ class Components:
         record: called with each batch after everything that follows from it was done (the recorder).
     """
 
-    feed: Feed
     pipeline: FeaturePipeline
     inference: Inference
     executor: TradeExecutor
@@ -96,6 +95,54 @@ class Components:
     sink: DecisionSink
     before_events: Callable[[EventArray], None] = lambda _events: None
     record: Callable[[EventArray], None] = lambda _events: None
+
+
+class DecisionPath:
+    """The way of one window: the account takes its events, the models predict, the executor decides and sends.
+
+    Args:
+        components: the parts of the tasks.
+        instrument: what is traded.
+        max_position: contracts for a policy action of ±1.
+
+    Attributes:
+        tally: of the session.
+        inference_ns: how long the last prediction took.
+    """
+
+    def __init__(self, components: Components, instrument: Instrument, max_position: int, clock: Clock) -> None:
+        self.tally = Tally()
+        self.inference_ns = 0
+        self._inference = components.inference
+        self._executor = components.executor
+        self._sink = components.sink
+        self._instrument = instrument
+        self._max_position = max_position
+        self._times = OperationTimes(components.metrics)
+        self._now = clock.monotonic_ns
+
+    def infer(self, window: FeatureWindow) -> Signal | None:
+        """The account as of the window, and the prediction on it; None where no decision is due."""
+        account = self._executor.on_window(window)
+        if account is None:
+            self.tally.count_events(window.events)
+            return None
+        inference, started = self._inference, self._now()
+        prediction = inference.predict(window, account, self._instrument, self._max_position)
+        self.inference_ns = self._now() - started
+        return Signal(window, account, prediction)
+
+    def execute(self, signal: Signal, delays: Delays) -> None:
+        """From prediction to orders; notifications and counters come after the orders were sent."""
+        window = signal.window
+        decision, verdict, times = self._executor.on_signal(signal, delays)
+        self._times.add(times)
+        self._times.inference.add(self.inference_ns)
+        self._times.probability.add(self._inference.probability_ns)
+        self.tally.count_events(window.events)
+        self.tally.count_decision(decision)
+        assert window.values is not None
+        self._sink.decision(decision, verdict, window.values)
 
 
 class TradingSession:
@@ -106,8 +153,8 @@ class TradingSession:
 
     Args:
         components: the parts of the tasks.
-        instrument: what is traded.
-        max_position: contracts for a policy action of ±1.
+        feed: brings the market events.
+        path: of the windows.
         queue_batches: length of each queue; a full one blocks the feed.
         measured: whether measured delays reach risk, and whether callbacks are bounded; False in replay, which must be
             reproducible and where nothing else waits.
@@ -116,23 +163,20 @@ class TradingSession:
     def __init__(
         self,
         components: Components,
+        feed: Feed,
+        path: DecisionPath,
         *,
-        instrument: Instrument,
-        max_position: int,
         queue_batches: int,
         clock: Clock,
         measured: bool = True,
     ) -> None:
-        self.tally = Tally()
+        self.path = path
+        self.tally = path.tally
         self._components = components
-        self._executor = components.executor
-        self._instrument = instrument
-        self._max_position = max_position
+        self._feed = feed
         self._clock = clock
         self._measured = measured
-        self._inference_ns = 0
         self._loop_watch = LoopWatch(clock)
-        self._times = OperationTimes(components.metrics)
         self._budget = budget = CallbackBudget(clock) if measured else CallbackBudget(clock, None, None)
         self._feed_counters = StageCounters("feed", clock)
         signals: StageQueue[Signal] = StageQueue(queue_batches)
@@ -154,7 +198,7 @@ class TradingSession:
             self._loop_watch.start()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._components.feed.run(self._batches), name="feed")
+                tasks.create_task(self._feed.run(self._batches), name="feed")
                 for stage in self._stages:
                     tasks.create_task(stage.run(), name=stage.name)
         finally:
@@ -181,27 +225,11 @@ class TradingSession:
             components.record(events)
 
     def _infer(self, window: FeatureWindow) -> Iterator[Signal]:
-        inference, now = self._components.inference, self._clock.monotonic_ns
-        account = self._executor.on_window(window)
-        if account is None:
-            self.tally.count_events(window.events)
-            return
-        started = now()
-        prediction = inference.predict(window, account, self._instrument, self._max_position)
-        self._inference_ns = now() - started
-        yield Signal(window, account, prediction)
-        self._times.inference.add(self._inference_ns)
-        self._times.probability.add(inference.probability_ns)
+        if (signal := self.path.infer(window)) is not None:
+            yield signal
 
     def _execute(self, signal: Signal) -> Iterable[None]:
-        """From prediction to orders; notifications and counters come after the orders were sent."""
-        window = signal.window
-        decision, verdict, times = self._executor.on_signal(signal, self._delays(window))
-        self._times.add(times)
-        self.tally.count_events(window.events)
-        self.tally.count_decision(decision)
-        assert window.values is not None
-        self._components.sink.decision(decision, verdict, window.values)
+        self.path.execute(signal, self._delays(signal.window))
         return ()
 
     def _delays(self, window: FeatureWindow) -> Delays:
@@ -209,7 +237,7 @@ class TradingSession:
         if not self._measured:
             return NO_DELAYS
         waited_ns = self._clock.monotonic_ns() - window.ingress_ns if window.ingress_ns else 0
-        return Delays(self._inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
+        return Delays(self.path.inference_ns / NS_PER_MS, (waited_ns + self._loop_watch.held_up_ns) / NS_PER_MS)
 
 
 class OperationTimes:

@@ -1,5 +1,8 @@
 """Actions of operators, of signals and of the shutdown. Cancels are sent before anything is written."""
 
+from typing import Any
+
+from mia_daemon.execution.inputs import AccountInputs, InputKind
 from mia_daemon.execution.ports import Ports
 from mia_daemon.execution.state import ExecutionState
 from mia_daemon.risk.codes import RiskCode
@@ -18,11 +21,17 @@ class OperatorActions:
         self._breakers = actors.breakers
         self._reconciler = actors.reconciler
         self._executor = executor
+        self._inputs = ports.inputs
+
+    def _action(self, name: str, **arguments: Any) -> AccountInputs:
+        """The input that an action is."""
+        return self._inputs(InputKind.OPERATOR, (name, arguments))
 
     def halt(self, by: str) -> None:
         """Allow no new positions until `resume`, also after a restart. Entries are cancelled; protection stays."""
-        self._stop_entries(by, RiskCode.HALTED)
-        self._executor.act()
+        with self._action("halt", by=by):
+            self._stop_entries(by, RiskCode.HALTED)
+            self._executor.act()
 
     def kill(self, by: str, *, flatten: bool) -> None:
         """Cancel entries first, then set the latch, then, if wanted, close the position.
@@ -30,10 +39,11 @@ class OperatorActions:
         Only entries are cancelled; the server cancels the stop and target of an unfilled entry with it. Stop and target
         of a held position stay until it is closed, or else the kill would leave it unprotected.
         """
-        self._stop_entries(by, RiskCode.KILLED)
-        if flatten:
-            self._state.request_flatten("kill")
-        self._executor.act()
+        with self._action("kill", by=by, flatten=flatten):
+            self._stop_entries(by, RiskCode.KILLED)
+            if flatten:
+                self._state.request_flatten("kill")
+            self._executor.act()
 
     def _stop_entries(self, by: str, code: RiskCode) -> None:
         self._order_manager.cancel_entries()  # at once, also where the latch is set already
@@ -41,19 +51,22 @@ class OperatorActions:
 
     def flatten(self, reason: str) -> None:
         """Close the position and cancel entries; trading continues afterwards unless halted."""
-        self._state.request_flatten(reason)
-        self._executor.act()
+        with self._action("flatten", reason=reason):
+            self._state.request_flatten(reason)
+            self._executor.act()
 
     def cancel_all(self) -> None:
         """Cancel every entry. Stop and target stay as long as there is a position for them to close."""
-        self._order_manager.cancel_entries()
-        self._executor.act()
+        with self._action("cancel_all"):
+            self._order_manager.cancel_entries()
+            self._executor.act()
 
     def stop(self, *, flatten: bool) -> None:
         """Prepare for shutdown: no more entries; close the position or leave it to its stop at the server."""
-        self._state.flatten.stopping = True
-        self._state.flatten.shutdown = SHUTDOWN if flatten else ""
-        self.cancel_all()
+        with self._action("stop", flatten=flatten):
+            self._state.flatten.stopping = True
+            self._state.flatten.shutdown = SHUTDOWN if flatten else ""
+            self.cancel_all()
 
     # Lifting latches.
 
@@ -69,6 +82,10 @@ class OperatorActions:
         Raises:
             JournalError: the lift could not be journaled; the latches stay set.
         """
+        with self._action("resume", by=by, code=code):
+            return self._resume(by, code)
+
+    def _resume(self, by: str, code: RiskCode | None) -> tuple[RiskCode, ...]:
         try:
             self._record_unrecorded()
             lifted = self._breakers.lift(by, code)
@@ -87,12 +104,13 @@ class OperatorActions:
         Raises:
             JournalError: it could not be journaled; the count goes on.
         """
-        try:
-            self._record_unrecorded()
-            return self._breakers.rearm(by)
-        finally:
-            if self._breakers.pending:
-                self._executor.act()
+        with self._action("rearm", by=by):
+            try:
+                self._record_unrecorded()
+                return self._breakers.rearm(by)
+            finally:
+                if self._breakers.pending:
+                    self._executor.act()
 
     def _record_unrecorded(self) -> None:
         """Write fills that are not journaled yet: without them the journal would restore another position."""

@@ -17,6 +17,7 @@ from mia_daemon.execution.client_pairs import ClientPairs
 from mia_daemon.execution.entries import Entries, Moment
 from mia_daemon.execution.exits import Exits
 from mia_daemon.execution.flat_schedule import FlatSchedule
+from mia_daemon.execution.inputs import InputKind
 from mia_daemon.execution.market_silence import MarketSilence
 from mia_daemon.execution.order_events import OrderEventHandler
 from mia_daemon.execution.order_manager import OrderManager
@@ -127,6 +128,7 @@ class TradeExecutor:
         self._loop = loop
         self._schedule = schedule
         self._clock = clock
+        self._inputs = ports.inputs
         self._equity_due_ns = NEVER_NS  # when an open position is valued next
         self._curve_due_ns = 0  # when a point of the equity curve is recorded next
         self._deadline_ns = NEVER_NS  # when something else falls due in event time
@@ -138,8 +140,9 @@ class TradeExecutor:
 
     def on_window(self, window: FeatureWindow) -> AccountState | None:
         """Process the window's events; the account as of the last of them where a decision is due, else None."""
-        self.on_market(window.events)
-        return self._accounting.account_state(window.seq, window.ts_ns) if window.due else None
+        with self._inputs(InputKind.WINDOW, len(window.events)):
+            self.on_market(window.events)
+            return self._accounting.account_state(window.seq, window.ts_ns) if window.due else None
 
     def on_market(self, events: EventArray) -> None:
         """Process market events: paper orders fill and deadlines are met, each at its own event."""
@@ -191,9 +194,10 @@ class TradeExecutor:
         """Act where something has fallen due in our time; to be called many times a second."""
         if not self._own_deadline_passed:
             return
-        now_ns, own_ns = self._market.now_ns, self._state.own_ns
-        self._breakers.write(lambda: self._journal.record_firing(now_ns, own_ns, "deadline"))
-        self.act()
+        with self._inputs(InputKind.TIMER):
+            now_ns, own_ns = self._market.now_ns, self._state.own_ns
+            self._breakers.write(lambda: self._journal.record_firing(now_ns, own_ns, "deadline"))
+            self.act()
 
     @property
     def _own_deadline_passed(self) -> bool:
@@ -208,6 +212,10 @@ class TradeExecutor:
             signal: made on the account as of the last window.
             delays: measured up to this call; `NO_DELAYS` where they must not matter.
         """
+        with self._inputs(InputKind.SIGNAL, delays):
+            return self._on_signal(signal, delays)
+
+    def _on_signal(self, signal: Signal, delays: Delays) -> SignalOutcome:
         now, window = self._clock.monotonic_ns, signal.window
         self._acting = True  # actors run afterwards
         try:
@@ -260,14 +268,15 @@ class TradeExecutor:
 
     def on_broker_event(self, event: BrokerEvent) -> None:
         """Apply it; actors run at once, or after the market event being processed."""
-        try:
-            if not self._order_events.on_event(event):
-                return
-        finally:
-            self._dirty = self._dirty or self._breakers.pending
-        self._dirty = True
-        if not self._in_market:
-            self.act()
+        with self._inputs.broker_event(event):
+            try:
+                if not self._order_events.on_event(event):
+                    return
+            finally:
+                self._dirty = self._dirty or self._breakers.pending
+            self._dirty = True
+            if not self._in_market:
+                self.act()
 
     @property
     def reconcile_due(self) -> bool:
@@ -276,29 +285,33 @@ class TradeExecutor:
 
     def begin_reconcile(self) -> SnapshotQuery | None:
         """Start a snapshot request; None while one is under way."""
-        return self._reconciler.begin()
+        with self._inputs(InputKind.BEGIN_RECONCILE):
+            return self._reconciler.begin()
 
     def reconcile_failed(self, query: SnapshotQuery, error: PeerError | None = None) -> None:
         """End a request without a complete answer; without `error` it was abandoned."""
-        if error is None:
-            self._reconciler.abandon()
-        else:
-            self._reconciler.fail(query, error)
+        with self._inputs(InputKind.SNAPSHOT_FAILED, None if error is None else str(error)):
+            if error is None:
+                self._reconciler.abandon()
+            else:
+                self._reconciler.fail(query, error)
 
     def on_snapshot(self, query: SnapshotQuery, snapshot: BrokerSnapshot) -> bool:
         """Apply the server's snapshot; whether orders and position agree now."""
-        agree = self._reconciler.apply(query, snapshot)
-        if not query.was_reconciled:
-            # entries sent before the connection was lost, or by an earlier run, are out of date
-            self._order_manager.cancel_entries()
-        self.act()
-        return agree
+        with self._inputs(InputKind.SNAPSHOT, snapshot):
+            agree = self._reconciler.apply(query, snapshot)
+            if not query.was_reconciled:
+                # entries sent before the connection was lost, or by an earlier run, are out of date
+                self._order_manager.cancel_entries()
+            self.act()
+            return agree
 
     def checkpoint(self) -> None:
         """Commit the journal's buffer; to be called once a second."""
-        self._accounting.checkpoint()
-        if self._breakers.pending:
-            self.act()
+        with self._inputs(InputKind.CHECKPOINT):
+            self._accounting.checkpoint()
+            if self._breakers.pending:
+                self.act()
 
     # The actors.
 

@@ -90,7 +90,7 @@ def test_a_file_that_another_program_holds_takes_nothing_from_the_run(keeper, tm
     trade = replace(TRADE, trade_id="r1-2", decision_id="r1-12")
     kept.closed(trade)
     assert recalled(kept) == 2
-    assert kept.write(trade, Background()) == ""
+    assert kept.write(trade) == ""
 
 
 def test_a_journal_that_can_not_tell_takes_nothing_from_the_run(keeper, journal):
@@ -120,7 +120,7 @@ def test_a_trade_is_known_to_the_very_next_decision_and_on_file_when_there_is_ti
     kept.closed(trade)
     assert recalled(kept) == 2
     assert on_file(tmp_path) == {("r1-1", "FOMC")}
-    assert kept.write(trade, Background()) == ""
+    assert kept.write(trade) == ""
     assert on_file(tmp_path) == {("r1-1", "FOMC"), ("r1-2", "FOMC")}
     assert recalled(kept) == 2
 
@@ -128,10 +128,11 @@ def test_a_trade_is_known_to_the_very_next_decision_and_on_file_when_there_is_ti
 def test_a_trade_that_an_earlier_run_entered_is_remembered_by_what_the_journal_has(keeper, tmp_path):
     kept = keeper()
     trade = replace(TRADE, trade_id="r1-2", decision_id="r0-1")
+    background = Background(catalogue_sha256=catalogue.sha256(), values=VALUES)
+    assert kept.restore_entry("r0-1", background) is VALUES
     kept.closed(trade)
-    assert recalled(kept) == 1
-    kept.write(trade, Background(catalogue_sha256=catalogue.sha256(), values=VALUES))
     assert recalled(kept) == 2
+    kept.write(trade)
     assert on_file(tmp_path) == {("r1-1", ""), ("r1-2", "")}
 
 
@@ -139,7 +140,7 @@ def test_a_trade_that_no_decision_entered_is_not_remembered(keeper, tmp_path):
     kept = keeper()
     trade = replace(TRADE, trade_id="r1-2", decision_id="")
     kept.closed(trade)
-    assert kept.write(trade, Background()) == ""
+    assert kept.write(trade) == ""
     assert on_file(tmp_path) == {("r1-1", "")}
 
 
@@ -152,7 +153,7 @@ def test_a_recording_gets_what_its_run_began_with_whatever_became_of_the_file(ke
     kept = keeper()
     kept.entered("r1-12", VALUES)
     kept.closed(trade := replace(TRADE, trade_id="r1-2", decision_id="r1-12"))
-    kept.write(trade, Background())
+    kept.write(trade)
     kept.copy_to(recording)
     (found,) = memory_file.read(recording / memory_file.FILE_NAME)
     assert found.trade_id == "r1-1"

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -135,6 +136,57 @@ def session(fork_server, tmp_path_factory):
         config = PROJECT / "etc" / "mia.toml"
         words = ("--mode", "paper", "--config", config, "--for", "20s", "--speed", 60, "--var", directory / "var")
         return directory / "var", daemons.run(*words, quick=False)
+
+
+def verified(daemons, recording, *words):
+    ended = daemons.run("verify-session", recording, "--json", *words)
+    return ended.status, json.loads(ended.out)
+
+
+def recordings(var):
+    return sorted((var / "recordings").iterdir())
+
+
+def test_a_session_with_commands_and_its_continuation_repeat_as_recorded(paper, tell, daemons, var):
+    """Killed with a position or an order, and continued: both recordings lead to the rows of the journal."""
+    first = paper()
+    until(lambda: status_of(var).get("round_trips"), "it trades")
+    assert tell("halt").status == 0
+    assert tell("resume").status == 0
+    until(lambda: status_of(var).get("position") or status_of(var).get("working_orders"), "something is open")
+    first.kill()
+    second = paper()
+    until(lambda: status_of(var).get("round_trips"), "it trades again")
+    assert tell("flatten").status == 0
+    second.signal(signal.SIGTERM)
+    assert second.wait().status == 0
+    for recording in recordings(var):
+        status, found = verified(daemons, recording)
+        assert (status, found["parted"]) == (0, [])
+        assert found["rows"]["decisions"] > 0
+        assert found["rows"]["intents"] > 0
+
+
+def test_a_journal_that_has_another_row_than_the_session_is_found(session, daemons, tmp_path):
+    var, _ = session
+    (recording,) = recordings(var)
+    assert verified(daemons, recording)[0] == 0
+    other = tmp_path / "other"
+    shutil.copytree(var / "journal", other / "journal")
+    with closing(sqlite3.connect(other / "journal" / "paper.db", isolation_level=None)) as db:
+        ((number, name),) = db.execute("SELECT number, decision_id FROM decisions ORDER BY number LIMIT 1 OFFSET 5")
+        db.execute("UPDATE decisions SET target = target + 1 WHERE number = ?", (number,))
+    status, found = verified(daemons, recording, "--var", other)
+    assert status == 1
+    assert found["parted"] == [f"decisions, row 6 (decision_id {name}): target 1 recorded, 0 repeated"]
+
+
+def test_a_replay_of_a_recording_has_the_sessions_decisions_and_orders(session, daemons, tmp_path):
+    var, _ = session
+    (recording,) = recordings(var)
+    replayed = json.loads(daemons.run("replay", recording, "--var", tmp_path / "again", "--json").out)
+    for figure, table in (("decisions", "decisions"), ("orders", "intents"), ("round_trips", "trades")):
+        assert replayed[figure] == journal(var, f"SELECT COUNT(*) FROM {table}")[0][0]
 
 
 def test_a_bounded_session_ends_by_itself_with_trades_and_a_summary(session):

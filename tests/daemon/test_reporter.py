@@ -78,8 +78,8 @@ class Memory:
     def closed(self, trade):
         self.told.append(("closed", trade.trade_id))
 
-    def write(self, trade, background):
-        self.told.append(("write", trade.trade_id, len(background.values)))
+    def write(self, trade):
+        self.told.append(("write", trade.trade_id))
         return self.trouble
 
 
@@ -249,7 +249,7 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     assert snapshot["features"] == {name: float(catalogue.index(name)) for name in shipped.selected[:SHOWN]}
     assert list(reporter.remember()) == []
     assert told.memory.told == [
-        ("entered", "R-1", 350), ("entered", "R-3", 350), ("closed", "R-1"), ("write", "R-1", 350),
+        ("entered", "R-1", 350), ("entered", "R-3", 350), ("closed", "R-1"), ("write", "R-1"),
     ]  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def test_a_trade_that_an_earlier_run_opened_shows_the_same(told, shipped):
     closed(told, TRADE)
     told.memory.trouble = "the memory is full"
     assert list(filter(None, told.reporter.remember())) == ["the memory is full"]
-    assert told.memory.told[-1] == ("write", "R-1", 350)
+    assert told.memory.told[-1] == ("write", "R-1")
     snapshot = json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())
     assert len(snapshot["features"]) == SHOWN
 

@@ -67,12 +67,10 @@ def test_the_market_is_that_of_the_entry():
     assert kept.recall(values(hurst_15m=0.8), LATER).distance == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_trade_whose_entry_is_not_known_is_not_remembered_unless_its_market_is_told():
+def test_a_trade_whose_entry_is_not_known_is_not_remembered():
     kept = memory()
     assert kept.closed(TRADE) is None
     assert len(kept) == 0
-    assert kept.closed(TRADE, values()) is not None
-    assert len(kept) == 1
 
 
 def test_entries_that_made_no_trade_are_forgotten():

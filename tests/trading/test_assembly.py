@@ -8,7 +8,7 @@ from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.execution.ports import TradeScope
 from mia_daemon.records import OrderRole
-from mia_daemon.trading.assembly import AccountSetup, EventTime, open_account
+from mia_daemon.trading.assembly import FLAT, AccountSetup, EventTime, beginning, open_account
 
 
 def opened(rig, broker, calendar, mode):
@@ -22,7 +22,8 @@ def opened(rig, broker, calendar, mode):
         listener=rig.notices,
         alert=rig.alerts.append,
     )
-    return open_account(setup, rig.decides, cash=100_000.0, time=EventTime(mode))
+    begun = FLAT if mode is Mode.REPLAY else beginning(rig.journal, setup.scope, calendar)
+    return open_account(setup, rig.decides, begun, cash=100_000.0, time=EventTime(mode))
 
 
 @pytest.fixture

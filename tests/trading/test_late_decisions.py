@@ -42,7 +42,7 @@ def test_the_age_is_what_the_stopwatch_says_and_nothing_in_a_replay(measured):
     session = TradingSession.__new__(TradingSession)
     session._clock = clock = Stopwatch()
     session._measured = measured
-    session._inference_ns = 3_000_000
+    session.path = type("Path", (), {"inference_ns": 3_000_000})
     session._loop_watch = LoopWatch(clock)
     session._loop_watch.held_up_ns = 40_000_000
     window = type("Window", (), {"ingress_ns": 1_000_000_000})

@@ -25,7 +25,7 @@ from mia_daemon.records import (
 from mia_daemon.risk.codes import ALLOWED
 from mia_daemon.risk.snapshot import NO_DELAYS
 from mia_daemon.stage import END
-from mia_daemon.trading.live_trading import Components, Tally, TradingSession
+from mia_daemon.trading.live_trading import Components, DecisionPath, Tally, TradingSession
 from mia_daemon.trading.trade_executor import SignalOutcome, StepTimes
 
 ES = instrument("ESZ26_FUT_CME")
@@ -133,14 +133,14 @@ def make_session(tmp_path):
 
     def make(tasks, *, queue_batches=4, measured=True, clock=None, **hooks):
         sink = Sink()
+        clock = clock or WallClock()
+        components = Components(pipeline=tasks, inference=tasks, executor=tasks, metrics=metrics, sink=sink, **hooks)
         session = TradingSession(
-            Components(
-                feed=tasks, pipeline=tasks, inference=tasks, executor=tasks, metrics=metrics, sink=sink, **hooks
-            ),
-            instrument=ES,
-            max_position=3,
+            components,
+            tasks,
+            DecisionPath(components, ES, 3, clock),
             queue_batches=queue_batches,
-            clock=clock or WallClock(),
+            clock=clock,
             measured=measured,
         )
         session.metrics = metrics

@@ -1,0 +1,140 @@
+"""Repeats a recorded session: the same events, the same inputs of the account, and the configuration it began with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mia_daemon.clock import NS_PER_S, EventClock
+from mia_daemon.config import Mode, VarPaths
+from mia_daemon.daemon.replay import Summary, begin_as_recorded, summary
+from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.session_recorder import SessionBeginning
+from mia_daemon.errors import StartError, TapeDiffers, TapeEnds
+from mia_daemon.execution.repeated import RepeatedBroker, TapePlayer
+from mia_daemon.execution.tape_file import read_tape
+from mia_daemon.features import cache, catalogue
+from mia_daemon.feed.recording import Recording
+from mia_daemon.products.instruments import instrument
+from mia_daemon.records import EventArray, empty_events
+from mia_daemon.trading.assembly import TradingAccount
+from mia_daemon.trading.live_trading import Tally
+from mia_daemon.trading.session_repeat import SessionRepeat
+
+
+@dataclass(frozen=True, slots=True)
+class Repetition:
+    """What came of repeating a session.
+
+    Attributes:
+        recorded: how it began.
+        run_id: of the repetition, in the journal of the replay.
+        summary: its figures.
+        inputs: repeated.
+        parted: where it did something else than the session; "" where it never did.
+    """
+
+    recorded: SessionBeginning
+    run_id: str
+    summary: Summary
+    inputs: int
+    parted: str
+
+
+class _Recorded:
+    """The market events of a recording, from front to back."""
+
+    def __init__(self, recording: Path) -> None:
+        self._pieces = Recording(recording).pieces()
+        self._waiting = empty_events(0)
+
+    def take(self, count: int) -> EventArray:
+        """The next `count` events; fewer at the end of the recording."""
+        while len(self._waiting) < count and (piece := next(self._pieces, None)) is not None:
+            self._waiting = np.concatenate((self._waiting, piece)) if len(self._waiting) else piece
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken.copy()
+
+
+def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], None] = lambda _text: None) -> Repetition:
+    """Repeat the session in the directory `recording`; blocks until done.
+
+    Args:
+        recording: the directory of a recording with inputs.
+        paths: where to write.
+        on_progress: called with a text before steps that take long.
+
+    Raises:
+        FileFormatError, StartError: the recording, or the models it was made with, can't be used.
+    """
+    recorded = SessionBeginning.read(recording)
+    settings = recorded.session_settings(recording)
+    traded = instrument(settings.instrument.symbol, settings.products)
+    clock = EventClock()
+    events = _Recorded(recording)
+    cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
+    on_progress(f"repeating session {recorded.run_id} of {traded.symbol}, {recorded.mode.value}, from {recording}")
+    with DaemonRun(settings, traded, Mode.REPLAY, paths, clock, acts_as=recorded.mode) as run:
+        _check_same(run, recorded, recording)
+        begin_as_recorded(run, recording, on_progress)
+        player = TapePlayer(read_tape(recording, (recorded.run_id, run.run_id)))
+        started = clock.monotonic_ns()
+        tally, parted = _repeat(run, recorded, player, events, clock)
+        run.checkpoint()
+        for _ in run.remember():
+            pass
+        run.reporter.risk_snapshot()
+        run.metrics.sample((), {})
+        run.journal.end_run(run.run_id, clock.now_ns(), "feed ended")
+        seconds = (clock.monotonic_ns() - started) / NS_PER_S
+        return Repetition(recorded, run.run_id, summary(run, tally, seconds), player.taken, parted)
+
+
+def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> None:
+    """Raises StartError where the models are not those of the session."""
+    if (run.bundle.sha256, catalogue.sha256()) != (recorded.bundle_sha256, recorded.catalogue_sha256):
+        raise StartError(
+            f"{recording} was made with bundle {recorded.bundle_sha256[:12]} of version {recorded.version}, and "
+            f"{run.bundle.name} is {run.bundle.sha256[:12]} now: put that one back at its place, or use --refill"
+        )
+
+
+def _repeat(
+    run: DaemonRun, recorded: SessionBeginning, player: TapePlayer, events: _Recorded, clock: EventClock
+) -> tuple[Tally, str]:
+    """Give the account its inputs; returns the session's counters, and where it parted from the session or ""."""
+    broker = RepeatedBroker(player, has_own_clock=recorded.has_own_clock, replaces=recorded.replaces)
+    try:
+        account = run.open_account(broker, recorded.account, recorded.cash, recorded.time_scale, player=player)
+    except TapeEnds:
+        return Tally(), ""
+    _restore_entry(run, account, recorded)
+
+    def checkpoint() -> None:
+        run.reporter.flush()
+        for _ in run.remember():
+            pass
+
+    path = run.decision_path(account)
+    session = SessionRepeat(
+        broker,
+        account,
+        path,
+        run.pipeline,
+        on_events=lambda window: clock.advance(int(window["ts_ns"][-1])),
+        on_checkpoint=checkpoint,
+    )
+    try:
+        session.run(events)
+    except TapeDiffers as difference:
+        return path.tally, str(difference)
+    for failure in session.failures:
+        run.log.warning("input_failed", reason=failure)
+    return path.tally, ""
+
+
+def _restore_entry(run: DaemonRun, account: TradingAccount, recorded: SessionBeginning) -> None:
+    origin = account.state.ledger.origin
+    if origin is not None and recorded.entered_on:
+        run.memory.entered(origin.decision_id, np.array(recorded.entered_on, np.float32))
