@@ -1,7 +1,7 @@
 """A long paper session on the embedded simulator, and all that is done with its record afterwards.
 
 `make long-session` runs 21 simulated hours, through the close and the next open, much faster than the market. Then the
-journal is verified, the recording is verified against it, compressed, verified again and pruned, and the files are
+journal is verified, the recording is verified against it, packed and pruned, verified again, and the files are
 exported and compared with those that the session wrote. Sizes and durations go to the terminal. Exit status 1: a step
 failed.
 """
@@ -95,11 +95,11 @@ def follow_up(session: LongSession) -> None:
     session.step("journal", "verify")
     for recording in session.recordings():
         session.step("verify-session", recording)
-        session.step("compress", recording)
+    session.step("prune", "--dry-run")
+    session.step("prune")  # packs the recordings
+    for recording in session.recordings():
         session.step("verify-session", recording)
     session.compare_export()
-    session.step("prune", "--dry-run")
-    session.step("prune")
 
 
 def main() -> int:

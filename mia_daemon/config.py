@@ -472,7 +472,7 @@ class RetentionSettings(Section):
     reports_gb: GigabytesLimit = 1.0
     risk_snapshots_days: DaysLimit = 30
     risk_snapshots_gb: GigabytesLimit = 0.5
-    holding_decisions_days: DaysLimit = 90  # decisions that wanted no change, of the journal
+    holding_decisions_days: DaysLimit = 120  # of the journal; longer than recordings, whose verification needs them
     features_days: DaysLimit = 365  # of the journal
     warn_disk_days: Annotated[int, Field(ge=0, le=3660)] = 14  # 0: no alert
 

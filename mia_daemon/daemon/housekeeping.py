@@ -86,7 +86,7 @@ class Housekeeping:
         self.disk = done["disk"]
         self._run.log.info("housekeeping", **done)
         if done["problems"]:
-            first, more = done["problems"][0], len(done["problems"]) - 1
+            first, more = done["problems_first"][0], done["problems"] - 1
             self._alert("housekeeping", first + (f"; and {more} more, see the log" if more else ""))
         days = self.disk["days_left"]
         low = days is not None and days < self._settings.warn_disk_days

@@ -22,6 +22,7 @@ from mia_daemon.retention.rounds import Round, choose_removals, measure_disk, pa
 
 _FIRST_AFTER_S: Final = 60.0  # a start has other things to do
 _EVERY_S: Final = 3600.0
+_NAMED: Final = 10  # of a kind, in a report that has to stay one short line
 
 
 def main(var: Path, settings: RetentionSettings) -> None:
@@ -49,11 +50,13 @@ def do_round(paths: VarPaths, settings: RetentionSettings) -> dict[str, Any]:
         remove_all(choose_removals(paths, settings, WallClock().now_ns()), done)
         os.close(lock)
     return {
-        "packed": [str(path) for path in done.packed],
+        "packed": len(done.packed),
         "saved_bytes": sum(done.packed.values()),
-        "removed": [f"{removal.stored.path}: {removal.why}" for removal in done.removed],
+        "removed": len(done.removed),
+        "removed_first": [f"{removal.stored.path}: {removal.why}" for removal in done.removed[:_NAMED]],
         "freed_bytes": done.freed_bytes,
-        "problems": done.problems,
+        "problems": len(done.problems),
+        "problems_first": done.problems[:_NAMED],
         "disk": measure_disk(paths, settings, WallClock().now_ns()).facts(),
     }
 

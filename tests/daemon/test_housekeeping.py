@@ -18,7 +18,7 @@ WAIT = "import sys; sys.stdin.read()"
 
 def report(days_left=None, problems=()):
     disk = {"var_bytes": 10**9, "free_bytes": 10**10, "days_left": days_left, "lasts": False}
-    return {"packed": [], "removed": [], "problems": list(problems), "disk": disk}
+    return {"problems": len(problems), "problems_first": list(problems), "disk": disk}
 
 
 @pytest.fixture

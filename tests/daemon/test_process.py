@@ -347,14 +347,15 @@ def test_it_can_be_stopped_while_it_still_waits_for_its_server(daemons, var):
         assert stop_in_time(daemon).status == 0
 
 
-def test_the_simulator_does_not_outlive_a_killed_daemon(paper, var):
+def test_simulator_and_housekeeping_do_not_outlive_a_killed_daemon(paper, var):
     daemon = paper()
-    (simulator,) = psutil.Process(daemon.pid).children()
-    assert "simulator" in simulator.cmdline()
+    children = psutil.Process(daemon.pid).children()
+    words = [word for child in children for word in child.cmdline()]
+    assert len(children) == 2
+    assert {"simulator", "mia_daemon.retention"} < set(words)
     status_when(var, lambda status: status["fills"], "a fill")
     daemon.kill()
-    simulator_gone = until(lambda: not simulator.is_running(), "the simulator ends", STOP_S)
-    assert simulator_gone
+    assert until(lambda: not any(child.is_running() for child in children), "the children end", STOP_S)
     again = paper()
     status_when(var, lambda status: status["reconciled"] and status["fills"], "trading goes on")
     assert stop_in_time(again).status == 0
