@@ -60,6 +60,16 @@ def iso_utc(ts_ns: int) -> str:
     return f"{_date(days)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{rest // NS_PER_US:06d}Z"
 
 
+def second_utc(ts_ns: int) -> str:
+    """`ts_ns` as UTC in whole seconds, without a mark of the zone: `2026-11-22 14:00:00`."""
+    return iso_utc(ts_ns)[:19].replace("T", " ")
+
+
+def file_stamp(ts_ns: int) -> str:
+    """A time that sorts and has no character that a file system refuses: `20261122T140000_000123Z`."""
+    return iso_utc(ts_ns).replace("-", "").replace(":", "").replace(".", "_")
+
+
 _SECONDS_PER_DAY = 86_400
 _EPOCH = date(1970, 1, 1).toordinal()
 

@@ -295,6 +295,7 @@ class Daemon:
             facts = status.facts(rate)
             run.metrics.sample(session.counters, facts)
             await asyncio.sleep(0)
+            run.files.check()
             run.alerts.tick(self._clock.now_ns())
             self._console.status(status.line(facts), self._elapsed_s())
             await asyncio.sleep(0)
@@ -339,7 +340,9 @@ class Daemon:
             run.alert(Alert(self._clock.now_ns(), "loop_blocked", Priority.CRITICAL, f"{text}; it goes on again"))
 
         ops = self._settings.ops
-        watch = StallWatch(self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over)
+        watch = StallWatch(
+            self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over, run.files.notify
+        )
         stack.callback(watch.stop)
         watch.start()
 

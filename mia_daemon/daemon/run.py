@@ -11,6 +11,7 @@ from mia_daemon import __version__, lock_file
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.file_watch import FileWatch
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.deferred import DeferredWork
@@ -77,7 +78,9 @@ class DaemonRun:
             opened.callback(os.close, _hold(paths))
             self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE)
             opened.callback(self.journal.close)
-            log_file = LineFile(paths.log)
+            self.files = FileWatch()
+            opened.callback(self.files.close)
+            log_file = LineFile(paths.log, self.files.notify)
             opened.callback(log_file.close)
             self.log = make_logger(log_file.write, clock, settings.ops.log_level)
             self.alerts = AlertManager(
@@ -86,11 +89,12 @@ class DaemonRun:
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
                 tell=_nobody if console is None else console.alert,
+                notify=self.files.notify,
             )
             opened.callback(self.alerts.close)
-            self.metrics = Metrics(paths.root, clock)
+            self.metrics = Metrics(paths.root, clock, self.files.notify)
             opened.callback(self.metrics.close)
-            trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
+            trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE, notify=self.files.notify)
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
@@ -118,6 +122,9 @@ class DaemonRun:
                 self.bundle.constants,
             )
             self.run_id = self._begin(trade_log.sizes())
+            self.files.watch(
+                lambda: (log_file, *self.alerts.files, *self.metrics.files, *trade_log.files), self._report_file
+            )
             self._say_memory()
             self._stack = opened.pop_all()
 
@@ -166,6 +173,12 @@ class DaemonRun:
         self.log.info("market_memory", trades=len(memory.memory), from_journal=memory.from_journal)
         for notice in memory.notices:
             self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, notice))
+
+    def _report_file(self, code: str, priority: Priority, text: str) -> None:
+        if priority is Priority.INFO:
+            self.log.info(code, text=text)
+        else:
+            self.alert(Alert(WallClock().now_ns(), code, priority, text))
 
     def __enter__(self) -> Self:
         return self

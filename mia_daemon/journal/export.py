@@ -44,7 +44,7 @@ def _write(view: JournalView, part: Path) -> dict[str, int]:
         raise UsageError(f"journal {view.path} holds no run: there is nothing to export")
     simulated = runs[-1]["mode"] != Mode.LIVE
     for run in runs:
-        log = TradeLog(part, simulated=simulated)
+        log = TradeLog(part, simulated=simulated, notify=_fail)
         try:
             for decision in view.decisions(run["number"]):
                 log.decision(decision)
@@ -52,7 +52,7 @@ def _write(view: JournalView, part: Path) -> dict[str, int]:
         finally:
             log.close()
     trades = 0
-    log = TradeLog(part, simulated=simulated)
+    log = TradeLog(part, simulated=simulated, notify=_fail)
     try:
         for trade in view.trades():
             log.trade(trade)
@@ -67,6 +67,10 @@ def _write(view: JournalView, part: Path) -> dict[str, int]:
         "trade_snapshots/trade_*.json": trades,
         **{f"logs/trading/{path.name}": _rows(path) for path in sorted(logs.iterdir())},
     }
+
+
+def _fail(_code: str, text: str) -> None:
+    raise StartError(text)
 
 
 def _rows(path: Path) -> int:

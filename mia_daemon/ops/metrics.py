@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psutil
 
+from mia_daemon.appended_file import FileNotice, report_on_stderr
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.config import VarPaths
 from mia_daemon.latency import LatencyBuckets
@@ -98,14 +99,14 @@ class Metrics:
     Args:
         var: the directory whose logs/ takes the CSV files, made with their headers at once.
         clock: stamps the rows.
-
-    Raises:
-        StartError: a file can't be written or has another header.
+        notify: told of files that were set aside or can't be written.
     """
 
-    def __init__(self, var: Path, clock: Clock) -> None:
+    def __init__(self, var: Path, clock: Clock, notify: FileNotice = report_on_stderr) -> None:
         self._clock = clock
-        self._files = {name: RowFile(var / "logs" / f"{name}_performance.csv", COLUMNS) for name in PERFORMANCE_FILES}
+        self._files = {
+            name: RowFile(var / "logs" / f"{name}_performance.csv", COLUMNS, notify) for name in PERFORMANCE_FILES
+        }
         self._operations: dict[tuple[str, str], OperationTimer] = {}
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark the next is measured from
@@ -163,10 +164,13 @@ class Metrics:
             self._row(file, (now, stats.stage, _seconds(stats.latency_mean_s), stats.failures == 0, *tail))
 
     def _row(self, file: str, row: tuple[object, ...]) -> None:
-        try:
-            self._files[file].append(row)
-        except OSError:
+        if not self._files[file].append(row):
             self.rows_lost += 1  # a full disk does not stop trading; the snapshot tells
+
+    @property
+    def files(self) -> Iterable[RowFile]:
+        """Those it writes."""
+        return self._files.values()
 
     def close(self) -> None:
         self._observer.close()

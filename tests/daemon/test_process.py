@@ -206,7 +206,8 @@ def test_trades_are_told_as_journaled_each_with_its_snapshot(session):
     known = journal(var, "SELECT trade_id, entry_price, gross - costs FROM trades")
     assert told == {trade_id: (price, pytest.approx(profit, abs=0.005)) for trade_id, price, profit in known}
     for trade_id, (price, profit) in told.items():
-        snapshot = json.loads((var / "trade_snapshots" / f"trade_{trade_id}.json").read_text())
+        (path,) = (var / "trade_snapshots").glob(f"trade_*_{trade_id}.json")
+        snapshot = json.loads(path.read_text())
         assert (snapshot["trade_id"], snapshot["entry_price"]) == (trade_id, price)
         assert snapshot["profit"] == pytest.approx(profit, abs=0.005)
         assert snapshot["timestamp"].endswith("Z")

@@ -14,6 +14,7 @@ from mia_daemon.daemon.reporter import SHOWN
 from mia_daemon.errors import StartError, UsageError
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.journal.export import export
+from mia_daemon.journal.trade_snapshot import file_name
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
 from mia_daemon.model import bundle
@@ -152,7 +153,7 @@ def test_sessions_over_a_restart_are_rebuilt_to_the_byte(daemons, tmp_path):
     assert closed != opened
     copy, _ = rebuilt(daemons, tmp_path / "copy", "--var", var)
     assert_same(var, copy)
-    snapshot = json.loads((copy / "trade_snapshots" / f"trade_{kept}.json").read_text())
+    snapshot = json.loads(next((copy / "trade_snapshots").glob(f"trade_*_{kept}.json")).read_text())
     assert len(snapshot["features"]) == SHOWN
     assert sum(fill["side"] * fill["quantity"] for fill in snapshot["fills"]) == 0
     assert kept in (copy / "logs" / "trading" / "decision_log.csv").read_text()
@@ -186,14 +187,14 @@ async def test_each_row_is_told_once_in_the_files_of_its_mode(traded, tmp_path, 
     with JournalView(traded.path) as view:
         counts = export(view, tmp_path / "copy")
         names = [trade.trade_id for trade in view.trades()]
+        snapshots = [f"trade_snapshots/{file_name(trade.trade_id, trade.entry_ns)}" for trade in view.trades()]
     assert counts == {
         f"trades/{trades}": 2,
         "trade_snapshots/trade_*.json": 2,
         "logs/trading/alpha_scores.csv": 6,
         "logs/trading/decision_log.csv": 6,
-        "logs/trading/penalty_log.csv": 2,  # a run begins with none
+        "logs/trading/penalty_log.csv": 6,
     }
-    snapshots = [f"trade_snapshots/trade_{name}.json" for name in names]
     assert files_below(tmp_path / "copy") == sorted([*(name for name in counts if "*" not in name), *snapshots])
     told = (tmp_path / "copy" / "trades" / trades).read_text().splitlines()
     assert [line.split(",")[0] for line in told] == ["trade_id", *names]
