@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mia_daemon import __version__
+from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
 from mia_daemon.printable import printable
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: MiaError, status: int) -> int:
-    print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)
+    report_on_stderr("", printable(str(error)))
     return status
 
 

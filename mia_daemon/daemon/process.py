@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import random
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import uvloop
 
+from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.daemon import assembly
+from mia_daemon.daemon import assembly, signals
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
@@ -106,14 +106,25 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
+        self._run: DaemonRun | None = None
+        self._hangup_stops = signals.hangup_stops()
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
         """Start, trade, stop; returns the exit status, 0 after an orderly stop."""
+        signals.ignore_requests(hangup=not self._hangup_stops)
         self._prepare_kernels()
         self._handle_signals()
+        try:
+            return await self._open_and_trade()
+        finally:
+            self._run = None
+            signals.block_requests()
+
+    async def _open_and_trade(self) -> int:
         traded = instrument(self._settings.instrument.symbol, self._settings.products)
         with DaemonRun(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
+            self._run = run
             logging.getLogger().addHandler(StdlibHandler(run.log))
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
@@ -154,10 +165,15 @@ class Daemon:
                 run.alert(Alert(now_ns, "price_files", Priority.WARNING, "; ".join(doubtful)))
 
     def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._ask_to_stop, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGUSR2, self._kill, "SIGUSR2")
+        signals.handle(
+            asyncio.get_running_loop(),
+            stop=self._ask_to_stop, kill=self._kill, reopen=self._reopen_files, hangup_stops=self._hangup_stops,
+        )  # fmt: skip
+
+    def _reopen_files(self, by: str) -> None:
+        if self._run is not None:
+            self._run.files.reopen()
+            self._run.log.info("files_reopened", by=by)
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason
@@ -391,7 +407,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            report_on_stderr("daemon_failed", printable(str(error)))
         return 1 if error else 0
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:
