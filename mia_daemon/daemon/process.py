@@ -34,6 +34,7 @@ from mia_daemon.feed.recorder import Recorder
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.performance_log import PerformanceLog
 from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.printable import printable
@@ -138,13 +139,17 @@ class Daemon:
                 broker = assembly.broker(run, settings, self._rng, on_notice)
                 cash = settings.simulator.starting_cash if settings.simulated else settings.broker.paper_starting_cash
                 account = run.open_account(broker, cash, settings.speed)
+                self._performance = PerformanceLog(run.log)
+                status = 1
                 try:
-                    return await self._connect_and_trade(run, account, feed, broker)
+                    status = await self._connect_and_trade(run, account, feed, broker)
                 except MiaError as error:
                     run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
                     raise
                 finally:
+                    self._performance.write(success=not status)
                     self._say_summary(run)
+                return status
 
     # Starting.
 
@@ -248,12 +253,13 @@ class Daemon:
 
     async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one fails, then stop in order; returns the exit status."""
+        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
             asyncio.create_task(run.deferred.run(), name="deferred work"),
             asyncio.create_task(keep_reconciled(account, partial(run.log.info, "not_reconciled")), name="reconcile"),
             asyncio.create_task(keep_time(account.executor), name="clock"),
-            asyncio.create_task(self._sample(run, account, session), name="sample"),
+            asyncio.create_task(self._sample(run, status, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
@@ -274,6 +280,8 @@ class Daemon:
             for helper, error in zip(helpers, ended, strict=False):
                 if isinstance(error, Exception) and helper is not failure:
                     run.log.error("task_failed_while_stopping", task=helper.get_name(), reason=str(error))
+            # The rows of the last operations, one that failed among them.
+            self._performance.add(run.metrics.sample(session.counters, status.facts(0.0)), self._elapsed_s())
             if _cause(failure) is None:
                 self._keeper.save()
 
@@ -296,9 +304,8 @@ class Daemon:
 
     # Once a second.
 
-    async def _sample(self, run: DaemonRun, account: TradingAccount, session: TradingSession) -> None:
+    async def _sample(self, run: DaemonRun, status: DaemonStatus, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -309,7 +316,7 @@ class Daemon:
             rate = (session.tally.decisions - decisions) / every_s
             decisions = session.tally.decisions
             facts = status.facts(rate)
-            run.metrics.sample(session.counters, facts)
+            self._performance.add(run.metrics.sample(session.counters, facts), self._elapsed_s())
             await asyncio.sleep(0)
             run.files.check()
             run.alerts.tick(self._clock.now_ns())

@@ -23,7 +23,7 @@ from mia_daemon.clock import NS_PER_MS, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import EventBatch, Feed
 from mia_daemon.model.inference import Inference
-from mia_daemon.ops.metrics import Metrics
+from mia_daemon.ops.metrics import LIVE_TRADING, Metrics
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import Verdict
@@ -131,6 +131,7 @@ class TradingSession:
         self._clock = clock
         self._measured = measured
         self._inference_ns = 0
+        self._decision_began_ns = 0  # monotonic clock, of the decision in hand
         self._loop_watch = LoopWatch(clock)
         self._times = OperationTimes(components.metrics)
         self._budget = budget = CallbackBudget(clock) if measured else CallbackBudget(clock, None, None)
@@ -186,8 +187,12 @@ class TradingSession:
         if account is None:
             self.tally.count_events(window.events)
             return
-        started = now()
-        prediction = inference.predict(window, account, self._instrument, self._max_position)
+        started = self._decision_began_ns = now()
+        try:
+            prediction = inference.predict(window, account, self._instrument, self._max_position)
+        except Exception:
+            self._times.prediction_failed(now() - started)
+            raise
         self._inference_ns = now() - started
         yield Signal(window, account, prediction)
         self._times.inference.add(self._inference_ns)
@@ -195,9 +200,14 @@ class TradingSession:
 
     def _execute(self, signal: Signal) -> Iterable[None]:
         """From prediction to orders; notifications and counters come after the orders were sent."""
-        window = signal.window
-        decision, verdict, times = self._executor.on_signal(signal, self._delays(window))
-        self._times.add(times)
+        window, now = signal.window, self._clock.monotonic_ns
+        started = now()
+        try:
+            decision, verdict, times = self._executor.on_signal(signal, self._delays(window))
+        except Exception:
+            self._times.execution_failed(now() - started, now() - self._decision_began_ns)
+            raise
+        self._times.add(times, now() - self._decision_began_ns)
         self.tally.count_events(window.events)
         self.tally.count_decision(decision)
         assert window.values is not None
@@ -222,9 +232,21 @@ class OperationTimes:
         self._risk = metrics.operation("risk")
         self._loop = metrics.operation("trading_loop")
         self._executor = metrics.operation("trade_executor")
+        self._whole = metrics.operation(LIVE_TRADING)
 
-    def add(self, times: StepTimes) -> None:
-        """Add the durations of one decision."""
+    def prediction_failed(self, spent_ns: int) -> None:
+        """The models raised an error, which ends the session."""
+        self.inference.add(spent_ns, False)
+        self._whole.add(spent_ns, False)
+
+    def execution_failed(self, spent_ns: int, whole_ns: int) -> None:
+        """The executor raised an error, which ends the session."""
+        self._executor.add(spent_ns, False)
+        self._whole.add(whole_ns, False)
+
+    def add(self, times: StepTimes, whole_ns: int) -> None:
+        """Add the durations of one decision, and how long all of it took."""
+        self._whole.add(whole_ns)
         if times.window_ns is not None:
             self._window.add(times.window_ns)
         if times.risk_ns is not None:
