@@ -53,6 +53,17 @@ class EventClock:
         self._now_ns = max(self._now_ns, ts_ns)
 
 
+class StampClock:
+    """The time for logs, rows and alerts: that of a clock, or the wall clock's while that one has no time yet."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.monotonic_ns = clock.monotonic_ns
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns() or WallClock.now_ns()
+
+
 def iso_utc(ts_ns: int) -> str:
     """`ts_ns` as UTC ISO 8601 with microseconds: `2026-11-22T14:00:00.000123Z`."""
     seconds, rest = divmod(ts_ns, NS_PER_S)

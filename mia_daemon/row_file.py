@@ -74,11 +74,6 @@ class RowFile(AppendedFile):
         """Bytes in the file; 0 while it can't be opened."""
         return self._left[2] if self._left is not None else 0
 
-    @staticmethod
-    def line(row: Sequence[object]) -> str:
-        """A row as `append_line` takes it."""
-        return _line(row).decode().removesuffix("\n")
-
     def append(self, row: Sequence[object]) -> bool:
         """Write one row, its values in the order of `columns`; False when the disk did not take it."""
         if len(row) != len(self.columns):

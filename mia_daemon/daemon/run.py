@@ -4,12 +4,13 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from mia_daemon import __version__, lock_file
 from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S, Clock, WallClock
+from mia_daemon.clock import NS_PER_S, Clock, StampClock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.file_watch import FileWatch
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
@@ -21,6 +22,7 @@ from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.table_rows import STAMPS, TableRows
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.lock_file import InUse
@@ -71,6 +73,7 @@ class DaemonRun:
         self.instrument = traded
         self.mode = mode
         self.clock = clock
+        self._stamps = StampClock(clock)
         self.account: TradingAccount | None = None
         self._stack = ExitStack()
         with ExitStack() as opened:
@@ -82,7 +85,7 @@ class DaemonRun:
             opened.callback(self.files.close)
             log_file = LineFile(paths.log, self.files.notify)
             opened.callback(log_file.close)
-            self.log = make_logger(log_file.write, clock, settings.ops.log_level)
+            self.log = make_logger(log_file.write, self._stamps, settings.ops.log_level)
             self.alerts = AlertManager(
                 paths.root,
                 self.log,
@@ -92,9 +95,15 @@ class DaemonRun:
                 notify=self.files.notify,
             )
             opened.callback(self.alerts.close)
-            self.metrics = Metrics(paths.root, clock, self.files.notify)
+            timestamp_format = settings.ops.timestamp_format
+            self.metrics = Metrics(paths.root, self._stamps, self.files.notify, STAMPS[timestamp_format])
             opened.callback(self.metrics.close)
-            trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE, notify=self.files.notify)
+            trade_log = TradeLog(
+                paths.root,
+                simulated=mode is not Mode.LIVE,
+                notify=self.files.notify,
+                rows=TableRows(timestamp_format),
+            )
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
@@ -189,8 +198,10 @@ class DaemonRun:
         self._stack.close()
 
     def alert(self, alert: Alert) -> None:
-        """Deliver an alert, and journal it."""
-        self.alerts.handle(alert, self.clock.now_ns())
+        """Deliver an alert, and journal it; one from before the first event of a replay gets the wall clock's time."""
+        now_ns = self._stamps.now_ns()
+        alert = alert if alert.ts_ns else replace(alert, ts_ns=now_ns)
+        self.alerts.handle(alert, now_ns)
         try:
             self.journal.record_alert(alert)
         except JournalError as error:

@@ -26,19 +26,14 @@ class TableRows:
     def __init__(self, timestamp_format: str = "iso") -> None:
         self._stamp = STAMPS[timestamp_format]
 
-    def decision(self, decision: Decision) -> tuple[str, str, str]:
-        """Lines of alpha_scores.csv, decision_log.csv and penalty_log.csv.
-
-        Formatted by hand: csv.writer takes three times as long, and there are three lines for each decision.
-        """
+    def decision(self, decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Values of a row of alpha_scores.csv, of decision_log.csv and of penalty_log.csv."""
         prediction, score = decision.prediction, decision.overtrade_risk_score
-        stamp = self._stamp(decision.ts_ns)
-        regimes = '"' + regime_json(prediction.regime_probs).replace('"', '""') + '"'
-        action = f"{trade_of(decision)},{decision.action.value},{_number(prediction.action)}"
+        stamp, regimes = self._stamp(decision.ts_ns), regime_json(prediction.regime_probs)
         return (
-            f"{stamp},{_number(prediction.probability)},{regimes}",
-            f"{stamp},{action},{regimes}",
-            f"{stamp},{'true' if score > PENALTY_ABOVE else 'false'},{_number(score)}",
+            (stamp, _number(prediction.probability), regimes),
+            (stamp, trade_of(decision), decision.action.value, _number(prediction.action), regimes),
+            (stamp, "true" if score > PENALTY_ABOVE else "false", _number(score)),
         )
 
     def trade(self, trade: Trade) -> tuple[str, ...]:
@@ -50,6 +45,17 @@ class TableRows:
             f"{trade.profit:.2f}",
             regime_json(trade.regime_probs),
         )
+
+
+def line(values: tuple[str, ...]) -> str:
+    """A row of these values; only the last may need quotes.
+
+    By hand: csv.writer takes three times as long, and there are three rows for each decision.
+    """
+    *plain, last = values
+    if '"' in last:
+        last = '"' + last.replace('"', '""') + '"'
+    return ",".join([*plain, last])
 
 
 def trade_of(decision: Decision) -> str:

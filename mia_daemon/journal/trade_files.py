@@ -17,8 +17,8 @@ from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, FileNotice, make_dir
 from mia_daemon.clock import file_stamp
 from mia_daemon.journal.background import Background
 from mia_daemon.journal.reader import JournalReader, LastRun
-from mia_daemon.journal.table_rows import ALPHA_SCORES, DECISION_LOG, PENALTY_LOG, TRADES, TableRows
-from mia_daemon.journal.trade_snapshot import file_name, of_trade
+from mia_daemon.journal.table_rows import ALPHA_SCORES, DECISION_LOG, PENALTY_LOG, TRADES, TableRows, line
+from mia_daemon.journal.trade_snapshot import OpenTrade, file_name, json_bytes, of_open_trade, of_trade
 from mia_daemon.private_file import replace_file
 from mia_daemon.records import Decision, Trade
 from mia_daemon.row_file import RowFile
@@ -27,6 +27,9 @@ WAITING_ROWS: Final = 100_000
 """Rows of one file that are kept while it can't be written; then the oldest are dropped."""
 
 REBUILD: Final = "; `mia-daemon journal export DIR` writes all its rows from the journal"
+
+_MAYBE_OPEN: Final = 50
+"""Round trips, the newest, whose snapshots may be those of the entry after a kill: more than close within seconds."""
 
 _TAIL: Final = 4096  # bytes: longer than any row
 
@@ -90,8 +93,8 @@ class TradeLog:
 
     def decision(self, decision: Decision) -> None:
         """A row in alpha_scores.csv, decision_log.csv and penalty_log.csv each; they wait for `flush`."""
-        for table, line in zip(self._of_decisions, self._rows.decision(decision), strict=True):
-            table.waiting.append(line)
+        for table, values in zip(self._of_decisions, self._rows.decision(decision), strict=True):
+            table.waiting.append(line(values))
 
     def flush(self) -> None:
         """Write the rows that wait; to be called when the journal has committed the decisions so far."""
@@ -100,12 +103,16 @@ class TradeLog:
 
     def trade(self, trade: Trade) -> None:
         """A row in the trades file; the trade is committed in the journal already."""
-        self._trades.waiting.append(self._trades.file.line(self._rows.trade(trade)))
+        self._trades.waiting.append(line(self._rows.trade(trade)))
         self._trades.flush()
 
     def snapshot(self, trade: Trade, background: Background) -> None:
         """Write the file of a closed round trip with all that is known of it; takes half a millisecond."""
         self._write_json(self._snapshot_path(trade), of_trade(trade, background))
+
+    def open_snapshot(self, trade: OpenTrade, background: Background) -> None:
+        """Write the file of a round trip that is still open; `snapshot` completes it."""
+        self._write_json(self._snapshots / file_name(trade.trade_id, trade.entry_ns), of_open_trade(trade, background))
 
     def risk_snapshot(self, ts_ns: int, snapshot: dict[str, Any]) -> Path:
         """Write risk_snapshots/risk_<time>.json (see RiskController.describe); returns its path."""
@@ -114,7 +121,7 @@ class TradeLog:
         return path
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
-        self._write_file(path, (json.dumps(content, indent=1, default=str, allow_nan=False) + "\n").encode())
+        self._write_file(path, json_bytes(content))
 
     # What was not written because the process was killed.
 
@@ -125,24 +132,30 @@ class TradeLog:
         """
         written = self._written_ids()
         missing = 0
+        newest: deque[Trade] = deque(maxlen=_MAYBE_OPEN)
         for trade in journal.trades():
+            newest.append(trade)
             if trade.trade_id not in written:
                 written.add(trade.trade_id)
                 self.trade(trade)
                 missing += 1
             if not self._has_snapshot(trade):
                 self.snapshot(trade, journal.background(trade))
+        for trade in newest:
+            if self._is_incomplete(trade):
+                self.snapshot(trade, journal.background(trade))
         run = journal.last_run()
         return missing if run is None or run.ended else missing + self._reconcile_decisions(journal, run)
 
     def _reconcile_decisions(self, journal: JournalReader, run: LastRun) -> int:
         missing = 0
+        formats = TableRows(run.timestamp_format)
         for index, table in enumerate(self._of_decisions):
             since = run.files.get(table.file.path.stem)
             if since is None:
                 continue
             newest_first = journal.decisions(run.number, newest_first=True)
-            rows = (self._rows.decision(decision)[index] for decision in newest_first)
+            rows = (line(formats.decision(decision)[index]) for decision in newest_first)
             missing += table.restore(rows, since)
         return missing
 
@@ -164,6 +177,15 @@ class TradeLog:
         except OSError:
             return False
         return True
+
+    def _is_incomplete(self, trade: Trade) -> bool:
+        """Whether the snapshot is that of the entry: the process was killed before it was completed."""
+        try:
+            return bool(json.loads(self._snapshot_path(trade).read_bytes())["status"] == "open")
+        except KeyError:  # of an earlier version, which wrote closed ones only
+            return False
+        except (OSError, ValueError, TypeError):
+            return True
 
     def _snapshot_path(self, trade: Trade) -> Path:
         return self._snapshots / file_name(trade.trade_id, trade.entry_ns)

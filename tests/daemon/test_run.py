@@ -12,6 +12,7 @@ from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.features.constants import FittedConstants
 from mia_daemon.model import bundle
 from mia_daemon.products.instruments import instrument
+from mia_daemon.records import Alert, Priority
 
 
 def test_the_features_run_with_the_constants_of_the_bundle(tmp_path):
@@ -58,3 +59,21 @@ def test_files_that_people_changed_forbid_no_start_and_are_reported_in_one_alert
     assert all(alert["ts"][:4] >= "2026" for alert in alerts)
     with run():
         assert len(list(var.rglob("*.2*Z"))) == len(csv_files) + len(logs) + 1  # nothing is set aside twice
+
+
+def test_an_alert_before_the_first_event_of_a_replay_has_the_wall_clocks_time(tmp_path):
+    limits = dict.fromkeys(config.RiskSettings.model_fields, 1)
+    chosen = config.parse({"risk": limits}, "test", environ={})
+    clock, traded = EventClock(), instrument("ESZ26_FUT_CME")
+    with DaemonRun(chosen, traded, Mode.REPLAY, VarPaths(tmp_path), clock) as run:
+        before_ns = WallClock.now_ns()
+        run.alert(Alert(clock.now_ns(), "early", Priority.WARNING, "before any event"))
+        clock.advance(1_600_000_000 * 10**9)
+        run.alert(Alert(clock.now_ns(), "late", Priority.WARNING, "with the event's time"))
+        rows = run.journal._db.execute("SELECT code, ts_ns FROM alerts ORDER BY number").fetchall()
+    assert [code for code, _ in rows] == ["early", "late"]
+    assert rows[0][1] >= before_ns
+    assert rows[1][1] == 1_600_000_000 * 10**9
+    for name in ("live_trading.log", "alerts.jsonl"):
+        lines = [json.loads(line) for line in (tmp_path / "logs" / name).read_text().splitlines()]
+        assert not [line for line in lines if line["ts"].startswith("1970")], name

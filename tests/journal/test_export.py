@@ -1,5 +1,6 @@
 """What `mia-daemon journal export` writes is, byte for byte, what the daemon wrote while it traded."""
 
+import csv
 import json
 import sqlite3
 from contextlib import closing
@@ -84,8 +85,10 @@ def replays(fork_server, tmp_path_factory):
             decision=EAGER,
             risk={"max_orders_per_minute": 4},
         )
-        for _ in range(2):
+        for timestamp_format in ("iso", "spec"):
+            config.write_text(config.read_text() + f'[ops]\ntimestamp_format = "{timestamp_format}"\n')
             assert daemons.run("replay", recorded, "--var", directory / "var", "--config", config).status == 0
+            config.write_text(config.read_text().partition("[ops]")[0])
         yield daemons, directory
 
 
@@ -98,6 +101,12 @@ def test_replays_are_rebuilt_to_the_byte(replays):
     assert penalties.count("true") >= 2
     assert len((copy / "trades" / "trades_simulated.csv").read_text().splitlines()) > 20
     assert [line.split()[0] for line in said.splitlines() if "trade_*" in line] == [str(len(snapshots))]
+    with (copy / "trades" / "trades_simulated.csv").open(newline="") as file:
+        trades = list(csv.DictReader(file))
+    with (copy / "logs" / "trading" / "decision_log.csv").open(newline="") as file:
+        entries = {row["trade_id"] for row in csv.DictReader(file) if row["decision"] in {"buy", "sell"}}
+    assert {row["trade_id"] for row in trades} <= entries  # each trade joins the decision that opened it
+    assert {row["timestamp"][10] for row in trades} == {"T", " "}  # in both formats
     assert {(len(one["features"]), one["bundle"]) for one in snapshots} == {(SHOWN, bundle.load(bundle.shipped()).name)}
 
 

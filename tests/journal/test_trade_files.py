@@ -12,8 +12,9 @@ from run_headers import run_bundle, run_header
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.journal.background import Background
-from mia_daemon.journal.table_rows import regime_json
+from mia_daemon.journal.table_rows import TableRows, regime_json
 from mia_daemon.journal.trade_files import REBUILD, TradeLog
+from mia_daemon.journal.trade_snapshot import OpenTrade
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
 
@@ -151,12 +152,12 @@ def make_journal(tmp_path):
     """Begin a run on the journal; the run before it was killed."""
     made = []
 
-    def make(path=tmp_path / "paper.db", files=None):
+    def make(path=tmp_path / "paper.db", files=None, config=None):
         if made:
             made.pop().close()
         made.append(Journal(path, durable=False))
         return made[-1], lambda: made[-1].begin_run(
-            run_header(TS, bundle=run_bundle("n", "b", "c", {"first": 0}), files=files)
+            run_header(TS, bundle=run_bundle("n", "b", "c", {"first": 0}), files=files, config=config)
         )
 
     yield make
@@ -187,6 +188,37 @@ def test_round_trips_lost_with_a_killed_process_are_written_at_the_next_start(tm
         f"trade_20260921_{name}.json" for name in "abcd"
     ]
     assert json.loads((tmp_path / "trade_snapshots/trade_20260921_a.json").read_text())["bundle"] == "p"
+
+
+def test_a_snapshot_that_a_kill_left_at_the_entry_is_completed_at_the_next_start(tmp_path, killed):
+    path = tmp_path / "trade_snapshots" / "trade_20260921_b.json"
+    whole = path.read_bytes()
+    log = TradeLog(tmp_path, simulated=True)
+    log.open_snapshot(OpenTrade("b", "ES", Side.SELL, 2, TS - 10**9, 6000.25, PROBS, "b"), Background())
+    log.close()
+    assert json.loads(path.read_text())["status"] == "open"
+    restarted(tmp_path, killed)
+    assert json.loads(path.read_text())["status"] == "closed"
+    assert path.read_bytes() == whole
+
+
+def test_times_of_rows_are_as_the_specification_writes_them_where_that_is_set(tmp_path, make_journal):
+    log = TradeLog(tmp_path, simulated=True, rows=TableRows("spec"))
+    journal, begin = make_journal(files=log.sizes(), config={"ops": {"timestamp_format": "spec"}})
+    run_id = begin()
+    one = decision(name=f"{run_id}-1")
+    journal.record_decision(one)
+    journal.record_decision(decision(name=f"{run_id}-2", ts_ns=TS + 10**9))
+    log.decision(one)
+    log.trade(trade())
+    log.close()
+    for name in ("trades/trades_simulated.csv", *(f"logs/trading/{name}.csv" for name in FILES)):
+        assert [row["timestamp"] for row in read(tmp_path / name)] == ["2026-09-21 14:13:20"]
+    log = TradeLog(tmp_path, simulated=True)  # the setting has changed since the run was killed
+    assert log.reconcile(journal) == len(FILES)
+    log.close()
+    times = [row["timestamp"] for row in read(tmp_path / "logs" / "trading" / "decision_log.csv")]
+    assert times == ["2026-09-21 14:13:20", "2026-09-21 14:13:21"]
 
 
 def test_a_snapshot_of_an_earlier_version_gets_its_new_name(tmp_path, killed):
