@@ -267,6 +267,7 @@ class Daemon:
             asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
         self._ready(run, account)
         asked = asyncio.create_task(self._stop.wait(), name="stop")
+        writing = asyncio.create_task(run.cold_writes.run(), name="write files")  # its end ends nothing else
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
         failure = next((task for task in (tasks, *helpers) if task.done() and not task.cancelled()), None)
         try:
@@ -274,9 +275,9 @@ class Daemon:
         finally:
             feed.close()
             await asyncio.wait([tasks], timeout=FEED_END_S)
-            for task in (tasks, asked, *helpers):
+            for task in (tasks, asked, writing, *helpers):
                 task.cancel()
-            ended = await asyncio.gather(*helpers, tasks, asked, return_exceptions=True)
+            ended = await asyncio.gather(*helpers, tasks, asked, writing, return_exceptions=True)
             for helper, error in zip(helpers, ended, strict=False):
                 if isinstance(error, Exception) and helper is not failure:
                     run.log.error("task_failed_while_stopping", task=helper.get_name(), reason=str(error))

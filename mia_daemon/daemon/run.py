@@ -12,6 +12,7 @@ from mia_daemon import __version__, lock_file
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, Clock, StampClock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.cold_writes import ColdWrites
 from mia_daemon.daemon.file_watch import FileWatch
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
@@ -83,6 +84,7 @@ class DaemonRun:
             opened.callback(self.journal.close)
             self.files = FileWatch()
             opened.callback(self.files.close)
+            self.cold_writes = ColdWrites(self.files.notify)
             log_file = LineFile(paths.log, self.files.notify)
             opened.callback(log_file.close)
             self.log = make_logger(log_file.write, self._stamps, settings.ops.log_level)
@@ -103,6 +105,7 @@ class DaemonRun:
                 simulated=mode is not Mode.LIVE,
                 notify=self.files.notify,
                 rows=TableRows(timestamp_format),
+                write_file=self.cold_writes.write,
             )
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
