@@ -429,6 +429,9 @@ def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons
     assert "NQH27_FUT_CME" in ended.sentence
     assert 'feed.source = "scid"' in ended.sentence
     assert "Traceback" not in ended.out
+    (performance,) = log_of(var, "performance")
+    assert (performance["operation"], performance["success"]) == ("live_trading", False)
+    assert performance["memory_usage_mb"] > 0
 
 
 def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemons, var, tmp_path):
