@@ -23,7 +23,7 @@ COLUMNS = {
     "logs/trading/alpha_scores.csv": trade_files.ALPHA_SCORES,
     "logs/trading/decision_log.csv": trade_files.DECISION_LOG,
     "logs/trading/penalty_log.csv": trade_files.PENALTY_LOG,
-    **{f"logs/{name}_performance.csv": metrics.COLUMNS for name in metrics.PERFORMANCE_FILES},
+    **{f"logs/{name}_performance.csv": metrics.COLUMNS for name in metrics.OPERATIONS},
 }
 """Of each CSV file below var/ that the daemon writes row by row."""
 

@@ -53,11 +53,32 @@ class EventClock:
         self._now_ns = max(self._now_ns, ts_ns)
 
 
+class StampClock:
+    """The time for logs, rows and alerts: that of a clock, or the wall clock's while that one has no time yet."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.monotonic_ns = clock.monotonic_ns
+
+    def now_ns(self) -> int:
+        return self._clock.now_ns() or WallClock.now_ns()
+
+
 def iso_utc(ts_ns: int) -> str:
     """`ts_ns` as UTC ISO 8601 with microseconds: `2026-11-22T14:00:00.000123Z`."""
     seconds, rest = divmod(ts_ns, NS_PER_S)
     days, second = divmod(seconds, _SECONDS_PER_DAY)
     return f"{_date(days)}T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{rest // NS_PER_US:06d}Z"
+
+
+def second_utc(ts_ns: int) -> str:
+    """`ts_ns` as UTC in whole seconds, without a mark of the zone: `2026-11-22 14:00:00`."""
+    return iso_utc(ts_ns)[:19].replace("T", " ")
+
+
+def file_stamp(ts_ns: int) -> str:
+    """A time that sorts and has no character that a file system refuses: `20261122T140000_000123Z`."""
+    return iso_utc(ts_ns).replace("-", "").replace(":", "").replace(".", "_")
 
 
 _SECONDS_PER_DAY = 86_400

@@ -445,6 +445,7 @@ class OpsSettings(Section):
     """Logs, samples, alerts and the control socket."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    timestamp_format: Literal["iso", "spec"] = "iso"  # of CSV files: 2026-11-22T14:00:00.000123Z or 2026-11-22 14:00:00
     sample_every_s: TimeoutS = 1.0
     loop_stall_s: StallS = 10.0  # of a call on the event loop, after which its stack is in var/logs/loop_stalls.txt
     loop_abort_s: AbortS = 60.0  # after which the process ends with status 3

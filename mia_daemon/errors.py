@@ -33,6 +33,10 @@ class StateRefused(StartError):
     """A saved feature state is missing, damaged or of another program, market or calendar: features warm up anew."""
 
 
+class FileAltered(MiaError):
+    """A file for people can't be continued, since others changed it; the text says how. It is set aside."""
+
+
 class JournalError(MiaError):
     """The journal can't be read or written: trading stops, cancels still go out."""
 

@@ -84,7 +84,7 @@ def replace_file(path: Path, content: Iterable[bytes | memoryview]) -> None:
     Raises:
         OSError: it can't be written; nothing new is left behind.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         with os.fdopen(open_file(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
             file.writelines(content)
@@ -93,6 +93,11 @@ def replace_file(path: Path, content: Iterable[bytes | memoryview]) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Where the new content of a file lies until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def open_directories(root: Path) -> list[Path]:

@@ -188,8 +188,10 @@ class Daemons:
         self._numbers = count(1)
         self._started: list[Daemon] = []
 
-    def start(self, *argv: object, quick: bool = True, credentials: Path | None = None) -> Daemon:
-        """`mia-daemon ARGV`, in `directory`; `credentials` is that of the service manager."""
+    def start(
+        self, *argv: object, quick: bool = True, credentials: Path | None = None, terminal: str | None = None
+    ) -> Daemon:
+        """`mia-daemon ARGV`, in `directory`; `credentials` is that of the service manager, `terminal` its own."""
         number = next(self._numbers)
         out, err = (self.directory / f"{number}.{name}" for name in ("out", "err"))
         notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -198,6 +200,8 @@ class Daemons:
         if credentials is not None:
             environ["CREDENTIALS_DIRECTORY"] = str(credentials)
         words = [str(word) for word in argv]
+        if terminal is not None:
+            environ["TERMINAL_OF_SESSION"] = terminal
         start = self._fork_server.fork if quick else _start_plainly
         pid, reap = start(words, self.directory, out, err, environ)
         self._started.append(Daemon(pid, reap, out, err, notified))
@@ -339,6 +343,9 @@ def _become(request: dict[str, Any]) -> None:
         fd = os.open(name, flags, 0o600)
         os.dup2(fd, number)
         os.close(fd)
+    os.setsid()  # without a terminal, wherever the tests run
+    if terminal := request["environ"].pop("TERMINAL_OF_SESSION", None):
+        os.open(terminal, os.O_RDWR)  # the first that the leader of a session opens becomes its controlling terminal
     os.chdir(request["cwd"])
     os.umask(_UMASK)
     os.environ.update(request["environ"])

@@ -231,7 +231,7 @@ def test_a_var_that_may_not_be_written(refused, daemons, tmp_path):
     )
 
 
-@pytest.mark.parametrize("name", ["journal", "logs", "trades", "run", "trade_snapshots", "recordings"])
+@pytest.mark.parametrize("name", ["journal", "run", "recordings"])
 def test_a_file_where_a_directory_of_var_belongs(daemons, tmp_path, name):
     """Also one that is needed late: nothing is traded."""
     var = tmp_path / "var"
@@ -255,15 +255,6 @@ def test_a_journal_that_is_none(refused, daemons, tmp_path):
     journal.unlink()
     sqlite3.connect(journal).execute("CREATE TABLE cookbook (page)").connection.close()
     assert "no journal" in refused(1, *words)
-
-
-def test_a_file_with_another_header_is_left_alone(refused, daemons, tmp_path):
-    trades = tmp_path / "var" / "trades" / "trades_simulated.csv"
-    trades.parent.mkdir(parents=True)
-    trades.write_text("when,what\n1,2\n")
-    sentence = refused(1, "--mode", "paper", "--config", daemons.config(), "--var", tmp_path / "var")
-    assert "has another header" in sentence
-    assert trades.read_text() == "when,what\n1,2\n"
 
 
 def test_a_var_whose_control_socket_would_have_too_long_a_path(refused, daemons, tmp_path):

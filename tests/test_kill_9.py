@@ -237,7 +237,8 @@ def test_each_trade_is_told_once_and_every_row_is_whole(aftermath):
     for row in whole_csv(aftermath.var / "trades" / "trades_simulated.csv"):
         assert float(row["profit"]) == pytest.approx(earned[row["trade_id"]], abs=0.005)
     for trade_id in earned:
-        snapshot = json.loads((aftermath.var / "trade_snapshots" / f"trade_{trade_id}.json").read_text())
+        (path,) = (aftermath.var / "trade_snapshots").glob(f"trade_*_{trade_id}.json")
+        snapshot = json.loads(path.read_text())
         assert snapshot["trade_id"] == trade_id
     for path in aftermath.var.rglob("*.csv"):
         whole_csv(path)

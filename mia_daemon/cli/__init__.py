@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mia_daemon import __version__
+from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.cli import (
     check,
     control,
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: MiaError, status: int) -> int:
-    print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)
+    report_on_stderr("", printable(str(error)))
     return status
 
 

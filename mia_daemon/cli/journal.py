@@ -1,4 +1,4 @@
-"""`mia-daemon journal show | trades | orders | explain | verify | export`: what a journal says, read-only."""
+"""`mia-daemon journal show | trades | statistics | orders | explain | verify | export`: what is recorded, read-only."""
 
 import argparse
 import json
@@ -24,6 +24,12 @@ def add(commands: Any) -> None:
     form = trades.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
     form.add_argument("--csv", action="store_true", help="all columns")
+
+    statistics = _word(words, "statistics", _statistics, "what the round trips earned, by day or otherwise")
+    _add_filters(statistics, "ended")
+    by = ("day", "regime", "exit_reason", "side", "run")
+    statistics.add_argument("--by", choices=by, default="day", help="what a row is (default: day, the UTC date)")
+    statistics.add_argument("--csv", action="store_true")
 
     orders = _word(words, "orders", _orders, "orders, with all that became of each")
     _add_filters(orders, "were intended")
@@ -111,6 +117,18 @@ def _trades(options: argparse.Namespace) -> int:
             _print_json(list(trades))
         else:
             _print(formatting.trade_table(trades) if options.csv else formatting.trade_lines(trades))
+    return 0
+
+
+def _statistics(options: argparse.Namespace) -> int:
+    from mia_daemon.journal import report
+    from mia_daemon.journal.statistics import statistics
+    from mia_daemon.journal.view import JournalView
+
+    with JournalView(journal_path(options)) as view:
+        report.check_run(view, options.run)
+        table = statistics(report.round_trips(view, options.since, options.run), options.by)
+    _print((table.to_csv(lineterminator="\n") if options.csv else table.round(2).to_string(na_rep="-")).splitlines())
     return 0
 
 

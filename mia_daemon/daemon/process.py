@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import random
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import uvloop
 
+from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.brokers.base import Broker
 from mia_daemon.clock import NS_PER_S, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
-from mia_daemon.daemon import assembly
+from mia_daemon.daemon import assembly, signals
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
@@ -35,6 +35,7 @@ from mia_daemon.feed.base import Feed
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.performance_log import PerformanceLog
 from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.printable import printable
@@ -108,14 +109,25 @@ class Daemon:
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
         self._housekeeping: Housekeeping | None = None
+        self._run: DaemonRun | None = None
+        self._hangup_stops = signals.hangup_stops()
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
         """Start, trade, stop; returns the exit status, 0 after an orderly stop."""
+        signals.ignore_requests(hangup=not self._hangup_stops)
         self._prepare_kernels()
         self._handle_signals()
+        try:
+            return await self._open_and_trade()
+        finally:
+            self._run = None
+            signals.block_requests()
+
+    async def _open_and_trade(self) -> int:
         traded = instrument(self._settings.instrument.symbol, self._settings.products)
         with DaemonRun(self._settings, traded, self._mode, self._paths, self._clock, self._console) as run:
+            self._run = run
             logging.getLogger().addHandler(StdlibHandler(run.log))
             if self._mode is Mode.LIVE:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
@@ -128,13 +140,17 @@ class Daemon:
                 feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, on_notice)
                 broker = assembly.broker(run, settings, self._rng, on_notice)
                 account, recorder = assembly.recorded_account(run, broker, self._keeper, self._paths)
+                self._performance = PerformanceLog(run.log)
+                status = 1
                 try:
-                    return await self._connect_and_trade(run, account, feed, recorder)
+                    status = await self._connect_and_trade(run, account, feed, recorder)
                 except MiaError as error:
                     run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
                     raise
                 finally:
+                    self._performance.write(success=not status)
                     self._say_summary(run)
+                return status
 
     # Starting.
 
@@ -155,10 +171,15 @@ class Daemon:
                 run.alert(Alert(now_ns, "price_files", Priority.WARNING, "; ".join(doubtful)))
 
     def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._ask_to_stop, signal.Signals(number).name)
-        loop.add_signal_handler(signal.SIGUSR2, self._kill, "SIGUSR2")
+        signals.handle(
+            asyncio.get_running_loop(),
+            stop=self._ask_to_stop, kill=self._kill, reopen=self._reopen_files, hangup_stops=self._hangup_stops,
+        )  # fmt: skip
+
+    def _reopen_files(self, by: str) -> None:
+        if self._run is not None:
+            self._run.files.reopen()
+            self._run.log.info("files_reopened", by=by)
 
     def _ask_to_stop(self, reason: str) -> None:
         self._stop_reason = self._stop_reason or reason
@@ -234,12 +255,13 @@ class Daemon:
 
     async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one fails, then stop in order; returns the exit status."""
+        status = DaemonStatus(run, account, session.tally, self._elapsed_s, self._disk)
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
             asyncio.create_task(run.deferred.run(), name="deferred work"),
             asyncio.create_task(keep_reconciled(account, partial(run.log.info, "not_reconciled")), name="reconcile"),
             asyncio.create_task(keep_time(account.executor), name="clock"),
-            asyncio.create_task(self._sample(run, account, session), name="sample"),
+            asyncio.create_task(self._sample(run, status, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
@@ -247,6 +269,7 @@ class Daemon:
             asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
         self._ready(run, account)
         asked = asyncio.create_task(self._stop.wait(), name="stop")
+        writing = asyncio.create_task(run.cold_writes.run(), name="write files")  # its end ends nothing else
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
         failure = next((task for task in (tasks, *helpers) if task.done() and not task.cancelled()), None)
         try:
@@ -254,12 +277,14 @@ class Daemon:
         finally:
             feed.close()
             await asyncio.wait([tasks], timeout=FEED_END_S)
-            for task in (tasks, asked, *helpers):
+            for task in (tasks, asked, writing, *helpers):
                 task.cancel()
-            ended = await asyncio.gather(*helpers, tasks, asked, return_exceptions=True)
+            ended = await asyncio.gather(*helpers, tasks, asked, writing, return_exceptions=True)
             for helper, error in zip(helpers, ended, strict=False):
                 if isinstance(error, Exception) and helper is not failure:
                     run.log.error("task_failed_while_stopping", task=helper.get_name(), reason=str(error))
+            # The rows of the last operations, one that failed among them.
+            self._performance.add(run.metrics.sample(session.counters, status.facts(0.0)), self._elapsed_s())
             if _cause(failure) is None:
                 self._keeper.save()
 
@@ -282,9 +307,8 @@ class Daemon:
 
     # Once a second.
 
-    async def _sample(self, run: DaemonRun, account: TradingAccount, session: TradingSession) -> None:
+    async def _sample(self, run: DaemonRun, status: DaemonStatus, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = DaemonStatus(run, account, session.tally, self._elapsed_s, self._disk)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -295,8 +319,9 @@ class Daemon:
             rate = (session.tally.decisions - decisions) / every_s
             decisions = session.tally.decisions
             facts = status.facts(rate)
-            run.metrics.sample(session.counters, facts)
+            self._performance.add(run.metrics.sample(session.counters, facts), self._elapsed_s())
             await asyncio.sleep(0)
+            run.files.check()
             run.alerts.tick(self._clock.now_ns())
             self._console.status(status.line(facts), self._elapsed_s())
             await asyncio.sleep(0)
@@ -344,7 +369,9 @@ class Daemon:
             run.alert(Alert(self._clock.now_ns(), "loop_blocked", Priority.CRITICAL, f"{text}; it goes on again"))
 
         ops = self._settings.ops
-        watch = StallWatch(self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over)
+        watch = StallWatch(
+            self._paths.loop_stalls, self._clock, ops.loop_stall_s, ops.loop_abort_s, over, run.files.notify
+        )
         stack.callback(watch.stop)
         watch.start()
 
@@ -393,7 +420,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            report_on_stderr("daemon_failed", printable(str(error)))
         return 1 if error else 0
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:

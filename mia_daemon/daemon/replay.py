@@ -211,6 +211,7 @@ async def _sample(run: DaemonRun, session: TradingSession) -> None:
         await asyncio.sleep(run.settings.ops.sample_every_s)
         run.metrics.sample(session.counters, {})
         run.checkpoint()
+        run.files.check()
 
 
 def summary(run: DaemonRun, tally: Tally, seconds: float) -> Summary:

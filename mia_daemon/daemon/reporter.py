@@ -16,10 +16,11 @@ from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.deferred import DeferredWork
 from mia_daemon.errors import JournalError
 from mia_daemon.journal.trade_files import TradeLog
+from mia_daemon.journal.trade_snapshot import OpenTrade
 from mia_daemon.journal.writer import Journal
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import Logger
-from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Trade
+from mia_daemon.records import Action, Decision, Fill, Order, RegimeProbs, Side, Trade
 from mia_daemon.risk.codes import Latch, Verdict
 from mia_daemon.trading.assembly import TradingAccount
 
@@ -63,12 +64,14 @@ class Reporter:
         self._watch = watch
         self._account: TradingAccount | None = None
         self._to_remember: deque[Trade] = deque()
+        self._open_changed = False  # a fill since the last snapshot of the open round trip
         self._latches: tuple[Latch, ...] = ()
         self._held: deque[Callable[[], None]] = deque()  # lines to show after a decision not shown yet
 
     def follow(self, account: TradingAccount) -> None:
-        """Take the risk figures from this account."""
+        """Take the risk figures and the open round trip from this account."""
         self._account = account
+        self._open_changed = bool(account.state.ledger.position)
 
     # Decisions.
 
@@ -134,6 +137,7 @@ class Reporter:
     def fill(self, fill: Fill) -> None:
         """Report an applied fill."""
         self.fills += 1
+        self._open_changed = True
         self._deferred.add(partial(self._report_fill, fill))
 
     def _report_fill(self, fill: Fill) -> None:
@@ -181,6 +185,7 @@ class Reporter:
         Yields what went wrong with each, "" when nothing did. The data behind a trade is read from the journal, so a
         snapshot is the same whether it is written now or, after a kill, at the next start.
         """
+        yield from self._snapshot_open()
         while self._to_remember:
             trade = self._to_remember.popleft()
             try:
@@ -192,6 +197,31 @@ class Reporter:
             self._trade_log.snapshot(trade, background)
             yield ""
             yield self._memory.write(trade)
+
+    def _snapshot_open(self) -> Iterator[str]:
+        """Write the open round trip as a snapshot, where a fill has changed it."""
+        ledger = self._account.state.ledger if self._account is not None and self._open_changed else None
+        self._open_changed = False
+        if self._account is None or ledger is None or not ledger.position or ledger.origin is None:
+            return
+        scope, origin = self._account.scope, ledger.origin
+        trade = OpenTrade(
+            trade_id=ledger.trade_id,
+            symbol=scope.instrument.symbol,
+            side=Side.BUY if ledger.position > 0 else Side.SELL,
+            quantity=abs(ledger.position),
+            entry_ns=ledger.opened_ns,
+            entry_price=ledger.entry_price,
+            regime_probs=origin.regime_probs,
+            decision_id=origin.decision_id,
+        )
+        try:
+            background = self._journal.open_background(origin.decision_id, scope.instrument.symbol, scope.account)
+        except JournalError as error:
+            self._log.warning("snapshot_left_to_the_close", trade=trade.trade_id, reason=str(error))
+            return
+        yield ""
+        self._trade_log.open_snapshot(trade, background)
 
     def latches_changed(self) -> bool:
         """Whether a latch was set or cleared since the last call."""

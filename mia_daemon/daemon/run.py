@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from mia_daemon import __version__, lock_file
 from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S, Clock, WallClock
+from mia_daemon.clock import NS_PER_S, Clock, StampClock, WallClock
 from mia_daemon.config import Mode, Settings, VarPaths
+from mia_daemon.daemon.cold_writes import ColdWrites
+from mia_daemon.daemon.file_watch import FileWatch
 from mia_daemon.daemon.memory_keeper import MemoryKeeper
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.deferred import DeferredWork
@@ -27,6 +29,7 @@ from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.table_rows import STAMPS, TableRows
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.lock_file import InUse
@@ -98,6 +101,7 @@ class DaemonRun:
         self._rules = mode if repeats is None else repeats.mode
         self._repeats = repeats
         self.clock = clock
+        self._stamps = StampClock(clock)
         self.account: TradingAccount | None = None
         self._stack = ExitStack()
         with ExitStack() as opened:
@@ -106,20 +110,31 @@ class DaemonRun:
             journal = paths.journal(mode) if repeats is None else _journal_of_repetition(paths, repeats)
             self.journal = Journal(journal, durable=mode is Mode.LIVE)
             opened.callback(self.journal.close)
-            log_file = LineFile(paths.log)
+            self.files = FileWatch()
+            opened.callback(self.files.close)
+            self.cold_writes = ColdWrites(self.files.notify)
+            log_file = LineFile(paths.log, self.files.notify)
             opened.callback(log_file.close)
-            self.log = make_logger(log_file.write, clock, settings.ops.log_level)
+            self.log = make_logger(log_file.write, self._stamps, settings.ops.log_level)
             self.alerts = AlertManager(
                 paths.root,
                 self.log,
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
                 tell=_nobody if console is None else console.alert,
+                notify=self.files.notify,
             )
             opened.callback(self.alerts.close)
-            self.metrics = Metrics(paths.root, clock)
+            timestamp_format = settings.ops.timestamp_format
+            self.metrics = Metrics(paths.root, self._stamps, self.files.notify, STAMPS[timestamp_format])
             opened.callback(self.metrics.close)
-            trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
+            trade_log = TradeLog(
+                paths.root,
+                simulated=mode is not Mode.LIVE,
+                notify=self.files.notify,
+                rows=TableRows(timestamp_format),
+                write_file=self.cold_writes.write,
+            )
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
             self._events = NO_EVENTS if macro is None else load_macro_events(macro)
@@ -147,6 +162,9 @@ class DaemonRun:
                 self.bundle.constants,
             )
             self.run_id = self._begin(trade_log.sizes())
+            self.files.watch(
+                lambda: (log_file, *self.alerts.files, *self.metrics.files, *trade_log.files), self._report_file
+            )
             self._say_memory()
             self._stack = opened.pop_all()
 
@@ -197,6 +215,12 @@ class DaemonRun:
         for notice in memory.notices:
             self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, notice))
 
+    def _report_file(self, code: str, priority: Priority, text: str) -> None:
+        if priority is Priority.INFO:
+            self.log.info(code, text=text)
+        else:
+            self.alert(Alert(WallClock().now_ns(), code, priority, text))
+
     def __enter__(self) -> Self:
         return self
 
@@ -206,8 +230,10 @@ class DaemonRun:
         self._stack.close()
 
     def alert(self, alert: Alert) -> None:
-        """Deliver an alert, and journal it."""
-        self.alerts.handle(alert, self.clock.now_ns())
+        """Deliver an alert, and journal it; one from before the first event of a replay gets the wall clock's time."""
+        now_ns = self._stamps.now_ns()
+        alert = alert if alert.ts_ns else replace(alert, ts_ns=now_ns)
+        self.alerts.handle(alert, now_ns)
         try:
             self.journal.record_alert(alert)
         except JournalError as error:

@@ -81,6 +81,12 @@ class Ledger:
         return self._average
 
     @property
+    def entry_price(self) -> float:
+        """Average of the open round trip's entries, as its trade will have it; 0 when flat."""
+        sums = self._trip.sums if self._trip else None
+        return sums.entry_value / sums.entered if sums else 0.0
+
+    @property
     def opened_ns(self) -> int:
         """Event time of the open position's first fill; 0 when flat."""
         return self._trip.opened_ns if self._trip else 0

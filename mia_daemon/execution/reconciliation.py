@@ -280,9 +280,8 @@ def _possible(
     possible = [entry for entry in possible if _quantity(fills) <= capacity[entry.client_order_id]]
     if len(possible) > 1:  # an entry whose stop or target works must have filled
         possible = [entry for entry in possible if entry.fills.released and not entry.fills.booked] or possible
-    if len(possible) > 1:  # stop and target of one bracket: a fill short of the stop price is the target's
-        possible = [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)] or possible
-    return possible
+    # A fill short of a stop's price is the target's of the bracket, or that of an order by hand: not the stop's.
+    return [entry for entry in possible if all(_triggered(entry, fill) for fill in fills)]
 
 
 def _quantity(fills: Iterable[Fill]) -> int:
@@ -299,7 +298,8 @@ def _fits(entry: WorkingOrder, fill: Fill) -> bool:
 
 def _triggered(entry: WorkingOrder, fill: Fill) -> bool:
     """Whether a stop's fill is at its trigger or beyond, as it nearly always is; True for other orders."""
-    return entry.order.type is not OrderType.STOP or (fill.price - entry.price) * fill.side >= 0
+    triggers = (entry.price, entry.request.asked_price or entry.price)
+    return entry.order.type is not OrderType.STOP or any((fill.price - price) * fill.side >= 0 for price in triggers)
 
 
 def gone(entry: WorkingOrder, ts_ns: int) -> OrderReport:

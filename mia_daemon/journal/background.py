@@ -2,8 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -39,36 +38,55 @@ class Background:
 
 def background_of(query: JournalQuery, path: Path, trade: Trade) -> Background:
     """Raises JournalError when the features in the journal at `path` are damaged."""
-    return replace(decided_on(query, path, trade.decision_id), fills=tuple(_fills_of(query, trade)))
+    last = query(_SELECT_CLOSING_FILL, (trade.trade_id,)).fetchone()
+    return _background(query, path, trade.decision_id, _fills_up_to(query, last, trade.side))
+
+
+def open_background(
+    query: JournalQuery, path: Path, decision_id: str, symbol: str, account: str, last_fill: int
+) -> Background:
+    """Of the open position in a symbol and account, as after a fill; otherwise as `background_of`."""
+    number, position = query(_SELECT_LAST_FILL, (symbol, account, last_fill)).fetchone() or (0, 0)
+    return _background(query, path, decision_id, _fills_up_to(query, (number, symbol, account), position))
 
 
 def decided_on(query: JournalQuery, path: Path, decision_id: str) -> Background:
-    """The models and features of one decision. Raises JournalError as `background_of` does."""
+    """The models and features of one decision; otherwise as `background_of`."""
+    return _background(query, path, decision_id, ())
+
+
+def _background(query: JournalQuery, path: Path, decision_id: str, fills: tuple[Fill, ...]) -> Background:
     row = query(_SELECT_BACKGROUND, (decision_id,)).fetchone()
     if row is None:
-        return Background()
+        return Background(fills)
     name, bundle_sha256, catalogue_sha256, shown, source, vector = row
     try:
         values = np.frombuffer(zlib.decompress(vector), "<f4") if vector else np.empty(0, np.float32)
     except (zlib.error, ValueError) as error:
         raise JournalError(f"{path} is damaged: features of {decision_id} ({error})") from error
-    return Background((), name, bundle_sha256, catalogue_sha256, json.loads(shown), values, source == "simulator")
+    return Background(fills, name, bundle_sha256, catalogue_sha256, json.loads(shown), values, source == "simulator")
 
 
-def _fills_of(query: JournalQuery, trade: Trade) -> Iterator[Fill]:
-    """From the fill that opened the trip, flat or on the other side before it, to the one that closed it."""
+def _fills_up_to(query: JournalQuery, last: tuple[int, str, str] | None, side: int) -> tuple[Fill, ...]:
+    """From the fill that opened a trip, flat or on the other side before it, to the last one.
+
+    `last` is the number of the last fill, its symbol and account, or None for no fills; the sign of `side` is that of
+    the trip's position.
+    """
     found: list[Fill] = []
-    closing = query(_SELECT_CLOSING_FILL, (trade.trade_id,)).fetchone()
-    for *fill, position in query(_SELECT_FILLS_UP_TO, closing) if closing else ():
+    for *fill, position in query(_SELECT_FILLS_UP_TO, last) if last else ():
         found.append(fill_of(tuple(fill)))
         before = position - found[-1].side * found[-1].quantity
-        if before * trade.side <= 0:
+        if before * side <= 0:
             break
-    return reversed(found)
+    return tuple(reversed(found))
 
 
 _SELECT_CLOSING_FILL: Final = """\
 SELECT f.number, f.symbol, f.account FROM trades t JOIN fills f ON f.number = t.fill WHERE t.trade_id = ?"""
+
+_SELECT_LAST_FILL: Final = """\
+SELECT number, position FROM fills WHERE symbol = ? AND account = ? AND number <= ? ORDER BY number DESC LIMIT 1"""
 
 _SELECT_FILLS_UP_TO: Final = f"""\
 SELECT {FILL}, position FROM fills WHERE number <= ? AND symbol = ? AND account = ? ORDER BY number DESC"""  # noqa: S608

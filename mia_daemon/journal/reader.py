@@ -16,6 +16,9 @@ from mia_daemon.journal.rows import DECISION, FILL, TRADE, Values, decision_of, 
 from mia_daemon.records import Decision, Fill, Trade
 from mia_daemon.risk.codes import Latch
 
+_NEWEST: Final = 2**63 - 1
+"""Above the number of any row."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
@@ -25,11 +28,13 @@ class LastRun:
         number: counted from 1.
         ended: it ended in good order.
         files: size in bytes of each CSV file when the run started.
+        timestamp_format: of the rows it wrote.
     """
 
     number: int
     ended: bool
     files: dict[str, int]
+    timestamp_format: str
 
 
 class JournalReader:
@@ -83,11 +88,11 @@ class JournalReader:
 
     def last_run(self) -> LastRun | None:
         """The newest; None in a new journal."""
-        row = self._query("SELECT number, how, files FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+        row = self._query(_SELECT_LAST_RUN).fetchone()
         if row is None:
             return None
-        number, how, files = row
-        return LastRun(number, how is not None and not how.startswith("failed"), json.loads(files))
+        number, how, files, timestamp_format = row
+        return LastRun(number, how is not None and not how.startswith("failed"), json.loads(files), timestamp_format)
 
     def last_event_ns(self) -> int:
         """The newest event time in the journal; 0 in a new one. It determines the trading day of an earlier run.
@@ -113,6 +118,13 @@ class JournalReader:
         """The models and features of one decision, as far as they are in the journal."""
         return background.decided_on(self._query, self.path, decision_id)
 
+    def open_background(self, decision_id: str, symbol: str, account: str, last_fill: int = _NEWEST) -> Background:
+        """What led to the open position in a symbol and account, by the decision that opened it.
+
+        As of the fill of this number; by default of the newest.
+        """
+        return background.open_background(self._query, self.path, decision_id, symbol, account, last_fill)
+
     def recover(self, symbol: str, account: str, day_start_ns: int) -> Recovered:
         """What earlier runs left behind, for a restart.
 
@@ -132,6 +144,10 @@ class JournalReader:
 
 _SELECT_NEWEST: Final = """\
 SELECT MAX(ts_ns) FROM (SELECT ts_ns FROM equity UNION ALL SELECT ts_ns FROM intents)"""
+
+_SELECT_LAST_RUN: Final = """\
+SELECT number, how, files, COALESCE(json_extract(config, '$.ops.timestamp_format'), 'iso')
+FROM runs ORDER BY number DESC LIMIT 1"""
 
 _SELECT_MESSAGES: Final = """\
 SELECT (SELECT COUNT(*) FROM intents WHERE ts_ns >= :since) + (SELECT COUNT(*) FROM requests WHERE ts_ns >= :since)"""

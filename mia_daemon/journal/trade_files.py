@@ -2,34 +2,39 @@
 
 Rows are written whole, one `write` each, and only once the journal has committed their contents; a JSON file appears
 complete under its name. What is in the journal but not in the files, because the process was killed in between, is
-written at the next start (`reconcile`).
+written at the next start (`reconcile`). A file that can't be written is reported, and stops nothing.
 """
 
 import csv
 import json
-import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.clock import iso_utc
-from mia_daemon.errors import JournalError, StartError
+from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, FileNotice, make_directory, report_on_stderr
+from mia_daemon.clock import file_stamp
 from mia_daemon.journal.background import Background
 from mia_daemon.journal.reader import JournalReader, LastRun
+from mia_daemon.journal.table_rows import ALPHA_SCORES, DECISION_LOG, PENALTY_LOG, TRADES, TableRows, line
+from mia_daemon.journal.trade_snapshot import OpenTrade, file_name, json_bytes, of_open_trade, of_trade
 from mia_daemon.private_file import replace_file
-from mia_daemon.records import Decision, RegimeProbs, Trade
-from mia_daemon.risk.throttle import PENALTY_ABOVE
+from mia_daemon.records import Decision, Trade
 from mia_daemon.row_file import RowFile
 
-TRADES: Final = ("trade_id", "timestamp", "entry_price", "profit", "regime_probs")
-ALPHA_SCORES: Final = ("timestamp", "alpha_score", "regime_probs")
-DECISION_LOG: Final = ("timestamp", "trade_id", "decision", "signal_score", "regime_probs")
-PENALTY_LOG: Final = ("timestamp", "penalty_active", "overtrade_risk_score")
+WAITING_ROWS: Final = 100_000
+"""Rows of one file that are kept while it can't be written; then the oldest are dropped."""
+
+REBUILD: Final = "; `mia-daemon journal export DIR` writes all its rows from the journal"
+
+_MAYBE_OPEN: Final = 50
+"""Round trips, the newest, whose snapshots may be those of the entry after a kill: more than close within seconds."""
 
 _TAIL: Final = 4096  # bytes: longer than any row
+
+WriteFile = Callable[[Path, bytes], None]
+"""Writes a whole file, so that it is complete under its name; its errors are reported, not raised."""
 
 
 class TradeLog:
@@ -38,75 +43,85 @@ class TradeLog:
     Args:
         var: the daemon's data directory.
         simulated: round trips go to trades_simulated.csv (paper, replay), else to trades_real.csv (live).
-
-    Raises:
-        StartError: a file or a directory can't be created, or a file has another header.
-        JournalError: in every method that writes: the disk is full or the file is gone.
+        notify: told of files that were set aside or can't be written.
+        rows: the format of rows.
+        write_file: writes the JSON files; None to write them at once.
     """
 
-    def __init__(self, var: Path, *, simulated: bool) -> None:
-        logs = var / "logs" / "trading"
-        trades = "trades_simulated.csv" if simulated else "trades_real.csv"
+    def __init__(
+        self,
+        var: Path,
+        *,
+        simulated: bool,
+        notify: FileNotice = report_on_stderr,
+        rows: TableRows | None = None,
+        write_file: WriteFile | None = None,
+    ) -> None:
+        self._rows = rows or TableRows()
+        self._notify = notify
+        self._write_file = write_file or whole_file_writer(notify)
         self._snapshots = var / "trade_snapshots"
         self._risk_snapshots = var / "risk_snapshots"
-        for directory in (self._snapshots, self._risk_snapshots):
-            _make(directory)
-        self._trades = RowFile(var / "trades" / trades, TRADES)
-        self._alpha = RowFile(logs / "alpha_scores.csv", ALPHA_SCORES)
-        self._decisions = RowFile(logs / "decision_log.csv", DECISION_LOG)
-        self._penalties = RowFile(logs / "penalty_log.csv", PENALTY_LOG)
-        self._penalty_active: bool | None = None
-        self._waiting: deque[tuple[RowFile, str]] = deque()  # rows the journal has not committed yet
+        logs = var / "logs" / "trading"
+        trades = "trades_simulated.csv" if simulated else "trades_real.csv"
+        self._trades = _Table(var / "trades" / trades, TRADES, notify)
+        self._alpha = _Table(logs / "alpha_scores.csv", ALPHA_SCORES, notify)
+        self._decisions = _Table(logs / "decision_log.csv", DECISION_LOG, notify)
+        self._penalties = _Table(logs / "penalty_log.csv", PENALTY_LOG, notify)
+        for directory in (self._snapshots, self._risk_snapshots):  # found at the start, not at the first trade
+            _make(directory, notify)
+
+    @property
+    def files(self) -> tuple[RowFile, ...]:
+        """The CSV files."""
+        return tuple(table.file for table in (self._trades, *self._of_decisions))
+
+    @property
+    def _of_decisions(self) -> tuple["_Table", ...]:
+        """The tables whose rows are decisions, in the order of `TableRows.decision`."""
+        return self._alpha, self._decisions, self._penalties
 
     def close(self) -> None:
-        """Write the waiting rows and close the files, also when the write fails."""
-        try:
-            self.flush()
-        finally:
-            for file in (self._trades, *self._by_name().values()):
-                file.close()
-
-    def _by_name(self) -> dict[str, RowFile]:
-        """The files whose rows are decisions."""
-        return {file.path.stem: file for file in (self._alpha, self._decisions, self._penalties)}
+        """Write the waiting rows and close the files."""
+        self.flush()
+        for file in self.files:
+            file.close()
 
     def sizes(self) -> dict[str, int]:
         """Size in bytes of each file whose rows are decisions: where the rows of a run that starts now will start."""
-        return {name: file.path.stat().st_size for name, file in self._by_name().items()}
+        return {table.file.path.stem: table.file.size for table in self._of_decisions}
 
     def decision(self, decision: Decision) -> None:
-        """A row in alpha_scores.csv (the trade probability) and one in decision_log.csv (the policy's action).
-
-        One in penalty_log.csv, when the penalty on overtrading starts or ends. All wait for `flush`.
-        """
-        score = decision.overtrade_risk_score
-        alpha, logged = _decision_rows(decision)
-        self._waiting.append((self._alpha, alpha))
-        self._waiting.append((self._decisions, logged))
-        if (active := score > PENALTY_ABOVE) is not self._penalty_active:
-            self._penalty_active = active
-            self._waiting.append((self._penalties, _penalty_row(decision.ts_ns, score)))
+        """A row in alpha_scores.csv, decision_log.csv and penalty_log.csv each; they wait for `flush`."""
+        for table, values in zip(self._of_decisions, self._rows.decision(decision), strict=True):
+            table.waiting.append(line(values))
 
     def flush(self) -> None:
-        """Write the rows of the decisions so far; to be called when the journal has committed them."""
-        while self._waiting:
-            file, row = self._waiting[0]
-            _append_line(file, row)
-            self._waiting.popleft()
+        """Write the rows that wait; to be called when the journal has committed the decisions so far."""
+        for table in (self._trades, *self._of_decisions):
+            table.flush()
 
     def trade(self, trade: Trade) -> None:
         """A row in the trades file; the trade is committed in the journal already."""
-        _append(self._trades, _trade_row(trade))
+        self._trades.waiting.append(line(self._rows.trade(trade)))
+        self._trades.flush()
 
     def snapshot(self, trade: Trade, background: Background) -> None:
-        """Write trade_snapshots/trade_<id>.json with all that is known of the round trip; takes half a millisecond."""
-        _write_json(self._snapshot_path(trade), _snapshot(trade, background))
+        """Write the file of a closed round trip with all that is known of it; takes half a millisecond."""
+        self._write_json(self._snapshot_path(trade), of_trade(trade, background))
+
+    def open_snapshot(self, trade: OpenTrade, background: Background) -> None:
+        """Write the file of a round trip that is still open; `snapshot` completes it."""
+        self._write_json(self._snapshots / file_name(trade.trade_id, trade.entry_ns), of_open_trade(trade, background))
 
     def risk_snapshot(self, ts_ns: int, snapshot: dict[str, Any]) -> Path:
         """Write risk_snapshots/risk_<time>.json (see RiskController.describe); returns its path."""
-        path = self._risk_snapshots / f"risk_{_file_stamp(ts_ns)}.json"
-        _write_json(path, snapshot)
+        path = self._risk_snapshots / f"risk_{file_stamp(ts_ns)}.json"
+        self._write_json(path, snapshot)
         return path
+
+    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+        self._write_file(path, json_bytes(content))
 
     # What was not written because the process was killed.
 
@@ -117,175 +132,138 @@ class TradeLog:
         """
         written = self._written_ids()
         missing = 0
+        newest: deque[Trade] = deque(maxlen=_MAYBE_OPEN)
         for trade in journal.trades():
+            newest.append(trade)
             if trade.trade_id not in written:
                 written.add(trade.trade_id)
-                _append(self._trades, _trade_row(trade))
+                self.trade(trade)
                 missing += 1
-            if not self._snapshot_path(trade).exists():
+            if not self._has_snapshot(trade):
+                self.snapshot(trade, journal.background(trade))
+        for trade in newest:
+            if self._is_incomplete(trade):
                 self.snapshot(trade, journal.background(trade))
         run = journal.last_run()
         return missing if run is None or run.ended else missing + self._reconcile_decisions(journal, run)
 
     def _reconcile_decisions(self, journal: JournalReader, run: LastRun) -> int:
         missing = 0
-        last = journal.decisions(run.number, newest_first=True), journal.decisions(run.number, newest_first=True)
-        for rows, file in (
-            ((_decision_rows(decision)[0] for decision in last[0]), self._alpha),
-            ((_decision_rows(decision)[1] for decision in last[1]), self._decisions),
-            (reversed(list(_penalty_rows(journal.decisions(run.number)))), self._penalties),
-        ):
-            since = run.files.get(file.path.stem)
+        formats = TableRows(run.timestamp_format)
+        for index, table in enumerate(self._of_decisions):
+            since = run.files.get(table.file.path.stem)
             if since is None:
                 continue
-            for row in _missing(rows, file.path, since):
-                _append_line(file, row)
-                missing += 1
+            newest_first = journal.decisions(run.number, newest_first=True)
+            rows = (line(formats.decision(decision)[index]) for decision in newest_first)
+            missing += table.restore(rows, since)
         return missing
 
     def _written_ids(self) -> set[str]:
-        with self._trades.path.open(newline="", encoding="utf-8") as file:
-            return {row[0] for row in csv.reader(file) if row}
+        try:
+            with self._trades.file.path.open(newline="", encoding="utf-8", errors="replace") as file:
+                return {row[0] for row in csv.reader(file) if row}
+        except (OSError, csv.Error) as error:
+            self._trades.file.begin_anew(f"has rows that can't be read ({error})")
+            return set()
+
+    def _has_snapshot(self, trade: Trade) -> bool:
+        """Whether the file is there; one under its name of earlier versions gets the present one."""
+        path = self._snapshot_path(trade)
+        if os.path.exists(path):  # noqa: PTH110  # Path.exists raises where it may not look
+            return True
+        try:
+            path.with_name(f"trade_{trade.trade_id}.json").rename(path)
+        except OSError:
+            return False
+        return True
+
+    def _is_incomplete(self, trade: Trade) -> bool:
+        """Whether the snapshot is that of the entry: the process was killed before it was completed."""
+        try:
+            return bool(json.loads(self._snapshot_path(trade).read_bytes())["status"] == "open")
+        except KeyError:  # of an earlier version, which wrote closed ones only
+            return False
+        except (OSError, ValueError, TypeError):
+            return True
 
     def _snapshot_path(self, trade: Trade) -> Path:
-        return self._snapshots / f"trade_{trade.trade_id}.json"
+        return self._snapshots / file_name(trade.trade_id, trade.entry_ns)
 
 
-def _missing(newest_first: Iterable[str], path: Path, since: int) -> list[str]:
-    """The rows after the last one in the file; none if the file was truncated, or has other rows."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(since, size - _TAIL))
-        tail = file.read().decode().splitlines()
-    if size < since:
-        return []
-    rows: list[str] = []
-    for row in newest_first:
-        if tail and row == tail[-1]:
-            return rows[::-1]
-        rows.append(row)
-    return [] if tail else rows[::-1]
+class _Table:
+    """A CSV file that the journal can rebuild, and the rows it waits for."""
 
+    def __init__(self, path: Path, columns: tuple[str, ...], notify: FileNotice) -> None:
+        def explained(code: str, text: str) -> None:
+            notify(code, text if code == REOPENED else text + REBUILD)
 
-def _snapshot(trade: Trade, background: Background) -> dict[str, Any]:
-    """From the journal alone, so that it is the same whenever it is made."""
-    values = background.values
-    return {
-        "fills": [asdict(fill) for fill in background.fills],
-        "bundle": background.bundle,
-        "bundle_sha256": background.bundle_sha256,
-        "features": {name: _finite(float(values[at])) for name, at in background.shown.items() if at < len(values)},
-        "trade_id": trade.trade_id,
-        "timestamp": iso_utc(trade.exit_ns),
-        "entry_price": trade.entry_price,
-        "profit": trade.profit,
-        "symbol": trade.symbol,
-        "side": trade.side.name.lower(),
-        "quantity": trade.quantity,
-        "entry_time": iso_utc(trade.entry_ns),
-        "exit_time": iso_utc(trade.exit_ns),
-        "exit_price": trade.exit_price,
-        "exit_reason": trade.exit_reason,
-        "gross": trade.gross,
-        "costs": trade.costs,
-        "regime_probs": trade.regime_probs._asdict(),
-        "decision_id": trade.decision_id,
-    }
+        self.file = RowFile(path, columns, explained)
+        self.waiting: deque[str] = deque(maxlen=WAITING_ROWS)
 
+    def flush(self) -> None:
+        """Write the rows that wait, until the disk refuses one."""
+        while self.waiting and self.file.append_line(self.waiting[0]):
+            self.waiting.popleft()
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    def restore(self, newest_first: Iterable[str], since: int) -> int:
+        """Write the rows after the last one in the file; returns how many.
 
+        None if the file is shorter than when the run began: it was moved or shortened. A file that ends with another
+        row of the run than its newest one, or with a row of something else, is set aside.
 
-def regime_json(probabilities: RegimeProbs) -> str:
-    """In the format of the schemas: `{"range": 0.7, "trend": 0.2, "defensive": 0.1}`."""
-    if not math.isfinite(sum(probabilities)):
-        return '{"range": null, "trend": null, "defensive": null}'
-    in_range, trend, defensive = probabilities
-    return f'{{"range": {in_range:.6g}, "trend": {trend:.6g}, "defensive": {defensive:.6g}}}'
+        Args:
+            newest_first: the rows of the run.
+            since: size of the file in bytes when the run began.
+        """
+        tail = self._tail(since)
+        if tail is None:
+            return 0
+        rows: list[str] = []
+        for row in newest_first:
+            if tail and row == tail[-1]:
+                break
+            rows.append(row)
+        else:
+            if tail:
+                self.file.begin_anew("ends with a row that the journal does not have")
+                return 0
+        if not set(tail).isdisjoint(rows):
+            self.file.begin_anew("has its rows in another order than they were written in")
+            return 0
+        self.waiting.extend(reversed(rows))
+        self.flush()
+        return len(rows)
 
-
-def _decision_rows(decision: Decision) -> tuple[str, str]:
-    """In alpha_scores.csv and in decision_log.csv.
-
-    Formatted by hand: csv.writer takes three times as long, and there are two rows for each decision.
-    """
-    prediction = decision.prediction
-    stamp = iso_utc(decision.ts_ns)
-    regimes = '"' + regime_json(prediction.regime_probs).replace('"', '""') + '"'
-    action = f"{decision.trade_id},{decision.action.value},{_number(prediction.action)}"
-    return f"{stamp},{_number(prediction.probability)},{regimes}", f"{stamp},{action},{regimes}"
-
-
-def _penalty_row(ts_ns: int, score: float) -> str:
-    return f"{iso_utc(ts_ns)},{'true' if score > PENALTY_ABOVE else 'false'},{_number(score)}"
-
-
-def _penalty_rows(decisions: Iterable[Decision]) -> Iterator[str]:
-    before = None
-    for decision in decisions:
-        score = decision.overtrade_risk_score
-        if (active := score > PENALTY_ABOVE) is not before:
-            before = active
-            yield _penalty_row(decision.ts_ns, score)
-
-
-def _trade_row(trade: Trade) -> tuple[object, ...]:
-    # The time of a closed round trip is that of its exit.
-    regimes = regime_json(trade.regime_probs)
-    return (trade.trade_id, iso_utc(trade.exit_ns), repr(float(trade.entry_price)), _money(trade.profit), regimes)
-
-
-def _money(amount: float) -> str:
-    return f"{amount:.2f}"
-
-
-def _number(value: float) -> str:
-    """Eight digits: the precision of a model's float32; empty for NaN and infinity."""
-    return f"{value:.8g}" if math.isfinite(value) else ""
-
-
-def _file_stamp(ts_ns: int) -> str:
-    """A time that sorts and has no character that a file system refuses: 20261122T140000_000123Z."""
-    return iso_utc(ts_ns).replace("-", "").replace(":", "").replace(".", "_")
-
-
-def _make(directory: Path) -> None:
-    """Made at the start, so that an error does not appear only at the first trade."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(
-            f"{directory} can't be written: {error.strerror}; check the directory and its owner"
-        ) from error
-
-
-def _append(file: RowFile, row: tuple[object, ...]) -> None:
-    try:
-        file.append(row)
-    except OSError as error:
-        raise _unwritable(file.path, error) from error
-
-
-def _append_line(file: RowFile, line: str) -> None:
-    try:
-        file.append_line(line)
-    except OSError as error:
-        raise _unwritable(file.path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> JournalError:
-    return JournalError(f"{path} can't be written: {error.strerror}; make room or check its owner")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Under its name the file is complete or absent, also when the process is killed."""
-    text = json.dumps(content, indent=1, default=str, allow_nan=False) + "\n"
-    try:
+    def _tail(self, since: int) -> list[str] | None:
+        """The last rows in the file from `since` on; None if it is shorter, or can't be read."""
+        size = self.file.size
         try:
-            replace_file(path, [text.encode()])
-        except FileNotFoundError:  # first use
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, [text.encode()])
+            with self.file.path.open("rb") as file:
+                file.seek(max(since, size - _TAIL))
+                return None if size < since else file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return None
+
+
+def whole_file_writer(notify: FileNotice) -> WriteFile:
+    """Writes a file at once; what can't be written is reported."""
+
+    def write(path: Path, content: bytes) -> None:
+        try:
+            try:
+                replace_file(path, [content])
+            except FileNotFoundError:  # first use
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(path, [content])
+        except OSError as error:
+            notify(NOT_WRITTEN, f"{path} can't be written: {error.strerror}; make room or check its owner")
+
+    return write
+
+
+def _make(directory: Path, notify: FileNotice) -> None:
+    try:
+        make_directory(directory, notify)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        notify(NOT_WRITTEN, f"{directory} can't be written: {error.strerror}; check the directory and its owner")

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, report_on_stderr, set_aside
 from mia_daemon.clock import NS_PER_S, iso_utc
-from mia_daemon.errors import StartError
 from mia_daemon.ops.logs import LineFile, Logger, json_line, redact
 from mia_daemon.private_file import replace_file
 from mia_daemon.records import Alert, Priority
@@ -20,6 +20,9 @@ from mia_daemon.records import Alert, Priority
 ALERTS_PATH: Final = Path("logs", "alerts.jsonl")
 UNACKNOWLEDGED_PATH: Final = Path("alerts", "unacknowledged.jsonl")
 """Below var/."""
+
+LIST_SET_ASIDE: Final = "unacknowledged_set_aside"
+"""Code of the notice that the list of urgent alerts could not be read."""
 
 _MINUTE_NS: Final = 60 * NS_PER_S
 _LOG_METHOD: Final = {
@@ -107,9 +110,7 @@ class AlertManager:
         log: takes every alert that passes, and at level debug those held back.
         repeat_after_s, per_minute: see AlertFilter.
         tell: called with every alert that passes, e.g. to show it on the console.
-
-    Raises:
-        StartError: the files below var/ can't be read or written.
+        notify: told of files that were set aside or can't be written.
     """
 
     def __init__(
@@ -120,12 +121,13 @@ class AlertManager:
         repeat_after_s: float,
         per_minute: int,
         tell: Callable[[Alert], None] = lambda _alert: None,
+        notify: FileNotice = report_on_stderr,
     ) -> None:
         self._log = log
         self._tell = tell
         self._filter = AlertFilter(repeat_after_s, per_minute)
-        self._file = LineFile(var / ALERTS_PATH)
-        self._unacknowledged = _Unacknowledged(var / UNACKNOWLEDGED_PATH)
+        self._file = LineFile(var / ALERTS_PATH, notify)
+        self._unacknowledged = _Unacknowledged(var / UNACKNOWLEDGED_PATH, notify)
 
     def handle(self, alert: Alert, now_ns: int) -> None:
         """Take one alert at `now_ns`. About 30 µs when it passes, 1 µs when it is held back."""
@@ -148,6 +150,11 @@ class AlertManager:
         method = getattr(self._log, _LOG_METHOD[alert.priority])
         method("alert", code=alert.code, priority=int(alert.priority), text=alert.text, **_facts(alert))
         self._tell(alert)
+
+    @property
+    def files(self) -> tuple[LineFile, ...]:
+        """Those it writes."""
+        return self._file, self._unacknowledged.file
 
     @property
     def unacknowledged(self) -> list[dict[str, Any]]:
@@ -184,24 +191,39 @@ def _as_record(alert: Alert) -> dict[str, Any]:
 
 
 class _Unacknowledged:
-    """The urgent alerts on file. Adding appends a line; acknowledging replaces the file in one step."""
+    """The urgent alerts on file. Adding appends a line; acknowledging replaces the file in one step.
 
-    def __init__(self, path: Path) -> None:
+    A list that can't be read is set aside.
+    """
+
+    def __init__(self, path: Path, notify: FileNotice) -> None:
         self._path = path
-        self._file = LineFile(path)
+        self._notify = notify
+        self.records: list[dict[str, Any]] = []
         try:
-            *lines, torn = path.read_bytes().split(b"\n")
-            self.records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-            if torn and not torn.startswith(b'{"id":'):
-                raise ValueError("its last line is no alert")
+            self.records, torn = _read_list(path)
         except (OSError, ValueError, RecursionError) as error:
-            raise StartError(f"{path} can't be read ({error}): move it away once its alerts were seen to") from error
+            torn = False
+            self._set_aside(error)
+        self.file = LineFile(path, notify)
         if torn:  # by a power cut
             self._keep(self.records)
 
+    def _set_aside(self, error: Exception) -> None:
+        try:
+            aside = set_aside(self._path, "can't be read", lambda _code, _text: None)
+        except OSError:
+            self._notify(NOT_WRITTEN, f"{self._path} can't be read ({error}); move it away")
+            return
+        self._notify(
+            LIST_SET_ASIDE,
+            f"{self._path} can't be read ({error}): it was set aside as {aside.name}; see whether its alerts were "
+            "dealt with",
+        )
+
     def add(self, record: dict[str, Any]) -> None:
         self.records.append(json.loads(json_line(record)))
-        self._file.write(json_line(record))
+        self.file.write(json_line(record))
 
     def remove(self, code: str | None) -> list[dict[str, Any]]:
         taken = [record for record in self.records if code is None or record["code"] == code]
@@ -211,7 +233,28 @@ class _Unacknowledged:
 
     def _keep(self, records: list[dict[str, Any]]) -> None:
         """Have exactly these on file."""
-        replace_file(self._path, map(json_line, records))
-        self._file.close()
-        self._file = LineFile(self._path)
         self.records = records
+        try:
+            replace_file(self._path, map(json_line, records))
+        except OSError as error:
+            self._notify(NOT_WRITTEN, f"{self._path} can't be written: {error.strerror}; make room or check its owner")
+            return
+        self.file.reopen()
+
+
+def _read_list(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The alerts in a file, and whether its last line is torn; none where there is no file.
+
+    Raises:
+        OSError, ValueError: it can't be read, or is no list of alerts.
+    """
+    try:
+        *lines, torn = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], False
+    records = [json.loads(line) for line in lines]
+    if not all(isinstance(record, dict) and {"id", "code"} <= record.keys() for record in records):
+        raise ValueError("a line is no alert")
+    if torn and not torn.startswith(b'{"id":'):
+        raise ValueError("its last line is no alert")
+    return records, bool(torn)

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from enum import Enum
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
+from mia_daemon.appended_file import AppendedFile, FileNotice, report_on_stderr
 from mia_daemon.clock import Clock, iso_utc
-from mia_daemon.errors import StartError
-from mia_daemon.private_file import open_file
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"
@@ -27,45 +25,31 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical
 Logger = structlog.typing.FilteringBoundLogger
 
 
-class LineFile:
+class LineFile(AppendedFile):
     """Appends lines to a file, one `write` each, so that a killed process leaves whole lines.
 
     Nothing in the file is ever cut: a last line that a power cut tore stays, and the next one begins behind it. A disk
-    that refuses a line does not stop the daemon: the line is lost, counted in `lost`, and the first loss in a row is
-    reported on standard error.
-
-    Raises:
-        StartError: the file can't be opened for writing, or is a symbolic link or no plain file.
+    that refuses a line does not stop the daemon: the line is lost, counted in `lost`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, notify: FileNotice = report_on_stderr) -> None:
         self.lost = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            size = os.fstat(self._fd).st_size
-            self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
-        except OSError as error:
-            raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
+        self._torn = False
+        super().__init__(path, notify)
+
+    def _prepare(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        self._torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+
+    def _on_torn(self, fd: int, written: int) -> None:  # noqa: ARG002  # the next line begins behind what was written
+        self._torn = self._torn or written > 0
 
     def write(self, line: bytes) -> None:
         """Append `line`, which ends with its newline."""
-        data = b"\n" + line if self._torn else line
-        try:
-            written = os.write(self._fd, data)
-        except OSError as error:
-            if not self.lost:
-                print(f"{self.path} takes no more lines: {error.strerror}", file=sys.stderr)  # noqa: T201  the log is what fails
+        if self._write(b"\n" + line if self._torn else line):
+            self._torn = False
+        else:
             self.lost += 1
-            return
-        self._torn = written < len(data)
-        self.lost += self._torn
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class _LineLogger:

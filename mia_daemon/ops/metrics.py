@@ -6,35 +6,35 @@ hand-overs; once a second it is 0.02 % of the loop's time, and what it delays, t
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
+from mia_daemon.appended_file import FileNotice, report_on_stderr
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.config import VarPaths
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.logs import json_line
-from mia_daemon.records import StageStats
 from mia_daemon.row_file import RowFile
 from mia_daemon.stage import StageCounters
 
 COLUMNS: Final = ("timestamp", "operation", "latency", "success", "memory_usage_mb", "cpu_percent")
 
-PERFORMANCE_FILES: Final = (
-    "trade_executor",
-    "trading_loop",
-    "inference",
-    "trade_probability",
-    "risk",
-    "trade_window_filter",
-)
-"""Each has its `<name>_performance.csv` below var/logs."""
+LIVE_TRADING: Final = "live_trading"
+"""The operation that is a whole decision, from the models to the orders. Its figures go to the log, once a minute."""
 
-STAGE_FILES: Final = {"executor": "trade_executor", "inference": "inference"}
-"""Which file a stage's own latency goes to; the other stages appear in the snapshot only."""
+OPERATIONS: Final = {
+    "trade_executor": "execute_trade",
+    "trading_loop": "trading_loop",
+    "inference": "predict",
+    "trade_probability": "predict_trade_success",
+    "risk": "risk",
+    "trade_window_filter": "trade_window_filter",
+}
+"""The operation in each performance file, as the specification names it: one name, one meaning."""
 
 _BYTES_PER_MB: Final = 1024 * 1024
 
@@ -64,9 +64,7 @@ class OperationStats:
 class OperationTimer:
     """Durations of one kind of operation; `add` costs about 0.3 µs and may be called on the hot path."""
 
-    def __init__(self, file: str, name: str) -> None:
-        self.file = file
-        self.name = name
+    def __init__(self) -> None:
         self.total = 0  # since the start
         self._failures = 0
         self._latency = LatencyBuckets()
@@ -98,49 +96,52 @@ class Metrics:
     Args:
         var: the directory whose logs/ takes the CSV files, made with their headers at once.
         clock: stamps the rows.
-
-    Raises:
-        StartError: a file can't be written or has another header.
+        notify: told of files that were set aside or can't be written.
+        stamp: formats the time of a row.
     """
 
-    def __init__(self, var: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        var: Path,
+        clock: Clock,
+        notify: FileNotice = report_on_stderr,
+        stamp: Callable[[int], str] = iso_utc,
+    ) -> None:
         self._clock = clock
-        self._files = {name: RowFile(var / "logs" / f"{name}_performance.csv", COLUMNS) for name in PERFORMANCE_FILES}
-        self._operations: dict[tuple[str, str], OperationTimer] = {}
+        self._stamp = stamp
+        self._files = {name: RowFile(var / "logs" / f"{name}_performance.csv", COLUMNS, notify) for name in OPERATIONS}
+        self._operations: dict[str, OperationTimer] = {}
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first call only sets the mark the next is measured from
         self._observer = _ObserverSocket(VarPaths(var).observer_socket)
         self.rows_lost = 0
         self.snapshot: dict[str, Any] = {}
 
-    def operation(self, file: str, name: str = "") -> OperationTimer:
-        """The timer whose rows go to `<file>_performance.csv` as operation `name` (by default the file's name)."""
-        if file not in self._files:
-            raise ValueError(f"{file} has no performance file; known: {', '.join(self._files)}")
-        key = (file, name or file)
-        return self._operations.setdefault(key, OperationTimer(*key))
+    def operation(self, file: str) -> OperationTimer:
+        """The timer of the operation in `<file>_performance.csv`, or of `LIVE_TRADING`, which has no such file."""
+        if file not in OPERATIONS and file != LIVE_TRADING:
+            raise ValueError(f"{file} has no performance file; known: {', '.join(OPERATIONS)}")
+        return self._operations.setdefault(file, OperationTimer())
 
     def sample(self, stages: Iterable[StageCounters], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Take the figures of this interval, write the rows, tell the observer; the snapshot, ready for JSON.
+        """Take the figures of this interval, write the rows, send the observer the snapshot, which is returned.
 
         `facts` is what the daemon adds (mode, position, profit ...). An operation that did not run writes no row.
         """
-        now = iso_utc(self._clock.now_ns())
+        now_ns = self._clock.now_ns()
         process = self.process()
-        stage_stats = [counters.sample() for counters in stages]
-        operations = {key: timer.sample() for key, timer in self._operations.items()}
+        operations = {file: timer.sample() for file, timer in self._operations.items()}
         tail = (round(process.rss_mb, 1), round(process.cpu_percent, 1))
-        for stats in stage_stats:
-            self._stage_row(now, stats, tail)
-        for (file, name), figures in operations.items():
-            if figures.count:
-                self._row(file, (now, name, _seconds(figures.latency_mean_s), figures.failures == 0, *tail))
+        for file, figures in operations.items():
+            if figures.count and file in OPERATIONS:
+                latency, success = f"{figures.latency_mean_s:.9f}", figures.failures == 0
+                self._row(file, (self._stamp(now_ns), OPERATIONS[file], latency, success, *tail))
         self.snapshot = {
             **facts,
-            "ts": now,
+            "ts": iso_utc(now_ns),
             "process": asdict(process),
-            "stages": {stats.stage: asdict(stats) for stats in stage_stats},
-            "operations": {_label(*key): asdict(figures) for key, figures in operations.items()},
+            "stages": {stats.stage: asdict(stats) for stats in (counters.sample() for counters in stages)},
+            "operations": {OPERATIONS.get(file, file): asdict(figures) for file, figures in operations.items()},
             "rows_lost": self.rows_lost,
         }
         self._observer.send(self.snapshot)
@@ -157,29 +158,19 @@ class Metrics:
                 fds=process.num_fds(),
             )
 
-    def _stage_row(self, now: str, stats: StageStats, tail: tuple[float, float]) -> None:
-        file = STAGE_FILES.get(stats.stage)
-        if file is not None and stats.operations:
-            self._row(file, (now, stats.stage, _seconds(stats.latency_mean_s), stats.failures == 0, *tail))
-
     def _row(self, file: str, row: tuple[object, ...]) -> None:
-        try:
-            self._files[file].append(row)
-        except OSError:
+        if not self._files[file].append(row):
             self.rows_lost += 1  # a full disk does not stop trading; the snapshot tells
+
+    @property
+    def files(self) -> Iterable[RowFile]:
+        """Those it writes."""
+        return self._files.values()
 
     def close(self) -> None:
         self._observer.close()
         for file in self._files.values():
             file.close()
-
-
-def _label(file: str, name: str) -> str:
-    return file if file == name else f"{file}.{name}"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.9f}"
 
 
 class _ObserverSocket:

@@ -20,9 +20,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, open_to_append, report_on_stderr
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
-from mia_daemon.errors import StartError
-from mia_daemon.private_file import open_file
 
 EXIT_BLOCKED: Final = 3
 """Exit status where the loop was blocked for too long."""
@@ -92,13 +91,17 @@ class StallWatch:
         for_good_s: seconds after which the process is ended with `EXIT_BLOCKED`, or with 1 where the interpreter was
             blocked too, within half as much again.
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
-
-    Raises:
-        StartError: the file can't be written, or is a symbolic link or no plain file.
+        notify: told that the file was set aside, or can't be written; then the stacks go to standard error.
     """
 
     def __init__(
-        self, path: Path, clock: Clock, found_s: float, for_good_s: float, on_over: Callable[[str], None]
+        self,
+        path: Path,
+        clock: Clock,
+        found_s: float,
+        for_good_s: float,
+        on_over: Callable[[str], None],
+        notify: FileNotice = report_on_stderr,
     ) -> None:
         self._path = path
         self._clock = clock
@@ -112,10 +115,11 @@ class StallWatch:
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
         self._watched = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab", buffering=0)
+            file = open_to_append(path, notify)
         except OSError as error:
-            raise StartError(f"{path} can't be written: {error.strerror}; check the directory and its owner") from error
+            notify(NOT_WRITTEN, f"{path} can't be written: {error.strerror}; check the directory and its owner")
+            file = os.dup(_STDERR)
+        self._file = os.fdopen(file, "ab", buffering=0)
 
     def start(self) -> None:
         """Watch the loop that runs this."""

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mia_daemon.appended_file import open_to_append, report_on_stderr
 from mia_daemon.credentials import without_secrets
 from mia_daemon.errors import StartError
-from mia_daemon.private_file import open_file
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0
@@ -34,9 +34,8 @@ class EmbeddedSimulator:
 
     async def start(self) -> int:
         """Start the child and return the port it listens on. Raises StartError with what it said when it can't."""
-        self._error_log.parent.mkdir(parents=True, exist_ok=True)
         try:
-            errors = open_file(self._error_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            errors = open_to_append(self._error_log, report_on_stderr)
         except OSError as error:
             raise StartError(f"{self._error_log} can't be written: {error.strerror}; check the directory") from error
         try:

@@ -219,7 +219,9 @@ def assemble(
         state.wall_clock = None if settings.simulated else setup.clock.now_ns
 
     def alert(code: str, priority: Priority, text: str, context: dict[str, Any]) -> None:
-        setup.alert(Alert(state.market.now_ns or setup.clock.now_ns(), code, priority, text, context))
+        # Before the first event the market's time is 0, or the last one of an earlier run.
+        ts_ns = state.market.now_ns if state.heard_ns else setup.clock.now_ns()
+        setup.alert(Alert(ts_ns, code, priority, text, context))
 
     inputs = AccountInputs(state, setup.tape)
     broker, calls = _services(setup, inputs)

@@ -23,7 +23,7 @@ from mia_daemon.clock import NS_PER_MS, Clock
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import EventBatch, Feed
 from mia_daemon.model.inference import Inference
-from mia_daemon.ops.metrics import Metrics
+from mia_daemon.ops.metrics import LIVE_TRADING, Metrics
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import Decision, EventArray, EventKind, FeatureWindow, Signal
 from mia_daemon.risk.codes import Verdict
@@ -113,6 +113,7 @@ class DecisionPath:
     def __init__(self, components: Components, instrument: Instrument, max_position: int, clock: Clock) -> None:
         self.tally = Tally()
         self.inference_ns = 0
+        self._began_ns = 0  # monotonic clock, of the decision in hand
         self._inference = components.inference
         self._executor = components.executor
         self._sink = components.sink
@@ -127,16 +128,24 @@ class DecisionPath:
         if account is None:
             self.tally.count_events(window.events)
             return None
-        inference, started = self._inference, self._now()
-        prediction = inference.predict(window, account, self._instrument, self._max_position)
+        started = self._began_ns = self._now()
+        try:
+            prediction = self._inference.predict(window, account, self._instrument, self._max_position)
+        except Exception:
+            self._times.prediction_failed(self._now() - started)
+            raise
         self.inference_ns = self._now() - started
         return Signal(window, account, prediction)
 
     def execute(self, signal: Signal, delays: Delays) -> None:
         """From prediction to orders; notifications and counters come after the orders were sent."""
-        window = signal.window
-        decision, verdict, times = self._executor.on_signal(signal, delays)
-        self._times.add(times)
+        window, started = signal.window, self._now()
+        try:
+            decision, verdict, times = self._executor.on_signal(signal, delays)
+        except Exception:
+            self._times.execution_failed(self._now() - started, self._now() - self._began_ns)
+            raise
+        self._times.add(times, self._now() - self._began_ns)
         self._times.inference.add(self.inference_ns)
         self._times.probability.add(self._inference.probability_ns)
         self.tally.count_events(window.events)
@@ -250,9 +259,21 @@ class OperationTimes:
         self._risk = metrics.operation("risk")
         self._loop = metrics.operation("trading_loop")
         self._executor = metrics.operation("trade_executor")
+        self._whole = metrics.operation(LIVE_TRADING)
 
-    def add(self, times: StepTimes) -> None:
-        """Add the durations of one decision."""
+    def prediction_failed(self, spent_ns: int) -> None:
+        """The models raised an error, which ends the session."""
+        self.inference.add(spent_ns, False)
+        self._whole.add(spent_ns, False)
+
+    def execution_failed(self, spent_ns: int, whole_ns: int) -> None:
+        """The executor raised an error, which ends the session."""
+        self._executor.add(spent_ns, False)
+        self._whole.add(whole_ns, False)
+
+    def add(self, times: StepTimes, whole_ns: int) -> None:
+        """Add the durations of one decision, and how long all of it took."""
+        self._whole.add(whole_ns)
         if times.window_ns is not None:
             self._window.add(times.window_ns)
         if times.risk_ns is not None:

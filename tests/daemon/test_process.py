@@ -258,7 +258,8 @@ def test_trades_are_told_as_journaled_each_with_its_snapshot(session):
     known = journal(var, "SELECT trade_id, entry_price, gross - costs FROM trades")
     assert told == {trade_id: (price, pytest.approx(profit, abs=0.005)) for trade_id, price, profit in known}
     for trade_id, (price, profit) in told.items():
-        snapshot = json.loads((var / "trade_snapshots" / f"trade_{trade_id}.json").read_text())
+        (path,) = (var / "trade_snapshots").glob(f"trade_*_{trade_id}.json")
+        snapshot = json.loads(path.read_text())
         assert (snapshot["trade_id"], snapshot["entry_price"]) == (trade_id, price)
         assert snapshot["profit"] == pytest.approx(profit, abs=0.005)
         assert snapshot["timestamp"].endswith("Z")
@@ -481,6 +482,9 @@ def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons
     assert "NQH27_FUT_CME" in ended.sentence
     assert 'feed.source = "scid"' in ended.sentence
     assert "Traceback" not in ended.out
+    (performance,) = log_of(var, "performance")
+    assert (performance["operation"], performance["success"]) == ("live_trading", False)
+    assert performance["memory_usage_mb"] > 0
 
 
 def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemons, var, tmp_path):

@@ -13,14 +13,18 @@ from run_headers import run_bundle, run_header
 from mia_daemon.clock import WallClock
 from mia_daemon.daemon.reporter import SHOWN, Reporter
 from mia_daemon.deferred import DeferredWork
+from mia_daemon.execution.ledger import Ledger
+from mia_daemon.execution.ports import TradeScope
 from mia_daemon.features import catalogue
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.model import bundle
 from mia_daemon.ops.console import Console
+from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     Action,
     Decision,
+    EntryOrigin,
     Fill,
     Order,
     OrderRole,
@@ -38,6 +42,7 @@ SAID = Prediction(RegimeProbs(0.7, 0.2, 0.1), 0.61, 0.57, "baseline", 0.0, "0" *
 BUY = Decision("R-1", 1, TS, Action.BUY, 1, "signal", SAID, 5999.75, 6000.0, {"position": 0})
 ORDER = Order("R-1E", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, OrderType.LIMIT, OrderRole.ENTRY, "R-1", 6001.0)
 FILL = Fill(TS, "x1", "R-1E", "S1", "ESZ26_FUT_CME", "Sim1", Side.BUY, 1, 6000.0)
+ES = instrument("ESZ26_FUT_CME")
 TRADE = Trade(
     trade_id="R-1",
     symbol="ESZ26_FUT_CME",
@@ -102,7 +107,8 @@ class FakeAccount:
     def __init__(self):
         self.risk = Risk()
         snapshot = SimpleNamespace(ts_ns=TS)
-        self.state = SimpleNamespace(risk_snapshot=lambda: snapshot)
+        self.scope = TradeScope("R", ES, "Sim1")
+        self.state = SimpleNamespace(risk_snapshot=lambda: snapshot, ledger=Ledger(ES, 50_000.0))
 
 
 @dataclass
@@ -156,7 +162,7 @@ def test_a_decision_goes_to_the_files_the_log_and_the_terminal(told):
         "decision": "R-1", "action": "buy", "target": 1, "reason": "signal", "signal": 0.61, "probability": 0.57,
     }  # fmt: skip
     (row,) = told.rows("logs/trading/decision_log.csv")
-    assert (row["decision"], row["signal_score"], row["trade_id"]) == ("buy", "0.61", "")
+    assert (row["decision"], row["signal_score"], row["trade_id"]) == ("buy", "0.61", "R-1")
     (row,) = told.rows("logs/trading/alpha_scores.csv")
     assert row["alpha_score"] == "0.57"
     assert "buy" in told.screen.read_text()
@@ -197,11 +203,11 @@ def test_an_order_whose_decision_is_never_told_is_shown_all_the_same(told):
     assert "sent" in told.screen.read_text()
 
 
-def test_the_rows_name_the_open_trade_and_the_penalty_when_it_changes(told):
+def test_the_rows_name_the_open_trade_and_the_penalty(told):
     for score in (0.1, 0.2, 0.9):
         told.reporter.decision(replace(BUY, trade_id="R-1", overtrade_risk_score=score), ALLOWED, VALUES)
     assert {row["trade_id"] for row in told.rows("logs/trading/decision_log.csv")} == {"R-1"}
-    assert [row["penalty_active"] for row in told.rows("logs/trading/penalty_log.csv")] == ["false", "true"]
+    assert [row["penalty_active"] for row in told.rows("logs/trading/penalty_log.csv")] == ["false", "false", "true"]
 
 
 def test_orders_fills_and_trades_are_counted_and_told(told):
@@ -239,7 +245,7 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     carried_out(told, replace(BUY, decision_id="R-2", action=Action.HOLD), VALUES + 1)
     carried_out(told, replace(BUY, decision_id="R-3"), VALUES + 2)
     closed(told, TRADE)
-    path = told.var / "trade_snapshots" / "trade_R-1.json"
+    path = told.var / "trade_snapshots" / "trade_20261124_R-1.json"
     assert not path.exists()
     assert set(reporter.remember()) == {""}
     snapshot = json.loads(path.read_text())
@@ -251,6 +257,45 @@ def test_a_trades_snapshot_shows_what_led_to_it(told, shipped):
     assert told.memory.told == [
         ("entered", "R-1", 350), ("entered", "R-3", 350), ("closed", "R-1"), ("write", "R-1"),
     ]  # fmt: skip
+
+
+def test_a_snapshot_is_written_at_the_entrys_fill_and_completed_at_the_close(told):
+    account, path = FakeAccount(), told.var / "trade_snapshots" / "trade_20261124_R-1.json"
+    told.reporter.follow(account)
+    carried_out(told, BUY, VALUES)
+    told.journal.record_fill(FILL)
+    account.state.ledger.apply(FILL, EntryOrigin("R-1", SAID.regime_probs))
+    told.reporter.fill(FILL)
+    assert set(told.reporter.remember()) == {""}
+    opened = json.loads(path.read_text())
+    assert {name: opened[name] for name in ("status", "trade_id", "entry_price", "profit", "side", "quantity")} == {
+        "status": "open", "trade_id": "R-1", "entry_price": 6000.0, "profit": 0.0, "side": "buy", "quantity": 1,
+    }  # fmt: skip
+    assert (opened["timestamp"], len(opened["features"])) == ("2026-11-24T15:00:00.000000Z", SHOWN)
+    assert [fill["execution_id"] for fill in opened["fills"]] == ["x1"]
+    assert list(told.reporter.remember()) == []  # nothing new
+    out = replace(FILL, execution_id="x2", side=Side.SELL, price=6001.0)
+    told.journal.record_fill(out)
+    (trade,) = account.state.ledger.apply(out, exit_reason="target")
+    told.journal.record_trade(trade)
+    told.reporter.fill(out)
+    told.reporter.trade(trade)
+    assert set(told.reporter.remember()) == {""}
+    closed_one = json.loads(path.read_text())
+    assert [path.name] == [one.name for one in path.parent.iterdir()]
+    assert (closed_one["status"], closed_one["exit_reason"], closed_one["profit"]) == ("closed", "target", trade.profit)
+    assert [fill["execution_id"] for fill in closed_one["fills"]] == ["x1", "x2"]
+    same = ("trade_id", "entry_price", "features", "regime_probs", "decision_id", "entry_time")
+    assert {name: opened[name] for name in same} == {name: closed_one[name] for name in same}
+
+
+def test_a_position_of_an_earlier_run_has_its_snapshot_after_the_start(told):
+    account = FakeAccount()
+    told.journal.record_fill(FILL)
+    account.state.ledger.apply(FILL, EntryOrigin("R-1", SAID.regime_probs))
+    told.reporter.follow(account)
+    assert list(told.reporter.remember()) == [""]
+    assert (told.var / "trade_snapshots" / "trade_20261124_R-1.json").exists()
 
 
 def test_only_a_decision_to_enter_is_an_entry_to_remember(told):
@@ -273,7 +318,7 @@ def test_a_trade_that_an_earlier_run_opened_shows_the_same(told, shipped):
     told.memory.trouble = "the memory is full"
     assert list(filter(None, told.reporter.remember())) == ["the memory is full"]
     assert told.memory.told[-1] == ("write", "R-1")
-    snapshot = json.loads((told.var / "trade_snapshots" / "trade_R-1.json").read_text())
+    snapshot = json.loads((told.var / "trade_snapshots" / "trade_20261124_R-1.json").read_text())
     assert len(snapshot["features"]) == SHOWN
 
 

@@ -205,6 +205,19 @@ def test_of_two_stops_the_one_has_filled_whose_price_was_reached(side, near, far
     assert [*found.executions] == ([name] if name else [])
 
 
+@pytest.mark.parametrize(("price", "found_by"), [(98.75, "S"), (98.0, "S"), (97.0, "S"), (99.0, ""), (100.0, "")])
+def test_an_exit_by_hand_is_not_that_of_a_stop_whose_price_was_not_reached(price, found_by):
+    """The stop was moved, so its fill may come under another number; the hand's flatten cancelled it."""
+    working = WorkingOrders()
+    stop = send(working, order("S", Side.SELL, price=98.0, kind=OrderType.STOP, role=OrderRole.STOP))
+    working.apply_update(said("S", server="S2", side=Side.SELL, price=98.0, unsolicited=True))
+    working.replace_sent(stop, 11 * S, 98.75)
+    working.lose(stop)
+    found = compare(working, book(fills=[fill(server="S77", side=Side.SELL, price=price)]), position=1)
+    assert [*found.executions] == ([found_by] if found_by else [])
+    assert [one.price for one in found.external_fills] == ([] if found_by else [price])
+
+
 def test_a_fill_may_be_as_old_as_clocks_allow_and_no_older(working):
     at_ns = 10 * S - TIME_SLACK_NS
     for ts_ns, found_by in ((at_ns, ["E"]), (at_ns - 1, [])):

@@ -1,5 +1,6 @@
 """What `mia-daemon journal export` writes is, byte for byte, what the daemon wrote while it traded."""
 
+import csv
 import json
 import sqlite3
 from contextlib import closing
@@ -14,6 +15,7 @@ from mia_daemon.daemon.reporter import SHOWN
 from mia_daemon.errors import StartError, UsageError
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
 from mia_daemon.journal.export import export
+from mia_daemon.journal.trade_snapshot import file_name
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
 from mia_daemon.model import bundle
@@ -83,8 +85,10 @@ def replays(fork_server, tmp_path_factory):
             decision=EAGER,
             risk={"max_orders_per_minute": 4},
         )
-        for _ in range(2):
+        for timestamp_format in ("iso", "spec"):
+            config.write_text(config.read_text() + f'[ops]\ntimestamp_format = "{timestamp_format}"\n')
             assert daemons.run("replay", recorded, "--var", directory / "var", "--config", config).status == 0
+            config.write_text(config.read_text().partition("[ops]")[0])
         yield daemons, directory
 
 
@@ -97,6 +101,12 @@ def test_replays_are_rebuilt_to_the_byte(replays):
     assert penalties.count("true") >= 2
     assert len((copy / "trades" / "trades_simulated.csv").read_text().splitlines()) > 20
     assert [line.split()[0] for line in said.splitlines() if "trade_*" in line] == [str(len(snapshots))]
+    with (copy / "trades" / "trades_simulated.csv").open(newline="") as file:
+        trades = list(csv.DictReader(file))
+    with (copy / "logs" / "trading" / "decision_log.csv").open(newline="") as file:
+        entries = {row["trade_id"] for row in csv.DictReader(file) if row["decision"] in {"buy", "sell"}}
+    assert {row["trade_id"] for row in trades} <= entries  # each trade joins the decision that opened it
+    assert {row["timestamp"][10] for row in trades} == {"T", " "}  # in both formats
     assert {(len(one["features"]), one["bundle"]) for one in snapshots} == {(SHOWN, bundle.load(bundle.shipped()).name)}
 
 
@@ -152,7 +162,7 @@ def test_sessions_over_a_restart_are_rebuilt_to_the_byte(daemons, tmp_path):
     assert closed != opened
     copy, _ = rebuilt(daemons, tmp_path / "copy", "--var", var)
     assert_same(var, copy)
-    snapshot = json.loads((copy / "trade_snapshots" / f"trade_{kept}.json").read_text())
+    snapshot = json.loads(next((copy / "trade_snapshots").glob(f"trade_*_{kept}.json")).read_text())
     assert len(snapshot["features"]) == SHOWN
     assert sum(fill["side"] * fill["quantity"] for fill in snapshot["fills"]) == 0
     assert kept in (copy / "logs" / "trading" / "decision_log.csv").read_text()
@@ -186,14 +196,14 @@ async def test_each_row_is_told_once_in_the_files_of_its_mode(traded, tmp_path, 
     with JournalView(traded.path) as view:
         counts = export(view, tmp_path / "copy")
         names = [trade.trade_id for trade in view.trades()]
+        snapshots = [f"trade_snapshots/{file_name(trade.trade_id, trade.entry_ns)}" for trade in view.trades()]
     assert counts == {
         f"trades/{trades}": 2,
         "trade_snapshots/trade_*.json": 2,
         "logs/trading/alpha_scores.csv": 6,
         "logs/trading/decision_log.csv": 6,
-        "logs/trading/penalty_log.csv": 2,  # a run begins with none
+        "logs/trading/penalty_log.csv": 6,
     }
-    snapshots = [f"trade_snapshots/trade_{name}.json" for name in names]
     assert files_below(tmp_path / "copy") == sorted([*(name for name in counts if "*" not in name), *snapshots])
     told = (tmp_path / "copy" / "trades" / trades).read_text().splitlines()
     assert [line.split(",")[0] for line in told] == ["trade_id", *names]

@@ -272,6 +272,10 @@ def test_the_commands_as_typed(traded, told):
     rows = list(csv.DictReader(lines))
     assert [float(row["profit"]) for row in rows] == [trade.profit for trade in traded.notices.trades]
     assert json.loads(rows[0]["regime_probs"]) == {"range": 0.7, "trend": 0.2, "defensive": 0.1}
+    status, lines, _ = told("statistics", "--file", path, "--by", "exit_reason", "--csv")
+    *_, total = csv.DictReader(lines)
+    assert (total["exit_reason"], int(total["trades"])) == ("total", len(rows))
+    assert "exit_reason" in told("statistics", "--file", path, "--by", "exit_reason")[1][1]
     nothing = told("trades", "--file", path, "--csv", "--since", iso_utc(traded.ts_ns + NS_PER_S))
     assert nothing == (0, [",".join(report.TRADE_COLUMNS)], "")
 

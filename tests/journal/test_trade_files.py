@@ -3,7 +3,6 @@ import json
 import math
 import os
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,10 @@ from hypothesis import strategies as st
 from run_headers import run_bundle, run_header
 
 from mia_daemon.clock import iso_utc
-from mia_daemon.errors import JournalError, StartError
 from mia_daemon.journal.background import Background
-from mia_daemon.journal.trade_files import TradeLog, regime_json
+from mia_daemon.journal.table_rows import TableRows, regime_json
+from mia_daemon.journal.trade_files import REBUILD, TradeLog
+from mia_daemon.journal.trade_snapshot import OpenTrade
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Action, Decision, Fill, Prediction, RegimeProbs, Side, Trade
 
@@ -120,7 +120,7 @@ def test_a_round_trip_is_a_row_and_a_snapshot(log, tmp_path):
          "regime_probs": '{"range": 0.7, "trend": 0.2, "defensive": 0.1}'}
     ]  # fmt: skip
     (path,) = (tmp_path / "trade_snapshots").iterdir()
-    assert path.name == "trade_r-1.json"
+    assert path.name == "trade_20260921_r-1.json"  # sorts by day
     snapshot = json.loads(path.read_text())
     assert (snapshot["trade_id"], snapshot["entry_price"], snapshot["profit"]) == ("r-1", 6000.25, 146.0)
     assert datetime.fromisoformat(snapshot["timestamp"]).tzinfo is not None
@@ -130,13 +130,13 @@ def test_a_round_trip_is_a_row_and_a_snapshot(log, tmp_path):
     assert snapshot["regime_probs"] == {"range": 0.7, "trend": 0.2, "defensive": 0.1}
 
 
-def test_penalties_are_logged_when_they_begin_and_end(log, tmp_path):
+def test_each_decision_is_a_row_of_penalties(log, tmp_path):
     for n, score in enumerate([0.1, 0.8, 0.9, 1.0, 0.2]):
         log.decision(decision(ts_ns=TS + n, score=score))
     log.flush()
     rows = read(tmp_path / "logs/trading/penalty_log.csv")
     assert [(row["penalty_active"], row["overtrade_risk_score"]) for row in rows] == [
-        ("false", "0.1"), ("true", "0.9"), ("false", "0.2")
+        ("false", "0.1"), ("false", "0.8"), ("true", "0.9"), ("true", "1"), ("false", "0.2")
     ]  # fmt: skip
 
 
@@ -152,12 +152,12 @@ def make_journal(tmp_path):
     """Begin a run on the journal; the run before it was killed."""
     made = []
 
-    def make(path=tmp_path / "paper.db", files=None):
+    def make(path=tmp_path / "paper.db", files=None, config=None):
         if made:
             made.pop().close()
         made.append(Journal(path, durable=False))
         return made[-1], lambda: made[-1].begin_run(
-            run_header(TS, bundle=run_bundle("n", "b", "c", {"first": 0}), files=files)
+            run_header(TS, bundle=run_bundle("n", "b", "c", {"first": 0}), files=files, config=config)
         )
 
     yield make
@@ -185,9 +185,49 @@ def test_round_trips_lost_with_a_killed_process_are_written_at_the_next_start(tm
     rows = read(tmp_path / "trades/trades_simulated.csv")
     assert [row["trade_id"] for row in rows] == ["a", "b", "c", "d"]
     assert sorted(path.name for path in (tmp_path / "trade_snapshots").iterdir()) == [
-        f"trade_{name}.json" for name in "abcd"
+        f"trade_20260921_{name}.json" for name in "abcd"
     ]
-    assert json.loads((tmp_path / "trade_snapshots/trade_a.json").read_text())["bundle"] == "p"
+    assert json.loads((tmp_path / "trade_snapshots/trade_20260921_a.json").read_text())["bundle"] == "p"
+
+
+def test_a_snapshot_that_a_kill_left_at_the_entry_is_completed_at_the_next_start(tmp_path, killed):
+    path = tmp_path / "trade_snapshots" / "trade_20260921_b.json"
+    whole = path.read_bytes()
+    log = TradeLog(tmp_path, simulated=True)
+    log.open_snapshot(OpenTrade("b", "ES", Side.SELL, 2, TS - 10**9, 6000.25, PROBS, "b"), Background())
+    log.close()
+    assert json.loads(path.read_text())["status"] == "open"
+    restarted(tmp_path, killed)
+    assert json.loads(path.read_text())["status"] == "closed"
+    assert path.read_bytes() == whole
+
+
+def test_times_of_rows_are_as_the_specification_writes_them_where_that_is_set(tmp_path, make_journal):
+    log = TradeLog(tmp_path, simulated=True, rows=TableRows("spec"))
+    journal, begin = make_journal(files=log.sizes(), config={"ops": {"timestamp_format": "spec"}})
+    run_id = begin()
+    one = decision(name=f"{run_id}-1")
+    journal.record_decision(one)
+    journal.record_decision(decision(name=f"{run_id}-2", ts_ns=TS + 10**9))
+    log.decision(one)
+    log.trade(trade())
+    log.close()
+    for name in ("trades/trades_simulated.csv", *(f"logs/trading/{name}.csv" for name in FILES)):
+        assert [row["timestamp"] for row in read(tmp_path / name)] == ["2026-09-21 14:13:20"]
+    log = TradeLog(tmp_path, simulated=True)  # the setting has changed since the run was killed
+    assert log.reconcile(journal) == len(FILES)
+    log.close()
+    times = [row["timestamp"] for row in read(tmp_path / "logs" / "trading" / "decision_log.csv")]
+    assert times == ["2026-09-21 14:13:20", "2026-09-21 14:13:21"]
+
+
+def test_a_snapshot_of_an_earlier_version_gets_its_new_name(tmp_path, killed):
+    path = tmp_path / "trade_snapshots" / "trade_20260921_a.json"
+    before = path.read_bytes()
+    path.rename(path.with_name("trade_a.json"))
+    restarted(tmp_path, killed)
+    assert sorted(one.name for one in path.parent.iterdir()) == ["trade_20260921_a.json", "trade_20260921_b.json"]
+    assert path.read_bytes() == before
 
 
 def test_a_snapshot_written_late_says_what_it_would_have_said_at_once(tmp_path, make_journal):
@@ -204,7 +244,7 @@ def test_a_snapshot_written_late_says_what_it_would_have_said_at_once(tmp_path, 
     journal.record_trade(done)
     log = TradeLog(tmp_path, simulated=True)
     log.snapshot(done, journal.background(done))
-    path = tmp_path / "trade_snapshots" / f"trade_{name}.json"
+    path = tmp_path / "trade_snapshots" / f"trade_20260921_{name}.json"
     at_once = path.read_bytes()
     path.unlink()
     journal, begin = make_journal()
@@ -254,24 +294,72 @@ def test_rows_of_decisions_lost_in_a_kill_are_written_at_the_next_start(tmp_path
     journal.close()
 
 
-def test_a_file_that_was_moved_away_or_tells_of_something_else_is_left_as_it_is(tmp_path, make_journal):
+@pytest.fixture
+def killed(tmp_path, make_journal):
+    """The files and the journal of a run with three decisions and two round trips that was killed."""
     log = TradeLog(tmp_path, simulated=True)
-    log.decision(decision(ts_ns=1))
-    log.flush()
     journal, begin = make_journal(files=log.sizes())
     run_id = begin()
-    journal.record_decision(decision(name=f"{run_id}-1"))
+    for n in range(3):
+        one = decision(name=f"{run_id}-{n}", ts_ns=TS + n * 10**9)
+        journal.record_decision(one)
+        log.decision(one)
+    for name in "ab":
+        journal.record_trade(trade(name))
+        log.trade(trade(name))
+        log.snapshot(trade(name), Background())
     journal.commit()
     log.close()
-    alpha, told = (tmp_path / "logs" / "trading" / f"{name}.csv" for name in FILES[:2])
-    alpha.unlink()
-    with told.open("a") as file:
-        file.write("of,another,journal,0.5,{}\n")
-    log = TradeLog(tmp_path, simulated=True)
-    before = [path.read_bytes() for path in (alpha, told)]
-    assert log.reconcile(journal) == 1  # the row in the third, which is as it was
+    return journal
+
+
+def restarted(var, journal):
+    """The notices of a start; its files are closed again."""
+    notices = []
+    log = TradeLog(var, simulated=True, notify=lambda *notice: notices.append(notice))
+    log.reconcile(journal)
     log.close()
-    assert [path.read_bytes() for path in (alpha, told)] == before
+    return notices
+
+
+def test_rows_in_another_order_are_set_aside_and_none_is_written_twice(tmp_path, killed):
+    path = tmp_path / "logs" / "trading" / "decision_log.csv"
+    header, *rows = path.read_text().splitlines(keepends=True)
+    sorted_down = header + "".join(rows[::-1])
+    path.write_text(sorted_down)
+    ((code, text),) = restarted(tmp_path, killed)
+    (aside,) = path.parent.glob("decision_log.csv.*")
+    assert (code, aside.read_text(), path.read_text()) == ("file_set_aside", sorted_down, header)
+    assert "in another order" in text
+    assert text.endswith(REBUILD)
+
+
+def test_rows_of_something_else_are_set_aside(tmp_path, killed):
+    path = tmp_path / "logs" / "trading" / "decision_log.csv"
+    path.write_text(path.read_text() + "of,another,journal,0.5,{}\n")
+    ((code, text),) = restarted(tmp_path, killed)
+    assert (code, "ends with a row that the journal does not have" in text) == ("file_set_aside", True)
+    assert read(path) == []
+
+
+def test_a_file_that_was_moved_or_shortened_after_a_kill_begins_anew_without_old_rows(tmp_path, killed):
+    alpha, decided = (tmp_path / "logs" / "trading" / f"{name}.csv" for name in FILES[:2])
+    alpha.unlink()
+    os.truncate(decided, 20)
+    assert restarted(tmp_path, killed) == []
+    assert [len(read(path)) for path in (alpha, decided)] == [3, 3]  # the killed run began with these files
+
+
+@pytest.mark.parametrize("damage", [b"\xe9,x,1,2,{}\n", b'x,"' + b"x" * 200_000 + b'",1,2,3\n', b"\x00" * 99])
+def test_round_trips_are_all_in_the_file_again_after_a_start_whatever_became_of_it(tmp_path, killed, damage):
+    path = tmp_path / "trades" / "trades_simulated.csv"
+    path.write_bytes(path.read_bytes() + damage)
+    notices = restarted(tmp_path, killed)
+    assert [row["trade_id"] for row in read(path)] == ["a", "b"]
+    assert {code for code, _ in notices} <= {"file_set_aside"}
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    restarted(tmp_path, killed)
+    assert [row["trade_id"] for row in read(path)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("how", "missing"), [("stop", 0), ("failed: the disk is full", 3)])
@@ -285,38 +373,45 @@ def test_decisions_of_a_run_that_ended_in_good_order_are_not_looked_for(tmp_path
     log.close()
 
 
-def test_a_file_with_another_header_is_refused(tmp_path):
-    (tmp_path / "trades").mkdir()
-    (tmp_path / "trades/trades_simulated.csv").write_text("id,profit\n1,2\n")
-    with pytest.raises(StartError, match="has another header"):
-        TradeLog(tmp_path, simulated=True)
+def test_rows_wait_while_the_disk_is_full_and_are_neither_lost_nor_written_twice(tmp_path, monkeypatch):
+    notices, write = [], os.write
+    log = TradeLog(tmp_path, simulated=True, notify=lambda *notice: notices.append(notice))
 
+    def refuse(_fd, _data):
+        raise OSError(28, "No space left on device")
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_an_error_in_words(log, monkeypatch):
-    full = os.open("/dev/full", os.O_WRONLY)
-    kept = log._decisions._fd
-    monkeypatch.setattr(log._decisions, "_fd", full)
-    log.decision(decision())
-    with pytest.raises(JournalError, match=r"decision_log\.csv can't be written: No space left on device; make room"):
+    monkeypatch.setattr(os, "write", refuse)
+    for n in range(2):
+        log.decision(decision(ts_ns=TS + n))
         log.flush()
-    monkeypatch.setattr(log._decisions, "_fd", kept)
-    log.flush()  # there is room again: nothing is missing, nothing is twice
-    assert len(read(log._alpha.path)) == len(read(log._decisions.path)) == 1
+    log.trade(trade("a"))
+    assert [(code, text.endswith(REBUILD)) for code, text in notices] == [("file_not_written", True)] * 4
+    assert "decision_log.csv can't be written: No space left on device; make room" in notices[1][1]
+    monkeypatch.setattr(os, "write", write)
+    log.flush()
+    log.close()
+    assert [len(read(file.path)) for file in log.files] == [1, 2, 2, 2]
 
 
-def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it(log, tmp_path):
-    snapshot = tmp_path / "trade_snapshots" / f"trade_{trade().trade_id}.json"
+def test_a_snapshot_that_cannot_be_written_leaves_no_part_of_it_and_stops_nothing(tmp_path):
+    notices = []
+    log = TradeLog(tmp_path, simulated=True, notify=lambda *notice: notices.append(notice))
+    snapshot = tmp_path / "trade_snapshots" / f"trade_20260921_{trade().trade_id}.json"
     snapshot.mkdir()  # in the way
     log.trade(trade())
-    with pytest.raises(JournalError, match="can't be written"):
-        log.snapshot(trade(), Background())
+    log.snapshot(trade(), Background())
+    log.close()
+    ((code, text),) = notices
+    assert (code, "can't be written" in text) == ("file_not_written", True)
     assert list(snapshot.parent.iterdir()) == [snapshot]
     assert len(read(tmp_path / "trades/trades_simulated.csv")) == 1
 
 
-@pytest.mark.parametrize("name", ["trade_snapshots", "risk_snapshots"])
-def test_a_directory_that_cannot_be_made_is_found_out_before_the_first_trade(tmp_path, name):
+@pytest.mark.parametrize("name", ["trade_snapshots", "risk_snapshots", "trades"])
+def test_what_is_in_the_way_of_a_directory_does_not_forbid_the_start(tmp_path, name):
     (tmp_path / name).write_text("in the way")
-    with pytest.raises(StartError, match=f"{name} can't be written"):
-        TradeLog(tmp_path, simulated=True)
+    notices = []
+    TradeLog(tmp_path, simulated=True, notify=lambda *notice: notices.append(notice)).close()
+    assert [code for code, _ in notices] == ["file_set_aside"]
+    assert (tmp_path / name).is_dir()
+    assert [path.read_text() for path in tmp_path.glob(f"{name}.*")] == ["in the way"]

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S, EventClock
-from mia_daemon.errors import StartError
 from mia_daemon.ops.alert_manager import AlertFilter, AlertManager
 from mia_daemon.ops.logs import make_logger
 from mia_daemon.records import Alert, Priority
@@ -194,11 +193,34 @@ def test_torn_tail_of_the_list_is_cut(tmp_path, make):
     assert path.read_text() == '{"id": "1-a", "code": "a"}\n'.replace(": ", ":").replace(", ", ",")
 
 
-@pytest.mark.parametrize("content", ["nonsense\n", "nonsense", '{"id": "1-a"}\nnonsense'])
-def test_a_damaged_list_is_refused_and_left_alone(tmp_path, make, content):
+@pytest.mark.parametrize(
+    "content",
+    [b"nonsense\n", b"nonsense", b'{"id": "1-a"}\nnonsense', b"[1]\n", b"7\n", b"\xff\n", b"[" * 5000 + b"\n"],
+)
+def test_a_damaged_list_is_set_aside_whole_and_reported_as_urgent(tmp_path, make, content):
     path = tmp_path / "alerts" / "unacknowledged.jsonl"
     path.parent.mkdir()
-    path.write_text(content)
-    with pytest.raises(StartError, match=r"unacknowledged.jsonl can't be read .*move it away"):
-        make()
-    assert path.read_text() == content
+    path.write_bytes(content)
+    notices = []
+    manager = make(notify=lambda *notice: notices.append(notice))
+    ((code, text),) = notices
+    (aside,) = path.parent.glob("unacknowledged.jsonl.*")
+    assert code == "unacknowledged_set_aside"
+    assert f"set aside as {aside.name}; see whether its alerts were dealt with" in text
+    assert aside.read_bytes() == content
+    manager.handle(alert(priority=Priority.URGENT), at(0))
+    assert len(make().unacknowledged) == 1
+
+
+def test_an_acknowledgement_that_the_disk_refuses_is_reported_and_stops_nothing(tmp_path, make, monkeypatch):
+    notices = []
+    manager = make(notify=lambda *notice: notices.append(notice))
+    manager.handle(alert(priority=Priority.URGENT), at(0))
+
+    def refuse(_path, _content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mia_daemon.ops.alert_manager.replace_file", refuse)
+    assert manager.acknowledge(None, "uid 0", at(1)) == 1
+    assert manager.unacknowledged == []
+    assert [code for code, _ in notices] == ["file_not_written"]

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mia_daemon.clock import EventClock
-from mia_daemon.errors import StartError
 from mia_daemon.ops.logs import LineFile, StdlibHandler, make_logger
 from mia_daemon.records import Priority, RegimeProbs, Side, TimeInForce
 
@@ -174,9 +173,11 @@ def test_nothing_that_is_in_the_file_is_cut_and_a_new_line_is_whole(tmp_path, be
 def test_a_symbolic_link_is_not_followed(tmp_path):
     (tmp_path / "target").write_bytes(b"torn")
     (tmp_path / "x.log").symlink_to(tmp_path / "target")
-    with pytest.raises(StartError, match=r"x\.log can't be written: it is a symbolic link; put a plain file"):
-        LineFile(tmp_path / "x.log")
+    file = LineFile(tmp_path / "x.log")
+    file.write(b"line\n")
+    file.close()
     assert (tmp_path / "target").read_bytes() == b"torn"
+    assert (tmp_path / "x.log").read_bytes() == b"line\n"
 
 
 def test_full_disk_loses_lines_not_the_daemon(tmp_path, monkeypatch, capsys):
@@ -198,13 +199,26 @@ def test_full_disk_loses_lines_not_the_daemon(tmp_path, monkeypatch, capsys):
     file.close()
     assert path.read_bytes() == b"one\ntor\ntwo\n"
     assert file.lost == 3
-    assert capsys.readouterr().err.count("takes no more lines: No space left") == 1
+    said = capsys.readouterr().err
+    assert said.count("can't be written: No space left") == 1
+    assert said.count("can be written again") == 1
 
 
-def test_unwritable_place_is_refused_with_a_sentence(tmp_path):
+def test_an_unwritable_place_is_reported_and_tried_again(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StartError, match=r"file/x\.log can't be written: File exists; check"):
-        LineFile(tmp_path / "file" / "x.log")
+    notices = []
+    file = LineFile(tmp_path / "file" / "logs" / "x.log", lambda *notice: notices.append(notice))
+    file.write(b"lost\n")
+    file.check()
+    ((code, text),) = notices
+    assert (code, file.lost) == ("file_not_written", 1)
+    assert "file/logs/x.log can't be written: Not a directory; make room or check its owner" in text
+    (tmp_path / "file").unlink()
+    file.check()
+    file.write(b"line\n")
+    file.close()
+    assert (tmp_path / "file" / "logs" / "x.log").read_bytes() == b"line\n"
+    assert [code for code, _ in notices] == ["file_not_written", "file_reopened"]
 
 
 def test_killed_writer_leaves_whole_lines(tmp_path):

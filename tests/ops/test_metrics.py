@@ -2,12 +2,13 @@
 
 import csv
 import json
+import os
 import socket
 
 import pytest
 
 from mia_daemon.clock import EventClock
-from mia_daemon.ops.metrics import COLUMNS, PERFORMANCE_FILES, Metrics
+from mia_daemon.ops.metrics import COLUMNS, LIVE_TRADING, OPERATIONS, Metrics
 from mia_daemon.stage import StageCounters
 
 T0 = 1_700_000_000_000_000_000
@@ -27,23 +28,23 @@ def rows(tmp_path, name):
 
 
 def test_all_files_are_there_with_their_columns_at_once(tmp_path, metrics):
-    for name in PERFORMANCE_FILES:
+    for name in OPERATIONS:
         path = tmp_path / "logs" / f"{name}_performance.csv"
         assert path.read_text() == "timestamp,operation,latency,success,memory_usage_mb,cpu_percent\n"
     assert len(COLUMNS) == 6
 
 
 def test_operations_become_rows_once(tmp_path, metrics):
-    timer = metrics.operation("trading_loop", "decide")
-    assert metrics.operation("trading_loop", "decide") is timer
+    timer = metrics.operation("trade_executor")
+    assert metrics.operation("trade_executor") is timer
     timer.add(2 * MS)
     timer.add(4 * MS)
     metrics.operation("risk").add(1 * MS, False)
     metrics.sample([], {})
     metrics.sample([], {})  # nothing new: no row
-    (row,) = rows(tmp_path, "trading_loop")
+    (row,) = rows(tmp_path, "trade_executor")
     assert row["timestamp"] == "2023-11-14T22:13:20.000000Z"
-    assert (row["operation"], float(row["latency"]), row["success"]) == ("decide", 0.003, "True")
+    assert (row["operation"], float(row["latency"]), row["success"]) == ("execute_trade", 0.003, "True")
     assert 5 < float(row["memory_usage_mb"]) < 5000
     assert float(row["cpu_percent"]) >= 0
     (row,) = rows(tmp_path, "risk")
@@ -52,14 +53,23 @@ def test_operations_become_rows_once(tmp_path, metrics):
     assert timer.total == 2
 
 
-def test_stages_go_to_their_files_and_all_to_the_snapshot(tmp_path, metrics):
+def test_each_file_has_one_operation_and_the_stages_are_in_the_snapshot_only(tmp_path, metrics):
     stages = [StageCounters(name, EventClock(T0)) for name in ("features", "inference", "executor")]
     for stage in stages:
         stage.start()
         stage.done(1000)
+    for name in (*OPERATIONS, LIVE_TRADING):
+        metrics.operation(name).add(1000)
     snapshot = metrics.sample(stages, {"mode": "paper"})
-    assert [row["operation"] for row in rows(tmp_path, "inference")] == ["inference"]
-    assert [row["operation"] for row in rows(tmp_path, "trade_executor")] == ["executor"]
+    assert {name: [row["operation"] for row in rows(tmp_path, name)] for name in OPERATIONS} == {
+        "trade_executor": ["execute_trade"],
+        "trading_loop": ["trading_loop"],
+        "inference": ["predict"],
+        "trade_probability": ["predict_trade_success"],
+        "risk": ["risk"],
+        "trade_window_filter": ["trade_window_filter"],
+    }
+    assert set(snapshot["operations"]) == {*OPERATIONS.values(), LIVE_TRADING}
     assert set(snapshot["stages"]) == {"features", "inference", "executor"}
     assert snapshot["stages"]["features"]["items_in"] == 1
     assert snapshot["mode"] == "paper"
@@ -92,10 +102,10 @@ def test_snapshot_goes_to_whoever_listens_and_nobody_is_waited_for(tmp_path, met
 
 
 def test_full_disk_loses_rows_not_the_daemon(tmp_path, metrics, monkeypatch):
-    def refuse(row):
+    def refuse(fd, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(metrics._files["risk"], "append", refuse)
+    monkeypatch.setattr(os, "write", refuse)
     metrics.operation("risk").add(1)
-    assert metrics.sample([], {})["rows_lost"] == 0 or metrics.rows_lost == 1
+    assert metrics.sample([], {})["rows_lost"] == 1
     assert metrics.sample([], {})["rows_lost"] == 1

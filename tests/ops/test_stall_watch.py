@@ -3,12 +3,10 @@
 import asyncio
 import threading
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.clock import WallClock
-from mia_daemon.errors import StartError
 from mia_daemon.ops.stall_watch import Stall, StallTimer, StallWatch
 
 
@@ -82,12 +80,22 @@ async def test_a_healthy_loop_is_not_reported_at_the_lowest_settings(tmp_path, c
 
 async def test_a_symbolic_link_is_not_followed(tmp_path):
     (tmp_path / "stalls.txt").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StartError, match="symbolic link"):
-        StallWatch(tmp_path / "stalls.txt", WallClock(), 1.0, 3.0, print)
+    notices = []
+    _end(StallWatch(tmp_path / "stalls.txt", WallClock(), 1.0, 3.0, print, lambda *notice: notices.append(notice)))
     assert not (tmp_path / "elsewhere").exists()
+    assert (tmp_path / "stalls.txt").is_file()
+    ((code, text),) = notices
+    assert (code, "symbolic link" in text) == ("file_set_aside", True)
 
 
-async def test_a_file_that_cannot_be_written_is_refused(tmp_path):
+async def test_a_file_that_cannot_be_written_does_not_forbid_trading(tmp_path):
     (tmp_path / "logs").write_text("")
-    with pytest.raises(StartError, match="can't be written"):
-        StallWatch(tmp_path / "logs" / "stalls.txt", WallClock(), 1.0, 2.0, print)
+    notices = []
+    path = tmp_path / "logs" / "below" / "stalls.txt"
+    _end(StallWatch(path, WallClock(), 1.0, 2.0, print, lambda *notice: notices.append(notice)))
+    assert [code for code, _ in notices] == ["file_not_written"]
+
+
+def _end(watch):
+    watch.start()
+    watch.stop()

@@ -7,7 +7,7 @@ from mia_daemon.clock import EventClock
 from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.execution.ports import TradeScope
-from mia_daemon.records import OrderRole
+from mia_daemon.records import LinkReport, LinkState, OrderRole
 from mia_daemon.trading.assembly import FLAT, AccountSetup, EventTime, beginning, open_account
 
 
@@ -74,3 +74,14 @@ async def test_the_account_goes_on_from_what_it_was_worth(carried_on):
     _, broker = await carried_on()
     balance = (await broker.request_snapshot(0)).balance
     assert balance.cash == 100_000.0 - 1.0  # commission and fees of one side
+
+
+def test_an_alert_before_the_first_event_has_the_clocks_time_and_not_that_of_an_earlier_run(make_rig):
+    now_ns = 1_795_600_000 * 10**9
+    rig = make_rig(clock=EventClock(now_ns))
+    rig.market.now_ns = 5  # the last event of an earlier run
+    rig.executor.on_broker_event(LinkReport(0, LinkState.DOWN, "reset"))
+    assert [(alert.code, alert.ts_ns) for alert in rig.alerts] == [("link_down", now_ns)]
+    rig.play((1, 100.0))
+    rig.executor.on_broker_event(LinkReport(0, LinkState.DOWN, "reset"))
+    assert rig.alerts[-1].ts_ns == rig.ts_ns

@@ -10,7 +10,7 @@ import pytest
 from mia_daemon.clock import NS_PER_MS, NS_PER_S, WallClock
 from mia_daemon.errors import ConnectionLost, JournalError, StageDied
 from mia_daemon.feed.base import EventBatch
-from mia_daemon.ops.metrics import PERFORMANCE_FILES, Metrics
+from mia_daemon.ops.metrics import LIVE_TRADING, OPERATIONS, Metrics
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     AccountState,
@@ -192,9 +192,11 @@ async def test_every_operation_is_timed(make_session):
     session = make_session(FakeTasks([events(1), events(5)]))
     await session.run()
     timed = session.metrics.sample((), {})["operations"]
-    assert {name: figures["count"] for name, figures in timed.items()} == dict.fromkeys(PERFORMANCE_FILES, 2)
+    assert {name: figures["count"] for name, figures in timed.items()} == dict.fromkeys(
+        [*OPERATIONS.values(), LIVE_TRADING], 2
+    )
     assert timed["risk"]["latency_max_s"] == 4e-9
-    assert timed["trade_probability"]["latency_max_s"] == 7e-9
+    assert timed["predict_trade_success"]["latency_max_s"] == 7e-9
 
 
 async def test_what_was_not_asked_takes_no_time(make_session):
@@ -205,8 +207,28 @@ async def test_what_was_not_asked_takes_no_time(make_session):
     await session.run()
     timed = session.metrics.sample((), {})["operations"]
     assert {name for name, figures in timed.items() if figures["count"]} == {
-        "inference", "trade_probability", "trading_loop", "trade_executor",
+        "predict", "predict_trade_success", "trading_loop", "execute_trade", "live_trading",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("breaks", "file", "operation"),
+    [("predict", "inference", "predict"), ("execute", "trade_executor", "execute_trade")],
+)
+async def test_an_operation_that_fails_is_a_row_without_success_before_the_end(
+    make_session, tmp_path, breaks, file, operation
+):
+    tasks = FakeTasks([events(1), events(5)])
+    tasks.break_at[breaks, 1] = RuntimeError("broken")
+    session = make_session(tasks)
+    with pytest.raises(ExceptionGroup):
+        await session.run()
+    timed = session.metrics.sample((), {})["operations"]
+    assert {name: figures["failures"] for name, figures in timed.items() if figures["failures"]} == {
+        operation: 1, "live_trading": 1,
+    }  # fmt: skip
+    *_, last = (tmp_path / "logs" / f"{file}_performance.csv").read_text().splitlines()
+    assert last.split(",")[1:4:2] == [operation, "False"]
 
 
 @pytest.mark.parametrize("measured", [True, False])
