@@ -8,7 +8,7 @@ WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  #
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable bench lock clean
+.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable wheel bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ torture: setup-test ## kill a thousand trading daemons with kill -9 (about an ho
 
 portable: setup-test ## replay on a generic processor and with other Pythons: PYTHONS="python3.12 python3.13" (minutes)
 	PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest tests/test_portable.py
+
+wheel: setup-test ## build the wheel from two clones, compare them, and trade with it from an empty directory (minutes)
+	WHEEL=1 $(BIN)/python -m pytest tests/test_wheel.py
 
 bench: setup-test ## run every benchmark (minutes); figures go to the terminal
 	$(BIN)/python -m benchmarks

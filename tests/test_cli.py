@@ -172,8 +172,25 @@ def test_a_configuration_that_is_wrong_is_refused_by_every_command(refused, tmp_
 
 def test_a_configuration_that_is_not_there(refused, tmp_path):
     assert "nowhere.toml can't be read: No such file" in refused(2, "--mode", "paper", "--config", "nowhere.toml")
-    assert "--config FILE" in refused(2, "--mode", "paper")  # none in this directory, none in /etc
     assert "Is a directory" in refused(2, "check", "--config", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", [["--mode", "live", "--arm", "Sim1"], ["check", "--mode", "live"], ["probe", "--account", "Sim1"]]
+)
+def test_without_a_configuration_nothing_is_done_with_an_account(refused, words):
+    sentence = refused(2, *words)  # none in this directory, none in /etc
+    assert "no configuration found" in sentence
+    assert "--config FILE" in sentence
+    assert "`mia-daemon init`" in sentence
+
+
+def test_without_a_configuration_paper_uses_the_one_that_ships_and_says_so(daemons):
+    ended = daemons.run("check")
+    assert ended.status == 0, ended.out
+    assert ended.sentence.startswith("no configuration found: the one that ships with mia-daemon is used (")
+    shipped = ended.sentence.split("(")[1].split(")")[0]
+    assert Path(shipped).read_bytes() == (PROJECT / "etc" / "mia.toml").read_bytes()
 
 
 def test_numbers_on_the_command_line_are_checked_like_those_in_the_file(refused, daemons):

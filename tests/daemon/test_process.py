@@ -140,10 +140,11 @@ def session(fork_server, tmp_path_factory):
 def test_a_bounded_session_ends_by_itself_with_trades_and_a_summary(session):
     var, ended = session
     assert (ended.status, ended.err) == (0, "")
+    assert "simulated market: its profit means nothing" in ended.out.splitlines()[:3]
     summary = ended.out.splitlines()[-1]
     told = re.fullmatch(
-        r"time is up after \d+ s: (\d+) orders, (\d+) fills, (\d+) round trips, profit [+-]\d+\.\d\d after costs, "
-        r"position \+0; everything is in (.*)",
+        r"time is up after \d+ s: (\d+) orders, (\d+) fills, (\d+) round trips, profit [+-]\d+\.\d\d after costs "
+        r"\(simulated market: its profit means nothing\), position \+0; everything is in (.*)",
         summary,
     )
     assert told is not None, summary
