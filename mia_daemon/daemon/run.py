@@ -196,8 +196,17 @@ class DaemonRun:
                 self.alert(Alert(self.clock.now_ns(), "market_memory", Priority.WARNING, problem))
             yield
 
-    def open_account(self, broker: Broker, cash: float, time_scale: float = 1.0) -> TradingAccount:
-        """Open the account; `cash` is the starting cash, account currency, before anything in the journal."""
+    def open_account(
+        self, broker: Broker, cash: float, time_scale: float = 1.0, *, research: bool = False
+    ) -> TradingAccount:
+        """Open the account.
+
+        Args:
+            broker: takes its orders.
+            cash: starting cash, account currency, before anything in the journal.
+            time_scale: event time per time of ours.
+            research: a replay counts latches instead of setting them.
+        """
         settings = self.settings
         setup = AccountSetup(
             settings=settings,
@@ -208,6 +217,7 @@ class DaemonRun:
             clock=self.clock,
             listener=self.reporter,
             alert=self.alert,
+            research=research,
         )
         max_skew_ns = (settings.risk.max_clock_skew_s or math.inf) * NS_PER_S
         gate = EntryGate(self._windows, self._max_age_ns, max_skew_ns)
@@ -249,6 +259,7 @@ class DaemonRun:
         feed: Feed,
         account: TradingAccount,
         *,
+        decide_from_ns: int = 0,
         before_events: Callable[[EventArray], None] = lambda _events: None,
         record: Callable[[EventArray], None] = lambda _events: None,
     ) -> TradingSession:
@@ -261,6 +272,7 @@ class DaemonRun:
             executor=account.executor,
             metrics=self.metrics,
             sink=self.reporter,
+            decide_from_ns=decide_from_ns,
             before_events=before_events,
             record=record,
         )

@@ -28,6 +28,7 @@ from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, AlertSink, Priority
+from mia_daemon.risk.latch_counter import LatchCounter
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.operator_actions import OperatorActions
 from mia_daemon.trading.trade_executor import Actors, TradeExecutor
@@ -42,6 +43,7 @@ class AccountSetup:
         scope: the run, the instrument and the account at the broker.
         listener: notified of orders, fills and round trips.
         alert: called with each alert.
+        research: latches are counted instead of set; for replays.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class AccountSetup:
     clock: Clock
     listener: ExecutionListener
     alert: AlertSink
+    research: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def open_account(
     day_start_ns = int(calendar.rows[day, 0]) if day >= 0 else 0
     left = None if mode is Mode.REPLAY else journal.recover(scope.instrument.symbol, scope.account, day_start_ns)
     ledger = Ledger(scope.instrument, cash + (left.account.realized_before if left else 0.0))
-    risk = RiskController(
+    risk = (LatchCounter if setup.research and mode is Mode.REPLAY else RiskController)(
         settings.risk,
         scope.instrument,
         scope.account,

@@ -84,6 +84,7 @@ class Components:
 
     Attributes:
         sink: notified of each decision.
+        decide_from_ns: features and regimes follow the market before this event time, but nothing is decided.
         before_events: called with each batch before it is processed (a replay's clock).
         record: called with each batch after everything that follows from it was done (the recorder).
     """
@@ -94,6 +95,7 @@ class Components:
     executor: TradeExecutor
     metrics: Metrics
     sink: DecisionSink
+    decide_from_ns: int = 0
     before_events: Callable[[EventArray], None] = lambda _events: None
     record: Callable[[EventArray], None] = lambda _events: None
 
@@ -189,6 +191,9 @@ class TradingSession:
         started = now()
         prediction = inference.predict(window, account, self._instrument, self._max_position)
         self._inference_ns = now() - started
+        if window.ts_ns < self._components.decide_from_ns:
+            self.tally.count_events(window.events)
+            return
         yield Signal(window, account, prediction)
         self._times.inference.add(self._inference_ns)
         self._times.probability.add(inference.probability_ns)
