@@ -290,7 +290,7 @@ def test_it_can_be_stopped_while_it_still_waits_for_its_server(daemons, var):
     """A server that takes the connection and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dtc = {"port": silent.getsockname()[1], "connect_timeout_s": 60.0}
-        config = daemons.config(**tables(EAGER, feed={"source": "dtc"}, dtc=dtc))
+        config = daemons.config(**tables(EAGER, feed={"source": "dtc", "max_event_age_s": 0}, dtc=dtc))
         daemon = daemons.start("--mode", "paper", "--config", config, "--var", var)
         until((var / "run" / "control.sock").exists, "the control socket")
         assert stop_in_time(daemon).status == 0
@@ -393,7 +393,7 @@ def test_directories_that_others_can_read_are_a_warning_at_the_start(paper, var)
 def test_what_is_doubtful_about_price_files_is_a_warning_at_the_start(paper, var, tmp_path):
     reference = tmp_path / "NQM27_FUT_CME.scid"
     paper(
-        feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")},
+        feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid"), "max_event_age_s": 0},
         reference={"symbol": "NQM27_FUT_CME", "scid_path": str(reference)},
     )
     (alert,) = [line for line in log_of(var, "alert") if line["code"] == "price_files"]
