@@ -299,7 +299,7 @@ def test_a_half_day_ends_flat_a_minute_before_its_close(replay, workshop):
 
 
 def test_a_file_that_sierra_chart_wrote(replay, mnq_scid, workshop):
-    records = 1_000
+    records = 250
     head = workshop.directory / mnq_scid.name
     head.write_bytes(mnq_scid.read_bytes()[: SCID.header_size + records * SCID.record.itemsize])
     whole, _ = replay(head)
