@@ -205,6 +205,8 @@ async def _replay(
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
+        if research:
+            run.log.warning("research", text="latches that limits would set are counted, and trading goes on")
         if recorded is not None:
             _begin_as_recorded(run, recorded, on_progress)
         session = run.session(feed, account, decide_from_ns=window.from_ns, before_events=advance)

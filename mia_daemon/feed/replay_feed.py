@@ -83,7 +83,7 @@ class ReplayFeed:
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """Event time of the first event of the traded symbol, and of the last."""
+        """Earliest and latest event time, without the reference's and the timers'."""
         return self._source.span_ns()
 
     def batches(self) -> Iterator[EventArray]:
@@ -125,7 +125,7 @@ class _Recording:
         return len(self._events)
 
     def span_ns(self) -> tuple[int, int]:
-        return int(self._events["ts_ns"][0]), int(self._events["ts_ns"][-1])
+        return int(self._events["ts_ns"].min()), int(self._events["ts_ns"].max())
 
     def rows(self, start: int, stop: int) -> EventArray:
         return self._events[start:stop].copy()
@@ -155,8 +155,10 @@ class _SierraFiles:
         return times
 
     def span_ns(self) -> tuple[int, int]:
-        times = self.times_ns()
-        return int(times[0]), int(times[-1])
+        files = [self._trades] if self._depth is None else [self._trades, self._depth]
+        times = [records["time"] for records in files if len(records)]
+        ends = to_ns(np.array([min(each.min() for each in times), max(each.max() for each in times)]))
+        return int(ends[0]), int(ends[1])
 
     def __len__(self) -> int:
         return len(self._trades) + (0 if self._depth is None else len(self._depth))
