@@ -50,7 +50,7 @@ class ReplayProgress:
         self._said_s, self._said_events = elapsed_s, self._tally.events
         self._accounting.mark()
         self._say(
-            f"{self.share:4.0%}  {iso_utc(self._tally.last_ts_ns)}  {rate:,.0f} events/s  "
+            f"{self.share:4.0%}  {iso_utc(self._tally.last_ts_ns)[:19]}Z  {rate:,.0f} events/s  "
             f"position {self._ledger.position:+d}  unrealised {self._ledger.unrealized:+.2f}"
         )
 

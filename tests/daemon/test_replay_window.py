@@ -21,7 +21,7 @@ def test_a_window_with_an_event_is_taken(window):
         ((LAST, LAST), "--to has to be later than --from"),
         ((LAST, FIRST + 1), "--to has to be later than --from"),
         ((LAST + 1, LAST + 9), "--from 1970-01-01T00:00:05.000000Z is after the last event: the events of x.scid run"),
-        ((0, FIRST), "--to 1970-01-01T00:00:01Z is not after the first event: the events of x.scid run from"),
+        ((0, FIRST), "--to 1970-01-01T00:00:01.000000Z is not after the first event: the events of x.scid run from"),
     ],
 )
 def test_a_window_without_one_is_refused_with_the_files_span(window, says):
@@ -32,4 +32,6 @@ def test_a_window_without_one_is_refused_with_the_files_span(window, says):
 
 def test_a_window_says_what_it_is():
     assert str(WHOLE_FILE) == ""
-    assert str(ReplayWindow(FIRST, LAST)) == ", deciding from 1970-01-01T00:00:01Z, up to 1970-01-01T00:00:05Z"
+    assert str(ReplayWindow(FIRST, LAST)) == (
+        ", deciding from 1970-01-01T00:00:01.000000Z, up to 1970-01-01T00:00:05.000000Z"
+    )
