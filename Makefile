@@ -8,7 +8,7 @@ WORKERS := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder  #
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable long-session bench lock clean
+.PHONY: help setup setup-test setup-train paper test check coverage format docs simulate model-check torture portable long-session wheel bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ portable: setup-test ## replay on a generic processor and with other Pythons: PY
 long-session: setup-test ## 21 simulated hours of paper, recorded, verified, exported (minutes): HOURS=21 SPEED=120 VAR=DIR
 	$(BIN)/python -m benchmarks.long_session --hours $(or $(HOURS),21) --speed $(or $(SPEED),120) $(if $(VAR),--var $(VAR))
 
+wheel: setup-test ## build the wheel from two clones, compare them, and trade with it from an empty directory (minutes)
+	WHEEL=1 $(BIN)/python -m pytest tests/test_wheel.py
+
 bench: setup-test ## run every benchmark (minutes); figures go to the terminal
 	$(BIN)/python -m benchmarks
 
@@ -72,8 +75,8 @@ clean: ## remove .venv and caches (not var/)
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else \
-	  f"Python 3.11 to 3.13 is needed, {sys.executable} is {v[0]}.{v[1]}: say make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 14) else \
+	  f"Python 3.11 to 3.14 is needed, {sys.executable} is {v[0]}.{v[1]}: say make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python

@@ -6,6 +6,7 @@ from a process that has done both, and runs `mia_daemon.cli.main` from there on:
 Only the process that is forked from imports mia_daemon: who checks a daemon shares no code with it.
 """
 
+import functools
 import importlib
 import json
 import os
@@ -351,12 +352,21 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["environ"])
 
 
+def _build_calendar_once() -> None:
+    """A daemon in a new directory imports pandas and builds the same calendar, a second of work: forks inherit it."""
+    from mia_daemon.products import trading_calendar
+
+    trading_calendar._build_schedule = functools.cache(trading_calendar._build_schedule)
+    trading_calendar.TradingCalendar.load()
+
+
 def _main() -> None:
     from mia_daemon import cli
     from mia_daemon.features import cache
 
     for name in ("feed.dtc_feed", "model.bundle", "ops.control", "simulator.run", "trading.assembly", "brokers.sierra"):
         importlib.import_module(f"mia_daemon.{name}")
+    _build_calendar_once()
     cache.use_cache()
     cache.prepare(lambda _text: None, time.monotonic)
     argv = _serve()

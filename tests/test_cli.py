@@ -23,7 +23,11 @@ from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
 
-SUBJECTS = ["instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders"]
+SUBJECTS = [
+    "instrument", "bundle", "risk", "kill file", "directories", "kernel cache", "control socket", "macro events",
+    "feed", "orders",
+]  # fmt: skip
+OWN_TIME = {"source": "dtc", "max_event_age_s": 0}  # of a server whose contract may have expired by the machine's date
 
 
 @pytest.fixture
@@ -172,8 +176,25 @@ def test_a_configuration_that_is_wrong_is_refused_by_every_command(refused, tmp_
 
 def test_a_configuration_that_is_not_there(refused, tmp_path):
     assert "nowhere.toml can't be read: No such file" in refused(2, "--mode", "paper", "--config", "nowhere.toml")
-    assert "--config FILE" in refused(2, "--mode", "paper")  # none in this directory, none in /etc
     assert "Is a directory" in refused(2, "check", "--config", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", [["--mode", "live", "--arm", "Sim1"], ["check", "--mode", "live"], ["probe", "--account", "Sim1"]]
+)
+def test_without_a_configuration_nothing_is_done_with_an_account(refused, words):
+    sentence = refused(2, *words)  # none in this directory, none in /etc
+    assert "no configuration found" in sentence
+    assert "--config FILE" in sentence
+    assert "`mia-daemon init`" in sentence
+
+
+def test_without_a_configuration_paper_uses_the_one_that_ships_and_says_so(daemons):
+    ended = daemons.run("check")
+    assert ended.status == 0, ended.out
+    assert ended.sentence.startswith("no configuration found: the one that ships with mia-daemon is used (")
+    shipped = ended.sentence.split("(")[1].split(")")[0]
+    assert Path(shipped).read_bytes() == (PROJECT / "etc" / "mia.toml").read_bytes()
 
 
 def test_numbers_on_the_command_line_are_checked_like_those_in_the_file(refused, daemons):
@@ -238,7 +259,7 @@ def test_a_file_where_a_directory_of_var_belongs(daemons, tmp_path, name):
     var.mkdir()
     (var / name).write_text("mine")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        config = daemons.config(feed={"source": "dtc"}, broker={"kind": "paper"}, dtc={"port": server.getsockname()[1]})
+        config = daemons.config(feed=OWN_TIME, broker={"kind": "paper"}, dtc={"port": server.getsockname()[1]})
         daemon = daemons.start("--mode", "paper", "--config", config, "--var", var)
         ended = daemon.wait(20)
     assert ended.status == 1
@@ -260,7 +281,7 @@ def test_a_journal_that_is_none(refused, daemons, tmp_path):
 def test_a_var_whose_control_socket_would_have_too_long_a_path(refused, daemons, tmp_path):
     deep = tmp_path / ("deep" * 30)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        config = daemons.config(feed={"source": "dtc"}, broker={"kind": "paper"}, dtc={"port": server.getsockname()[1]})
+        config = daemons.config(feed=OWN_TIME, broker={"kind": "paper"}, dtc={"port": server.getsockname()[1]})
         ended = daemons.run("--mode", "paper", "--config", config, "--var", deep)
     assert ended.status == 1
     assert "ops.control_socket" in ended.sentence
@@ -321,7 +342,7 @@ def test_live_has_to_be_armed_for_the_very_account(refused, daemons):
 
 def test_live_refuses_a_bundle_for_research(refused, daemons, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        config = daemons.config(feed={"source": "dtc"}, dtc={"port": server.getsockname()[1]})
+        config = daemons.config(feed=OWN_TIME, dtc={"port": server.getsockname()[1]})
         words = ("--mode", "live", "--arm", "Sim1", "--config", config, "--var", tmp_path / "var")
         assert "research-only" in refused(1, *words)
         server.setblocking(False)
@@ -353,14 +374,15 @@ def test_check_says_all_that_is_wrong_at_once_and_what_to_do(daemons, tmp_path):
         instrument={"symbol": "XYF27"},
         model={"bundle": str(tmp_path / "none")},
         windows={"macro_events_csv": str(tmp_path / "none.csv")},
-        feed={"source": "dtc"},
+        feed=OWN_TIME,
         dtc={"port": free},
         ops={"kill_file": str(file)},
     )
     told = daemons.run("check", "--config", config, "--var", file)
     assert told.status == 1
-    lines = [line for line in told.out.splitlines() if not line.startswith("ok    risk ")]
-    assert [line[:4] for line in lines] == ["FAIL"] * (len(SUBJECTS) - 1)  # limits are numbers: nothing to look at
+    lines = [line for line in told.out.splitlines() if line.startswith("FAIL")]
+    fit = {"risk", "kernel cache", "control socket"}
+    assert [line[6:20].strip() for line in lines] == [subject for subject in SUBJECTS if subject not in fit]
     for line, wrong in zip(
         lines, ["XYF27", "none", str(file), str(file), "none.csv", str(free), str(free)], strict=True
     ):

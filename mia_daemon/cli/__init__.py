@@ -20,6 +20,7 @@ from mia_daemon.cli import (
     dtc,
     features,
     fetch,
+    init,
     journal,
     probe,
     prune,
@@ -34,7 +35,7 @@ from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
 
 _COMMANDS = (
-    replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
+    init, replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
     prune,
 )  # fmt: skip
 """Modules with an `add(commands)`, in the order in which --help lists them."""

@@ -3,7 +3,15 @@
 import argparse
 from typing import Any
 
-from mia_daemon.cli.options import account, add_common, load_settings, say, use_kernel_cache, var_paths
+from mia_daemon.cli.options import (
+    account,
+    add_common,
+    allow_shipped_config,
+    load_settings,
+    say,
+    use_kernel_cache,
+    var_paths,
+)
 from mia_daemon.config import Mode
 from mia_daemon.printable import printable
 
@@ -28,6 +36,8 @@ def _add_prepare(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    if options.mode == Mode.PAPER:
+        allow_shipped_config(options)
     settings = load_settings(options)
     from mia_daemon.daemon.preflight import preflight
 
@@ -38,6 +48,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    allow_shipped_config(options)
     use_kernel_cache(load_settings(options))
     from mia_daemon.clock import NS_PER_S, WallClock
     from mia_daemon.features import cache

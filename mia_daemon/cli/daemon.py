@@ -5,6 +5,7 @@ import argparse
 from mia_daemon.cli.options import (
     account,
     add_common,
+    allow_shipped_config,
     config_path,
     duration_s,
     load_settings,
@@ -30,6 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run_daemon(options: argparse.Namespace) -> int:
     if options.mode is None:
         raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
+    if options.mode == Mode.PAPER:
+        allow_shipped_config(options)
     settings = load_settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
     use_kernel_cache(settings)
     from mia_daemon.daemon.process import run

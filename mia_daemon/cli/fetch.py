@@ -3,11 +3,10 @@
 import argparse
 import asyncio
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, load_settings, port, say, symbol
+from mia_daemon.cli.options import add_common, load_settings, port, say, symbol, time_ns
 from mia_daemon.errors import MiaError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ _TELL_EVERY_S = (0.5, 5.0)  # on a terminal, and in a log
 def add(commands: Any) -> None:
     parser = commands.add_parser("fetch", help="historical prices from a DTC server into a .scid file")
     parser.add_argument("symbol", type=symbol, metavar="SYMBOL", help="as the server spells it")
-    parser.add_argument("--from", dest="from_ns", type=_time_ns, required=True, metavar="TIME", help="UTC, inclusive")
-    parser.add_argument("--to", dest="to_ns", type=_time_ns, metavar="TIME", help="UTC, exclusive (default: newest)")
+    parser.add_argument("--from", dest="from_ns", type=time_ns, required=True, metavar="TIME", help="UTC, inclusive")
+    parser.add_argument("--to", dest="to_ns", type=time_ns, metavar="TIME", help="UTC, exclusive (default: newest)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.scid")
     parser.add_argument("--interval", choices=_INTERVALS, default="tick", help="of a record (default: tick)")
     parser.add_argument("--history-port", type=port, metavar="PORT", help="default: dtc.history_port")
@@ -36,16 +35,6 @@ def add(commands: Any) -> None:
     again.add_argument("--replace", action="store_true", help="fetch an existing file anew")
     add_common(parser)
     parser.set_defaults(command=_fetch)
-
-
-def _time_ns(text: str) -> int:
-    """`2026-11-03`, `2026-11-03T14:30` or with seconds, taken as UTC unless it names an offset."""
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-11-03 or 2026-11-03T14:30 (UTC)") from None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return round(when.timestamp() * 1_000_000) * 1_000
 
 
 def _fetch(options: argparse.Namespace) -> int:

@@ -3,11 +3,10 @@
 import argparse
 import json
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mia_daemon.cli.options import add_common, var_paths
+from mia_daemon.cli.options import add_common, time_ns, var_paths
 from mia_daemon.config import Mode
 from mia_daemon.printable import printable
 
@@ -62,18 +61,8 @@ def _word(words: Any, name: str, command: Callable[[argparse.Namespace], int], a
 
 
 def _add_filters(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--since", type=since_ns, default=0, metavar="TIME", help=f"that {what} then or later, UTC")
+    parser.add_argument("--since", type=time_ns, default=0, metavar="TIME", help=f"that {what} then or later, UTC")
     parser.add_argument("--run", metavar="RUN", help="of this run only; `show` lists them")
-
-
-def since_ns(text: str) -> int:
-    """`2026-11-22` or `2026-11-22T14:00:00`, UTC unless it says otherwise; nanoseconds since 1970."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-11-22 or 2026-11-22T14:00:00") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000_000) * 1000
 
 
 def journal_path(options: argparse.Namespace) -> Path:

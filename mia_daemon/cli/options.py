@@ -3,14 +3,17 @@
 import argparse
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import mia_daemon
 from mia_daemon.config import Settings, VarPaths, load
 from mia_daemon.errors import UsageError
 from mia_daemon.printable import printable
 
 CONFIG_PLACES = (Path("etc/mia.toml"), Path("/etc/mia-daemon/mia.toml"))
+SHIPPED_CONFIG = Path(mia_daemon.__file__).parent / "mia.toml"
 _DURATION = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]+)?)s?)?")
 _MAX_DURATION_S = 366 * 86_400
 
@@ -34,6 +37,16 @@ def duration_s(text: str) -> float:
     if total > _MAX_DURATION_S:
         raise argparse.ArgumentTypeError("a duration is a year at most; without the option there is no end")
     return total
+
+
+def time_ns(text: str) -> int:
+    """`2026-11-22` or `2026-11-22T14:30:00`, UTC unless it names an offset; nanoseconds since 1970."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2026-11-22 or 2026-11-22T14:30 (UTC)") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1_000_000) * 1_000
 
 
 def symbol(text: str) -> str:
@@ -83,12 +96,31 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def config_path(options: argparse.Namespace) -> Path:
-    path: Path | None = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
+    path = _found_config(options)
     if path is None:
         raise UsageError(
-            f"no configuration found ({' or '.join(map(str, CONFIG_PLACES))}): name one with --config FILE"
+            f"no configuration found ({' or '.join(map(str, CONFIG_PLACES))}): name one with --config FILE, or write "
+            "one with `mia-daemon init`"
         )
     return path
+
+
+def _found_config(options: argparse.Namespace) -> Path | None:
+    path: Path | None = options.config or next((place for place in CONFIG_PLACES if place.is_file()), None)
+    return path
+
+
+def allow_shipped_config(options: argparse.Namespace) -> None:
+    """Where no configuration is found, use the one that ships with the package, and say so.
+
+    Never called for what trades or connects with an operator's account: there the settings are the operator's own.
+    """
+    if _found_config(options) is None:
+        options.config = SHIPPED_CONFIG
+        say(
+            f"no configuration found: the one that ships with mia-daemon is used ({SHIPPED_CONFIG}); "
+            "`mia-daemon init` writes one of your own"
+        )
 
 
 def load_settings(options: argparse.Namespace, **overrides: Any) -> Settings:

@@ -5,8 +5,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, load_settings, say, symbol, use_kernel_cache, var_paths
+from mia_daemon.cli.options import (
+    add_common,
+    allow_shipped_config,
+    load_settings,
+    say,
+    symbol,
+    time_ns,
+    use_kernel_cache,
+    var_paths,
+)
+from mia_daemon.clock import NEVER_NS
 from mia_daemon.errors import UsageError
+
+_FROM = "UTC; decide from then on: what is before only warms up the features"
 
 if TYPE_CHECKING:
     from mia_daemon.daemon.replay import Summary
@@ -26,6 +38,13 @@ def add(commands: Any) -> None:
         action="store_true",
         help="of a recorded session: new fills from the paper broker, and the configuration of today; so does --config",
     )
+    parser.add_argument("--from", dest="from_ns", type=time_ns, default=0, metavar="TIME", help=_FROM)
+    parser.add_argument(
+        "--to", dest="to_ns", type=time_ns, default=NEVER_NS, metavar="TIME", help="events from then on are left out"
+    )
+    parser.add_argument(
+        "--research", action="store_true", help="count the latches that limits would set, and go on trading"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
     add_common(parser, var="var/replay")
     parser.set_defaults(command=_replay)
@@ -34,6 +53,7 @@ def add(commands: Any) -> None:
 def _replay(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
+    allow_shipped_config(options)
     from mia_daemon.execution.tape_file import is_tape
 
     if is_tape(options.file) and not (options.refill or options.config):
@@ -41,6 +61,7 @@ def _replay(options: argparse.Namespace) -> int:
     settings = load_settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
     use_kernel_cache(settings)
     from mia_daemon.daemon.replay import replay
+    from mia_daemon.daemon.replay_window import ReplayWindow
 
     summary = replay(
         settings,
@@ -49,6 +70,8 @@ def _replay(options: argparse.Namespace) -> int:
         depth=options.depth,
         reference=options.reference,
         symbol=options.symbol,
+        window=ReplayWindow(options.from_ns, options.to_ns),
+        research=options.research,
         on_progress=say,
     )
     _show(options, summary)

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, load_settings, names, port, positive, var_paths
+from mia_daemon.cli.options import (
+    add_common,
+    allow_shipped_config,
+    load_settings,
+    names,
+    port,
+    positive,
+    var_paths,
+)
 from mia_daemon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +89,7 @@ def _simulator(options: argparse.Namespace) -> int:
         raise UsageError("--depth belongs to a recorded market: name its .scid with --play")
     if options.history_port is not None and options.history_dir is None:
         raise UsageError("--history-port needs --history-dir: the directory of the .scid files to serve")
+    allow_shipped_config(options)
     settings = load_settings(
         options,
         simulator__speed=1.0 if options.now else options.speed,

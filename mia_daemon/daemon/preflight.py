@@ -11,10 +11,12 @@ from pathlib import Path
 from mia_daemon.clock import WallClock
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
-from mia_daemon.daemon.roll import Choice, choose_contract
+from mia_daemon.daemon.roll import Choice, choose_contract, has_expired
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
+from mia_daemon.features.cache_place import REMEDY, cache_base
 from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
+from mia_daemon.ops.control import check_path
 from mia_daemon.private_file import open_directories
 from mia_daemon.products.instruments import instrument
 from mia_daemon.retention.rounds import MIN_FREE_BYTES
@@ -37,17 +39,20 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
 
     `armed_account` is the account named a second time for live; None to use the arm file.
     """
+    now_ns = WallClock().now_ns()
     try:
-        contract = choose_contract(settings, mode, paths, WallClock().now_ns())
+        contract = choose_contract(settings, mode, paths, now_ns)
     except MiaError as error:  # the other checks depend on it
         return [Finding("instrument", fit=False, text=str(error))]
     settings = contract.settings
     looks: dict[str, Callable[[], str]] = {
-        "instrument": lambda: _instrument(contract),
+        "instrument": lambda: _instrument(contract, now_ns),
         "bundle": lambda: _bundle(settings, mode),
         "risk": lambda: _risk(settings),
         "kill file": lambda: _kill_file(settings, paths),
         "directories": lambda: _directories(paths.root),
+        "kernel cache": lambda: _kernel_cache(settings),
+        "control socket": lambda: _control_socket(settings, paths),
         "macro events": lambda: _macro_events(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),
@@ -64,11 +69,19 @@ def _look(subject: str, look: Callable[[], str]) -> Finding:
         return Finding(subject, fit=False, text=str(error))
 
 
-def _instrument(contract: Choice) -> str:
-    found = instrument(contract.settings.instrument.symbol, contract.settings.products)
+def _instrument(contract: Choice, now_ns: int) -> str:
+    settings = contract.settings
+    found = instrument(settings.instrument.symbol, settings.products)
+    if _in_real_time(settings) and has_expired(settings, found.symbol, now_ns):
+        raise ConfigError(contract.text)
     product = found.product
     costs = f"{found.cost_per_side:g} {product.currency} a side"
     return f"{contract.text}: tick {found.tick_size:g}, {found.tick_value:g} {product.currency} a tick, costs {costs}"
+
+
+def _in_real_time(settings: Settings) -> bool:
+    """Whether the market's time is the clock's; a simulator's, embedded or run apart, may be of any year."""
+    return not settings.simulated and bool(settings.feed.max_event_age_s)
 
 
 def _bundle(settings: Settings, mode: Mode) -> str:
@@ -94,14 +107,32 @@ def _kill_file(settings: Settings, paths: VarPaths) -> str:
     return f"{path} is not there"
 
 
-def _directories(root: Path) -> str:
-    place = root
+def _writable(directory: Path, remedy: str) -> Path:
+    """What is there of a directory that will be written. Raises ConfigError where that can't be; `remedy` ends it."""
+    place = directory
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        raise ConfigError(f"{place} is a file where a directory is needed: name another with --var DIR")
+        raise ConfigError(f"{place} is a file where a directory is needed: {remedy}")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(f"{place} can't be written by this user: change its owner or name another with --var DIR")
+        raise ConfigError(f"{place} can't be written by this user: change its owner or {remedy}")
+    return place
+
+
+def _kernel_cache(settings: Settings) -> str:
+    base = cache_base(settings.features.cache_dir)
+    _writable(base, REMEDY)
+    return f"compiled kernels are kept in {base}"
+
+
+def _control_socket(settings: Settings, paths: VarPaths) -> str:
+    path = settings.ops.control_socket or paths.control_socket
+    check_path(path)
+    return str(path)
+
+
+def _directories(root: Path) -> str:
+    place = _writable(root, "name another with --var DIR")
     free = shutil.disk_usage(place).free
     if free < MIN_FREE_BYTES:
         raise ConfigError(f"{place} has {free // 10**6} MB left, {MIN_FREE_BYTES // 10**6} are needed: make room")

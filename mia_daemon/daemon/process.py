@@ -48,6 +48,8 @@ RISK_SNAPSHOT_EVERY_S = 60.0
 FEED_END_S = 0.5
 """Seconds for the feed to log off and for the tasks to process what it delivered."""
 
+SIMULATED = "simulated market: its profit means nothing"
+
 WATCHDOG_EVERY_S = 10.0
 """Seconds between two checks that the tasks make progress, where the service manager sets no interval."""
 
@@ -156,6 +158,8 @@ class Daemon:
 
     def _say_contract(self, run: DaemonRun) -> None:
         run.log.info("contract", symbol=run.instrument.symbol, text=self._contract.text)
+        if self._settings.simulated:
+            self._console.say(SIMULATED)
         self._console.say(f"contract {self._contract.text}")
         if self._contract.warning:
             run.alert(Alert(self._clock.now_ns(), "contract_kept", Priority.WARNING, self._contract.text))
@@ -441,10 +445,11 @@ class Daemon:
         self._console.close()
         reporter, account = run.reporter, run.account
         position = account.state.ledger.position if account else 0
+        simulated = f" ({SIMULATED})" if self._settings.simulated else ""
         self._console.say(
             f"{self._stop_reason or 'ended'} after {self._elapsed_s():.0f} s: {reporter.orders} orders, "
-            f"{reporter.fills} fills, {reporter.round_trips} round trips, profit {reporter.profit:+.2f} after costs, "
-            f"position {position:+d}; everything is in {self._paths.root}",
+            f"{reporter.fills} fills, {reporter.round_trips} round trips, profit {reporter.profit:+.2f} after costs"
+            f"{simulated}, position {position:+d}; everything is in {self._paths.root}",
             always=True,
         )
 

@@ -13,6 +13,8 @@ from mia_daemon.clock import NS_PER_S, EventClock, WallClock, iso_utc
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon.broker_tasks import reconcile
 from mia_daemon.daemon.price_files import check_replayed_file, check_replayed_reference, reference_of_file
+from mia_daemon.daemon.replay_progress import ReplayProgress
+from mia_daemon.daemon.replay_window import WHOLE_FILE, ReplayWindow
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.errors import MiaError, StartError, StateRefused, UsageError
 from mia_daemon.features import cache, state_file
@@ -23,6 +25,8 @@ from mia_daemon.products.instruments import Instrument, instrument
 from mia_daemon.products.price_scale import AS_STORED
 from mia_daemon.products.product_table import Products
 from mia_daemon.records import EventArray
+from mia_daemon.risk.latch_counter import LatchCounter
+from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import Tally, TradingSession
 
 LONGEST_SILENCE_S: Final = 30.0
@@ -47,6 +51,9 @@ class Summary:
     first_ts: str
     last_ts: str
     latches: tuple[dict[str, str], ...]  # still set at the end: code, ts, text
+    position: int  # open at the end, contracts, signed
+    unrealized: float  # of that, at the touch that would close it, before the costs of closing; account currency
+    latches_counted: tuple[dict[str, str | int], ...]  # with --research: code, count, first_ts, text
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
@@ -55,14 +62,20 @@ class Summary:
     def __str__(self) -> str:
         stopped = "".join(
             f"\nentries stopped at {latch['ts']} by the latch {latch['code']}: {latch['text']}; to replay past it, "
-            f"loosen or waive that limit in a copy of the configuration (--config)"
+            f"loosen or waive that limit in a copy of the configuration (--config), or count it with --research"
             for latch in self.latches
+        )
+        counted = "".join(
+            f"\nnot stopped by the latch {latch['code']}: {latch['count']} times, first at {latch['first_ts']}: "
+            f"{latch['text']}"
+            for latch in self.latches_counted
         )
         return (
             f"{self.events:,} events from {self.first_ts} to {self.last_ts} in {self.seconds:.2f} s "
             f"({self.events_per_s:,.0f}/s)\n"
             f"{self.decisions:,} decisions, {self.orders} orders, {self.fills} fills, {self.round_trips} round trips, "
-            f"profit {self.profit:+.2f}\ndecisions {self.decisions_sha256}{stopped}"
+            f"profit {self.profit:+.2f}, open position {self.position:+d}, unrealised {self.unrealized:+.2f}\n"
+            f"decisions {self.decisions_sha256}{stopped}{counted}"
         )
 
 
@@ -74,6 +87,8 @@ def replay(
     depth: Path | None = None,
     reference: Path | None = None,
     symbol: str | None = None,
+    window: ReplayWindow = WHOLE_FILE,
+    research: bool = False,
     on_progress: Callable[[str], None] = lambda _text: None,
 ) -> Summary:
     """Run `path` through the four tasks, orders filled by the paper broker; blocks until done.
@@ -85,7 +100,9 @@ def replay(
         depth: the `.depth` file that belongs to a `.scid`.
         reference: the `.scid` file of the reference symbol.
         symbol: of the contract, where the file's name does not contain it.
-        on_progress: called with a text before steps that take long.
+        window: where decisions are made.
+        research: latches are counted, and trading goes on.
+        on_progress: called with a text before steps that take long, and every few seconds.
 
     Raises:
         FileFormatError, UsageError, StartError: before anything is written.
@@ -109,13 +126,18 @@ def replay(
         scale=settings.price_scale(traded.symbol),
         reference_scale=reference_scale,
         timers_up_to_s=LONGEST_SILENCE_S,
+        to_ns=window.to_ns,
     )
+    window.check(path, *feed.span_ns)
     settings = settings.model_copy(
         update={"instrument": settings.instrument.model_copy(update={"symbol": traded.symbol})}
     )
     cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
-    on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}")
-    return uvloop.run(_replay(settings, traded, feed, paths, clock, _recorded(path), on_progress))
+    on_progress(f"replaying {len(feed):,} events of {traded.symbol} from {path}{window}")
+    recorded = _recorded(path)
+    return uvloop.run(
+        _replay(settings, traded, feed, paths, clock, recorded, on_progress, window=window, research=research)
+    )
 
 
 def recorded_symbol(path: Path, products: Products | None = None) -> str:
@@ -172,20 +194,32 @@ async def _replay(
     clock: EventClock,
     recorded: Path | None,
     on_progress: Callable[[str], None],
+    *,
+    window: ReplayWindow,
+    research: bool,
 ) -> Summary:
     with DaemonRun(settings, traded, Mode.REPLAY, paths, clock) as run:
         broker = PaperBroker(traded, settings.instrument.trade_account, settings.broker, run.run_id)
-        account = run.open_account(broker, run.beginning(), settings.broker.paper_starting_cash)
+        cash = settings.broker.paper_starting_cash
+        account = run.open_account(broker, run.beginning(), cash, research=research)
 
         def advance(events: EventArray) -> None:
             clock.advance(int(events["ts_ns"][-1]))
 
+        if research:
+            run.log.warning("research", text="latches that limits would set are counted, and trading goes on")
         if recorded is not None:
             begin_as_recorded(run, recorded, on_progress)
-        session = run.session(feed, account, before_events=advance)
+        session = run.session(feed, account, decide_from_ns=window.from_ns, before_events=advance)
         await reconcile(account)
-        sampler = asyncio.create_task(_sample(run, session))
+        progress = ReplayProgress(
+            session.tally, account.state.ledger, account.actors.accounting, on_progress, total_events=len(feed),
+            to_ns=window.to_ns,
+        )  # fmt: skip
         started = clock.monotonic_ns()
+        sampler = asyncio.create_task(
+            _sample(run, session, lambda: progress.look((clock.monotonic_ns() - started) / NS_PER_S))
+        )
         how = "feed ended"
         try:
             await session.run()
@@ -202,21 +236,23 @@ async def _replay(
             run.journal.end_run(account.scope.run_id, session.tally.last_ts_ns, how)
         if late := run.pipeline.late_events:
             on_progress(f"{late:,} events were older than the one before them: they were taken as of its time")
-        return summary(run, session.tally, (clock.monotonic_ns() - started) / NS_PER_S)
+        return summary(run, account, session.tally, (clock.monotonic_ns() - started) / NS_PER_S)
 
 
-async def _sample(run: DaemonRun, session: TradingSession) -> None:
+async def _sample(run: DaemonRun, session: TradingSession, on_sample: Callable[[], None]) -> None:
     """Sample metrics once a second, as in a live run; the tasks yield to the event loop between batches."""
     while True:
         await asyncio.sleep(run.settings.ops.sample_every_s)
         run.metrics.sample(session.counters, {})
         run.checkpoint()
         run.files.check()
+        on_sample()
 
 
-def summary(run: DaemonRun, tally: Tally, seconds: float) -> Summary:
+def summary(run: DaemonRun, account: TradingAccount, tally: Tally, seconds: float) -> Summary:
     """The result of a replay that took `seconds`."""
-    reporter = run.reporter
+    reporter, ledger = run.reporter, account.state.ledger
+    account.actors.accounting.mark()
     return Summary(
         events=tally.events,
         trades_in=tally.trades_in,
@@ -232,6 +268,17 @@ def summary(run: DaemonRun, tally: Tally, seconds: float) -> Summary:
         last_ts=iso_utc(tally.last_ts_ns),
         latches=tuple(
             {"code": latch.code.value, "ts": iso_utc(latch.ts_ns), "text": latch.code.meaning}
-            for latch in (run.account.risk.latches if run.account else ())
+            for latch in account.risk.latches
+        ),
+        position=ledger.position,
+        unrealized=round(ledger.unrealized, 2),
+        latches_counted=tuple(
+            {
+                "code": latch.code.value,
+                "count": latch.count,
+                "first_ts": iso_utc(latch.first_ns),
+                "text": latch.code.meaning,
+            }
+            for latch in (account.risk.counted if isinstance(account.risk, LatchCounter) else ())
         ),
     )

@@ -269,6 +269,7 @@ class DaemonRun:
         *,
         tape: InputTape = NO_TAPE,
         player: TapePlayer | None = None,
+        research: bool = False,
     ) -> TradingAccount:
         """Open the account as earlier runs left it.
 
@@ -279,6 +280,7 @@ class DaemonRun:
             time_scale: event seconds per real second.
             tape: takes the account's inputs.
             player: of a recorded session that is repeated; None: the inputs are new.
+            research: a replay counts latches instead of setting them.
         """
         settings = self.settings
         setup = AccountSetup(
@@ -292,6 +294,7 @@ class DaemonRun:
             alert=self.alert,
             tape=tape,
             player=player,
+            research=research,
         )
         max_skew_ns = (settings.risk.max_clock_skew_s or math.inf) * NS_PER_S
         gate = EntryGate(self._windows, self._max_age_ns, max_skew_ns)
@@ -340,11 +343,14 @@ class DaemonRun:
         feed: Feed,
         account: TradingAccount,
         *,
+        decide_from_ns: int = 0,
         before_events: Callable[[EventArray], None] = lambda _events: None,
         record: Callable[[EventArray], None] = lambda _events: None,
     ) -> TradingSession:
         """The four tasks for `feed` and the account; the other arguments as in `Components`."""
-        components = self._components(account, before_events, record)
+        components = replace(
+            self._components(account), decide_from_ns=decide_from_ns, before_events=before_events, record=record
+        )
         return TradingSession(
             components,
             feed,
@@ -361,20 +367,13 @@ class DaemonRun:
     def _path(self, components: Components) -> DecisionPath:
         return DecisionPath(components, self.instrument, self.settings.decision.max_position, self.clock)
 
-    def _components(
-        self,
-        account: TradingAccount,
-        before_events: Callable[[EventArray], None] = lambda _events: None,
-        record: Callable[[EventArray], None] = lambda _events: None,
-    ) -> Components:
+    def _components(self, account: TradingAccount) -> Components:
         return Components(
             pipeline=self.pipeline,
             inference=self.inference,
             executor=account.executor,
             metrics=self.metrics,
             sink=self.reporter,
-            before_events=before_events,
-            record=record,
         )
 
 

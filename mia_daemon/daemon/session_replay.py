@@ -11,7 +11,7 @@ from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon.replay import Summary, begin_as_recorded, summary
 from mia_daemon.daemon.run import DaemonRun, Repeats
 from mia_daemon.daemon.session_recorder import SessionBeginning
-from mia_daemon.errors import StartError, TapeDiffers, TapeEnds
+from mia_daemon.errors import FileFormatError, StartError, TapeDiffers, TapeEnds
 from mia_daemon.execution.repeated import RepeatedBroker, TapePlayer
 from mia_daemon.execution.tape_file import read_tape
 from mia_daemon.features import cache, catalogue
@@ -80,7 +80,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         begin_as_recorded(run, recording, on_progress)
         player = TapePlayer(read_tape(recording))
         started = clock.monotonic_ns()
-        tally, parted = _repeat(run, recorded, player, events, clock)
+        account, tally, parted = _repeat(run, recorded, player, events, clock)
         run.checkpoint()
         for _ in run.remember():
             pass
@@ -88,7 +88,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         run.metrics.sample((), {})
         run.journal.end_run(run.run_id, clock.now_ns(), "feed ended")
         seconds = (clock.monotonic_ns() - started) / NS_PER_S
-        return Repetition(recorded, run.journal.path, summary(run, tally, seconds), player.taken, parted)
+        return Repetition(recorded, run.journal.path, summary(run, account, tally, seconds), player.taken, parted)
 
 
 def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> None:
@@ -102,13 +102,13 @@ def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> 
 
 def _repeat(
     run: DaemonRun, recorded: SessionBeginning, player: TapePlayer, events: _Recorded, clock: EventClock
-) -> tuple[Tally, str]:
-    """Give the account its inputs; returns the session's counters, and where it parted from the session or ""."""
+) -> tuple[TradingAccount, Tally, str]:
+    """Give an account its inputs; returns it, the counters, and where it parted from the session or ""."""
     broker = RepeatedBroker(player, has_own_clock=recorded.has_own_clock, replaces=recorded.replaces)
     try:
         account = run.open_account(broker, recorded.account, recorded.cash, recorded.time_scale, player=player)
-    except TapeEnds:
-        return Tally(), ""
+    except TapeEnds as ends:
+        raise FileFormatError("the session ended before its account was open: there is nothing to repeat") from ends
     _restore_entry(run, account, recorded)
 
     def checkpoint() -> None:
@@ -128,10 +128,10 @@ def _repeat(
     try:
         session.run(events)
     except TapeDiffers as difference:
-        return path.tally, str(difference)
+        return account, path.tally, str(difference)
     for failure in session.failures:
         run.log.warning("input_failed", reason=failure)
-    return path.tally, ""
+    return account, path.tally, ""
 
 
 def _restore_entry(run: DaemonRun, account: TradingAccount, recorded: SessionBeginning) -> None:

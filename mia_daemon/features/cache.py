@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numba
 
+from mia_daemon.features.cache_place import cache_base, make_cache_base
 from mia_daemon.features.kernel_source import source_hash
 from mia_daemon.records import MARKET_EVENT, empty_events
 
@@ -59,10 +60,14 @@ def use_cache(base: Path | None = None) -> Path:
 
     Args:
         base: by default $NUMBA_CACHE_DIR, else the user's cache directory.
+
+    Raises:
+        StartError: it can't be written, or there is none.
     """
     if base is not None:
         os.environ["NUMBA_CACHE_DIR"] = str(base)
-    base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path.home() / ".cache" / "mia-daemon" / "numba")
+    base = cache_base()
+    make_cache_base(base)
     directory = base / f"{source_hash()}-{_installation(Path(__file__).parent)}"
     numba.config.CACHE_DIR = str(directory)  # type: ignore[attr-defined]  # made at run time
     return directory

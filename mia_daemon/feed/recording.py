@@ -265,6 +265,11 @@ class Recording:
             if start < end and begin < stop:
                 yield from segment.pieces(max(start - begin, 0), min(stop, end) - begin)
 
+    def span_ns(self) -> tuple[int, int]:
+        """Event times of the earliest and the latest event."""
+        spans = [(int(piece["ts_ns"].min()), int(piece["ts_ns"].max())) for piece in self.pieces()]
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
     def rows(self, start: int, stop: int) -> EventArray:
         """A copy of events `start` to `stop`, counted from its first one."""
         return np.concatenate(list(self.pieces(start, stop)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_daemon.clock import Clock
+from mia_daemon.clock import NEVER_NS, Clock
 from mia_daemon.errors import FileFormatError, UsageError
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.feed.book_touch import BookTouch
@@ -44,6 +44,7 @@ class ReplayFeed:
         reference_scale: of the reference's.
         timers_up_to_s: in a silence of Sierra Chart's files TIMER events are made as a live feed makes them, for so
             long; 0: none.
+        to_ns: the feed ends before the first event of this time or later.
 
     Raises:
         FileFormatError: a file is foreign, truncated, damaged or empty; in `batches` and `run`: a packed segment is.
@@ -60,8 +61,10 @@ class ReplayFeed:
         scale: PriceScale = AS_STORED,
         reference_scale: PriceScale = AS_STORED,
         timers_up_to_s: float = 0.0,
+        to_ns: int = NEVER_NS,
     ) -> None:
         self._clock = clock
+        self._to_ns = to_ns
         self._batch_events = batch_events
         self._closed = False
         self._source: Recording | _SierraFiles | _Interleaved
@@ -80,10 +83,21 @@ class ReplayFeed:
         """Events in the file."""
         return len(self._source)
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Earliest and latest event time, without the reference's and the timers'."""
+        return self._source.span_ns()
+
     def batches(self) -> Iterator[EventArray]:
-        """All events in order, `batch_events` at a time; each array is owned by who takes it."""
+        """All events up to `to_ns` in order, `batch_events` at a time; each array is owned by who takes it."""
         for start in range(0, len(self), self._batch_events):
-            yield self._source.rows(start, min(start + self._batch_events, len(self)))
+            events = self._source.rows(start, min(start + self._batch_events, len(self)))
+            left_out = np.flatnonzero(events["ts_ns"] >= self._to_ns)
+            if len(left_out):
+                if left_out[0]:
+                    yield events[: left_out[0]]
+                return
+            yield events
 
     async def run(self, queue: BatchQueue) -> None:
         """Put every batch, then `END`. A queue with room does not suspend, so this yields to the others by itself."""
@@ -128,6 +142,12 @@ class _SierraFiles:
         times[of_depth], times[~of_depth] = to_ns(self._depth["time"]), trades
         return times
 
+    def span_ns(self) -> tuple[int, int]:
+        files = [self._trades] if self._depth is None else [self._trades, self._depth]
+        times = [records["time"] for records in files if len(records)]
+        ends = to_ns(np.array([min(each.min() for each in times), max(each.max() for each in times)]))
+        return int(ends[0]), int(ends[1])
+
     def __len__(self) -> int:
         return len(self._trades) + (0 if self._depth is None else len(self._depth))
 
@@ -166,6 +186,9 @@ class _Interleaved:
 
     def __len__(self) -> int:
         return len(self._base) + len(self._places)
+
+    def span_ns(self) -> tuple[int, int]:
+        return self._base.span_ns()
 
     def rows(self, start: int, stop: int) -> EventArray:
         first, last = map(int, np.searchsorted(self._places, (start, stop)))

@@ -72,9 +72,8 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_REQUEST)
 
     def _bind(self) -> socket.socket:
+        check_path(self.path)
         path = os.fspath(self.path)
-        if len(os.fsencode(path)) > _MAX_PATH:
-            raise StartError(f"control socket {path} has a longer path than {_MAX_PATH} bytes: set ops.control_socket")
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,6 +202,12 @@ def _parse(line: bytes) -> dict[str, Any]:
     return request
 
 
+def check_path(path: Path) -> None:
+    """Raises StartError for a path that is too long for a socket."""
+    if len(os.fsencode(path)) > _MAX_PATH:
+        raise StartError(f"control socket {path} has a longer path than {_MAX_PATH} bytes: set ops.control_socket")
+
+
 def _refusal(text: str) -> Answer:
     return {"ok": False, "error": text}
 
@@ -214,8 +219,7 @@ def ask(path: Path, command: str, *, timeout_s: float = 10.0, **arguments: Any) 
         StartError: no daemon answers there, this user may not ask, or the answer is none.
     """
     request = json_line({"command": command, **arguments})
-    if len(os.fsencode(path)) > _MAX_PATH:
-        raise StartError(f"control socket {path} has a longer path than {_MAX_PATH} bytes: set ops.control_socket")
+    check_path(path)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)

@@ -32,6 +32,7 @@ from mia_daemon.journal.recovery import Recovered
 from mia_daemon.journal.writer import Journal
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import Alert, AlertSink, Priority
+from mia_daemon.risk.latch_counter import LatchCounter
 from mia_daemon.risk.risk_controller import RiskController
 from mia_daemon.trading.operator_actions import OperatorActions
 from mia_daemon.trading.trade_executor import Actors, TradeExecutor
@@ -48,6 +49,7 @@ class AccountSetup:
         alert: called with each alert.
         tape: takes the account's inputs, where the session is recorded.
         player: of the recorded session that is repeated, with a `RepeatedBroker`; None: the inputs are new.
+        research: latches are counted instead of set; for replays.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class AccountSetup:
     alert: AlertSink
     tape: InputTape = NO_TAPE
     player: TapePlayer | None = None
+    research: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ def open_account(
     """
     settings, scope, left = setup.settings, setup.scope, begun.left
     ledger = Ledger(scope.instrument, cash + (left.account.realized_before if left else 0.0))
-    risk = RiskController(
+    risk = (LatchCounter if setup.research and time.mode is Mode.REPLAY else RiskController)(
         settings.risk,
         scope.instrument,
         scope.account,

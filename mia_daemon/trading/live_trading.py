@@ -84,6 +84,7 @@ class Components:
 
     Attributes:
         sink: notified of each decision.
+        decide_from_ns: features and regimes follow the market before this event time, but nothing is decided.
         before_events: called with each batch before it is processed (a replay's clock).
         record: called with each batch after everything that follows from it was done (the recorder).
     """
@@ -93,6 +94,7 @@ class Components:
     executor: TradeExecutor
     metrics: Metrics
     sink: DecisionSink
+    decide_from_ns: int = 0
     before_events: Callable[[EventArray], None] = lambda _events: None
     record: Callable[[EventArray], None] = lambda _events: None
 
@@ -234,8 +236,13 @@ class TradingSession:
             components.record(events)
 
     def _infer(self, window: FeatureWindow) -> Iterator[Signal]:
-        if (signal := self.path.infer(window)) is not None:
-            yield signal
+        signal = self.path.infer(window)
+        if signal is None:
+            return
+        if window.ts_ns < self._components.decide_from_ns:
+            self.tally.count_events(window.events)
+            return
+        yield signal
 
     def _execute(self, signal: Signal) -> Iterable[None]:
         self.path.execute(signal, self._delays(signal.window))

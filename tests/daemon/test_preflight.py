@@ -5,12 +5,14 @@ import shutil
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import trustme
 
 from mia_daemon import config
+from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon import preflight
 from mia_daemon.daemon.preflight import broker_kind, unfit
@@ -20,13 +22,17 @@ from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, to_us
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
 
 
+NOW_NS = 1_795_532_400 * NS_PER_S  # 2026-11-24T15:00Z
+
+
 def settings(**tables):
     return config.parse({"risk": LIMITS, **tables}, "test", environ={})
 
 
 @pytest.fixture
-def look(tmp_path):
-    """The findings by subject."""
+def look(tmp_path, monkeypatch):
+    """The findings by subject, on a day on which ESZ26 is traded."""
+    monkeypatch.setattr(preflight.WallClock, "now_ns", staticmethod(lambda: NOW_NS))
 
     def run(mode=Mode.PAPER, var=tmp_path / "var", **tables):
         findings = preflight.preflight(settings(**tables), mode, VarPaths(var), "Sim1")
@@ -79,7 +85,8 @@ def test_a_server_has_to_prove_who_it_is(look, encrypted):
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
     assert list(found) == [
-        "instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders",
+        "instrument", "bundle", "risk", "kill file", "directories", "kernel cache", "control socket",
+        "macro events", "feed", "orders",
     ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
@@ -172,6 +179,53 @@ def test_a_contract_tells_when_it_rolls(look):
     refused = look(instrument={"root": "XY"})
     assert list(refused) == ["instrument"]
     assert not refused["instrument"].fit
+
+
+def test_a_contract_whose_last_trading_day_has_passed_is_not_fit_where_time_is_real(look, tmp_path):
+    expired = {"symbol": "ESU26_FUT_CME"}
+    feed = {"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")}
+    found = look(instrument=expired, feed=feed)["instrument"]
+    assert not found.fit
+    assert found.text == (
+        "ESU26_FUT_CME, expired on 2026-09-18: set instrument.symbol to a later contract, or instrument.root"
+    )
+    assert look(instrument=expired, feed={**feed, "max_event_age_s": 0})["instrument"].fit  # a server with its own time
+    assert look(instrument=expired)["instrument"].fit  # the embedded simulator
+
+
+def test_a_control_socket_whose_path_is_too_long_is_found(look, tmp_path):
+    exact = tmp_path / ("x" * (107 - len(str(tmp_path)) - 1))
+    assert look(ops={"control_socket": str(exact)})["control socket"].fit
+    found = look(ops={"control_socket": f"{exact}x"})["control socket"]
+    assert not found.fit
+    assert found.text == f"control socket {exact}x has a longer path than 107 bytes: set ops.control_socket"
+
+
+@pytest.mark.parametrize(
+    ("home", "says"),
+    [
+        ("/proc/1", "/proc/1 can't be written by this user: change its owner or set features.cache_dir"),
+        ("/dev/null", "/dev/null is a file where a directory is needed: set features.cache_dir"),
+        (None, "this user has no home directory: set features.cache_dir to a directory that this user can write"),
+    ],
+    ids=["read-only", "a file", "none"],
+)
+def test_a_home_that_can_not_keep_kernels_is_found(look, tmp_path, monkeypatch, home, says):
+    def nowhere():
+        raise RuntimeError
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    if home is None:
+        monkeypatch.setattr(Path, "home", nowhere)
+    else:
+        monkeypatch.setenv("HOME", home)
+    found = look()["kernel cache"]
+    assert not found.fit
+    assert says in found.text
+    assert look(features={"cache_dir": str(tmp_path / "cache")})["kernel cache"].fit
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    assert look()["kernel cache"].fit
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_file_of_another_product_is_not_fit(look, mnq_scid, tmp_path):

@@ -192,10 +192,11 @@ def test_a_replay_of_a_recording_has_the_sessions_decisions_and_orders(session, 
 def test_a_bounded_session_ends_by_itself_with_trades_and_a_summary(session):
     var, ended = session
     assert (ended.status, ended.err) == (0, "")
+    assert "simulated market: its profit means nothing" in ended.out.splitlines()[:3]
     summary = ended.out.splitlines()[-1]
     told = re.fullmatch(
-        r"time is up after \d+ s: (\d+) orders, (\d+) fills, (\d+) round trips, profit [+-]\d+\.\d\d after costs, "
-        r"position \+0; everything is in (.*)",
+        r"time is up after \d+ s: (\d+) orders, (\d+) fills, (\d+) round trips, profit [+-]\d+\.\d\d after costs "
+        r"\(simulated market: its profit means nothing\), position \+0; everything is in (.*)",
         summary,
     )
     assert told is not None, summary
@@ -342,7 +343,7 @@ def test_it_can_be_stopped_while_it_still_waits_for_its_server(daemons, var):
     """A server that takes the connection and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dtc = {"port": silent.getsockname()[1], "connect_timeout_s": 60.0}
-        config = daemons.config(**tables(EAGER, feed={"source": "dtc"}, dtc=dtc))
+        config = daemons.config(**tables(EAGER, feed={"source": "dtc", "max_event_age_s": 0}, dtc=dtc))
         daemon = daemons.start("--mode", "paper", "--config", config, "--var", var)
         until((var / "run" / "control.sock").exists, "the control socket")
         assert stop_in_time(daemon).status == 0
@@ -446,7 +447,7 @@ def test_directories_that_others_can_read_are_a_warning_at_the_start(paper, var)
 def test_what_is_doubtful_about_price_files_is_a_warning_at_the_start(paper, var, tmp_path):
     reference = tmp_path / "NQM27_FUT_CME.scid"
     paper(
-        feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid")},
+        feed={"source": "scid", "scid_path": str(tmp_path / "{symbol}.scid"), "max_event_age_s": 0},
         reference={"symbol": "NQM27_FUT_CME", "scid_path": str(reference)},
     )
     (alert,) = [line for line in log_of(var, "alert") if line["code"] == "price_files"]

@@ -21,7 +21,8 @@ from mia_daemon.records import EventKind, empty_events
 pytestmark = pytest.mark.timeout(300)
 
 KEYS = ["events", "trades_in", "decisions", "orders", "fills", "round_trips", "profit", "seconds", "events_per_s",
-        "decisions_sha256", "first_ts", "last_ts", "latches"]  # fmt: skip
+        "decisions_sha256", "first_ts", "last_ts", "latches", "position", "unrealized",
+        "latches_counted"]  # fmt: skip
 MEASURED = {"seconds", "events_per_s"}
 
 TRADES = 4_000
@@ -119,8 +120,13 @@ def test_the_summary_has_exactly_these_keys_and_is_true(first):
 def test_a_latch_that_stopped_entries_is_told_with_its_time():
     latch = {"code": "slippage", "ts": "2021-01-06T18:45:51Z", "text": "a fill was much worse than its price"}
     said = str(
-        Summary(9, 9, 3, 3, 2, 1, -24.2, 1.0, 9.0, "0" * 64, "2020-11-25T01:21:41Z", "2021-05-31T16:58:07Z", (latch,))
-    )
+        Summary(
+            9, 9, 3, 3, 2, 1, -24.2, 1.0, 9.0, "0" * 64, "2020-11-25T01:21:41Z", "2021-05-31T16:58:07Z", (latch,),
+            -1, 12.5, ({"code": "daily_loss", "count": 2, "first_ts": "2021-01-05T00:00:00Z", "text": "a loss"},),
+        )
+    )  # fmt: skip
+    assert "profit -24.20, open position -1, unrealised +12.50" in said
+    assert "not stopped by the latch daily_loss: 2 times, first at 2021-01-05T00:00:00Z: a loss" in said
     assert "entries stopped at 2021-01-06T18:45:51Z by the latch slippage: a fill was much worse" in said
 
 
@@ -160,6 +166,55 @@ def test_people_get_the_figures_too(workshop, recorded):
     assert ended.status == 0
     assert f"{TRADES:,} events" in ended.out
     assert re.search(r"\d+ round trips", ended.out)
+
+
+# --------------------------------------------------------------------------------------------- a part of the file
+
+
+@pytest.fixture(scope="module")
+def flat(workshop):
+    """A configuration that decides and opens nothing, so that decisions do not depend on earlier ones."""
+    decision = {**TRADES_OFTEN["decision"], "enter_above": 1.0}
+    return workshop.config("flat.toml", **{**TRADES_OFTEN, "decision": decision})
+
+
+DECISIONS = """
+SELECT seq, ts_ns, bid, ask, p_range, p_trend, p_defensive, signal, probability FROM decisions ORDER BY seq"""
+
+
+def at(ts_ns):
+    return datetime.fromtimestamp(ts_ns // 10**9, UTC).isoformat()
+
+
+def test_decisions_of_a_window_are_those_of_the_whole_file(replay, recorded, flat):
+    """Features and regimes have warmed up on what is before."""
+    _, whole = replay(recorded, config=flat)
+    decided = rows(whole / "journal" / "replay.db", DECISIONS)
+    begin_ns, end_ns = (decided[len(decided) * third // 3][1] // 10**9 * 10**9 for third in (1, 2))
+    summary, var = replay(recorded, "--from", at(begin_ns), "--to", at(end_ns), "--batch", 7, config=flat)
+    expected = [row for row in decided if begin_ns <= row[1] < end_ns]
+    assert rows(var / "journal" / "replay.db", DECISIONS) == expected
+    assert summary["decisions"] == len(expected) > 10
+    assert summary["events"] == np.count_nonzero(walk()["ts_ns"] < end_ns) < TRADES
+
+
+def test_a_position_that_is_open_at_the_end_is_in_the_summary(replay, recorded, first):
+    query = "SELECT ts_ns, position, unrealized FROM equity WHERE position != 0 ORDER BY number"
+    held = rows(first[1] / "journal" / "replay.db", query)
+    ts_ns, position, _ = held[len(held) // 2]
+    part, _ = replay(recorded, "--to", at(ts_ns + 10**9))
+    assert part["position"] == position
+    assert part["unrealized"] % 12.5 == 0.0
+
+
+def test_research_counts_the_latches_and_decides_as_if_there_were_no_limit(replay, recorded, workshop, first):
+    config = workshop.config("latch.toml", **{**TRADES_OFTEN, "risk": {"max_consecutive_losses": 1}})
+    counted, var = replay(recorded, "--research", config=config)
+    ((lost,),) = rows(var / "journal" / "replay.db", "SELECT COUNT(*) FROM trades WHERE gross < costs")
+    assert lost > 1
+    assert counted["latches"] == []
+    assert [(latch["code"], latch["count"]) for latch in counted["latches_counted"]] == [("consecutive_losses", lost)]
+    assert counted["decisions_sha256"] == first[0]["decisions_sha256"]
 
 
 # --------------------------------------------------------------------------------------------- the same every time
@@ -249,7 +304,7 @@ def test_a_half_day_ends_flat_a_minute_before_its_close(replay, workshop):
 
 
 def test_a_file_that_sierra_chart_wrote(replay, mnq_scid, workshop):
-    records = 1_000
+    records = 250
     head = workshop.directory / mnq_scid.name
     head.write_bytes(mnq_scid.read_bytes()[: SCID.header_size + records * SCID.record.itemsize])
     whole, _ = replay(head)
@@ -352,10 +407,22 @@ def test_a_product_that_does_not_fit_the_files_name_or_prices_is_refused(refused
         (["missing.scid"], 2, "missing.scid does not exist"),
         (["."], 1, "."),
         (["ESZ26_FUT_CME.scid", "--batch", "0"], 2, "batch_events"),
+        (["ESZ26_FUT_CME.scid", "--from", "2026-11-25"], 2, "is after the last event: the events of ESZ26_FUT_CME"),
+        (["ESZ26_FUT_CME.scid", "--to", "2026-11-24"], 2, "is not after the first event"),
+        (["ESZ26_FUT_CME.scid", "--from", "noon"], 2, "'noon' is no time: write 2026-11-22"),
         (["ESZ26_FUT_CME.scid", "--depth", "missing.depth"], 1, "missing.depth"),
         (["ESZ26_FUT_CME.scid", "--depth", "ESZ26_FUT_CME.scid"], 1, "is not a .depth file"),
     ],
-    ids=["no file", "a directory", "no batch", "no depth file", "a wrong depth file"],
+    ids=[
+        "no file",
+        "a directory",
+        "no batch",
+        "from later",
+        "to earlier",
+        "no time",
+        "no depth file",
+        "a wrong depth file",
+    ],
 )
 def test_wrong_words_are_refused(refused, recorded, words, status, says):
     assert says in refused(status, *words)

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import pytest
 
+from mia_daemon.errors import StartError
 from mia_daemon.features import cache, kernel_source
 from mia_daemon.features.kernel_source import source_hash
 
@@ -51,6 +53,13 @@ def test_without_a_base_the_environment_decides_and_then_the_users_cache(tmp_pat
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache.use_cache().parent == tmp_path / ".cache" / "mia-daemon" / "numba"
+
+
+@pytest.mark.parametrize("base", ["/proc/1/cache", "/dev/null"])
+def test_a_base_that_can_not_be_written_is_refused_in_one_sentence(monkeypatch, base):
+    """numba would keep kernels beside their sources instead, where stale ones are found."""
+    with pytest.raises(StartError, match=f"compiled kernels can't be kept in {base}: .*; set features.cache_dir to a"):
+        cache.use_cache(Path(base))
 
 
 def test_what_no_start_has_used_for_long_is_removed(tmp_path, monkeypatch):

@@ -71,6 +71,25 @@ def test_trades_and_depth_cut_anywhere_are_the_whole_merged(tmp_path_factory, tr
     assert joined(feed).tobytes() == whole.tobytes()  # a second pass starts afresh
 
 
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.lists(st.integers(0, 20), min_size=1, max_size=30),
+    st.integers(0, 21),
+    st.integers(1, 70),
+)
+@settings(max_examples=60)
+def test_up_to_a_time_it_ends_before_the_first_event_of_then_or_later(
+    tmp_path_factory, trade_times, depth_times, end, batch_events
+):
+    path, depth_path = files(tmp_path_factory.mktemp("end"), trades(trade_times), book(depth_times))
+    whole = joined(ReplayFeed(path, WallClock(), depth_path=depth_path))
+    to_ns = int(sf.to_ns(np.array([START_US + end]))[0])
+    feed = ReplayFeed(path, WallClock(), depth_path=depth_path, batch_events=batch_events, to_ns=to_ns)
+    kept = int(np.argmax(np.append(whole["ts_ns"], to_ns) >= to_ns))
+    assert b"".join(batch.tobytes() for batch in feed.batches()) == whole[:kept].tobytes()
+    assert feed.span_ns == (whole["ts_ns"].min(), whole["ts_ns"].max())
+
+
 async def test_run_puts_batches_then_end_and_waits_for_room(tmp_path):
     path, _ = files(tmp_path, trades(range(10)), book([0]))
     queue = asyncio.Queue(maxsize=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mia_daemon import cli
-from mia_daemon.cli.journal import since_ns
+from mia_daemon.cli.options import time_ns
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
 from mia_daemon.journal import formatting, order_history, report
@@ -155,7 +155,7 @@ def test_orders_tell_their_states_in_time(traded, view):
         of_order = [event["time"] for event in order["events"]]
         assert of_order == sorted(of_order)
     late = max(order["events"][0]["time"] for order in orders.values())
-    assert [o["order"][-2:] for o in order_history.orders(view, since_ns(late))] == ["3E", "3S", "3T"]
+    assert [o["order"][-2:] for o in order_history.orders(view, time_ns(late))] == ["3E", "3S", "3T"]
     assert len(list(order_history.orders(view, run=traded.run_id))) == 9
     assert list(order_history.orders(view, run="another")) == []
 
@@ -325,4 +325,4 @@ def test_the_mode_may_stand_before_the_command(capsys, monkeypatch, tmp_path):
     ],
 )
 def test_times_are_utc_unless_they_say_otherwise(moment, ns):
-    assert since_ns(moment) == ns
+    assert time_ns(moment) == ns

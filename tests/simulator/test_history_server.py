@@ -302,7 +302,7 @@ def test_fetch_says_refusals_in_one_sentence_and_writes_nothing(simulator, daemo
     )
     assert not list(tmp_path.glob("out*"))
     for words, text in (
-        (("--from", "yesterday"), "is no time: write 2026-11-03"),
+        (("--from", "yesterday"), "is no time: write 2026-11-22"),
         (("--from", "2026-11-03", "--to", "2026-11-02"), "--to has to be later than --from"),
     ):
         wrong = daemons.run("fetch", "ESZ26_FUT_CME", *words, "--out", out, *where)
