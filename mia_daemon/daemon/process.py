@@ -31,6 +31,7 @@ from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.recorder import Recorder
+from mia_daemon.journal.file import expected_migration_s
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
@@ -50,7 +51,7 @@ WATCHDOG_EVERY_S = 10.0
 """Seconds between two checks that the tasks make progress, where the service manager sets no interval."""
 
 KERNEL_TIMEOUT_S = 300.0
-"""Seconds that the service manager is asked to wait while kernels compile."""
+"""Seconds that the service manager is asked to wait while kernels compile, beside those for a migration."""
 
 
 def run(
@@ -170,7 +171,9 @@ class Daemon:
             self._switch.pull(by)
 
     def _prepare_kernels(self) -> None:
-        self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
+        """Compile what is not compiled yet; it and the migration of the journal may take long."""
+        migration_s = expected_migration_s(self._paths.journal(self._mode))
+        self._notifier.extend_timeout(KERNEL_TIMEOUT_S + migration_s)
         cache.prepare(self._console.say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:

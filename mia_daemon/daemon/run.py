@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -75,7 +76,8 @@ class DaemonRun:
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
             opened.callback(os.close, _hold(paths))
-            self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE)
+            notice = _ignore if console is None else partial(console.say, always=True)
+            self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE, notice=notice)
             opened.callback(self.journal.close)
             log_file = LineFile(paths.log)
             opened.callback(log_file.close)
@@ -85,7 +87,7 @@ class DaemonRun:
                 self.log,
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
-                tell=_nobody if console is None else console.alert,
+                tell=_ignore if console is None else console.alert,
             )
             opened.callback(self.alerts.close)
             self.metrics = Metrics(paths.root, clock)
@@ -286,5 +288,5 @@ def _hold(paths: VarPaths) -> int:
         ) from error
 
 
-def _nobody(_alert: Alert) -> None:
-    """In a replay alerts go to files only."""
+def _ignore(_said: Alert | str) -> None:
+    """In a replay nothing goes to the terminal."""

@@ -2,13 +2,13 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.errors import JournalError
-from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal
+from mia_daemon.journal.file import PATIENCE_MS, explain, hold, lacks_log, open_journal
 from mia_daemon.journal.pending_latches import PendingLatches
 from mia_daemon.journal.reader import JournalReader
 
@@ -23,12 +23,13 @@ class JournalTransactions(JournalReader):
     Args:
         path: of the SQLite file.
         durable: every commit reaches the disk.
+        notice: called with a sentence about what takes long.
 
     Raises:
         JournalError: here and in every method.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
+    def __init__(self, path: Path, *, durable: bool, notice: Callable[[str], None] = lambda _text: None) -> None:
         self._in_transaction = False  # within `transaction()`
         self._may_checkpoint = True
         self._waits_for_writers = True  # other programs that write are waited for
@@ -37,8 +38,9 @@ class JournalTransactions(JournalReader):
         self._last_number = 0  # of the sequence over all tables
         self._positions: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
         self._lock = hold(path)
+        self._lacks_log = lacks_log(path)  # before it is opened: that makes one
         try:
-            db = open_journal(path, durable=durable)
+            db = open_journal(path, durable=durable, notice=notice)
             try:
                 self._pending = PendingLatches(path)
             except BaseException:

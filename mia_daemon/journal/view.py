@@ -1,8 +1,8 @@
 """A journal as it was at one moment, for people: opened read-only, beside a daemon that goes on writing.
 
 All queries on one view read the same snapshot, so counts, orders and positions are consistent whatever is written
-meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open. A file of an
-earlier version that a daemon would migrate is read as if it were of the present one.
+meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open. Of a file of an
+earlier version a private copy is migrated and read: the file does not change.
 """
 
 import json
@@ -18,9 +18,10 @@ from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import recovery
 from mia_daemon.journal.file import checked_version, explain
-from mia_daemon.journal.migrations import READ_AS_PRESENT
+from mia_daemon.journal.migrations import migrated_copy
 from mia_daemon.journal.reader import JournalReader
 from mia_daemon.journal.rows import Values
+from mia_daemon.journal.schema import VERSION
 from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
@@ -29,15 +30,19 @@ Row = dict[str, Any]
 class JournalView(JournalReader):
     """Opens the journal at `path`; a context manager.
 
+    Attributes:
+        version: of the file.
+
     Raises:
-        JournalError: here and in every method: there is no journal, or the file is of another program, of another
+        JournalError: here and in every method: there is no journal, or the file is of another program, of a later
             version or damaged.
     """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise JournalError(f"there is no journal at {path}: nothing ran there yet; see --mode, --var and --file")
-        super().__init__(path, _open(path))
+        db, self.version = _open(path)
+        super().__init__(path, db)
 
     def __enter__(self) -> Self:
         return self
@@ -66,11 +71,6 @@ class JournalView(JournalReader):
         row = self.one(sql, values)
         return None if row is None else next(iter(row.values()))
 
-    @property
-    def version(self) -> int:
-        """Of the file."""
-        return int(self.value("PRAGMA user_version"))
-
     def positions(self) -> dict[tuple[str, str], int]:
         """Contracts by (symbol, account), only those not flat."""
         return recovery.positions(self._query)
@@ -94,14 +94,14 @@ class JournalView(JournalReader):
         return found
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     try:
         return _connect(path)
     except sqlite3.Error as error:
         raise explain(path, error) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
     """Open for reading. Without write permission on the directory this needs a file that no process has open."""
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
@@ -113,18 +113,21 @@ def _connect(path: Path) -> sqlite3.Connection:
         return _snapshot(path, f"{uri}&immutable=1")
 
 
-def _snapshot(path: Path, uri: str) -> sqlite3.Connection:
+def _snapshot(path: Path, uri: str) -> tuple[sqlite3.Connection, int]:
+    """The open file as of now, or a migrated copy of it, and the file's version."""
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
     try:
         db.execute("BEGIN")
         db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
-        for statement in READ_AS_PRESENT.get(checked_version(path, db, "this program reads"), ()):
-            db.execute(statement)
+        version = checked_version(path, db, "reads")
+        if version < VERSION:
+            file, db = db, migrated_copy(db, version)
+            file.close()
         db.execute("PRAGMA query_only = ON")
     except BaseException:
         db.close()
         raise
-    return db
+    return db, version
 
 
 def run_of(identifier: str) -> str:

@@ -8,7 +8,7 @@ the owner asks for at least once a second. Only the owner's commit ever copies t
 One process writes, guarded by a lock file beside the journal; any number may read (`file:PATH?mode=ro`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,15 @@ class Journal(JournalTransactions):
         path: of the SQLite file.
         durable: every commit reaches the disk (live). Without, a power cut may take the last commits (paper, replay);
             a killed process loses nothing in either case.
+        notice: called with a sentence before and after a migration, which may take long.
 
     Raises:
         JournalError: here and in every method: another process holds the journal, the disk is full, the file is
-            damaged or of another version. The text says which; nothing is in the journal that was not committed.
+            damaged or of a later version. The text says which; nothing is in the journal that was not committed.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
-        super().__init__(path, durable=durable)
+    def __init__(self, path: Path, *, durable: bool, notice: Callable[[str], None] = lambda _text: None) -> None:
+        super().__init__(path, durable=durable, notice=notice)
         self._positions_since = 0  # fills with a higher number make the positions: a replay starts flat
 
     # Runs.

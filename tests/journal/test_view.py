@@ -1,12 +1,16 @@
 """A journal is opened read-only, as it was at one moment, or refused in one sentence and left as it was."""
 
+import os
 import sqlite3
+from contextlib import closing
 
 import pytest
 from run_headers import run_header
 
+from mia_daemon import __version__
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import view as journal_view
+from mia_daemon.journal.schema import VERSION
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Fill, Side
@@ -111,17 +115,26 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
     assert (text.read_text(), empty.read_bytes()) == ("trade_id,timestamp\n" * 100, b"")
 
 
-@pytest.mark.parametrize(
-    ("version", "advice"),
-    [(99, "run the daemon that wrote it"), (1, "it is left as it is and can be read by the mia-daemon that wrote it")],
-)
-def test_a_journal_of_another_version_is_left_to_the_program_that_wrote_it(journal, version, advice):
+def test_a_journal_of_a_later_version_is_left_to_the_program_that_wrote_it_and_its_backup_is_named(journal):
     journal.close()
-    with sqlite3.connect(journal.path) as db:
-        db.execute(f"PRAGMA user_version = {version}")
-    db.close()
+    with closing(sqlite3.connect(journal.path)) as db:
+        db.execute("PRAGMA user_version = 99")
     before = journal.path.read_bytes()
-    assert f"has version {version}, this program reads version 3: {advice}" in refusal(journal.path)
+    said = (
+        f"has version 99, mia-daemon {__version__} reads version {VERSION}: run the later mia-daemon that wrote it, or "
+    )
+    backup = journal.path.with_name(f"{journal.path.name}.v{VERSION}-backup")
+    assert f"{said}restore a backup of version {VERSION} (beside it would be {backup.name}, not found)" in refusal(
+        journal.path
+    )
+    for name, second in (
+        (backup, 5),
+        (backup.with_name(f"{backup.name}.2"), 6),
+        (backup.with_name(f"{backup.name}.part"), 7),
+    ):
+        name.touch()
+        os.utime(name, (second, second))
+    assert f"{said}with the account flat restore {backup}.2, made before it was migrated" in refusal(journal.path)
     assert journal.path.read_bytes() == before
 
 

@@ -1030,11 +1030,11 @@ def test_anothers_database_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("version", "advice"),
     [
-        (4, "run the daemon that wrote it, or move it away to start anew"),
-        (1, "once the account is flat and no order works, move it away, and a new one is begun"),
+        (4, "run the later mia-daemon that wrote it, or restore a backup of version 3"),
+        (0, "which none ever had: it is damaged; restore a backup"),
     ],
 )
-def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, version, advice):
+def test_a_version_not_known_is_refused_with_what_to_do_and_not_touched(tmp_path, version, advice):
     """Also where a killed daemon left its last commits in the log beside it."""
     path, kept = tmp_path / "paper.db", tmp_path / "kept.db"
     journal = Journal(path, durable=False)
@@ -1045,7 +1045,7 @@ def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, ve
     journal.close()
     before = [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")]
     assert len(before[1]) > 4096
-    with pytest.raises(JournalError, match=f"has version {version}, this daemon writes version 3: .*{advice}"):
+    with pytest.raises(JournalError, match=f"has version {version}, .*{advice}"):
         Journal(kept, durable=False)
     assert [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")] == before
 
