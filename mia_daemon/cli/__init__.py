@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mia_daemon import __version__
-from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
+from mia_daemon.cli import backup, check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
 from mia_daemon.errors import MiaError, UsageError
 from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
 
-_COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal)
+_COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal, backup)
 """Modules with an `add(commands)`, in the order in which --help lists them."""
 
 

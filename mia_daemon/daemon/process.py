@@ -173,7 +173,7 @@ class Daemon:
     def _prepare_kernels(self) -> None:
         """Compile what is not compiled yet; it and the migration of the journal may take long."""
         migration_s = expected_migration_s(self._paths.journal(self._mode))
-        self._notifier.extend_timeout(KERNEL_TIMEOUT_S + migration_s)
+        self._notifier.extend_timeout(KERNEL_TIMEOUT_S + 2 * migration_s)
         cache.prepare(self._console.say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +21,7 @@ from mia_daemon.execution.ports import TradeScope
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
-from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
 from mia_daemon.lock_file import InUse
@@ -138,7 +139,8 @@ class DaemonRun:
     def _begin(self, files: dict[str, int]) -> str:
         header = RunHeader(
             mode=self.mode.value,
-            started_ns=WallClock().now_ns(),  # also in replay: it makes the run's id unique
+            started_ns=WallClock().now_ns(),  # also in replay: with the salt it makes the run's id unique
+            salt=secrets.randbelow(SALTS),
             version=__version__,
             config=RunConfig(self.settings.effective(), self.settings.sha256()),
             bundle=RunBundle(

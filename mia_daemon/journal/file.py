@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from mia_daemon import __version__, lock_file
 from mia_daemon.errors import JournalError
-from mia_daemon.journal.migrations import BYTES_PER_S, MIGRATIONS, back_up, backup_name, migrate, newest_backup
+from mia_daemon.journal.migrations import MIGRATIONS, back_up, backup_name, duration_s, migrate, newest_backup
 from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
 from mia_daemon.lock_file import InUse
 from mia_daemon.private_file import prepare_database
@@ -76,7 +76,7 @@ def _migrate(path: Path, db: sqlite3.Connection, version: int, notice: Callable[
     size = path.stat().st_size
     notice(
         f"journal {path} has version {version}: it is copied and migrated to version {VERSION}, {size / 1e6:,.1f} MB, "
-        f"{size // BYTES_PER_S + 1} s at most on a usual disk"
+        f"which takes about {duration_s(version, size)} s"
     )
     try:
         backup = back_up(path, db, version)
@@ -90,9 +90,11 @@ def _migrate(path: Path, db: sqlite3.Connection, version: int, notice: Callable[
 
 
 def expected_migration_s(path: Path) -> float:
-    """How long opening the journal at `path` may take because it is migrated, at most; 0 where it is not."""
+    """About how long opening the journal at `path` takes because it is migrated; 0 where it is not."""
     try:
-        return path.stat().st_size / BYTES_PER_S if _version_of_existing(path) != VERSION else 0.0
+        size = path.stat().st_size
+        version = _version_of_existing(path) if size else VERSION
+        return duration_s(version, size) if version != VERSION else 0.0
     except (OSError, sqlite3.Error, JournalError):  # opening it says what is wrong
         return 0.0
 

@@ -240,7 +240,7 @@ def _place(row_type: int, table: str, run: str, after: str = "0") -> str:
 def _place_of_order(row_type: int, table: str) -> str:
     """Of rows about an order: after its intent. Where an order of an earlier run is meant the time decides."""
     run = f"MAX(COALESCE({_named_run('t.client_order_id')}, 1), COALESCE({_run_at('t.ts_ns', 'AND NOT b.replay')}, 1))"
-    intended = f"""(SELECT p.at FROM intents_1 i JOIN placed p ON p.row_type = {_INTENT} AND p.old = i.number
+    intended = f"""(SELECT p.at FROM intents_1 i JOIN placed p ON p.row_type = {_INTENT} AND p.old = +i.number
         WHERE i.client_order_id = t.client_order_id)"""
     return _place(row_type, table, run, intended)
 
@@ -249,7 +249,7 @@ def _copy(row_type: int, table: str, columns: str) -> str:
     """Copies a table under its new numbers."""
     return f"""
         INSERT INTO {table} (number, {columns})
-        SELECT n.number, {columns} FROM {table}_1 t JOIN numbered n ON n.row_type = {row_type} AND n.old = t.number
+        SELECT n.number, {columns} FROM {table}_1 t JOIN numbered n ON n.row_type = {row_type} AND n.old = +t.number
         ORDER BY n.number"""
 
 
@@ -269,7 +269,8 @@ STATEMENTS: Final = (
     SELECT number, run_id, mode, started_ns, ended_ns, how, version, config_sha256, config, '', bundle_sha256,
         catalogue_sha256, {_POINT_VALUE}, {_COST_PER_SIDE}, '{{}}', '{{}}'
     FROM runs_1 ORDER BY number""",
-    # The place of every row: `old` is its number, of a decision its id.
+    # The place of every row: `old` is its number, of a decision its id. It has no type, and is compared with what has
+    # none (+): else SQLite converts it, and can't look it up.
     """
     CREATE TEMP TABLE placed (
         row_type INTEGER, old, run INTEGER, at INTEGER, PRIMARY KEY (row_type, old)) WITHOUT ROWID""",
@@ -281,7 +282,7 @@ STATEMENTS: Final = (
         _INTENT,
         "intents",
         _named_run("t.client_order_id"),
-        f"(SELECT p.at FROM placed p WHERE p.row_type = {_DECISION} AND p.old = t.decision_id)",
+        f"(SELECT p.at FROM placed p WHERE p.row_type = {_DECISION} AND p.old = +t.decision_id)",
     ),
     # When each run began, in event time: of a simulated run that is not the time of its start.
     f"""
@@ -301,7 +302,7 @@ STATEMENTS: Final = (
     SELECT {_TRADE}, old, run, MAX(at) OVER (PARTITION BY run ORDER BY old)
     FROM (
         SELECT t.number AS old, COALESCE(MAX(p.run) OVER (ORDER BY t.number), 1) AS run, COALESCE(p.at, 0) AS at
-        FROM trades_1 t LEFT JOIN placed p ON p.row_type = {_FILL} AND p.old = t.fill
+        FROM trades_1 t LEFT JOIN placed p ON p.row_type = {_FILL} AND p.old = +t.fill
     )""",
     _place(_EQUITY, "equity", _run_at("t.ts_ns")),
     # A fill may have the server's time, later than that of events: a run's last row comes after what made its position.
@@ -328,7 +329,7 @@ STATEMENTS: Final = (
     INSERT INTO decisions
         (decision_id, number, {_OF_DECISION}, verdict, verdict_context, overtrade_risk_score, trade_id)
     SELECT decision_id, n.number, {_OF_DECISION}, NULL, NULL, 0.0, ''
-    FROM decisions_1 t JOIN numbered n ON n.row_type = {_DECISION} AND n.old = t.decision_id ORDER BY decision_id""",
+    FROM decisions_1 t JOIN numbered n ON n.row_type = {_DECISION} AND n.old = +t.decision_id ORDER BY decision_id""",
     _copy(
         _INTENT,
         "intents",
@@ -350,8 +351,8 @@ STATEMENTS: Final = (
     f"""
     INSERT INTO trades (number, trade_id, fill, {_OF_TRADE})
     SELECT n.number, trade_id, COALESCE(f.number, 0), {_OF_TRADE}
-    FROM trades_1 t JOIN numbered n ON n.row_type = {_TRADE} AND n.old = t.number
-    LEFT JOIN numbered f ON f.row_type = {_FILL} AND f.old = t.fill
+    FROM trades_1 t JOIN numbered n ON n.row_type = {_TRADE} AND n.old = +t.number
+    LEFT JOIN numbered f ON f.row_type = {_FILL} AND f.old = +t.fill
     ORDER BY n.number""",
     _copy(_EQUITY, "equity", "ts_ns, equity, peak, position, unrealized, realized_today"),
     _copy(_ALERT, "alerts", "ts_ns, code, priority, text, context"),
@@ -359,7 +360,7 @@ STATEMENTS: Final = (
     f"""
     INSERT INTO commands (number, ts_ns, event_ns, command, by, result)
     SELECT n.number, ts_ns, 0, command, by, result
-    FROM commands_1 t JOIN numbered n ON n.row_type = {_COMMAND} AND n.old = t.number ORDER BY n.number""",
+    FROM commands_1 t JOIN numbered n ON n.row_type = {_COMMAND} AND n.old = +t.number ORDER BY n.number""",
     *(f"DROP TABLE {table}" for table in ("placed", "begun", "numbered")),
     *(f"DROP TABLE {table}_1" for table in _TABLES_OF_1),
 )

@@ -4,21 +4,26 @@ Each step is a list of statements from one version to the next, kept as it was r
 changes of `schema`. All steps run in one transaction, after a copy of the file was made beside it.
 """
 
-import os
 import shutil
 import sqlite3
 from itertools import count
 from pathlib import Path
 from typing import Final
 
+from mia_daemon.database_copy import copy_database, sync
 from mia_daemon.journal import migration_1, migration_2
 from mia_daemon.journal.schema import VERSION
 
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: migration_1.STATEMENTS, 2: migration_2.STATEMENTS}
 """By version: the statements that lead from it to the next."""
 
-BYTES_PER_S: Final = 10_000_000
-"""Of a journal that is backed up and migrated, at least: see docs/performance.md."""
+_BYTES_PER_S: Final = {1: 1_000_000, 2: 100_000_000}
+"""By version: of a journal that is copied and migrated. Version 1 gets new numbers in every row."""
+
+
+def duration_s(version: int, size: int) -> int:
+    """About how long a journal of `version` with `size` bytes takes to be copied and migrated, on a busy machine."""
+    return size // _BYTES_PER_S[version] + 1
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -93,29 +98,6 @@ def back_up(path: Path, db: sqlite3.Connection, version: int) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return backup
-
-
-def copy_database(db: sqlite3.Connection, path: Path) -> None:
-    """Copy an open database, whatever is written to it meanwhile, to a new file that needs no other beside it.
-
-    Raises:
-        sqlite3.Error: it can't be read or written.
-    """
-    copy = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")  # one that says WAL and has no log beside it lacks what was in it
-    finally:
-        copy.close()
-
-
-def sync(path: Path) -> None:
-    """Have a file or the names in a directory on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _free_name(path: Path) -> Path:

@@ -11,6 +11,7 @@ from mia_daemon.errors import JournalError
 from mia_daemon.journal.file import PATIENCE_MS, explain, hold, lacks_log, open_journal
 from mia_daemon.journal.pending_latches import PendingLatches
 from mia_daemon.journal.reader import JournalReader
+from mia_daemon.journal.statements import MARK_UNENDED_RUN
 
 _CHECKPOINT_AFTER_COMMITS: Final = 2048
 """About 15 MB of write-ahead log, copied back in about 15 ms; a quarter of that takes a third of the time, four times
@@ -52,10 +53,16 @@ class JournalTransactions(JournalReader):
         super().__init__(path, db)
 
     def close(self) -> None:
-        """Commit what is buffered and release the file, also when the commit fails."""
+        """Commit what is buffered and release the file, also when the commit fails.
+
+        A run that did not end until now is marked: one that has no mark was killed, and left a log beside the file.
+        """
         if self._lock < 0:
             return
         try:
+            if self._last_number:
+                with suppress(JournalError):
+                    self._run(MARK_UNENDED_RUN)
             self.commit()
         finally:
             try:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
+from mia_daemon.database_copy import open_snapshot
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import recovery
 from mia_daemon.journal.file import checked_version, explain
@@ -95,38 +95,20 @@ class JournalView(JournalReader):
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    """The file as of now, or a migrated copy of it, and the file's version."""
     try:
-        return _connect(path)
+        db = open_snapshot(path)
+        try:
+            version = checked_version(path, db, "reads")
+            if version < VERSION:
+                file, db = db, migrated_copy(db, version)
+                file.close()
+            db.execute("PRAGMA query_only = ON")
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.Error as error:
         raise explain(path, error) from error
-
-
-def _connect(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Open for reading. Without write permission on the directory this needs a file that no process has open."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    try:
-        return _snapshot(path, uri)
-    except sqlite3.OperationalError as error:
-        unwritable = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        if not unwritable or path.with_name(f"{path.name}-wal").exists():
-            raise
-        return _snapshot(path, f"{uri}&immutable=1")
-
-
-def _snapshot(path: Path, uri: str) -> tuple[sqlite3.Connection, int]:
-    """The open file as of now, or a migrated copy of it, and the file's version."""
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
-    try:
-        db.execute("BEGIN")
-        db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
-        version = checked_version(path, db, "reads")
-        if version < VERSION:
-            file, db = db, migrated_copy(db, version)
-            file.close()
-        db.execute("PRAGMA query_only = ON")
-    except BaseException:
-        db.close()
-        raise
     return db, version
 
 

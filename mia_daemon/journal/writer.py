@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import statements
+from mia_daemon.journal.file import lost_log
 from mia_daemon.journal.run_header import RunHeader, make_run_id
 from mia_daemon.journal.schema import PER_RUN
 from mia_daemon.journal.transactions import JournalTransactions
@@ -66,19 +67,24 @@ class Journal(JournalTransactions):
     # Runs.
 
     def begin_run(self, header: RunHeader) -> str:
-        """End a run that was killed and start a new one; returns its identifier, at most 12 characters.
+        """End a run that was killed and start a new one; returns its identifier, see `make_run_id`.
 
-        It is made of the second of the start and of the run's number in this journal, so no two runs share one, and
-        client order ids made of it are unique for ever. Latches that an earlier run could only keep beside the journal
-        are in the journal from here on.
+        No two runs of this journal share one, and, where the header has a salt, no two of any journals: client order
+        ids made of it are unique at a server. Latches that an earlier run could only keep beside the journal are in the
+        journal from here on. Where the journal was copied without its log, a latch halts until a person has looked.
         """
+        unended = self._run(statements.UNENDED_RUN).fetchone()
         self._run(statements.SEAL_KILLED_RUNS, (header.started_ns,))
         number = self._run(statements.NEXT_RUN).fetchone()[0]
-        run_id = make_run_id(header.started_ns, number)
+        run_id = make_run_id(header.started_ns, number, header.salt)
         self._run(statements.INSERT_RUN, statements.run_values(run_id, header))
         self._last_number = number * PER_RUN
         self._positions_since = self._last_number if header.mode == Mode.REPLAY else 0
         self._positions.clear()
+        if self._lacks_log and unended and header.mode != Mode.REPLAY:
+            said = lost_log(self.path, unended[0])
+            self._insert_latch(Latch(RiskCode.HALTED, header.started_ns, {"by": said}))
+        self._lacks_log = False
         self._insert_pending_latches()
         self.commit()
         return run_id

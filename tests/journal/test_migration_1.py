@@ -165,7 +165,7 @@ def test_two_runs_of_version_1_are_whole_after_the_migration_and_add_up(tmp_path
     assert [latch.code for latch in journal.latches()] == [RiskCode.HALTED]
     journal.close()
     backup = path.with_name("paper.db.v1-backup")
-    assert said[0].startswith(f"journal {path} has version 1: it is copied and migrated to version {VERSION}, 0.1 MB")
+    assert said[0].startswith(f"journal {path} has version 1: it is copied and migrated to version {VERSION}, 0.1 MB, ")
     assert said[1:] == [f"journal {path} has version {VERSION} now; as it was it is kept in {backup}"]
     with JournalView(path) as view, JournalView(backup) as kept:
         assert (view.version, kept.version) == (VERSION, 1)
@@ -213,7 +213,7 @@ def test_simulated_runs_are_told_apart_by_the_time_of_their_events(tmp_path):
 EVENTS = ("run", "decision", "order", "update", "request", "fill", "external", "equity", "alert", "command")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 5), st.integers(-9, 9)), max_size=60),
     st.sampled_from(["scid", "simulator"]),

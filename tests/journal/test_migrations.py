@@ -12,11 +12,12 @@ import pytest
 from journal_versions import TABLES_2
 from run_headers import run_header
 
+from mia_daemon import database_copy
 from mia_daemon.errors import JournalError
 from mia_daemon.execution import order_path
 from mia_daemon.features import catalogue
 from mia_daemon.journal import file as journal_file
-from mia_daemon.journal import migrations, report
+from mia_daemon.journal import report
 from mia_daemon.journal.migrations import MIGRATIONS
 from mia_daemon.journal.order_history import orders
 from mia_daemon.journal.schema import APPLICATION_ID, NUMBERED, TABLES, VERSION
@@ -283,7 +284,7 @@ def test_a_journal_that_cannot_be_copied_is_not_migrated(path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(migrations.os, "fsync", full)
+        patched.setattr(database_copy.os, "fsync", full)
         with pytest.raises(JournalError, match="can't be copied before it is migrated: No space left on device"):
             Journal(path, durable=False)
     assert (version(path), backups(path)) == (2, [])

@@ -7,9 +7,8 @@ from contextlib import closing
 import pytest
 from run_headers import run_header
 
-from mia_daemon import __version__
+from mia_daemon import __version__, database_copy
 from mia_daemon.errors import JournalError
-from mia_daemon.journal import view as journal_view
 from mia_daemon.journal.schema import VERSION
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
@@ -82,16 +81,16 @@ def test_a_closed_journal_is_read_where_nothing_can_be_written_beside_it(journal
     """In a directory of another's, on a medium that is read-only; as long as nobody has it open."""
     journal.record_fill(fill(1))
     journal.close()
-    snapshot = journal_view._snapshot
+    begin = database_copy._begin
 
-    def unwritable(path, uri):
+    def unwritable(uri, timeout_s):
         if "immutable" not in uri:
             error = sqlite3.OperationalError("unable to open database file")
             error.sqlite_errorname = "SQLITE_READONLY_DIRECTORY"
             raise error
-        return snapshot(path, uri)
+        return begin(uri, timeout_s)
 
-    monkeypatch.setattr(journal_view, "_snapshot", unwritable)
+    monkeypatch.setattr(database_copy, "_begin", unwritable)
     with JournalView(journal.path) as view:
         assert count(view) == 1
     journal.path.with_name("paper.db-wal").write_bytes(b"")  # somebody has it open

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_headers import run_header
 
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.ledger import Ledger
@@ -23,7 +24,7 @@ from mia_daemon.journal import statements
 from mia_daemon.journal.file import PATIENCE_MS
 from mia_daemon.journal.pending_latches import pending_path, read_pending
 from mia_daemon.journal.reader import LastRun
-from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader, make_run_id
 from mia_daemon.journal.schema import NUMBERED, PER_RUN
 from mia_daemon.journal.writer import Journal, RequestKind
 from mia_daemon.products.instruments import instrument
@@ -132,13 +133,33 @@ def test_runs_begun_in_the_same_second_have_different_short_names(journal):
     names = []
     for _ in range(5):
         names.append(begin(journal))
-        journal.close()  # as after a kill: no run was ended
+        journal.close()  # its run did not end
         journal = Journal(journal.path, durable=False)
     assert len(set(names)) == 5
     assert all(len(name) <= 12 and name.isalnum() for name in names)
     sealed = rows(journal, "SELECT how, ended_ns FROM runs ORDER BY number")
-    assert sealed == [("killed", START)] * 5 + [(None, None)]
+    assert sealed == [("killed", START)] * 5 + [("failed: closed before its end", None)]
     journal.close()
+
+
+def test_runs_of_two_journals_that_begin_in_the_same_second_have_different_ids(tmp_path):
+    """Live and paper, or two directories: their orders meet at one server, which has room for 31 characters."""
+    names = []
+    for salt in (0, 1, SALTS - 1, None):
+        journal = Journal(tmp_path / f"{salt}.db", durable=False)
+        names.append(journal.begin_run(replace(run_header(START), salt=salt)))
+        journal.close()
+    assert len(set(names)) == 4
+    assert all(name.isalnum() for name in names)
+    longest = make_run_id(2**35 * 10**9 - 1, 32**4 - 1, SALTS - 1)
+    assert max(map(len, names)) == 13
+    assert len(f"{longest}-1234567890123E") == 31
+
+
+@given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 32**3), st.integers(0, SALTS - 1)), unique=True))
+def test_a_run_id_says_second_number_and_salt_and_no_two_are_equal(runs):
+    names = {make_run_id(START + second * 10**9, number, salt) for second, number, salt in runs}
+    assert len(names) == len(runs)
 
 
 def test_a_run_remembers_what_it_ran_with_and_how_it_ended(journal):
@@ -1071,7 +1092,7 @@ CHILD = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from mia_daemon.records import *
-    from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+    from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader, make_run_id
     from mia_daemon.journal.writer import Journal
     from mia_daemon.journal.trade_files import TradeLog
 
