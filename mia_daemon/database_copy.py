@@ -12,26 +12,38 @@ _READINGS: Final = 200
 """Of files that change while they are read, until two readings are equal: each takes milliseconds."""
 
 
-def open_snapshot(path: Path, timeout_s: float = 5.0) -> sqlite3.Connection:
+_WAIT_S: Final = 5.0
+"""For a process that locks the file for a moment, as when it recovers the log after a crash."""
+
+
+def open_snapshot(path: Path, *, leave_nothing: bool = False) -> sqlite3.Connection:
     """Open a database for reading, within a transaction: all that is read is of this moment.
 
-    Without write permission on the directory this needs a file that no process has open.
+    Without write permission on the directory this needs a file that no process has open. SQLite may make a log of size
+    0 beside it, and leave it there.
+
+    Args:
+        path: of the file.
+        leave_nothing: where no log lies beside it make none; for a look of milliseconds.
 
     Raises:
         sqlite3.Error: it can't be read, or is none.
     """
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    if leave_nothing and not has_log:
+        return _begin(f"{uri}&immutable=1")
     try:
-        return _begin(uri, timeout_s)
+        return _begin(uri)
     except sqlite3.OperationalError as error:
         unwritable = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        if not unwritable or path.with_name(f"{path.name}-wal").exists():
+        if not unwritable or has_log:
             raise
-        return _begin(f"{uri}&immutable=1", timeout_s)
+        return _begin(f"{uri}&immutable=1")
 
 
-def _begin(uri: str, timeout_s: float) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout_s)
+def _begin(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT_S)
     try:
         db.execute("BEGIN")
         db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read

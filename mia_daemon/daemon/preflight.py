@@ -13,6 +13,7 @@ from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
+from mia_daemon.journal import file as journal_file
 from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 from mia_daemon.private_file import open_directories
@@ -49,6 +50,7 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
         "risk": lambda: _risk(settings),
         "kill file": lambda: _kill_file(settings, paths),
         "directories": lambda: _directories(paths.root),
+        "journal": lambda: journal_file.describe(paths.journal(mode)),
         "macro events": lambda: _macro_events(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),

@@ -1,15 +1,19 @@
 """The journal's file: locked by one process, opened, migrated or created; SQLite's errors as sentences."""
 
+import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from mia_daemon import __version__, lock_file
+from mia_daemon.database_copy import open_snapshot
 from mia_daemon.errors import JournalError
 from mia_daemon.journal.migrations import MIGRATIONS, back_up, backup_name, duration_s, migrate, newest_backup
 from mia_daemon.journal.schema import APPLICATION_ID, TABLES, VERSION
+from mia_daemon.journal.statements import UNENDED_RUN
 from mia_daemon.lock_file import InUse
 from mia_daemon.private_file import prepare_database
 
@@ -99,17 +103,45 @@ def expected_migration_s(path: Path) -> float:
         return 0.0
 
 
+def describe(path: Path) -> str:
+    """What the start will find at `path`, in a few words; nothing is changed.
+
+    Raises:
+        JournalError: it can't be used.
+    """
+    if not os.path.lexists(path):
+        return f"{path} is made at the start"
+    if not path.is_file() or path.is_symlink():
+        raise JournalError(f"journal {path} is no plain file: move it away or choose another --var")
+    lacks = lacks_log(path)
+    try:
+        size = path.stat().st_size
+        if not size:
+            return f"{path} is empty"
+        with closing(open_snapshot(path, leave_nothing=True)) as db:
+            version = checked_version(path, db, "writes")
+            unended = db.execute(UNENDED_RUN).fetchone() if lacks else None
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    if unended:
+        return f"{lost_log(path, unended[0])}; the start halts until `mia-daemon resume`"
+    if version != VERSION:
+        return f"{path} has version {version}: the start migrates it, in about {duration_s(version, size)} s"
+    return f"{path}, version {version}"
+
+
 def lacks_log(path: Path) -> bool:
-    """Whether the file says that a write-ahead log belongs to it, and there is none.
+    """Whether the file says that a write-ahead log belongs to it, and there is none, or an empty one of a reader.
 
     So it is where the last program ended in good order, which leaves no log, and where the file was copied without it.
     """
+    log = path.with_name(f"{path.name}-wal")
     try:
         with path.open("rb") as file:
             header = file.read(20)
+        return header[18:] == b"\x02\x02" and not (log.exists() and log.stat().st_size)
     except OSError:
         return False
-    return header[18:] == b"\x02\x02" and not path.with_name(f"{path.name}-wal").exists()
 
 
 def lost_log(path: Path, run_id: str) -> str:

@@ -17,11 +17,12 @@ from mia_daemon.config import Mode
 from mia_daemon.database_copy import open_snapshot
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import recovery
-from mia_daemon.journal.file import checked_version, explain
+from mia_daemon.journal.file import checked_version, explain, lacks_log, lost_log
 from mia_daemon.journal.migrations import migrated_copy
 from mia_daemon.journal.reader import JournalReader
 from mia_daemon.journal.rows import Values
 from mia_daemon.journal.schema import VERSION
+from mia_daemon.journal.statements import UNENDED_RUN
 from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
@@ -32,6 +33,7 @@ class JournalView(JournalReader):
 
     Attributes:
         version: of the file.
+        warning: what the file lacks, in one sentence; "" where nothing is known to be missing.
 
     Raises:
         JournalError: here and in every method: there is no journal, or the file is of another program, of a later
@@ -39,10 +41,15 @@ class JournalView(JournalReader):
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise JournalError(f"{path} is a directory where a journal is expected: name its file with --file")
         if not path.is_file():
             raise JournalError(f"there is no journal at {path}: nothing ran there yet; see --mode, --var and --file")
+        lacks = lacks_log(path)  # before it is opened: that may make one
         db, self.version = _open(path)
         super().__init__(path, db)
+        unended = self.value(UNENDED_RUN) if lacks else None
+        self.warning = lost_log(path, unended) if unended else ""
 
     def __enter__(self) -> Self:
         return self

@@ -156,6 +156,31 @@ def test_runs_of_two_journals_that_begin_in_the_same_second_have_different_ids(t
     assert len(f"{longest}-1234567890123E") == 31
 
 
+@pytest.mark.parametrize("copied_with_log", [False, True])
+@pytest.mark.parametrize("mode", ["paper", "replay"])
+def test_a_journal_copied_without_its_log_halts_until_a_person_has_looked(tmp_path, copied_with_log, mode):
+    """What it lacks may be a latch. A replay starts from nothing."""
+    path, copy = tmp_path / "paper.db", tmp_path / "copy.db"
+    with closing(Journal(path, durable=False)) as journal:
+        run_id = begin(journal)
+        journal._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for suffix in ("", "-wal") if copied_with_log else ("",):
+            copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
+    with closing(Journal(copy, durable=False)) as journal:
+        journal.begin_run(run_header(START, mode))
+        latches = journal.latches()
+    if copied_with_log or mode == "replay":
+        assert latches == ()
+    else:
+        (latch,) = latches
+        assert latch.code is RiskCode.HALTED
+        assert f"{copy} was copied without copy.db-wal: run {run_id} never ended" in latch.text
+        with closing(Journal(copy, durable=False)) as journal:
+            assert journal.clear_latch(RiskCode.HALTED, START, "uid 0")
+            journal.begin_run(run_header(START + 1))
+            assert journal.latches() == ()
+
+
 @given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 32**3), st.integers(0, SALTS - 1)), unique=True))
 def test_a_run_id_says_second_number_and_salt_and_no_two_are_equal(runs):
     names = {make_run_id(START + second * 10**9, number, salt) for second, number, salt in runs}
