@@ -32,8 +32,9 @@ from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.recorder import Recorder
 from mia_daemon.journal.file import expected_migration_s
+from mia_daemon.ops.alert_manager import unacknowledged_text
 from mia_daemon.ops.console import Console
-from mia_daemon.ops.control import ControlServer
+from mia_daemon.ops.control import Answer, ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
@@ -349,9 +350,16 @@ class Daemon:
     # Operators.
 
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
+        def status() -> Answer:
+            facts, waiting = run.metrics.snapshot, run.alerts.unacknowledged
+            return {
+                "status": {**facts, "unacknowledged": [one["id"] for one in waiting]},
+                "text": status_text(facts) + unacknowledged_text(waiting),
+            }
+
         return Commands(
             account, run.alerts, switch, self._clock, run.log,
-            status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
+            status=status,
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
 
