@@ -23,7 +23,7 @@ from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
 
-SUBJECTS = ["instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders"]
+SUBJECTS = ["instrument", "bundle", "risk", "kill file", "directories", "journal", "macro events", "feed", "orders"]
 
 
 @pytest.fixture

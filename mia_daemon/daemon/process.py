@@ -353,7 +353,7 @@ class Daemon:
         def status() -> Answer:
             facts, waiting = run.metrics.snapshot, run.alerts.unacknowledged
             return {
-                "status": {**facts, "unacknowledged": [one["id"] for one in waiting]},
+                "status": facts and {**facts, "unacknowledged": [one["id"] for one in waiting]},
                 "text": status_text(facts) + unacknowledged_text(waiting),
             }
 

@@ -91,7 +91,7 @@ def approved(tmp_path):
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
     assert list(found) == [
-        "instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders",
+        "instrument", "bundle", "risk", "kill file", "directories", "journal", "macro events", "feed", "orders",
     ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
