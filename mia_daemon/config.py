@@ -708,6 +708,14 @@ class VarPaths:
         return self.root / "simulator"
 
     @property
+    def simulator_state(self) -> Path:
+        return self.simulator / "simulator.db"
+
+    @property
+    def features(self) -> Path:
+        return self.root / "features"
+
+    @property
     def recordings(self) -> Path:
         return self.root / "recordings"
 
@@ -716,7 +724,7 @@ class VarPaths:
         return self.root / "cache"
 
     def features_state(self, mode: Mode, source: str) -> Path:
-        return self.root / "features" / f"{mode}-{source}.bin"
+        return self.features / f"{mode}-{source}.bin"
 
     def journal(self, mode: Mode) -> Path:
         return self.root / "journal" / f"{mode}.db"

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from mia_daemon import __version__
 from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.cli import (
+    backup,
     check,
     control,
     daemon,
@@ -36,7 +37,7 @@ from mia_daemon.private_file import restrict_umask
 
 _COMMANDS = (
     init, replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
-    prune,
+    prune, backup,
 )  # fmt: skip
 """Modules with an `add(commands)`, in the order in which --help lists them."""
 

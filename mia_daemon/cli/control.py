@@ -1,4 +1,4 @@
-"""`mia-daemon status | halt | resume | rearm | flatten | kill | stop`: words to a running daemon."""
+"""`mia-daemon status | halt | resume | rearm | acknowledge | flatten | kill | stop`: words to a running daemon."""
 
 import argparse
 import json
@@ -18,6 +18,7 @@ _WORDS = {
     "halt": "no new orders from now on; what works is cancelled, the position keeps its stop",
     "resume": "trade again: lifts the latch named, or all that need no name",
     "rearm": "entries were looked at: the count of repeated executions begins anew",
+    "acknowledge": "urgent alerts were seen: status lists them no longer",
     "flatten": "close the position, cancel everything, then halt",
     "kill": "cancel at once, stay stopped until `resume killed`; with no daemon, keep any from starting",
     "stop": "stop the daemon as Ctrl-C does",
@@ -33,6 +34,10 @@ def add(commands: Any) -> None:
         elif word == "resume":
             parser.add_argument("code", nargs="?", metavar="CODE", help="e.g. daily_loss, killed; status tells them")
             parser.add_argument("--confirm", metavar="TOKEN", help="the second step, where the first asked for one")
+        elif word == "acknowledge":
+            parser.add_argument(
+                "name", nargs="?", metavar="ID", help="the one that status names, or a code; default: all"
+            )
         elif word == "kill":
             parser.add_argument("--flatten", action="store_true", help="close the position too")
         parser.set_defaults(command=_kill if word == "kill" else _control, word=word)
@@ -42,7 +47,7 @@ def _control(options: argparse.Namespace) -> int:
     from mia_daemon.ops.control import ask
 
     socket, _ = _places(options)
-    given = {name: value for name in ("code", "confirm") if (value := getattr(options, name, None)) is not None}
+    given = {name: value for name in ("code", "confirm", "name") if (value := getattr(options, name, None)) is not None}
     return _show(ask(socket, options.word, **given), as_json=getattr(options, "json", False))
 
 

@@ -4,11 +4,14 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mia_daemon.cli.options import add_common, time_ns, var_paths
+from mia_daemon.cli.options import add_common, say, time_ns, var_paths
 from mia_daemon.config import Mode
 from mia_daemon.printable import printable
+
+if TYPE_CHECKING:
+    from mia_daemon.journal.view import JournalView
 
 
 def add(commands: Any) -> None:
@@ -73,6 +76,15 @@ def journal_path(options: argparse.Namespace) -> Path:
     return var_paths(options, "var/replay" if mode is Mode.REPLAY else "var").journal(mode)
 
 
+def _view(options: argparse.Namespace) -> "JournalView":
+    from mia_daemon.journal.view import JournalView
+
+    view = JournalView(journal_path(options))
+    if view.warning:
+        say(f"mia-daemon: {view.warning}")
+    return view
+
+
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(printable(line))  # of an older journal too, whose texts nothing has cleaned
@@ -84,9 +96,8 @@ def _print_json(facts: object) -> None:
 
 def _show(options: argparse.Namespace) -> int:
     from mia_daemon.journal import formatting, report
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         facts = report.summary(view)
     if options.json:
         _print_json(facts)
@@ -97,9 +108,8 @@ def _show(options: argparse.Namespace) -> int:
 
 def _trades(options: argparse.Namespace) -> int:
     from mia_daemon.journal import formatting, report
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         report.check_run(view, options.run)
         trades = report.round_trips(view, options.since, options.run)
         if options.json:
@@ -123,9 +133,8 @@ def _statistics(options: argparse.Namespace) -> int:
 
 def _orders(options: argparse.Namespace) -> int:
     from mia_daemon.journal import formatting, order_history, report
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         report.check_run(view, options.run)
         orders = order_history.orders(view, options.since, options.run)
         if options.json:
@@ -138,9 +147,8 @@ def _orders(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from mia_daemon.journal import formatting
     from mia_daemon.journal.explanation import explanation
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         facts = explanation(view, options.name)
     if options.json:
         _print_json(facts)
@@ -153,9 +161,8 @@ def _verify(options: argparse.Namespace) -> int:
     from mia_daemon.execution import order_path
     from mia_daemon.journal import formatting
     from mia_daemon.journal.verify import verify
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         findings = verify(view, order_path.findings)
     if options.json:
         _print_json({"sound": findings.sound, "checks": findings.checks})
@@ -166,9 +173,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from mia_daemon.journal.export import export
-    from mia_daemon.journal.view import JournalView
 
-    with JournalView(journal_path(options)) as view:
+    with _view(options) as view:
         files = export(view, options.directory)
     _print(f"{count:>8,}  {options.directory / name}" for name, count in files.items())
     return 0

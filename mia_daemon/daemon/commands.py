@@ -98,8 +98,10 @@ class Commands:
         self._operator.flatten("operator")
         return "closing the position; halted until resume"
 
-    def _acknowledge(self, _request: Request, by: str) -> str:
-        return f"{self._alerts.acknowledge(None, by, self._clock.now_ns())} alerts acknowledged"
+    def _acknowledge(self, request: Request, by: str) -> str:
+        name = request.get("name")
+        taken = self._alerts.acknowledge(None if name in {None, "all"} else str(name), by, self._clock.now_ns())
+        return f"acknowledged {', '.join(taken)}" if taken else "no urgent alert waits to be acknowledged"
 
     # Lifting latches.
 

@@ -14,6 +14,7 @@ from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.roll import Choice, choose_contract, has_expired
 from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
 from mia_daemon.features.cache_place import REMEDY, cache_base
+from mia_daemon.journal import file as journal_file
 from mia_daemon.link.connection import Endpoint, not_connected
 from mia_daemon.link.tls import check_pin, client_context, handshake_failure
 from mia_daemon.ops.control import check_path
@@ -53,6 +54,7 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
         "directories": lambda: _directories(paths.root),
         "kernel cache": lambda: _kernel_cache(settings),
         "control socket": lambda: _control_socket(settings, paths),
+        "journal": lambda: journal_file.describe(paths.journal(mode)),
         "macro events": lambda: _macro_events(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),

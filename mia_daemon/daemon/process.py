@@ -32,8 +32,10 @@ from mia_daemon.daemon.status import DaemonStatus, status_text
 from mia_daemon.errors import MiaError, StartError
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
+from mia_daemon.journal.file import expected_migration_s
+from mia_daemon.ops.alert_manager import unacknowledged_text
 from mia_daemon.ops.console import Console
-from mia_daemon.ops.control import ControlServer
+from mia_daemon.ops.control import Answer, ControlServer
 from mia_daemon.ops.logs import StdlibHandler
 from mia_daemon.ops.performance_log import PerformanceLog
 from mia_daemon.ops.stall_watch import StallWatch
@@ -54,7 +56,7 @@ WATCHDOG_EVERY_S = 10.0
 """Seconds between two checks that the tasks make progress, where the service manager sets no interval."""
 
 KERNEL_TIMEOUT_S = 300.0
-"""Seconds that the service manager is asked to wait while kernels compile."""
+"""Seconds that the service manager is asked to wait while kernels compile, beside those for a migration."""
 
 
 def run(
@@ -196,7 +198,9 @@ class Daemon:
             self._switch.pull(by)
 
     def _prepare_kernels(self) -> None:
-        self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
+        """Compile what is not compiled yet; it and the migration of the journal may take long."""
+        migration_s = expected_migration_s(self._paths.journal(self._mode))
+        self._notifier.extend_timeout(KERNEL_TIMEOUT_S + 2 * migration_s)
         cache.prepare(self._console.say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:
@@ -382,9 +386,16 @@ class Daemon:
     # Operators.
 
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
+        def status() -> Answer:
+            facts, waiting = run.metrics.snapshot, run.alerts.unacknowledged
+            return {
+                "status": facts and {**facts, "unacknowledged": [one["id"] for one in waiting]},
+                "text": status_text(facts) + unacknowledged_text(waiting),
+            }
+
         return Commands(
             account, run.alerts, switch, self._clock, run.log,
-            status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
+            status=status,
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
 

@@ -2,9 +2,11 @@
 
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,7 +30,7 @@ from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
-from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.table_rows import STAMPS, TableRows
 from mia_daemon.journal.trade_files import TradeLog
 from mia_daemon.journal.writer import Journal
@@ -108,7 +110,8 @@ class DaemonRun:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
             opened.callback(os.close, _hold(paths))
             journal = paths.journal(mode) if repeats is None else _journal_of_repetition(paths, repeats)
-            self.journal = Journal(journal, durable=mode is Mode.LIVE)
+            notice = _ignore if console is None else partial(console.say, always=True)
+            self.journal = Journal(journal, durable=mode is Mode.LIVE, notice=notice)
             opened.callback(self.journal.close)
             self.files = FileWatch()
             opened.callback(self.files.close)
@@ -121,7 +124,7 @@ class DaemonRun:
                 self.log,
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
-                tell=_nobody if console is None else console.alert,
+                tell=_ignore if console is None else console.alert,
                 notify=self.files.notify,
             )
             opened.callback(self.alerts.close)
@@ -183,7 +186,8 @@ class DaemonRun:
     def _begin(self, files: dict[str, int]) -> str:
         header = RunHeader(
             mode=self.mode.value,
-            started_ns=WallClock().now_ns(),  # also in replay: it makes the run's id unique
+            started_ns=WallClock().now_ns(),  # also in replay: with the salt it makes the run's id unique
+            salt=secrets.randbelow(SALTS),
             version=__version__,
             config=RunConfig(self.settings.effective(), self.settings.sha256()),
             bundle=RunBundle(
@@ -397,5 +401,5 @@ def _hold(paths: VarPaths) -> int:
         ) from error
 
 
-def _nobody(_alert: Alert) -> None:
-    """In a replay alerts go to files only."""
+def _ignore(_said: Alert | str) -> None:
+    """In a replay nothing goes to the terminal."""

@@ -4,8 +4,6 @@ The tables are made with pandas, a part at a time, of the values that the daemon
 are not in the journal, and not written.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,11 +12,12 @@ from typing import Any, Final
 import pandas as pd
 
 from mia_daemon.config import Mode
-from mia_daemon.errors import StartError, UsageError
+from mia_daemon.errors import UsageError
 from mia_daemon.journal.table_rows import ALPHA_SCORES, DECISION_LOG, PENALTY_LOG, TRADES, TableRows
 from mia_daemon.journal.trade_snapshot import OpenTrade, file_name, json_bytes, of_open_trade, of_trade
 from mia_daemon.journal.trips import Trip, names, paired, trips
 from mia_daemon.journal.view import JournalView
+from mia_daemon.new_directory import new_directory
 from mia_daemon.private_file import replace_file, restrict_umask
 from mia_daemon.records import EXTERNAL, RegimeProbs, Side
 
@@ -38,19 +37,8 @@ def export(view: JournalView, directory: Path) -> dict[str, int]:
         UsageError: the directory is not empty.
         StartError, JournalError: it can't be written; nothing of it remains.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UsageError(f"{directory} holds something already: name a directory that is new or empty")
-    if directory.exists() and directory.samefile(Path()):  # replaced while the shell is in it
-        raise UsageError(f"{directory} is the working directory: name another that is new or empty")
-    part = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    try:
-        written = _write(view, part)
-        part.replace(directory)
-    except OSError as error:
-        raise StartError(f"{directory} can't be written: {error.strerror}; make room or check its owner") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return written
+    with new_directory(directory) as part:
+        return _write(view, part)
 
 
 def _write(view: JournalView, part: Path) -> dict[str, int]:

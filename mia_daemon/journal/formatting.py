@@ -66,13 +66,13 @@ def _equity(equity: _Facts) -> str:
 def trade_lines(trades: Iterable[_Facts]) -> Iterator[str]:
     """A table of round trips with their sum."""
     times = f"{'entered':<24} {'left':<24}"
-    yield f"{'trade':<16} {times} {'side':<4} {'n':>3} {'entry':>10} {'exit':>10} {'profit':>11}  why"
+    yield f"{'trade':<22} {times} {'side':<4} {'n':>3} {'entry':>10} {'exit':>10} {'profit':>11}  why"
     count, profit = 0, 0.0
     for trade in trades:
         count += 1
         profit += trade["profit"]
         yield (
-            f"{trade['trade_id']:<16} {_time(trade['entry_time'])} {_time(trade['exit_time'])} {trade['side']:<4} "
+            f"{trade['trade_id']:<22} {_time(trade['entry_time'])} {_time(trade['exit_time'])} {trade['side']:<4} "
             f"{trade['quantity']:>3} {price_text(trade['entry_price']):>10} {price_text(trade['exit_price']):>10} "
             f"{trade['profit']:>+11.2f}  {trade['exit_reason']}"
         )

@@ -4,83 +4,26 @@ Each step is a list of statements from one version to the next, kept as it was r
 changes of `schema`. All steps run in one transaction, after a copy of the file was made beside it.
 """
 
-import os
 import shutil
 import sqlite3
 from itertools import count
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.journal.schema import PER_RUN, VERSION
+from mia_daemon.database_copy import copy_database, sync
+from mia_daemon.journal import migration_1, migration_2
+from mia_daemon.journal.schema import VERSION
 
-_RUN: Final = f"run INTEGER GENERATED ALWAYS AS (number / {PER_RUN})"
-
-# A fill without an order of ours is a change of the position that was taken over.
-_SOURCE_OF_2: Final = "CASE client_order_id WHEN '' THEN 'external' ELSE 'update' END"
-
-_FILL_OF_2: Final = """\
-number, execution_id, ts_ns, client_order_id, server_order_id, symbol, account, side, quantity, price, position"""
-
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
-    2: (
-        "ALTER TABLE fills RENAME TO fills_2",
-        f"""
-        CREATE TABLE fills (
-            number INTEGER PRIMARY KEY,
-            {_RUN},
-            execution_id TEXT NOT NULL,
-            ts_ns INTEGER NOT NULL,
-            client_order_id TEXT NOT NULL,
-            server_order_id TEXT NOT NULL,
-            symbol TEXT NOT NULL,
-            account TEXT NOT NULL,
-            side INTEGER NOT NULL CHECK (side IN (1, -1)),
-            quantity INTEGER NOT NULL CHECK (quantity > 0),
-            price REAL NOT NULL,
-            position INTEGER NOT NULL,
-            source TEXT NOT NULL DEFAULT 'update',
-            UNIQUE (client_order_id, execution_id)
-        ) STRICT""",
-        f"INSERT INTO fills ({_FILL_OF_2}, source) SELECT {_FILL_OF_2}, {_SOURCE_OF_2} FROM fills_2 ORDER BY number",  # noqa: S608  our text
-        "DROP TABLE fills_2",
-        "CREATE INDEX fills_of_server_order ON fills (server_order_id)",
-        f"""
-        CREATE TABLE positions (
-            number INTEGER PRIMARY KEY,
-            {_RUN},
-            ts_ns INTEGER NOT NULL,
-            symbol TEXT NOT NULL,
-            account TEXT NOT NULL,
-            quantity INTEGER NOT NULL,
-            average_price REAL,
-            unsolicited INTEGER NOT NULL
-        ) STRICT""",
-        f"""
-        CREATE TABLE firings (
-            number INTEGER PRIMARY KEY,
-            {_RUN},
-            ts_ns INTEGER NOT NULL,
-            waited_ns INTEGER NOT NULL,
-            what TEXT NOT NULL,
-            client_order_id TEXT NOT NULL
-        ) STRICT""",
-    ),
-}
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: migration_1.STATEMENTS, 2: migration_2.STATEMENTS}
 """By version: the statements that lead from it to the next."""
 
-READ_AS_PRESENT: Final[dict[int, tuple[str, ...]]] = {
-    2: (
-        f"""
-        CREATE TEMP VIEW fills AS SELECT run, {_FILL_OF_2}, {_SOURCE_OF_2} AS source FROM main.fills""",  # noqa: S608  our text
-        """
-        CREATE TEMP VIEW positions AS SELECT 0 AS number, 0 AS run, 0 AS ts_ns, '' AS symbol, '' AS account,
-            0 AS quantity, 0.0 AS average_price, 0 AS unsolicited WHERE FALSE""",
-        """
-        CREATE TEMP VIEW firings AS SELECT 0 AS number, 0 AS run, 0 AS ts_ns, 0 AS waited_ns, '' AS what,
-            '' AS client_order_id WHERE FALSE""",
-    )
-}
-"""By version: views of a connection that show a file of it as one of the present version; the file is not changed."""
+_BYTES_PER_S: Final = {1: 1_000_000, 2: 100_000_000}
+"""By version: of a journal that is copied and migrated. Version 1 gets new numbers in every row."""
+
+
+def duration_s(version: int, size: int) -> int:
+    """About how long a journal of `version` with `size` bytes takes to be copied and migrated, on a busy machine."""
+    return size // _BYTES_PER_S[version] + 1
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
@@ -102,6 +45,38 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
         raise
 
 
+def migrated_copy(db: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """A private copy of an open journal of an earlier version, migrated; it is gone when it is closed.
+
+    It lies in memory, and beyond SQLite's cache in a file without a name in $SQLITE_TMPDIR, else in /var/tmp.
+
+    Raises:
+        sqlite3.Error: there is no room for it, or the journal is damaged.
+    """
+    copy = sqlite3.connect("", isolation_level=None)
+    try:
+        db.backup(copy)
+        migrate(copy, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def backup_name(path: Path, version: int) -> Path:
+    """Of the copy that is made before a journal of `version` is migrated."""
+    return path.with_name(f"{path.name}.v{version}-backup")
+
+
+def newest_backup(path: Path, version: int) -> Path | None:
+    """The last copy that was made before the journal at `path` was migrated from `version`; None where none is there.
+
+    Such a copy may have a number after its name.
+    """
+    found = [one for one in path.parent.glob(f"{backup_name(path, version).name}*") if one.suffix != ".part"]
+    return max(found, key=lambda one: (one.stat().st_mtime_ns, one.name), default=None)
+
+
 def back_up(path: Path, db: sqlite3.Connection, version: int) -> Path:
     """Copy the open journal to a new file beside it and return that: `paper.db.v2-backup`, or with a number after it.
 
@@ -110,19 +85,16 @@ def back_up(path: Path, db: sqlite3.Connection, version: int) -> Path:
     Raises:
         sqlite3.Error, OSError: nothing of it remains.
     """
-    part = path.with_name(f"{path.name}.v{version}-backup.part")
+    name = backup_name(path, version)
+    part = name.with_name(f"{name.name}.part")
     try:
         part.unlink(missing_ok=True)
-        copy = sqlite3.connect(part)
-        try:
-            db.backup(copy)
-        finally:
-            copy.close()
+        copy_database(db, part)
         shutil.copymode(path, part)
-        _sync(part)
-        backup = _free_name(path.with_name(f"{path.name}.v{version}-backup"))
+        sync(part)
+        backup = _free_name(name)
         part.rename(backup)  # the journal's lock is held: nobody else makes one
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         part.unlink(missing_ok=True)
     return backup
@@ -131,11 +103,3 @@ def back_up(path: Path, db: sqlite3.Connection, version: int) -> Path:
 def _free_name(path: Path) -> Path:
     names = (path.with_name(f"{path.name}.{number}") for number in count(2))
     return path if not path.exists() else next(name for name in names if not name.exists())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

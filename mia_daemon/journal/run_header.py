@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from mia_daemon.clock import NS_PER_S
 
+SALTS: Final = 32**5
+"""How many values the salt of a run can have."""
+
 _BASE32: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no letter can be mistaken for a digit
 
 
@@ -50,6 +53,8 @@ class RunHeader:
         run_id: of the session that is repeated; "" for a run of its own, which gets a new one.
         started_ns: wall clock.
         version: of the program.
+        salt: a random number below `SALTS`, which tells runs of different journals apart that start in one second; None
+            where the identifier has to be the same each time, as in a simulation.
         files: size in bytes of each CSV file when the run starts.
     """
 
@@ -59,13 +64,18 @@ class RunHeader:
     config: RunConfig
     bundle: RunBundle
     rates: InstrumentRates
+    salt: int | None = None
     files: Mapping[str, int] = field(default_factory=dict)
     run_id: str = ""
 
 
-def make_run_id(started_ns: int, number: int) -> str:
-    """The identifier of a run: the second of its start and its number in the journal; at most 12 characters."""
-    return _base32(started_ns // NS_PER_S) + _base32(number)
+def make_run_id(started_ns: int, number: int, salt: int | None = None) -> str:
+    """The identifier of a run: the second of its start, its number in the journal and its salt; 13 to 16 characters.
+
+    With an order's number and letter it is a client order id, for which servers have room for 31 characters.
+    """
+    salted = "" if salt is None else _base32(salt).rjust(5, "0")
+    return _base32(started_ns // NS_PER_S) + _base32(number) + salted
 
 
 def _base32(number: int) -> str:

@@ -17,6 +17,8 @@ from mia_daemon.risk.codes import Latch, Verdict
 # Runs.
 
 SEAL_KILLED_RUNS: Final = "UPDATE runs SET ended_ns = ?, how = 'killed' WHERE ended_ns IS NULL"
+UNENDED_RUN: Final = "SELECT run_id FROM runs WHERE how IS NULL ORDER BY number DESC LIMIT 1"
+MARK_UNENDED_RUN: Final = "UPDATE runs SET how = 'failed: closed before its end' WHERE how IS NULL"
 NEXT_RUN: Final = "SELECT COALESCE(MAX(number), 0) + 1 FROM runs"
 END_RUN: Final = "UPDATE runs SET ended_ns = ?, how = ? WHERE run_id = ?"
 INSERT_RUN: Final = """

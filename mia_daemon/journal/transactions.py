@@ -2,15 +2,16 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon.errors import JournalError
-from mia_daemon.journal.file import PATIENCE_MS, explain, hold, open_journal, synchronous
+from mia_daemon.journal.file import PATIENCE_MS, explain, hold, lacks_log, open_journal, synchronous
 from mia_daemon.journal.pending_latches import PendingLatches
 from mia_daemon.journal.reader import JournalReader
+from mia_daemon.journal.statements import MARK_UNENDED_RUN
 
 _CHECKPOINT_AFTER_COMMITS: Final = 2048
 """About 15 MB of write-ahead log, copied back in about 15 ms; a quarter of that takes a third of the time, four times
@@ -23,12 +24,13 @@ class JournalTransactions(JournalReader):
     Args:
         path: of the SQLite file.
         durable: every commit reaches the disk.
+        notice: called with a sentence about what takes long.
 
     Raises:
         JournalError: here and in every method.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
+    def __init__(self, path: Path, *, durable: bool, notice: Callable[[str], None] = lambda _text: None) -> None:
         self._in_transaction = False  # within `transaction()`
         self._may_checkpoint = True
         self._waits_for_writers = True  # other programs that write are waited for
@@ -38,8 +40,9 @@ class JournalTransactions(JournalReader):
         self._positions: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
         self._synchronous = synchronous(durable=durable)
         self._lock = hold(path)
+        self._lacks_log = lacks_log(path)  # before it is opened: that makes one
         try:
-            db = open_journal(path, durable=durable)
+            db = open_journal(path, durable=durable, notice=notice)
             try:
                 self._pending = PendingLatches(path)
             except BaseException:
@@ -62,10 +65,16 @@ class JournalTransactions(JournalReader):
             self._run("ROLLBACK")
 
     def close(self) -> None:
-        """Commit what is buffered and release the file, also when the commit fails."""
+        """Commit what is buffered and release the file, also when the commit fails.
+
+        A run that did not end until now is marked: one that has no mark was killed, and left a log beside the file.
+        """
         if self._lock < 0:
             return
         try:
+            if self._last_number:
+                with suppress(JournalError):
+                    self._run(MARK_UNENDED_RUN)
             self.commit()
         finally:
             try:

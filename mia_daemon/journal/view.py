@@ -1,8 +1,8 @@
 """A journal as it was at one moment, for people: opened read-only, beside a daemon that goes on writing.
 
 All queries on one view read the same snapshot, so counts, orders and positions are consistent whatever is written
-meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open. A file of an
-earlier version that a daemon would migrate is read as if it were of the present one.
+meanwhile. A view blocks no writer: it only keeps the write-ahead log from shrinking while it is open. Of a file of an
+earlier version a private copy is migrated and read: the file does not change.
 """
 
 import json
@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 from mia_daemon.clock import iso_utc
 from mia_daemon.config import Mode
+from mia_daemon.database_copy import open_snapshot
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import recovery
-from mia_daemon.journal.file import checked_version, explain
-from mia_daemon.journal.migrations import READ_AS_PRESENT
+from mia_daemon.journal.file import checked_version, explain, lacks_log, lost_log
+from mia_daemon.journal.migrations import migrated_copy
 from mia_daemon.journal.reader import JournalReader
 from mia_daemon.journal.rows import Values
+from mia_daemon.journal.schema import VERSION
+from mia_daemon.journal.statements import UNENDED_RUN
 from mia_daemon.records import JournaledOrder
 
 Row = dict[str, Any]
@@ -29,15 +31,25 @@ Row = dict[str, Any]
 class JournalView(JournalReader):
     """Opens the journal at `path`; a context manager.
 
+    Attributes:
+        version: of the file.
+        warning: what the file lacks, in one sentence; "" where nothing is known to be missing.
+
     Raises:
-        JournalError: here and in every method: there is no journal, or the file is of another program, of another
+        JournalError: here and in every method: there is no journal, or the file is of another program, of a later
             version or damaged.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir():
+            raise JournalError(f"{path} is a directory where a journal is expected: name its file with --file")
         if not path.is_file():
             raise JournalError(f"there is no journal at {path}: nothing ran there yet; see --mode, --var and --file")
-        super().__init__(path, _open(path))
+        lacks = lacks_log(path)  # before it is opened: that may make one
+        db, self.version = _open(path)
+        super().__init__(path, db)
+        unended = self.value(UNENDED_RUN) if lacks else None
+        self.warning = lost_log(path, unended) if unended else ""
 
     def __enter__(self) -> Self:
         return self
@@ -66,11 +78,6 @@ class JournalView(JournalReader):
         row = self.one(sql, values)
         return None if row is None else next(iter(row.values()))
 
-    @property
-    def version(self) -> int:
-        """Of the file."""
-        return int(self.value("PRAGMA user_version"))
-
     def positions(self) -> dict[tuple[str, str], int]:
         """Contracts by (symbol, account), only those not flat."""
         return recovery.positions(self._query)
@@ -94,37 +101,22 @@ class JournalView(JournalReader):
         return found
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    """The file as of now, or a migrated copy of it, and the file's version."""
     try:
-        return _connect(path)
+        db = open_snapshot(path)
+        try:
+            version = checked_version(path, db, "reads")
+            if version < VERSION:
+                file, db = db, migrated_copy(db, version)
+                file.close()
+            db.execute("PRAGMA query_only = ON")
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.Error as error:
         raise explain(path, error) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open for reading. Without write permission on the directory this needs a file that no process has open."""
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    try:
-        return _snapshot(path, uri)
-    except sqlite3.OperationalError as error:
-        unwritable = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-        if not unwritable or path.with_name(f"{path.name}-wal").exists():
-            raise
-        return _snapshot(path, f"{uri}&immutable=1")
-
-
-def _snapshot(path: Path, uri: str) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5.0)
-    try:
-        db.execute("BEGIN")
-        db.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # the snapshot is of the first read
-        for statement in READ_AS_PRESENT.get(checked_version(path, db, "this program reads"), ()):
-            db.execute(statement)
-        db.execute("PRAGMA query_only = ON")
-    except BaseException:
-        db.close()
-        raise
-    return db
+    return db, version
 
 
 def run_of(identifier: str) -> str:

@@ -8,7 +8,7 @@ the owner asks for at least once a second. Only the owner's commit ever copies t
 One process writes, guarded by a lock file beside the journal; any number may read (`file:PATH?mode=ro`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mia_daemon.config import Mode
 from mia_daemon.errors import JournalError
 from mia_daemon.journal import pruning, statements
+from mia_daemon.journal.file import lost_log
 from mia_daemon.journal.pruning import NOTHING, Kept, Place, Step
 from mia_daemon.journal.run_header import RunHeader, make_run_id
 from mia_daemon.journal.schema import PER_RUN
@@ -53,32 +54,38 @@ class Journal(JournalTransactions):
         path: of the SQLite file.
         durable: every commit reaches the disk (live). Without, a power cut may take the last commits (paper, replay);
             a killed process loses nothing in either case.
+        notice: called with a sentence before and after a migration, which may take long.
 
     Raises:
         JournalError: here and in every method: another process holds the journal, the disk is full, the file is
-            damaged or of another version. The text says which; nothing is in the journal that was not committed.
+            damaged or of a later version. The text says which; nothing is in the journal that was not committed.
     """
 
-    def __init__(self, path: Path, *, durable: bool) -> None:
-        super().__init__(path, durable=durable)
+    def __init__(self, path: Path, *, durable: bool, notice: Callable[[str], None] = lambda _text: None) -> None:
+        super().__init__(path, durable=durable, notice=notice)
         self._positions_since = 0  # fills with a higher number make the positions: a replay starts flat
 
     # Runs.
 
     def begin_run(self, header: RunHeader) -> str:
-        """End a run that was killed and start a new one; returns its identifier, at most 12 characters.
+        """End a run that was killed and start a new one; returns its identifier, see `make_run_id`.
 
-        It is made of the second of the start and of the run's number in this journal, so no two runs share one, and
-        client order ids made of it are unique for ever. Latches that an earlier run could only keep beside the journal
-        are in the journal from here on.
+        No two runs of this journal share one, and, where the header has a salt, no two of any journals: client order
+        ids made of it are unique at a server. Latches that an earlier run could only keep beside the journal are in the
+        journal from here on. Where the journal was copied without its log, a latch halts until a person has looked.
         """
+        unended = self._run(statements.UNENDED_RUN).fetchone()
         self._run(statements.SEAL_KILLED_RUNS, (header.started_ns,))
         number = self._run(statements.NEXT_RUN).fetchone()[0]
-        run_id = header.run_id or make_run_id(header.started_ns, number)
+        run_id = header.run_id or make_run_id(header.started_ns, number, header.salt)
         self._run(statements.INSERT_RUN, statements.run_values(run_id, header))
         self._last_number = number * PER_RUN
         self._positions_since = self._last_number if header.mode == Mode.REPLAY else 0
         self._positions.clear()
+        if self._lacks_log and unended and header.mode != Mode.REPLAY:
+            said = lost_log(self.path, unended[0])
+            self._insert_latch(Latch(RiskCode.HALTED, header.started_ns, {"by": said}))
+        self._lacks_log = False
         self._insert_pending_latches()
         self.commit()
         return run_id

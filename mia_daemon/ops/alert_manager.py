@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, report_on_stderr, set_aside
 from mia_daemon.clock import NS_PER_S, iso_utc
+from mia_daemon.errors import UsageError
 from mia_daemon.ops.logs import LineFile, Logger, json_line, redact
 from mia_daemon.private_file import replace_file
 from mia_daemon.records import Alert, Priority
@@ -23,6 +24,8 @@ UNACKNOWLEDGED_PATH: Final = Path("alerts", "unacknowledged.jsonl")
 
 LIST_SET_ASIDE: Final = "unacknowledged_set_aside"
 """Code of the notice that the list of urgent alerts could not be read."""
+SHOWN: Final = 10
+"""Alerts that wait to be acknowledged, in a status."""
 
 _MINUTE_NS: Final = 60 * NS_PER_S
 _LOG_METHOD: Final = {
@@ -161,16 +164,36 @@ class AlertManager:
         """Urgent alerts nobody has acknowledged yet, oldest first, also those of earlier runs."""
         return self._unacknowledged.records
 
-    def acknowledge(self, code: str | None, by: str, now_ns: int) -> int:
-        """Take urgent alerts with `code` (None: all) off the list; how many they were. `by` names who did it."""
-        taken = self._unacknowledged.remove(code)
-        for record in taken:
-            self._file.write(json_line({"ts": iso_utc(now_ns), "acknowledged": record["id"], "by": by}))
-            self._log.info("alert_acknowledged", id=record["id"], by=by)
-        return len(taken)
+    def acknowledge(self, name: str | None, by: str, now_ns: int) -> list[str]:
+        """Take urgent alerts off the list, and keep in alerts.jsonl and in the log who did; returns their ids.
+
+        Args:
+            name: an id or a code; None for all.
+            by: who did it.
+            now_ns: wall clock.
+
+        Raises:
+            UsageError: none of this name is on the list.
+        """
+        taken = [record["id"] for record in self._unacknowledged.remove(name)]
+        if name is not None and not taken:
+            listed = ", ".join(record["id"] for record in self.unacknowledged) or "none"
+            raise UsageError(f"{name} is no urgent alert that waits to be acknowledged; those that do: {listed}")
+        for one in taken:
+            self._file.write(json_line({"ts": iso_utc(now_ns), "acknowledged": one, "by": by}))
+            self._log.info("alert_acknowledged", id=one, by=by)
+        return taken
 
     def close(self) -> None:
         self._file.close()
+
+
+def unacknowledged_text(records: list[dict[str, Any]]) -> str:
+    """Urgent alerts that wait to be acknowledged, a line each, the newest `SHOWN` of them; "" where there are none."""
+    shown = [f"urgent {one['ts']}  {one['text']}; `mia-daemon acknowledge {one['id']}`" for one in records[-SHOWN:]]
+    if len(records) > SHOWN:
+        shown.insert(0, f"{len(records)} urgent alerts wait for `mia-daemon acknowledge`; the newest {SHOWN}:")
+    return "".join(f"\n{line}" for line in shown)
 
 
 def _facts(alert: Alert) -> dict[str, Any]:
@@ -225,8 +248,8 @@ class _Unacknowledged:
         self.records.append(json.loads(json_line(record)))
         self.file.write(json_line(record))
 
-    def remove(self, code: str | None) -> list[dict[str, Any]]:
-        taken = [record for record in self.records if code is None or record["code"] == code]
+    def remove(self, name: str | None) -> list[dict[str, Any]]:
+        taken = [record for record in self.records if name is None or name in {record["id"], record["code"]}]
         kept = [record for record in self.records if record not in taken]
         self._keep(kept)
         return taken

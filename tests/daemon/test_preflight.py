@@ -85,8 +85,8 @@ def test_a_server_has_to_prove_who_it_is(look, encrypted):
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
     assert list(found) == [
-        "instrument", "bundle", "risk", "kill file", "directories", "kernel cache", "control socket",
-        "macro events", "feed", "orders",
+        "instrument", "bundle", "risk", "kill file", "directories", "kernel cache",
+        "control socket", "journal", "macro events", "feed", "orders",
     ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text

@@ -1,12 +1,18 @@
 """A journal is opened read-only, as it was at one moment, or refused in one sentence and left as it was."""
 
+import os
+import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
+from journal_versions import TABLES_1
 from run_headers import run_header
 
+from mia_daemon import __version__, database_copy
 from mia_daemon.errors import JournalError
-from mia_daemon.journal import view as journal_view
+from mia_daemon.journal.file import describe
+from mia_daemon.journal.schema import APPLICATION_ID, VERSION
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal
 from mia_daemon.records import Fill, Side
@@ -78,16 +84,16 @@ def test_a_closed_journal_is_read_where_nothing_can_be_written_beside_it(journal
     """In a directory of another's, on a medium that is read-only; as long as nobody has it open."""
     journal.record_fill(fill(1))
     journal.close()
-    snapshot = journal_view._snapshot
+    begin = database_copy._begin
 
-    def unwritable(path, uri):
+    def unwritable(uri):
         if "immutable" not in uri:
             error = sqlite3.OperationalError("unable to open database file")
             error.sqlite_errorname = "SQLITE_READONLY_DIRECTORY"
             raise error
-        return snapshot(path, uri)
+        return begin(uri)
 
-    monkeypatch.setattr(journal_view, "_snapshot", unwritable)
+    monkeypatch.setattr(database_copy, "_begin", unwritable)
     with JournalView(journal.path) as view:
         assert count(view) == 1
     journal.path.with_name("paper.db-wal").write_bytes(b"")  # somebody has it open
@@ -96,7 +102,7 @@ def test_a_closed_journal_is_read_where_nothing_can_be_written_beside_it(journal
 
 def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
     assert "there is no journal" in refusal(tmp_path / "paper.db")
-    assert "there is no journal" in refusal(tmp_path)
+    assert "is a directory where a journal is expected" in refusal(tmp_path)
     text = tmp_path / "trades.csv"
     text.write_text("trade_id,timestamp\n" * 100)
     assert "it is no SQLite file" in refusal(text)
@@ -111,18 +117,65 @@ def test_what_is_no_journal_is_refused_and_left_alone(tmp_path):
     assert (text.read_text(), empty.read_bytes()) == ("trade_id,timestamp\n" * 100, b"")
 
 
-@pytest.mark.parametrize(
-    ("version", "advice"),
-    [(99, "run the daemon that wrote it"), (1, "it is left as it is and can be read by the mia-daemon that wrote it")],
-)
-def test_a_journal_of_another_version_is_left_to_the_program_that_wrote_it(journal, version, advice):
+def test_a_journal_of_a_later_version_is_left_to_the_program_that_wrote_it_and_its_backup_is_named(journal):
     journal.close()
-    with sqlite3.connect(journal.path) as db:
-        db.execute(f"PRAGMA user_version = {version}")
-    db.close()
+    with closing(sqlite3.connect(journal.path)) as db:
+        db.execute("PRAGMA user_version = 99")
     before = journal.path.read_bytes()
-    assert f"has version {version}, this program reads version 3: {advice}" in refusal(journal.path)
+    said = (
+        f"has version 99, mia-daemon {__version__} reads version {VERSION}: run the later mia-daemon that wrote it, or "
+    )
+    backup = journal.path.with_name(f"{journal.path.name}.v{VERSION}-backup")
+    assert f"{said}restore a backup of version {VERSION} (beside it would be {backup.name}, not found)" in refusal(
+        journal.path
+    )
+    for name, second in (
+        (backup, 5),
+        (backup.with_name(f"{backup.name}.2"), 6),
+        (backup.with_name(f"{backup.name}.part"), 7),
+    ):
+        name.touch()
+        os.utime(name, (second, second))
+    assert f"{said}with the account flat restore {backup}.2, made before it was migrated" in refusal(journal.path)
     assert journal.path.read_bytes() == before
+
+
+def test_a_journal_copied_without_its_log_says_so_and_one_with_it_or_that_was_closed_does_not(journal, tmp_path):
+    journal.record_fill(fill(1))
+    journal._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    journal.record_fill(fill(2))
+    alone, whole = tmp_path / "alone" / "paper.db", tmp_path / "whole" / "paper.db"
+    for copy, suffixes in ((alone, [""]), (whole, ["", "-wal"])):
+        copy.parent.mkdir()
+        for suffix in suffixes:
+            shutil.copy(f"{journal.path}{suffix}", f"{copy}{suffix}")
+    said = f"journal {alone} was copied without paper.db-wal: run"
+    assert describe(alone).startswith(said)
+    assert [path.name for path in alone.parent.iterdir()] == ["paper.db"]
+    for _ in range(2):  # the first leaves an empty log
+        with JournalView(alone) as view:
+            assert view.warning.startswith(said)
+            assert count(view) == 1
+    assert describe(alone).endswith("the start halts until `mia-daemon resume`")
+    journal.close()  # without an end of its run, as a failure does
+    for path in (whole, journal.path):
+        assert describe(path) == f"{path}, version {VERSION}"
+        with JournalView(path) as view:
+            assert (view.warning, count(view)) == ("", 2)
+
+
+def test_what_a_start_will_find_is_said_before_it(tmp_path):
+    assert describe(tmp_path / "paper.db").endswith("paper.db is made at the start")
+    (tmp_path / "old.db").touch()
+    assert describe(tmp_path / "old.db").endswith("is empty")
+    with closing(sqlite3.connect(tmp_path / "old.db")) as db:
+        db.executescript(f"{TABLES_1} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
+    assert describe(tmp_path / "old.db").endswith("has version 1: the start migrates it, in about 1 s")
+    (tmp_path / "text.db").write_text("trade_id,timestamp\n" * 100)
+    (tmp_path / "link.db").symlink_to(tmp_path / "old.db")
+    for path, said in (("text.db", "it is no SQLite file"), ("link.db", "is no plain file"), (".", "is no plain file")):
+        with pytest.raises(JournalError, match=said):
+            describe(tmp_path / path)
 
 
 def test_a_damaged_file_is_said_to_be_damaged(journal):

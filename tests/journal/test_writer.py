@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_headers import run_header
 
 from mia_daemon.errors import JournalError
 from mia_daemon.execution.ledger import Ledger
@@ -23,7 +24,7 @@ from mia_daemon.journal import statements
 from mia_daemon.journal.file import PATIENCE_MS
 from mia_daemon.journal.pending_latches import pending_path, read_pending
 from mia_daemon.journal.reader import LastRun
-from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader, make_run_id
 from mia_daemon.journal.schema import NUMBERED, PER_RUN
 from mia_daemon.journal.writer import Journal, RequestKind
 from mia_daemon.products.instruments import instrument
@@ -132,13 +133,58 @@ def test_runs_begun_in_the_same_second_have_different_short_names(journal):
     names = []
     for _ in range(5):
         names.append(begin(journal))
-        journal.close()  # as after a kill: no run was ended
+        journal.close()  # its run did not end
         journal = Journal(journal.path, durable=False)
     assert len(set(names)) == 5
     assert all(len(name) <= 12 and name.isalnum() for name in names)
     sealed = rows(journal, "SELECT how, ended_ns FROM runs ORDER BY number")
-    assert sealed == [("killed", START)] * 5 + [(None, None)]
+    assert sealed == [("killed", START)] * 5 + [("failed: closed before its end", None)]
     journal.close()
+
+
+def test_runs_of_two_journals_that_begin_in_the_same_second_have_different_ids(tmp_path):
+    """Live and paper, or two directories: their orders meet at one server, which has room for 31 characters."""
+    names = []
+    for salt in (0, 1, SALTS - 1, None):
+        journal = Journal(tmp_path / f"{salt}.db", durable=False)
+        names.append(journal.begin_run(replace(run_header(START), salt=salt)))
+        journal.close()
+    assert len(set(names)) == 4
+    assert all(name.isalnum() for name in names)
+    longest = make_run_id(2**35 * 10**9 - 1, 32**4 - 1, SALTS - 1)
+    assert max(map(len, names)) == 13
+    assert len(f"{longest}-1234567890123E") == 31
+
+
+@pytest.mark.parametrize("copied_with_log", [False, True])
+@pytest.mark.parametrize("mode", ["paper", "replay"])
+def test_a_journal_copied_without_its_log_halts_until_a_person_has_looked(tmp_path, copied_with_log, mode):
+    """What it lacks may be a latch. A replay starts from nothing."""
+    path, copy = tmp_path / "paper.db", tmp_path / "copy.db"
+    with closing(Journal(path, durable=False)) as journal:
+        run_id = begin(journal)
+        journal._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for suffix in ("", "-wal") if copied_with_log else ("",):
+            copy.with_name(copy.name + suffix).write_bytes(path.with_name(path.name + suffix).read_bytes())
+    with closing(Journal(copy, durable=False)) as journal:
+        journal.begin_run(run_header(START, mode))
+        latches = journal.latches()
+    if copied_with_log or mode == "replay":
+        assert latches == ()
+    else:
+        (latch,) = latches
+        assert latch.code is RiskCode.HALTED
+        assert f"{copy} was copied without copy.db-wal: run {run_id} never ended" in latch.text
+        with closing(Journal(copy, durable=False)) as journal:
+            assert journal.clear_latch(RiskCode.HALTED, START, "uid 0")
+            journal.begin_run(run_header(START + 1))
+            assert journal.latches() == ()
+
+
+@given(st.lists(st.tuples(st.integers(1, 99), st.integers(1, 32**3), st.integers(0, SALTS - 1)), unique=True))
+def test_a_run_id_says_second_number_and_salt_and_no_two_are_equal(runs):
+    names = {make_run_id(START + second * 10**9, number, salt) for second, number, salt in runs}
+    assert len(names) == len(runs)
 
 
 def test_a_run_remembers_what_it_ran_with_and_how_it_ended(journal):
@@ -1030,11 +1076,11 @@ def test_anothers_database_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("version", "advice"),
     [
-        (4, "run the daemon that wrote it, or move it away to start anew"),
-        (1, "once the account is flat and no order works, move it away, and a new one is begun"),
+        (4, "run the later mia-daemon that wrote it, or restore a backup of version 3"),
+        (0, "which none ever had: it is damaged; restore a backup"),
     ],
 )
-def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, version, advice):
+def test_a_version_not_known_is_refused_with_what_to_do_and_not_touched(tmp_path, version, advice):
     """Also where a killed daemon left its last commits in the log beside it."""
     path, kept = tmp_path / "paper.db", tmp_path / "kept.db"
     journal = Journal(path, durable=False)
@@ -1045,7 +1091,7 @@ def test_another_version_is_refused_with_what_to_do_and_not_touched(tmp_path, ve
     journal.close()
     before = [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")]
     assert len(before[1]) > 4096
-    with pytest.raises(JournalError, match=f"has version {version}, this daemon writes version 3: .*{advice}"):
+    with pytest.raises(JournalError, match=f"has version {version}, .*{advice}"):
         Journal(kept, durable=False)
     assert [kept.with_name(kept.name + suffix).read_bytes() for suffix in ("", "-wal")] == before
 
@@ -1071,7 +1117,7 @@ CHILD = textwrap.dedent(
     import os, sys
     from pathlib import Path
     from mia_daemon.records import *
-    from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
+    from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader, make_run_id
     from mia_daemon.journal.writer import Journal
     from mia_daemon.journal.trade_files import TradeLog
 

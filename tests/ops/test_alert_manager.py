@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.clock import NS_PER_S, EventClock
-from mia_daemon.ops.alert_manager import AlertFilter, AlertManager
+from mia_daemon.errors import UsageError
+from mia_daemon.ops.alert_manager import SHOWN, AlertFilter, AlertManager, unacknowledged_text
 from mia_daemon.ops.logs import make_logger
 from mia_daemon.records import Alert, Priority
 
@@ -165,16 +166,36 @@ def test_urgent_alerts_are_kept_until_acknowledged(tmp_path, make):
     assert [record["code"] for record in manager.unacknowledged] == ["naked_position", "kill"]
     again = make()  # a restart
     assert again.unacknowledged == manager.unacknowledged
-    assert again.acknowledge("kill", "uid 1000", at(9)) == 1
-    assert again.acknowledge("kill", "uid 1000", at(9)) == 0
-    assert [record["code"] for record in make().unacknowledged] == ["naked_position"]
-    assert again.acknowledge(None, "uid 1000", at(10)) == 1
-    assert make().unacknowledged == []
+    (first, second) = (record["id"] for record in manager.unacknowledged)
+    assert again.acknowledge("kill", "uid 1000", at(9)) == [second]
+    with pytest.raises(UsageError, match=f"kill is no urgent alert that waits .*; those that do: {first}$"):
+        again.acknowledge("kill", "uid 1000", at(9))
+    assert [record["id"] for record in make().unacknowledged] == [first]
+    assert again.acknowledge(first, "uid 1000", at(10)) == [first]
+    assert make().unacknowledged == again.acknowledge(None, "uid 1000", at(11)) == []
     assert logged(tmp_path)[-1] == {
         "ts": "2023-11-14T22:13:30.000000Z",
         "acknowledged": f"{T0}-naked_position",
         "by": "uid 1000",
     }
+
+
+def test_a_status_lists_the_newest_urgent_alerts_and_how_to_acknowledge_each(make):
+    manager = make()
+    assert unacknowledged_text(manager.unacknowledged) == ""
+    for number in range(SHOWN):
+        manager.handle(alert(code=f"c{number}", priority=Priority.URGENT), at(number))
+    lines = unacknowledged_text(manager.unacknowledged).splitlines()
+    assert lines[0] == ""
+    assert (
+        lines[1] == f"urgent 2023-11-14T22:13:20.000000Z  c0 happened: do something; `mia-daemon acknowledge {T0}-c0`"
+    )
+    assert len(lines) == 1 + SHOWN
+    manager.handle(alert(code="last", priority=Priority.URGENT), at(99))
+    lines = unacknowledged_text(manager.unacknowledged).splitlines()
+    assert lines[1] == f"{SHOWN + 1} urgent alerts wait for `mia-daemon acknowledge`; the newest {SHOWN}:"
+    assert lines[2].endswith("-c1`")
+    assert lines[-1].endswith("-last`")
 
 
 def test_urgent_after_acknowledging_is_kept_again(tmp_path, make):
