@@ -331,6 +331,7 @@ class DecisionSettings(Section):
     min_probability: Share = 0.5
     min_hold_s: LongSpanS = 20.0
     max_hold_s: LongS = 1800.0
+    flat_without_prediction_s: LongSpanS = 60.0  # a position is closed when predictions are not finite for so long
     stop_ticks: Ticks = 16
     target_ticks: Ticks = 24
     max_slippage_ticks: TicksOrZero = 4

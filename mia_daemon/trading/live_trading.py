@@ -190,8 +190,9 @@ class TradingSession:
         prediction = inference.predict(window, account, self._instrument, self._max_position)
         self._inference_ns = now() - started
         yield Signal(window, account, prediction)
-        self._times.inference.add(self._inference_ns)
-        self._times.probability.add(inference.probability_ns)
+        usable = not prediction.not_finite
+        self._times.inference.add(self._inference_ns, usable)
+        self._times.probability.add(inference.probability_ns, usable)
 
     def _execute(self, signal: Signal) -> Iterable[None]:
         """From prediction to orders; notifications and counters come after the orders were sent."""
