@@ -1,6 +1,7 @@
 """`mia-daemon --mode …`: trade."""
 
 import argparse
+import traceback
 
 from mia_daemon.cli.options import (
     account,
@@ -13,7 +14,7 @@ from mia_daemon.cli.options import (
     var_paths,
 )
 from mia_daemon.config import Mode
-from mia_daemon.errors import UsageError
+from mia_daemon.errors import ExitStatus, MiaError, UsageError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +25,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="of the simulator's market")
     parser.add_argument("--arm", type=account, metavar="ACCOUNT", help="live only: the trade account, once more")
     parser.add_argument("--quiet", action="store_true", help="nothing on the terminal but trouble and the summary")
-    parser.set_defaults(command=_run_daemon)
+    parser.set_defaults(command=trade)
 
 
-def _run_daemon(options: argparse.Namespace) -> int:
+def trade(options: argparse.Namespace) -> int:
+    """Trade; a start that fails leaves a line in the log and an alert."""
     if options.mode is None:
         raise UsageError("say what to do: --mode paper, --mode live, or a command (--help lists them)")
+    try:
+        return _trade(options)
+    except Exception as error:
+        from mia_daemon.ops.failed_start import report_failed_start
+
+        report_failed_start(var_paths(options), error)
+        if isinstance(error, MiaError):
+            raise
+        traceback.print_exc()
+        return ExitStatus.SOFTWARE
+
+
+def _trade(options: argparse.Namespace) -> int:
     settings = load_settings(options, simulator__speed=options.speed, simulator__seed=options.seed)
     use_kernel_cache(settings)
     from mia_daemon.daemon.process import run

@@ -22,12 +22,13 @@ from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
 from mia_daemon.daemon.kill_switch import KillSwitch
-from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
+from mia_daemon.daemon.preflight import open_to_others, preflight, refuse_unfit
 from mia_daemon.daemon.price_files import check_live_files
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.server_wait import ServerWait
 from mia_daemon.daemon.status import DaemonStatus, status_text
-from mia_daemon.errors import MiaError, StartError
+from mia_daemon.errors import ExitStatus, MiaError, StartError, exit_status_of
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.feed.recorder import Recorder
@@ -70,12 +71,11 @@ def run(
 
     Raises:
         UsageError: live without being armed.
-        StartError: a check before the start failed; nothing was written.
+        StartError: a check before the start failed, other than a server that is awaited; nothing was written.
     """
     if mode is Mode.LIVE:
         check_armed(settings, paths, armed_account)
-    if reasons := list(unfit(preflight(settings, mode, paths, armed_account))):
-        raise StartError("; ".join(reasons))
+    refuse_unfit(preflight(settings, mode, paths, armed_account))
     contract = choose_contract(settings, mode, paths, WallClock().now_ns())
     daemon = Daemon(contract, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
     return uvloop.run(daemon.run())
@@ -106,6 +106,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._switch: KillSwitch | None = None
+        self._wait: ServerWait | None = None
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
@@ -171,7 +172,12 @@ class Daemon:
 
     def _prepare_kernels(self) -> None:
         self._notifier.extend_timeout(KERNEL_TIMEOUT_S)
-        cache.prepare(self._console.say, self._elapsed_s)
+
+        def say(text: str) -> None:
+            self._console.say(text)
+            self._notifier.status(text)
+
+        cache.prepare(say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:
         """Log every text message of Sierra Chart; also show at the terminal those it marks for display."""
@@ -201,27 +207,32 @@ class Daemon:
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
             stack.callback(asyncio.create_task(switch.watch_file(), name="kill file").cancel)
-            if await self._reach(run, account, broker):
+            if await self._reach(run, account, broker, session):
                 return await self._trade(run, account, session, feed)
             return await self._end(run, account, None)
 
-    async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> bool:
+    async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker, session: TradingSession) -> bool:
         """Connect for orders and reconcile; False when asked to stop before that was done."""
         reached = asyncio.create_task(self._connect(run, account, broker), name="connect")
         asked = asyncio.create_task(self._stop.wait(), name="stop")
+        fed = asyncio.create_task(self._feed_watchdog(run, session), name="watchdog")
         try:
-            await asyncio.wait([reached, asked], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([reached, asked, fed], return_when=asyncio.FIRST_COMPLETED)
+            if fed.done():
+                await fed
             if reached.done():
                 await reached
             return reached.done()
         finally:
-            for task in (reached, asked):
+            for task in (reached, asked, fed):
                 task.cancel()
-            await asyncio.gather(reached, asked, return_exceptions=True)
+            await asyncio.gather(reached, asked, fed, return_exceptions=True)
 
     async def _connect(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> None:
         """Connect and reconcile. When the reconciliation fails the daemon stays up without trading."""
-        await broker.connect()
+        self._wait = wait = ServerWait(run.alert, run.log, self._notifier, self._clock, self._begin_duration)
+        await broker.connect(wait.on_waiting)
+        wait.found()
         if await reconcile(account):
             run.log.info("reconciled", position=account.state.ledger.position, working=len(account.state.orders))
         if other := account.state.sync.other_daemon:
@@ -241,8 +252,7 @@ class Daemon:
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
-        if self._duration_s is not None:
-            asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
+        self._begin_duration()
         self._ready(run, account)
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
@@ -260,6 +270,11 @@ class Daemon:
                     run.log.error("task_failed_while_stopping", task=helper.get_name(), reason=str(error))
             if _cause(failure) is None:
                 self._keeper.save()
+
+    def _begin_duration(self) -> None:
+        """Stop after the time asked for, if any; where a server is awaited, that counts too."""
+        if self._duration_s is not None:
+            asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
 
     def _ready(self, run: DaemonRun, account: TradingAccount) -> None:
         # Freeze what is loaded, so that the garbage collector does not traverse it: 40 to 130 ms each time.
@@ -348,9 +363,16 @@ class Daemon:
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
         return Commands(
             account, run.alerts, switch, self._clock, run.log,
-            status=lambda: {"status": run.metrics.snapshot, "text": status_text(run.metrics.snapshot)},
+            status=lambda: self._status(run),
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
+
+    def _status(self, run: DaemonRun) -> dict[str, Any]:
+        """The answer to `status`."""
+        facts = run.metrics.snapshot
+        if self._wait is not None and self._wait.reason:
+            return {"status": {**facts, "waiting": self._wait.reason}, "text": self._wait.text}
+        return {"status": facts, "text": status_text(facts)}
 
     def _kill_switch(self, run: DaemonRun, account: TradingAccount) -> KillSwitch:
         return KillSwitch(
@@ -389,7 +411,7 @@ class Daemon:
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
             print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
-        return 1 if error else 0
+        return exit_status_of(error) if error else ExitStatus.DONE
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:
         """Name the position and the orders that are left at the server when the daemon ends."""

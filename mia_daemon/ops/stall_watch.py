@@ -21,11 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
-from mia_daemon.errors import StartError
+from mia_daemon.errors import ExitStatus, StartError
 from mia_daemon.private_file import open_file
-
-EXIT_BLOCKED: Final = 3
-"""Exit status where the loop was blocked for too long."""
 
 _BEAT_S: Final = 0.25
 """Seconds between two runs of the loop's timer: a healthy loop has run it between any two looks."""
@@ -89,7 +86,7 @@ class StallWatch:
     Args:
         path: of the file that the stacks are appended to.
         found_s: seconds without the loop after which it is reported.
-        for_good_s: seconds after which the process is ended with `EXIT_BLOCKED`, or with 1 where the interpreter was
+        for_good_s: seconds after which the process is ended with `ExitStatus.BLOCKED`, or with 1 where the interpreter was
             blocked too, within half as much again.
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
 
@@ -174,7 +171,7 @@ class StallWatch:
             f"{report}; {self._path} has the stacks. The process ends: orders and position at the server are as they "
             "were, look at them in Sierra Chart"
         )
-        os._exit(EXIT_BLOCKED)
+        os._exit(ExitStatus.BLOCKED)
 
     def _where(self) -> str:
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001  # documented, for debugging a deadlock

@@ -15,8 +15,8 @@ import trustme
 from mia_daemon import config
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon import preflight
-from mia_daemon.daemon.preflight import broker_kind, unfit
-from mia_daemon.errors import ConfigError
+from mia_daemon.daemon.preflight import broker_kind, refuse_unfit, unfit
+from mia_daemon.errors import ConfigError, ExitStatus, StartError
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, to_us
 from mia_daemon.model import bundle
 
@@ -119,6 +119,29 @@ def test_a_server_that_is_not_there(look, listening):
     assert found["feed"].text.startswith(f"nothing listens at 127.0.0.1:{free['port']}: start Sierra Chart")
     assert "Enable DTC Protocol Server" in found["feed"].text
     assert list(unfit(list(found.values()))) == [f"feed, orders: {found['feed'].text}"]
+
+
+def test_a_start_waits_for_a_server_and_is_refused_for_what_waiting_does_not_mend(look, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        away = {"feed": {"source": "dtc"}, "dtc": {"port": server.getsockname()[1]}}
+    found = look(**away)
+    assert not found["orders"].fit
+    refuse_unfit(list(found.values()))
+    for more, status in (
+        ({"model": {"bundle": str(tmp_path / "missing")}}, ExitStatus.NO_INPUT),
+        ({"instrument": {"symbol": "XYF27"}}, ExitStatus.USAGE),
+    ):
+        with pytest.raises(StartError) as refused:
+            refuse_unfit(list(look(**away, **more).values()))
+        assert refused.value.exit_status is status
+        assert "nothing listens" not in str(refused.value)
+
+
+def test_a_certificate_that_is_refused_is_not_awaited(look, encrypted):
+    port, _ = encrypted
+    with pytest.raises(StartError, match="the certificate of") as refused:
+        refuse_unfit(list(look(feed={"source": "dtc"}, dtc={**port, "tls": "verify"}).values()))
+    assert refused.value.exit_status is ExitStatus.NO_PERMISSION
 
 
 def test_who_is_trusted_is_looked_at_before_a_server_is(look):

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from daemon_process import PROJECT, daemons_in, status_of, until
 
+from mia_daemon.errors import ExitStatus
 from mia_daemon.features import catalogue
 
 pytestmark = pytest.mark.timeout(300)
@@ -424,7 +425,7 @@ def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons
         **tables(EAGER, feed=feed, dtc={"port": port}, instrument={"symbol": "NQH27_FUT_CME"}, broker={"kind": "paper"})
     )
     ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
-    assert ended.status == 1
+    assert ended.status == ExitStatus.CONFIG
     assert "NQH27_FUT_CME" in ended.sentence
     assert 'feed.source = "scid"' in ended.sentence
     assert "Traceback" not in ended.out
@@ -435,7 +436,7 @@ def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemon
     _, port = daemons.simulator(daemons.config("exchange.toml", **tables(EAGER)), tmp_path / "exchange")
     config = daemons.config(**tables(EAGER, **more, dtc={"port": port}))
     ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
-    assert ended.status == 1
+    assert ended.status == ExitStatus.CONFIG
     assert "Real7" in ended.sentence
     ((how,),) = journal(var, "SELECT how FROM runs")
     assert how.startswith("failed: ")
