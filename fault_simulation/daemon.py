@@ -25,7 +25,7 @@ from mia_daemon.execution.ports import TradeScope
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.writer import Journal
-from mia_daemon.latency import LatencyBuckets
+from mia_daemon.ops.metrics import OperationTimer
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
@@ -134,8 +134,8 @@ class _Inference:
 class _Nobody:
     """Receives metrics, decisions and notifications, and discards them."""
 
-    def operation(self, *_: str) -> LatencyBuckets:
-        return LatencyBuckets()
+    def operation(self, file: str, name: str = "") -> OperationTimer:
+        return OperationTimer(file, name)
 
     def decision(self, *_: Any) -> None: ...
 

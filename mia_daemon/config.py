@@ -132,6 +132,7 @@ class FeedSettings(Section):
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
     poll_interval_ms: LimitMs = 20.0
     max_event_age_s: SpanS = 10.0
+    silent_after_s: SpanS = 60.0  # without a price while the sessions traded are open there is an alert; 0: never
     batch_events: Count = 4096
     queue_batches: Count = 256
 

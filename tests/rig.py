@@ -58,10 +58,13 @@ PREDICTION = Prediction(REGIMES, 0.9, 0.8, "baseline", 0.0, "0" * 16)
 
 
 class NoDays:
-    """A calendar in which the day never ends."""
+    """A calendar in which the day never ends, and no price is expected."""
 
     def next_open_ns(self, _ts_ns):
         return None
+
+    def is_open(self, _ts_ns):
+        return False
 
 
 class OpenGate:

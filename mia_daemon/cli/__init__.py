@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 from mia_daemon import __version__
 from mia_daemon.cli import check, control, daemon, dtc, features, fetch, journal, probe, replay, scid, simulator
 from mia_daemon.errors import ExitStatus, MiaError, UsageError
+from mia_daemon.ops.service_journal import prefix
 from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
+from mia_daemon.records import Priority
 
 _COMMANDS = (replay, simulator, probe, fetch, scid, dtc, features, check, control, journal)
 """Modules with an `add(commands)`, in the order in which --help lists them."""
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: MiaError, status: int) -> int:
-    print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)
+    print(f"{prefix(Priority.ERROR)}mia-daemon: {printable(str(error))}", file=sys.stderr)
     return status
 
 

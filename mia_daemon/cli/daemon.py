@@ -1,6 +1,7 @@
 """`mia-daemon --mode …`: trade."""
 
 import argparse
+import sys
 import traceback
 
 from mia_daemon.cli.options import (
@@ -15,6 +16,8 @@ from mia_daemon.cli.options import (
 )
 from mia_daemon.config import Mode
 from mia_daemon.errors import ExitStatus, MiaError, UsageError
+from mia_daemon.ops.service_journal import prefix
+from mia_daemon.records import Priority
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,8 @@ def trade(options: argparse.Namespace) -> int:
         report_failed_start(var_paths(options), error)
         if isinstance(error, MiaError):
             raise
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            print(f"{prefix(Priority.CRITICAL)}{line}", file=sys.stderr)
         return ExitStatus.SOFTWARE
 
 

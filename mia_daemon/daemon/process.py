@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from mia_daemon.daemon.price_files import check_live_files
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.daemon.server_wait import ServerWait
-from mia_daemon.daemon.status import DaemonStatus, status_text
+from mia_daemon.daemon.status import DaemonStatus, service_text, status_text
 from mia_daemon.errors import ExitStatus, MiaError, StartError, exit_status_of
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
@@ -35,6 +36,7 @@ from mia_daemon.feed.recorder import Recorder
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.control import ControlServer
 from mia_daemon.ops.logs import StdlibHandler
+from mia_daemon.ops.service_journal import prefix
 from mia_daemon.ops.stall_watch import StallWatch
 from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.printable import printable
@@ -243,17 +245,18 @@ class Daemon:
 
     async def _trade(self, run: DaemonRun, account: TradingAccount, session: TradingSession, feed: Feed) -> int:
         """Run the four tasks until asked to stop or one fails, then stop in order; returns the exit status."""
+        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
         tasks = asyncio.create_task(session.run(), name="session")
         helpers = [
             asyncio.create_task(run.deferred.run(), name="deferred work"),
             asyncio.create_task(keep_reconciled(account, partial(run.log.info, "not_reconciled")), name="reconcile"),
             asyncio.create_task(keep_time(account.executor), name="clock"),
-            asyncio.create_task(self._sample(run, account, session), name="sample"),
+            asyncio.create_task(self._sample(run, status, session), name="sample"),
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
         self._begin_duration()
-        self._ready(run, account)
+        self._ready(run, account, status.facts(0.0))
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
         failure = next((task for task in (tasks, *helpers) if task.done() and not task.cancelled()), None)
@@ -276,7 +279,7 @@ class Daemon:
         if self._duration_s is not None:
             asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
 
-    def _ready(self, run: DaemonRun, account: TradingAccount) -> None:
+    def _ready(self, run: DaemonRun, account: TradingAccount, facts: Mapping[str, Any]) -> None:
         # Freeze what is loaded, so that the garbage collector does not traverse it: 40 to 130 ms each time.
         gc.collect()
         gc.freeze()
@@ -291,13 +294,12 @@ class Daemon:
             self._console.say(f"still latched: {latch.text}", always=True)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(assembly.absent_inputs(self._settings))
-        self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
+        self._notifier.ready(service_text(facts))
 
     # Once a second.
 
-    async def _sample(self, run: DaemonRun, account: TradingAccount, session: TradingSession) -> None:
+    async def _sample(self, run: DaemonRun, status: DaemonStatus, session: TradingSession) -> None:
         every_s = self._settings.ops.sample_every_s
-        status = DaemonStatus(run, account, session.tally, self._elapsed_s)
         decisions = 0
         snapshot_due_s = 0.0
         while True:
@@ -312,6 +314,7 @@ class Daemon:
             await asyncio.sleep(0)
             run.alerts.tick(self._clock.now_ns())
             self._console.status(status.line(facts), self._elapsed_s())
+            self._notifier.status(service_text(facts))
             await asyncio.sleep(0)
             for _ in run.remember():
                 await asyncio.sleep(0)
@@ -410,7 +413,7 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            print(f"mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
+            print(f"{prefix(Priority.URGENT)}mia-daemon: {printable(str(error))}", file=sys.stderr)  # noqa: T201  why the daemon failed
         return exit_status_of(error) if error else ExitStatus.DONE
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:

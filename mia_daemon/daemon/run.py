@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
 from mia_daemon.ops.metrics import Metrics
+from mia_daemon.ops.service_journal import ServiceJournal
 from mia_daemon.products.contracts import LastTrading, last_trading
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
@@ -85,7 +87,7 @@ class DaemonRun:
                 self.log,
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
-                tell=_nobody if console is None else console.alert,
+                tell=_nobody if console is None else partial(_show, console, ServiceJournal()),
             )
             opened.callback(self.alerts.close)
             self.metrics = Metrics(paths.root, clock)
@@ -284,6 +286,11 @@ def _hold(paths: VarPaths) -> int:
         raise StartError(
             f"{paths.lock} can't be written: {error.strerror}; check the directory and its owner"
         ) from error
+
+
+def _show(console: Console, journal: ServiceJournal, alert: Alert) -> None:
+    console.alert(alert)
+    journal.alert(alert)
 
 
 def _nobody(_alert: Alert) -> None:

@@ -18,7 +18,9 @@ import structlog
 
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.errors import StartError
+from mia_daemon.ops.service_journal import prefix
 from mia_daemon.private_file import open_file
+from mia_daemon.records import Priority
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"
@@ -56,7 +58,7 @@ class LineFile:
             written = os.write(self._fd, data)
         except OSError as error:
             if not self.lost:
-                print(f"{self.path} takes no more lines: {error.strerror}", file=sys.stderr)  # noqa: T201  the log is what fails
+                print(f"{prefix(Priority.ERROR)}{self.path} takes no more lines: {error.strerror}", file=sys.stderr)  # noqa: T201  the log is what fails
             self.lost += 1
             return
         self._torn = written < len(data)

@@ -22,16 +22,15 @@ from typing import Final
 
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
 from mia_daemon.errors import ExitStatus, StartError
+from mia_daemon.ops.service_journal import STDERR, prefix
 from mia_daemon.private_file import open_file
+from mia_daemon.records import Priority
 
 _BEAT_S: Final = 0.25
 """Seconds between two runs of the loop's timer: a healthy loop has run it between any two looks."""
 
 _LOOK_S: Final = 1.0
 """Seconds between two looks of the thread."""
-
-_STDERR: Final = 2
-"""The file itself: `sys.stderr` has a lock, which the blocked loop may hold."""
 
 
 class Stall(Enum):
@@ -86,7 +85,7 @@ class StallWatch:
     Args:
         path: of the file that the stacks are appended to.
         found_s: seconds without the loop after which it is reported.
-        for_good_s: seconds after which the process is ended with `ExitStatus.BLOCKED`, or with 1 where the interpreter was
+        for_good_s: seconds after which the process ends with `ExitStatus.BLOCKED`, or with 1 where the interpreter was
             blocked too, within half as much again.
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
 
@@ -183,4 +182,5 @@ class StallWatch:
 
 def _say(text: str) -> None:
     with suppress(OSError):
-        os.write(_STDERR, f"mia-daemon: {text}\n".encode())
+        # The file itself: `sys.stderr` has a lock, which the blocked loop may hold.
+        os.write(STDERR, f"{prefix(Priority.CRITICAL)}mia-daemon: {text}\n".encode())

@@ -246,7 +246,7 @@ class TradeExecutor:
         risk = self._risk.check_new_risk(signal.prediction, snapshot)
         return Moment(window if risk.allowed else risk, snapshot), filtered - started, now() - filtered
 
-    def _context(self, entries: Verdict, without_prediction_s: float) -> DecisionContext:
+    def _context(self, entries: Verdict, without_prediction_s: float = 0.0) -> DecisionContext:
         """What a decision needs beside the account."""
         touch, flatten = self._market.touch, self._state.flatten
         return DecisionContext(
@@ -299,8 +299,9 @@ class TradeExecutor:
         return agree
 
     def checkpoint(self) -> None:
-        """Commit the journal's buffer; to be called once a second."""
+        """Commit the journal's buffer, and look whether prices come; to be called once a second."""
         self._accounting.checkpoint()
+        self._silence.watch()
         if self._breakers.pending:
             self.act()
 
