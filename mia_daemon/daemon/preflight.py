@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_daemon.clock import WallClock
+from mia_daemon.clock import WallClock, is_synchronized
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
+from mia_daemon.daemon.day_checks import UNSYNCHRONIZED, events_ended_text
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.errors import (
     ConfigError,
@@ -69,6 +70,7 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
         "kill file": lambda: _kill_file(settings, paths),
         "directories": lambda: _directories(paths.root),
         "macro events": lambda: _macro_events(settings),
+        "clock": lambda: _clock(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),
     }
@@ -148,7 +150,18 @@ def _macro_events(settings: Settings) -> str:
         return "none configured: announcements do not block entries"
     from mia_daemon.products.trading_calendar import load_macro_events
 
-    return f"{len(load_macro_events(path))} in {path}"
+    events = load_macro_events(path)
+    ended = events_ended_text(events, WallClock().now_ns())
+    return f"{len(events)} in {path}{f': {ended}' if ended else ''}"
+
+
+def _clock(settings: Settings) -> str:
+    if settings.simulated:
+        return "the embedded simulator has a time of its own"
+    synchronized = is_synchronized()
+    if synchronized is None:
+        return "the kernel does not say whether it is synchronised"
+    return "synchronised" if synchronized else UNSYNCHRONIZED
 
 
 def _feed(settings: Settings, mode: Mode) -> str:

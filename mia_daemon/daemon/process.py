@@ -16,12 +16,13 @@ from typing import Any
 import uvloop
 
 from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S, WallClock
+from mia_daemon.clock import NS_PER_S, WallClock, is_synchronized
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon import assembly
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
+from mia_daemon.daemon.day_checks import DayChecks
 from mia_daemon.daemon.kill_switch import KillSwitch
 from mia_daemon.daemon.preflight import open_to_others, preflight, refuse_unfit
 from mia_daemon.daemon.price_files import check_live_files
@@ -149,6 +150,9 @@ class Daemon:
     def _warn(self, run: DaemonRun) -> None:
         """Report what directories and files have that does not prevent the start."""
         now_ns = self._clock.now_ns()
+        synchronized = _unknown if self._settings.simulated else is_synchronized
+        self._day_checks = DayChecks(run.macro_events, run.calendar, run.alert, synchronized)
+        self._day_checks.look(run.now_ns())
         if text := open_to_others(self._paths.root).removeprefix("; "):
             run.alert(Alert(now_ns, "directories_open", Priority.WARNING, text))
         if self._settings.feed.source == "scid":
@@ -319,6 +323,7 @@ class Daemon:
             for _ in run.remember():
                 await asyncio.sleep(0)
             self._keeper.look()
+            self._day_checks.look(status.account.state.market.now_ns or run.now_ns())
             if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
                 run.reporter.risk_snapshot()
                 snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S
@@ -440,6 +445,10 @@ class Daemon:
             f"position {position:+d}; everything is in {self._paths.root}",
             always=True,
         )
+
+
+def _unknown() -> None:
+    """Whether the machine's clock is synchronised does not matter: the simulator has a time of its own."""
 
 
 def _cause(task: "asyncio.Task[Any] | None") -> BaseException | None:

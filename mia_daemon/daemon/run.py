@@ -95,11 +95,11 @@ class DaemonRun:
             trade_log = TradeLog(paths.root, simulated=mode is not Mode.LIVE)
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
-            self._events = NO_EVENTS if macro is None else load_macro_events(macro)
-            self.memory = MemoryKeeper(traded, self._events, simulated=settings.simulated)
+            self.macro_events = NO_EVENTS if macro is None else load_macro_events(macro)
+            self.memory = MemoryKeeper(traded, self.macro_events, simulated=settings.simulated)
             opened.callback(self.memory.close)
             if mode is not Mode.REPLAY:  # to be reproducible, a replay uses no shared file
-                self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())
+                self.memory.open(paths.root / MEMORY_FILE, self.journal, self.now_ns())
             self.inference = Inference(self.bundle, self.memory.memory, clock.monotonic_ns)
             self.deferred = DeferredWork(clock)
             self.reporter = Reporter(
@@ -109,14 +109,14 @@ class DaemonRun:
             if mode is not Mode.REPLAY or (last is not None and not last.ended):
                 trade_log.reconcile(self.journal)
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache, hours=traded.product.hours)
-            self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
+            self._windows = TradeWindowFilter(settings.windows, self.calendar, self.macro_events, self._last_trading)
             features = settings.features
             self.pipeline = FeaturePipeline(
                 traded,
                 features.decision_interval_s,
                 self.calendar,
                 features.warmup_s,
-                self._events,
+                self.macro_events,
                 self.bundle.constants,
             )
             self.run_id = self._begin(trade_log.sizes())
@@ -234,7 +234,7 @@ class DaemonRun:
             roll_with_position=chosen.roll_with_position,
         )
 
-    def _now_ns(self) -> int:
+    def now_ns(self) -> int:
         """The present event time: the wall clock's, but for the simulator, which continues where it stopped."""
         return self.journal.last_event_ns() if self.settings.simulated else self.clock.now_ns()
 

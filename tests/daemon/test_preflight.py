@@ -91,7 +91,7 @@ def approved(tmp_path):
 def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
     assert list(found) == [
-        "instrument", "bundle", "risk", "kill file", "directories", "macro events", "feed", "orders",
+        "instrument", "bundle", "risk", "kill file", "directories", "macro events", "clock", "feed", "orders",
     ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
@@ -402,3 +402,25 @@ def test_a_limit_that_is_waived_is_named(look):
     assert look()["risk"].text.endswith("limits waived: none")
     waiving = LIMITS | {"max_order_notional": "waived", "max_executions": "waived"}
     assert look(risk=waiving)["risk"].text.endswith("limits waived: max_order_notional, max_executions")
+
+
+def test_announcements_that_have_ended_are_reported_and_are_no_obstacle(look, tmp_path):
+    path = tmp_path / "macro_events.csv"
+    header = "start_time,type,impact,cluster_id\n"
+    path.write_text(f"{header}2020-11-05T19:00:00,FOMC,0.9,1\n")
+    found = look(windows={"macro_events_csv": str(path)})["macro events"]
+    assert found.fit
+    assert found.text.startswith(f"1 in {path}: the last announcement is of 2020-11-05")
+    path.write_text(f"{header}2099-11-05T19:00:00,FOMC,0.9,1\n")
+    assert look(windows={"macro_events_csv": str(path)})["macro events"].text == f"1 in {path}"
+
+
+@pytest.mark.parametrize(
+    ("synchronized", "says"), [(True, "synchronised"), (False, "is not synchronised: "), (None, "does not say")]
+)
+def test_the_machines_clock_is_looked_at_where_time_is_real(look, listening, monkeypatch, synchronized, says):
+    monkeypatch.setattr(preflight, "is_synchronized", lambda: synchronized)
+    found = look(feed={"source": "dtc"}, dtc=listening)["clock"]
+    assert found.fit
+    assert says in found.text
+    assert "time of its own" in look()["clock"].text
