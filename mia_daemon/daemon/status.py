@@ -94,8 +94,8 @@ class DaemonStatus:
         """What is allowed, and why no entry is sent where none is."""
         account = self.account
         state = account.risk.state.value
-        if latches := account.risk.latches:
-            return f"{state}: {', '.join(latch.code.value for latch in latches)}"
+        if latches := [latch.code.value for latch in account.risk.latches]:
+            return state if latches == [state] else f"{state}: {', '.join(latches)}"
         if not account.state.sync.reconciled:
             return "not reconciled yet"
         last_reason = self.run.reporter.last_reason

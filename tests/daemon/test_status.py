@@ -79,6 +79,8 @@ def test_the_line_has_price_profit_and_why_nothing_is_entered(status, fake_daemo
     fake_daemon.account.risk.state.value = "halted"
     fake_daemon.account.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
     assert status.line(status.facts(0.0)).state == "halted: killed, daily_loss"
+    fake_daemon.account.risk.latches = (Latch(RiskCode.HALTED, 1, {}),)
+    assert status.line(status.facts(0.0)).state == "halted"
 
 
 def test_the_service_manager_is_sent_state_position_and_a_price_that_is_old(status, fake_daemon):
