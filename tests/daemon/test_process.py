@@ -349,7 +349,7 @@ def test_operators_are_heard(paper, tell, var):
     snapshot = json.loads(tell("status", "--json").out)
     assert {"state", "position", "decisions", "orders", "fills", "stages", "process"} <= set(snapshot)
     assert set(snapshot["stages"]) == {"feed", "features", "inference", "executor"}
-    assert re.match(r"paper ESZ26_FUT_CME \d+\.\d\d/\d+\.\d\d, active\n", tell("status").out)
+    assert re.match(r"active, paper ESZ26_FUT_CME \d+\.\d\d/\d+\.\d\d \(\d+\.\d s old\)\n", tell("status").out)
 
     halted = tell("halt")
     assert (halted.status, halted.out.startswith("halted"), halted.err) == (0, True, "")
