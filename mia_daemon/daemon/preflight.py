@@ -22,6 +22,7 @@ from mia_daemon.errors import (
     ServerDenied,
     ServerNotReady,
     StartError,
+    UsageError,
     exit_status_of,
 )
 from mia_daemon.link.connection import Endpoint, not_connected
@@ -112,7 +113,7 @@ def _risk(settings: Settings) -> str:
 def _kill_file(settings: Settings, paths: VarPaths) -> str:
     path = settings.ops.kill_file or paths.kill_file
     if os.path.lexists(path):
-        raise StartError(f"{path} is there: trading was stopped on purpose; find out why, remove it, then start")
+        raise UsageError(f"{path} is there: trading was stopped on purpose; find out why, remove it, then start")
     return f"{path} is not there"
 
 
