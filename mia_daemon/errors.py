@@ -28,7 +28,7 @@ class ExitStatus(IntEnum):
     FAILED = 1, "the surroundings failed: a journal that can't be written, a directory in use, a task that ended", True
     USAGE = (
         2,
-        "wrong options or configuration, no room on the disk, no right to a directory, live without arming",
+        "wrong options or configuration, a directory that can't be used or is full, live not armed, a kill file",
         False,
     )
     BLOCKED = 3, "the event loop was blocked for `ops.loop_abort_s`", True
