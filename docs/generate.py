@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docs import specification
 from mia_daemon.dtc import session
+from mia_daemon.errors import ExitStatus
 from mia_daemon.execution.order_states import mermaid
 from mia_daemon.features import catalogue
 from mia_daemon.features.kernels.market import MAX_SILENT_S
@@ -36,7 +37,42 @@ def risk() -> str:
     )
     return (
         f"{intro}## Controls\n\nThe identifiers are those of the industry's list (SEC 15c3-5, RTS 6, FIA, CME).\n\n"
-        f"{controls.markdown_table()}\n\n## Codes\n\n{codes.markdown_table()}\n"
+        f"{controls.markdown_table()}\n\n## Codes\n\n{codes.markdown_table()}\n\n{retries()}\n{exit_statuses()}\n"
+    )
+
+
+RETRIES = """\
+| what | how often | why, and what follows |
+|---|---|---|
+| an order, a replace | once, never again | It may have arrived: its fate is unknown until the server was asked. A later decision sends a new order. |
+| a cancel | 1, 2, 4, … s after it was refused or not answered, until the order has ended | It adds no risk. |
+| the closing of a position | until it is flat | Refusals double the pause; the third stops new risk. |
+| a query of the server (accounts, symbol, open orders, fills, positions) | three times, 2 and 4 s between | It changes nothing. Afterwards the snapshot has failed and stays due, and nothing is opened. |
+| the connection for orders, at the start | three attempts of 2, 4 and 8 s, then without end | Sierra Chart may start later: alerts `server_awaited` and `server_found`, the reason in `status`; nothing is traded meanwhile. |
+| a logon that is refused or a certificate that is not accepted, at the start | three attempts; one where the server refuses for good | A person has to change something: exit status 77. |
+| a connection that was lost | without end, `dtc.reconnect_first_delay_s` to `dtc.reconnect_max_delay_s` apart | Alerts `link_down`, `prices_link_down`; nothing is opened before orders and position were compared. |
+| a price file that is missing or was replaced | without end | Sierra Chart makes it with the first record. |
+| a prediction, a probability | never | The next decision makes a new one. One that is not finite: P14. |
+| the trading loop | never | A task that fails ends all of them: the daemon stops as `stop.on_stop` says, and the service manager starts it again. |
+| a write to the journal | fills and latches with every commit until it succeeds | New risk is halted from the first failure on; cancels and exits still go out. |
+"""  # noqa: E501  # rows of a table
+
+
+def retries() -> str:
+    return (
+        "## What is tried again\n\nThe specification asks for three tries with 2^attempt seconds between them. What "
+        f"must not happen twice is never tried again.\n\n{RETRIES}"
+    )
+
+
+def exit_statuses() -> str:
+    rows = [f"| {int(one)} | {one.meaning} | {'yes' if one.restart else 'no'} |" for one in ExitStatus]
+    table = "\n".join(["| status | meaning | started again |", "|---|---|---|", *rows])
+    return (
+        "## Who starts it again\n\nThe daemon never starts itself again. systemd does (`Restart=on-failure`), at most "
+        "five times in ten minutes, except after a status that no restart mends (`RestartPreventExitStatus`). Other "
+        "commands than the daemon end with 0, 1 or 2. A start that fails leaves the alert `start_failed` below "
+        f"`--var`, where that directory is there.\n\n{table}"
     )
 
 

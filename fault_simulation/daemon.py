@@ -29,7 +29,7 @@ from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.feed.base import BatchQueue, EventBatch
 from mia_daemon.journal.run_header import InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.writer import Journal
-from mia_daemon.latency import LatencyBuckets
+from mia_daemon.ops.metrics import OperationTimer
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import TradingCalendar
 from mia_daemon.records import (
@@ -149,8 +149,8 @@ class _Inference:
 class _Nobody:
     """Receives metrics, decisions and notifications, and discards them."""
 
-    def operation(self, *_: str) -> LatencyBuckets:
-        return LatencyBuckets()
+    def operation(self, _name: str) -> OperationTimer:
+        return OperationTimer()
 
     def decision(self, *_: Any) -> None: ...
 

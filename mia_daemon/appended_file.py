@@ -6,9 +6,7 @@ begun; what can't be written is reported and tried again. Nothing here raises an
 
 import errno
 import os
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +23,6 @@ REOPENED: Final = "file_reopened"
 
 _IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.EINVAL, errno.ENXIO})
 """Errors of opening that are about what lies under the name, which may be moved; others are about the disk."""
-
-
-def report_on_stderr(_code: str, text: str) -> None:
-    """The notice of a file's trouble where there is no alert manager."""
-    with suppress(OSError, ValueError):  # standard error may be closed
-        print(f"mia-daemon: {text}", file=sys.stderr)  # noqa: T201
 
 
 def set_aside(path: Path, reason: str, notify: FileNotice) -> Path:

@@ -4,10 +4,11 @@ Code that runs on event time takes `ts_ns` as an argument and reads no clock. Co
 (latency, heartbeats, log lines) uses a `Clock` that it was given.
 """
 
+import ctypes
 import time
 from datetime import date
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
@@ -32,6 +33,38 @@ class WallClock:
 
     now_ns = staticmethod(time.time_ns)
     monotonic_ns = staticmethod(time.perf_counter_ns)
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of struct timex (adjtimex(2)), and room for its rest."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),  # 0: nothing is set
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 256),
+    )
+
+
+_LIBC: Final = ctypes.CDLL(None)
+_TIME_ERROR: Final = 5
+_STA_UNSYNC: Final = 0x40
+
+
+def is_synchronized() -> bool | None:
+    """Whether something (chrony, ntpd, systemd-timesyncd) keeps the wall clock right, as the kernel says.
+
+    None where it does not say: a sandbox may forbid the question.
+    """
+    timex = _Timex()
+    try:
+        state = _LIBC.adjtimex(ctypes.byref(timex))
+    except AttributeError:  # another C library
+        return None
+    return None if state < 0 else state != _TIME_ERROR and not timex.status & _STA_UNSYNC
 
 
 class EventClock:

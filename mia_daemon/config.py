@@ -135,6 +135,7 @@ class FeedSettings(Section):
     watch: Literal["auto", "poll"] = "auto"  # auto: by inotify where the system announces changes
     poll_interval_ms: LimitMs = 20.0
     max_event_age_s: SpanS = 10.0
+    silent_after_s: SpanS = 60.0  # without a price while the sessions traded are open there is an alert; 0: never
     batch_events: Count = 4096
     queue_batches: Count = 256
 
@@ -334,6 +335,7 @@ class DecisionSettings(Section):
     min_probability: Share = 0.5
     min_hold_s: LongSpanS = 20.0
     max_hold_s: LongS = 1800.0
+    flat_without_prediction_s: LongSpanS = 60.0  # a position is closed when predictions are not finite for so long
     stop_ticks: Ticks = 16
     target_ticks: Ticks = 24
     max_slippage_ticks: TicksOrZero = 4

@@ -126,6 +126,7 @@ class Prediction:
     policy: str  # the policy: "sac", "ppo", "ddpg", "baseline" or a blend's name
     out_of_range_share: float  # share of the 150 inputs beyond the training range, 0 … 1
     observation_sha256: str  # of the policy's whole input, first 16 hex digits
+    not_finite: str = ""  # which number was NaN or infinite, so that action and probability are NaN; "" when none was
 
 
 @dataclass(frozen=True, slots=True)

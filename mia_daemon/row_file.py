@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.appended_file import AppendedFile, FileNotice, report_on_stderr
+from mia_daemon.appended_file import AppendedFile, FileNotice
 from mia_daemon.errors import FileAltered
+from mia_daemon.service_stderr import report_on_stderr
 
 _CHUNK: Final = 65_536
 _EXAMINED: Final = 4096

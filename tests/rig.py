@@ -58,10 +58,13 @@ PREDICTION = Prediction(REGIMES, 0.9, 0.8, "baseline", 0.0, "0" * 16)
 
 
 class NoDays:
-    """A calendar in which the day never ends."""
+    """A calendar in which the day never ends, and no price is expected."""
 
     def next_open_ns(self, _ts_ns):
         return None
+
+    def is_open(self, _ts_ns):
+        return False
 
 
 class OpenGate:
@@ -251,14 +254,17 @@ def impatient(monkeypatch):
 
 @pytest.fixture
 def serving(tmp_path, calendar):
-    """`async with serving(manners, speed=…, faults={…}) as server:` a simulator, with its `port` and `path`."""
+    """`async with serving(manners, speed=…, faults={…}) as server:` a simulator, with its `port` and `path`.
+
+    `port=` names the port to listen at; by default a free one is taken.
+    """
 
     @asynccontextmanager
-    async def serve(manners=None, **simulator):
+    async def serve(manners=None, port=0, **simulator):
         document = {"risk": RISK, "simulator": {"speed": 2.0, **simulator}}
         server = open_server(config.parse(document, "test", environ={}), tmp_path, WallClock(), calendar, manners)
         listening = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(server.run("127.0.0.1", 0, listening.set_result))
+        task = asyncio.create_task(server.run("127.0.0.1", port, listening.set_result))
         server.port, server.path = await listening, tmp_path
         try:
             yield server

@@ -18,8 +18,8 @@ from mia_daemon.daemon.process import Daemon
 
 ready = Daemon._ready
 
-def then_block(self, run, account):
-    ready(self, run, account)
+def then_block(self, *words):
+    ready(self, *words)
     asyncio.get_running_loop().call_later(0.1, {call})
 
 Daemon._ready = then_block

@@ -19,13 +19,14 @@ from mia_daemon.cli.options import duration_s, port, positive
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.binary import decode_frames, encode
 from mia_daemon.dtc.stream import FrameReader
+from mia_daemon.errors import ExitStatus
 from mia_daemon.model import bundle
 
 pytestmark = pytest.mark.timeout(120)
 
 SUBJECTS = [
     "instrument", "bundle", "risk", "kill file", "directories", "kernel cache", "control socket", "journal",
-    "macro events", "feed", "orders",
+    "macro events", "clock", "feed", "orders",
 ]  # fmt: skip
 OWN_TIME = {"source": "dtc", "max_event_age_s": 0}  # of a server whose contract may have expired by the machine's date
 
@@ -238,7 +239,7 @@ def test_a_simulator_of_an_unknown_contract(refused, daemons, tmp_path):
 def test_a_var_that_is_a_file(refused, daemons, tmp_path, command):
     file = tmp_path / "file"
     file.write_text("mine")
-    sentence = refused(1, *command, "--config", daemons.config(), "--var", file / "var")
+    sentence = refused(2 if "--mode" in command else 1, *command, "--config", daemons.config(), "--var", file / "var")
     assert str(file) in sentence
     assert file.read_text() == "mine"
 
@@ -329,7 +330,7 @@ def of_another_catalogue(path):
 def test_a_wrong_bundle(refused, daemons, tmp_path, copy_of_bundle, spoil, says):
     spoil(copy_of_bundle)
     config = daemons.config(model={"bundle": str(copy_of_bundle)})
-    sentence = refused(1, "--mode", "paper", "--config", config, "--var", tmp_path / "var")
+    sentence = refused(ExitStatus.NO_INPUT, "--mode", "paper", "--config", config, "--var", tmp_path / "var")
     assert says in sentence
     assert not (tmp_path / "var").exists()
 
@@ -344,7 +345,7 @@ def test_live_refuses_a_bundle_for_research(refused, daemons, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = daemons.config(feed=OWN_TIME, dtc={"port": server.getsockname()[1]})
         words = ("--mode", "live", "--arm", "Sim1", "--config", config, "--var", tmp_path / "var")
-        assert "research-only" in refused(1, *words)
+        assert "research-only" in refused(ExitStatus.NO_INPUT, *words)
         server.setblocking(False)
         server.accept()[0].close()  # it was looked at ...
         server.accept()[0].close()
@@ -381,13 +382,13 @@ def test_check_says_all_that_is_wrong_at_once_and_what_to_do(daemons, tmp_path):
     told = daemons.run("check", "--config", config, "--var", file)
     assert told.status == 1
     lines = [line for line in told.out.splitlines() if line.startswith("FAIL")]
-    fit = {"risk", "kernel cache", "control socket", "journal"}  # limits are numbers, and there is no journal yet
+    fit = {"risk", "kernel cache", "control socket", "journal", "clock"}
     assert [line[6:20].strip() for line in lines] == [subject for subject in SUBJECTS if subject not in fit]
     for line, wrong in zip(
         lines, ["XYF27", "none", str(file), str(file), "none.csv", str(free), str(free)], strict=True
     ):
         assert wrong in line
-    assert daemons.run("--mode", "paper", "--config", config, "--var", file).status == 1
+    assert daemons.run("--mode", "paper", "--config", config, "--var", file).status == ExitStatus.USAGE
 
 
 def test_check_looks_at_live_with_other_eyes(daemons):

@@ -7,6 +7,9 @@ from mia_daemon.records import Bracket, BrokerEvent, BrokerSnapshot, EventArray,
 
 BrokerEventSink = Callable[[BrokerEvent], None]
 
+WaitingHandler = Callable[[str], None]
+"""Called with the reason why a server is awaited."""
+
 
 class Broker(Protocol):
     """Sends orders and reports what happens to them.
@@ -66,8 +69,15 @@ class Broker(Protocol):
             ConnectionLost, RequestTimeout: there is no complete answer; the query may be repeated.
         """
 
-    async def connect(self) -> None:
-        """Get ready for orders. Raises StartError when that is impossible (account absent, trading disabled)."""
+    async def connect(self, on_waiting: WaitingHandler | None = None) -> None:
+        """Get ready for orders.
+
+        Args:
+            on_waiting: called with the reason, again and again, while a server is awaited; None: give up instead.
+
+        Raises:
+            StartError: that is impossible (account absent, trading disabled), or the server was not there.
+        """
 
     async def close(self) -> None:
         """Disconnect; orders at the server stay as they are."""

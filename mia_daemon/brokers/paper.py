@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from mia_daemon.brokers.base import BrokerEventSink
+from mia_daemon.brokers.base import BrokerEventSink, WaitingHandler
 from mia_daemon.brokers.paper_exchange import PaperExchange
 from mia_daemon.brokers.paper_order import update_before_acceptance
 from mia_daemon.clock import NS_PER_MS
@@ -227,7 +227,7 @@ class PaperBroker:
             balance=BalanceReport(now, self._account, exchange.cash),
         )
 
-    async def connect(self) -> None:
+    async def connect(self, on_waiting: WaitingHandler | None = None) -> None:
         """Always ready."""
 
     async def close(self) -> None:

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from mia_daemon.brokers.base import BrokerEventSink
+from mia_daemon.brokers.base import BrokerEventSink, WaitingHandler
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra_mapping import DtcOrderMapper
 from mia_daemon.brokers.sierra_startup import (
     check_account,
     check_flags,
     check_positions,
+    keep_trying,
+    patience_s,
     query_multiplier,
     wait_until_up,
 )
@@ -26,7 +28,17 @@ from mia_daemon.clock import NS_PER_S, Clock
 from mia_daemon.config import DtcSettings
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.market_data import Segment
-from mia_daemon.errors import ConnectionLost, PeerError, RequestRefused, RequestTimeout, StartError, UsageError
+from mia_daemon.errors import (
+    CertificateRefused,
+    ConnectionLost,
+    LogonRefused,
+    PeerError,
+    RequestRefused,
+    RequestTimeout,
+    ServerDenied,
+    StartError,
+    UsageError,
+)
 from mia_daemon.link.client import DtcClient, NoticeHandler
 from mia_daemon.records import (
     BalanceReport,
@@ -234,27 +246,38 @@ class SierraBroker:
 
     # Connecting and closing.
 
-    async def connect(self) -> None:
+    async def connect(self, on_waiting: WaitingHandler | None = None) -> None:
         """Log on, compare account, symbol and price scale with the server's, and what it can do.
+
+        Args:
+            on_waiting: called with the reason, again and again, while the server is awaited; None: give up after three
+                attempts.
 
         Raises:
             StartError: this is impossible; the text says what to change at the server or in the configuration.
         """
         self._running = asyncio.get_running_loop().create_task(self.link.run(), name="orders link")
         self._running.add_done_callback(self._link_ended)
-        scope, address = self._scope, self.link.address
         try:
-            await wait_until_up(self.link, self._running)
-            check_flags(self.link, pairs_by_server=self._pairs_by_server)
-            await check_account(self._ask, scope, address)
-            self._mapper.multiplier = await query_multiplier(self._ask, scope, address)
-            await check_positions(self._list, scope, address)
+            async for attempt in keep_trying(self.link, on_waiting):
+                with attempt:
+                    await self._compare(self._running, patience_s(attempt.retry_state.attempt_number))
         except PeerError as error:
+            denied = isinstance(self.link.failure, LogonRefused | CertificateRefused)
             await self.close()
-            raise StartError(f"orders can't be sent: {error}") from error
+            raise (ServerDenied if denied else StartError)(f"orders can't be sent: {error}") from error
         except StartError:
             await self.close()
             raise
+
+    async def _compare(self, running: "asyncio.Task[None]", timeout_s: float) -> None:
+        """Once the link is up, within `timeout_s`: whether server and configuration fit together."""
+        scope, address = self._scope, self.link.address
+        await wait_until_up(self.link, running, timeout_s)
+        check_flags(self.link, pairs_by_server=self._pairs_by_server)
+        await check_account(self._ask, scope, address)
+        self._mapper.multiplier = await query_multiplier(self._ask, scope, address)
+        await check_positions(self._list, scope, address)
 
     def _link_ended(self, task: "asyncio.Task[None]") -> None:
         """The link has ended for good, and not by us."""

@@ -1,7 +1,7 @@
 """The command line: it knows options, not trading.
 
-Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong, 3 the
-event loop was blocked.
+Exit status: 0 done, 1 the surroundings or the market side failed, 2 the command or the configuration is wrong. A daemon
+that trades has more of them: `errors.ExitStatus`.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from mia_daemon import __version__
-from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.cli import (
     backup,
     check,
@@ -31,9 +30,10 @@ from mia_daemon.cli import (
     statement,
     verify_session,
 )
-from mia_daemon.errors import MiaError, UsageError
+from mia_daemon.errors import ExitStatus, MiaError, UsageError
 from mia_daemon.printable import printable
 from mia_daemon.private_file import restrict_umask
+from mia_daemon.service_stderr import report_on_stderr
 
 _COMMANDS = (
     init, replay, verify_session, simulator, probe, fetch, scid, dtc, features, check, control, journal, statement,
@@ -45,13 +45,14 @@ _COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command named on the command line; its exit status."""
     restrict_umask()
+    trades = False
     try:
         options = _parser().parse_args(argv)
+        trades = options.command is daemon.trade
         return int(options.command(options))
-    except UsageError as error:
-        return _fail(error, 2)
     except MiaError as error:
-        return _fail(error, 1)
+        usage = isinstance(error, UsageError)
+        return _fail(error, error.exit_status if trades or usage else ExitStatus.FAILED)
     except KeyboardInterrupt:
         return 130  # as a shell says of a command that SIGINT ended
     except BrokenPipeError:
@@ -104,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="mia-daemon",
         description="Trades index futures with Sierra Chart; --mode paper is the dry run.",
-        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use, 3 the event loop was blocked",
+        epilog="exit status: 0 done, 1 the surroundings failed, 2 wrong use; of a daemon: the table in docs/risk.md",
     )
     parser.add_argument("--version", action="version", version=f"mia-daemon {__version__}")
     daemon.add_options(parser)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, SET_ASIDE, AppendedFile, report_on_stderr
+from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, SET_ASIDE, AppendedFile
 from mia_daemon.ops.alert_manager import LIST_SET_ASIDE
 from mia_daemon.records import Priority
+from mia_daemon.service_stderr import report_on_stderr
 
 _PRIORITIES: Final = {
     REOPENED: Priority.INFO,

@@ -8,11 +8,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mia_daemon.clock import WallClock
+from mia_daemon.clock import WallClock, is_synchronized
 from mia_daemon.config import DtcSettings, Mode, Settings, VarPaths, is_loopback
 from mia_daemon.daemon.arming import check_armed, check_bundle
+from mia_daemon.daemon.day_checks import UNSYNCHRONIZED, events_ended_text
 from mia_daemon.daemon.roll import Choice, choose_contract, has_expired
-from mia_daemon.errors import ConfigError, MiaError, PeerError, StartError
+from mia_daemon.errors import (
+    ConfigError,
+    ConnectionLost,
+    ExitStatus,
+    MiaError,
+    PeerError,
+    ServerDenied,
+    ServerNotReady,
+    StartError,
+    UsageError,
+    exit_status_of,
+)
 from mia_daemon.features.cache_place import REMEDY, cache_base
 from mia_daemon.journal import file as journal_file
 from mia_daemon.link.connection import Endpoint, not_connected
@@ -25,11 +37,20 @@ from mia_daemon.retention.rounds import MIN_FREE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: what was checked, whether it passed, and what to do when it did not."""
+    """The result of one check: what was checked, whether it passed, and what to do when it did not.
+
+    Attributes:
+        error: why it did not pass; None where it did.
+    """
 
     subject: str
-    fit: bool
     text: str
+    error: MiaError | None = None
+
+    @property
+    def fit(self) -> bool:
+        """Whether it passed."""
+        return self.error is None
 
     def __str__(self) -> str:
         return f"{'ok  ' if self.fit else 'FAIL'}  {self.subject:<14} {self.text}"
@@ -44,7 +65,7 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
     try:
         contract = choose_contract(settings, mode, paths, now_ns)
     except MiaError as error:  # the other checks depend on it
-        return [Finding("instrument", fit=False, text=str(error))]
+        return [Finding("instrument", str(error), error)]
     settings = contract.settings
     looks: dict[str, Callable[[], str]] = {
         "instrument": lambda: _instrument(contract, now_ns),
@@ -56,6 +77,7 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
         "control socket": lambda: _control_socket(settings, paths),
         "journal": lambda: journal_file.describe(paths.journal(mode)),
         "macro events": lambda: _macro_events(settings),
+        "clock": lambda: _clock(settings),
         "feed": lambda: _feed(settings, mode),
         "orders": lambda: _orders(settings, mode),
     }
@@ -66,9 +88,9 @@ def preflight(settings: Settings, mode: Mode, paths: VarPaths, armed_account: st
 
 def _look(subject: str, look: Callable[[], str]) -> Finding:
     try:
-        return Finding(subject, fit=True, text=look())
+        return Finding(subject, look())
     except MiaError as error:
-        return Finding(subject, fit=False, text=str(error))
+        return Finding(subject, str(error), error)
 
 
 def _instrument(contract: Choice, now_ns: int) -> str:
@@ -105,7 +127,7 @@ def _risk(settings: Settings) -> str:
 def _kill_file(settings: Settings, paths: VarPaths) -> str:
     path = settings.ops.kill_file or paths.kill_file
     if os.path.lexists(path):
-        raise StartError(f"{path} is there: trading was stopped on purpose; find out why, remove it, then start")
+        raise UsageError(f"{path} is there: trading was stopped on purpose; find out why, remove it, then start")
     return f"{path} is not there"
 
 
@@ -161,7 +183,18 @@ def _macro_events(settings: Settings) -> str:
         return "none configured: announcements do not block entries"
     from mia_daemon.products.trading_calendar import load_macro_events
 
-    return f"{len(load_macro_events(path))} in {path}"
+    events = load_macro_events(path)
+    ended = events_ended_text(events, WallClock().now_ns())
+    return f"{len(events)} in {path}{f': {ended}' if ended else ''}"
+
+
+def _clock(settings: Settings) -> str:
+    if settings.simulated:
+        return "the embedded simulator has a time of its own"
+    synchronized = is_synchronized()
+    if synchronized is None:
+        return "the kernel does not say whether it is synchronised"
+    return "synchronised" if synchronized else UNSYNCHRONIZED
 
 
 def _feed(settings: Settings, mode: Mode) -> str:
@@ -211,11 +244,11 @@ def _reach(dtc: DtcSettings) -> str:
     except UnicodeError:
         raise ConfigError(f"the host {endpoint.host!r} is no name of a host: check dtc.host") from None
     except OSError as error:
-        raise ConfigError(str(not_connected(error, endpoint))) from error
+        raise _unreachable(not_connected(error, endpoint)) from error
 
 
 def _secured(dtc: DtcSettings, connection: socket.socket, context: ssl.SSLContext | None) -> str:
-    """How the connection is encrypted. Raises ConfigError where the server is not authenticated."""
+    """How the connection is encrypted. Raises ServerDenied where the server is not authenticated."""
     address = f"{dtc.host}:{dtc.port}"
     if context is None:
         return "" if is_loopback(dtc.host) else ", not encrypted: anyone on the way can read and change orders"
@@ -224,9 +257,31 @@ def _secured(dtc: DtcSettings, connection: socket.socket, context: ssl.SSLContex
             check_pin(dtc, encrypted, address)
             return f", encrypted ({encrypted.version()})"
     except PeerError as error:
-        raise ConfigError(str(error)) from error
+        raise _unreachable(error) from error
     except OSError as error:
-        raise ConfigError(str(handshake_failure(error, address))) from error
+        raise _unreachable(handshake_failure(error, address)) from error
+
+
+def _unreachable(error: PeerError) -> StartError:
+    """Whether waiting may help."""
+    return (ServerNotReady if isinstance(error, ConnectionLost) else ServerDenied)(str(error))
+
+
+class StartRefused(StartError):
+    """Checks before the start failed, and waiting does not help."""
+
+    def __init__(self, failed: list[Finding]) -> None:
+        super().__init__("; ".join(unfit(failed)))
+        statuses = [exit_status_of(finding.error) for finding in failed if finding.error is not None]
+        lasting = (status for status in statuses if not status.restart)
+        self.exit_status = next(lasting, ExitStatus.FAILED)
+
+
+def refuse_unfit(findings: list[Finding]) -> None:
+    """Raises StartRefused unless the start may go on; a server that is not there is awaited, and refuses nothing."""
+    failed = [found for found in findings if not (found.fit or isinstance(found.error, ServerNotReady))]
+    if failed:
+        raise StartRefused(failed)
 
 
 def unfit(findings: list[Finding]) -> Iterator[str]:

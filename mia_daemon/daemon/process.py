@@ -7,29 +7,31 @@ import logging
 import os
 import random
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from mia_daemon.appended_file import report_on_stderr
 from mia_daemon.brokers.base import Broker
-from mia_daemon.clock import NS_PER_S, WallClock
+from mia_daemon.clock import NS_PER_S, WallClock, is_synchronized
 from mia_daemon.config import Mode, Settings, VarPaths
 from mia_daemon.daemon import assembly, signals
 from mia_daemon.daemon.arming import check_armed, check_bundle
 from mia_daemon.daemon.broker_tasks import drain, keep_reconciled, keep_time, reconcile
 from mia_daemon.daemon.commands import Commands
+from mia_daemon.daemon.day_checks import DayChecks
 from mia_daemon.daemon.housekeeping import Housekeeping
 from mia_daemon.daemon.kill_switch import KillSwitch
-from mia_daemon.daemon.preflight import open_to_others, preflight, unfit
+from mia_daemon.daemon.preflight import open_to_others, preflight, refuse_unfit
 from mia_daemon.daemon.price_files import check_live_files
 from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
+from mia_daemon.daemon.server_wait import ServerWait
 from mia_daemon.daemon.session_recorder import SessionRecorder
-from mia_daemon.daemon.status import DaemonStatus, status_text
-from mia_daemon.errors import MiaError, StartError
+from mia_daemon.daemon.status import DaemonStatus, service_text, status_text
+from mia_daemon.errors import ExitStatus, MiaError, StartError, exit_status_of
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
 from mia_daemon.journal.file import expected_migration_s
@@ -43,6 +45,7 @@ from mia_daemon.ops.systemd import Notifier, Watchdog, watchdog_interval_s
 from mia_daemon.printable import printable
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import Alert, Priority
+from mia_daemon.service_stderr import report_on_stderr
 from mia_daemon.trading.assembly import TradingAccount
 from mia_daemon.trading.live_trading import TradingSession
 
@@ -76,12 +79,11 @@ def run(
 
     Raises:
         UsageError: live without being armed.
-        StartError: a check before the start failed; nothing was written.
+        StartError: a check before the start failed, other than a server that is awaited; nothing was written.
     """
     if mode is Mode.LIVE:
         check_armed(settings, paths, armed_account)
-    if reasons := list(unfit(preflight(settings, mode, paths, armed_account))):
-        raise StartError("; ".join(reasons))
+    refuse_unfit(preflight(settings, mode, paths, armed_account))
     contract = choose_contract(settings, mode, paths, WallClock().now_ns())
     daemon = Daemon(contract, config, mode, paths, Console(sys.stdout, quiet=quiet), duration_s)
     return uvloop.run(daemon.run())
@@ -115,6 +117,7 @@ class Daemon:
         self._housekeeping: Housekeeping | None = None
         self._run: DaemonRun | None = None
         self._hangup_stops = signals.hangup_stops()
+        self._wait: ServerWait | None = None
         self._started_ns = self._clock.monotonic_ns()
 
     async def run(self) -> int:
@@ -169,6 +172,9 @@ class Daemon:
     def _warn(self, run: DaemonRun) -> None:
         """Report what directories and files have that does not prevent the start."""
         now_ns = self._clock.now_ns()
+        synchronized = _unknown if self._settings.simulated else is_synchronized
+        self._day_checks = DayChecks(run.macro_events, run.calendar, run.alert, synchronized)
+        self._day_checks.look(run.now_ns())
         if text := open_to_others(self._paths.root).removeprefix("; "):
             run.alert(Alert(now_ns, "directories_open", Priority.WARNING, text))
         if self._settings.feed.source == "scid":
@@ -201,7 +207,12 @@ class Daemon:
         """Compile what is not compiled yet; it and the migration of the journal may take long."""
         migration_s = expected_migration_s(self._paths.journal(self._mode))
         self._notifier.extend_timeout(KERNEL_TIMEOUT_S + 2 * migration_s)
-        cache.prepare(self._console.say, self._elapsed_s)
+
+        def say(text: str) -> None:
+            self._console.say(text)
+            self._notifier.status(text)
+
+        cache.prepare(say, self._elapsed_s)
 
     def _server_says(self, run: DaemonRun, link: str, text: str, kind: str) -> None:
         """Log every text message of Sierra Chart; also show at the terminal those it marks for display."""
@@ -232,27 +243,32 @@ class Daemon:
             stack.push_async_callback(control.close)
             stack.push_async_callback(broker.close)
             stack.callback(asyncio.create_task(switch.watch_file(), name="kill file").cancel)
-            if await self._reach(run, account, broker):
+            if await self._reach(run, account, broker, session):
                 return await self._trade(run, account, session, feed)
             return await self._end(run, account, None)
 
-    async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> bool:
+    async def _reach(self, run: DaemonRun, account: TradingAccount, broker: Broker, session: TradingSession) -> bool:
         """Connect for orders and reconcile; False when asked to stop before that was done."""
         reached = asyncio.create_task(self._connect(run, account, broker), name="connect")
         asked = asyncio.create_task(self._stop.wait(), name="stop")
+        fed = asyncio.create_task(self._feed_watchdog(run, session), name="watchdog")
         try:
-            await asyncio.wait([reached, asked], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([reached, asked, fed], return_when=asyncio.FIRST_COMPLETED)
+            if fed.done():
+                await fed
             if reached.done():
                 await reached
             return reached.done()
         finally:
-            for task in (reached, asked):
+            for task in (reached, asked, fed):
                 task.cancel()
-            await asyncio.gather(reached, asked, return_exceptions=True)
+            await asyncio.gather(reached, asked, fed, return_exceptions=True)
 
     async def _connect(self, run: DaemonRun, account: TradingAccount, broker: Broker) -> None:
         """Connect and reconcile. When the reconciliation fails the daemon stays up without trading."""
-        await broker.connect()
+        self._wait = wait = ServerWait(run.alert, run.log, self._notifier, self._clock, self._begin_duration)
+        await broker.connect(wait.on_waiting)
+        wait.found()
         if await reconcile(account):
             run.log.info("reconciled", position=account.state.ledger.position, working=len(account.state.orders))
         if other := account.state.sync.other_daemon:
@@ -273,9 +289,8 @@ class Daemon:
             asyncio.create_task(self._feed_watchdog(run, session), name="watchdog"),
             asyncio.create_task(self._keeper.keep(self._settings.features.state_every_s), name="keep features"),
         ]
-        if self._duration_s is not None:
-            asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
-        self._ready(run, account)
+        self._begin_duration()
+        self._ready(run, account, status.facts(0.0))
         asked = asyncio.create_task(self._stop.wait(), name="stop")
         writing = asyncio.create_task(run.cold_writes.run(), name="write files")  # its end ends nothing else
         await asyncio.wait([tasks, asked, *helpers], return_when=asyncio.FIRST_COMPLETED)
@@ -296,7 +311,12 @@ class Daemon:
             if _cause(failure) is None:
                 self._keeper.save()
 
-    def _ready(self, run: DaemonRun, account: TradingAccount) -> None:
+    def _begin_duration(self) -> None:
+        """Stop after the time asked for, if any; where a server is awaited, that counts too."""
+        if self._duration_s is not None:
+            asyncio.get_running_loop().call_later(self._duration_s, self._ask_to_stop, "time is up")
+
+    def _ready(self, run: DaemonRun, account: TradingAccount, facts: Mapping[str, Any]) -> None:
         # Freeze what is loaded, so that the garbage collector does not traverse it: 40 to 130 ms each time.
         gc.collect()
         gc.freeze()
@@ -311,7 +331,7 @@ class Daemon:
             self._console.say(f"still latched: {latch.text}", always=True)
         self._console.say(f"ready after {seconds:.1f} s; Ctrl-C stops, `mia-daemon status` asks")
         self._keeper.expect(assembly.absent_inputs(self._settings))
-        self._notifier.ready(f"trading {run.instrument.symbol}, {self._mode.value}")
+        self._notifier.ready(service_text(facts))
 
     # Once a second.
 
@@ -332,10 +352,12 @@ class Daemon:
             run.files.check()
             run.alerts.tick(self._clock.now_ns())
             self._console.status(status.line(facts), self._elapsed_s())
+            self._notifier.status(service_text(facts))
             await asyncio.sleep(0)
             for _ in run.remember():
                 await asyncio.sleep(0)
             self._keeper.look()
+            self._day_checks.look(status.account.state.market.now_ns or run.now_ns())
             if run.reporter.latches_changed() or self._elapsed_s() >= snapshot_due_s:
                 run.reporter.risk_snapshot()
                 snapshot_due_s = self._elapsed_s() + RISK_SNAPSHOT_EVERY_S
@@ -386,18 +408,21 @@ class Daemon:
     # Operators.
 
     def _commands(self, run: DaemonRun, account: TradingAccount, switch: KillSwitch) -> Commands:
-        def status() -> Answer:
-            facts, waiting = run.metrics.snapshot, run.alerts.unacknowledged
-            return {
-                "status": facts and {**facts, "unacknowledged": [one["id"] for one in waiting]},
-                "text": status_text(facts) + unacknowledged_text(waiting),
-            }
-
         return Commands(
             account, run.alerts, switch, self._clock, run.log,
-            status=status,
+            status=lambda: self._status(run),
             stop=self._ask_to_stop, say=self._console.say,
         )  # fmt: skip
+
+    def _status(self, run: DaemonRun) -> Answer:
+        """The answer to `status`."""
+        facts, urgent = run.metrics.snapshot, run.alerts.unacknowledged
+        if self._wait is not None and self._wait.reason:
+            return {"status": {**facts, "waiting": self._wait.reason}, "text": self._wait.text}
+        return {
+            "status": facts and {**facts, "unacknowledged": [one["id"] for one in urgent]},
+            "text": status_text(facts) + unacknowledged_text(urgent),
+        }
 
     def _kill_switch(self, run: DaemonRun, account: TradingAccount) -> KillSwitch:
         return KillSwitch(
@@ -435,8 +460,8 @@ class Daemon:
         run.reporter.risk_snapshot()
         run.journal.end_run(account.scope.run_id, self._clock.now_ns(), how)
         if error is not None:
-            report_on_stderr("daemon_failed", printable(str(error)))
-        return 1 if error else 0
+            report_on_stderr("daemon_failed", printable(str(error)), Priority.URGENT)
+        return exit_status_of(error) if error else ExitStatus.DONE
 
     def _name_what_stays(self, run: DaemonRun, account: TradingAccount) -> None:
         """Name the position and the orders that are left at the server when the daemon ends."""
@@ -463,6 +488,10 @@ class Daemon:
             f"{simulated}, position {position:+d}; everything is in {self._paths.root}",
             always=True,
         )
+
+
+def _unknown() -> None:
+    """Whether the machine's clock is synchronised does not matter: the simulator has a time of its own."""
 
 
 def _cause(task: "asyncio.Task[Any] | None") -> BaseException | None:

@@ -43,6 +43,7 @@ from mia_daemon.ops.alert_manager import AlertManager
 from mia_daemon.ops.console import Console
 from mia_daemon.ops.logs import LineFile, make_logger
 from mia_daemon.ops.metrics import Metrics
+from mia_daemon.ops.service_journal import ServiceJournal
 from mia_daemon.products.contracts import LastTrading, last_trading
 from mia_daemon.products.instruments import Instrument
 from mia_daemon.products.trading_calendar import NO_EVENTS, TradingCalendar, load_macro_events
@@ -124,7 +125,7 @@ class DaemonRun:
                 self.log,
                 repeat_after_s=settings.ops.alert_repeat_after_s,
                 per_minute=settings.ops.alerts_per_minute,
-                tell=_ignore if console is None else console.alert,
+                tell=_ignore if console is None else partial(_show, console, ServiceJournal()),
                 notify=self.files.notify,
             )
             opened.callback(self.alerts.close)
@@ -140,11 +141,11 @@ class DaemonRun:
             )
             opened.callback(trade_log.close)
             macro = settings.windows.macro_events_csv
-            self._events = NO_EVENTS if macro is None else load_macro_events(macro)
-            self.memory = MemoryKeeper(traded, self._events, simulated=settings.simulated)
+            self.macro_events = NO_EVENTS if macro is None else load_macro_events(macro)
+            self.memory = MemoryKeeper(traded, self.macro_events, simulated=settings.simulated)
             opened.callback(self.memory.close)
             if mode is not Mode.REPLAY:  # to be reproducible, a replay uses no shared file
-                self.memory.open(paths.root / MEMORY_FILE, self.journal, self._now_ns())
+                self.memory.open(paths.root / MEMORY_FILE, self.journal, self.now_ns())
             self.inference = Inference(self.bundle, self.memory.memory, clock.monotonic_ns)
             self.deferred = DeferredWork(clock)
             self.reporter = Reporter(
@@ -154,14 +155,14 @@ class DaemonRun:
             if mode is not Mode.REPLAY or (last is not None and not last.ended):
                 trade_log.reconcile(self.journal)
             self.calendar = TradingCalendar.load(cache_dir=paths.calendar_cache, hours=traded.product.hours)
-            self._windows = TradeWindowFilter(settings.windows, self.calendar, self._events, self._last_trading)
+            self._windows = TradeWindowFilter(settings.windows, self.calendar, self.macro_events, self._last_trading)
             features = settings.features
             self.pipeline = FeaturePipeline(
                 traded,
                 features.decision_interval_s,
                 self.calendar,
                 features.warmup_s,
-                self._events,
+                self.macro_events,
                 self.bundle.constants,
             )
             self.run_id = self._begin(trade_log.sizes())
@@ -330,7 +331,7 @@ class DaemonRun:
             roll_with_position=chosen.roll_with_position,
         )
 
-    def _now_ns(self) -> int:
+    def now_ns(self) -> int:
         """The present event time: the wall clock's, but for the simulator, which continues where it stopped."""
         return self.journal.last_event_ns() if self.settings.simulated else self.clock.now_ns()
 
@@ -399,6 +400,11 @@ def _hold(paths: VarPaths) -> int:
         raise StartError(
             f"{paths.lock} can't be written: {error.strerror}; check the directory and its owner"
         ) from error
+
+
+def _show(console: Console, journal: ServiceJournal, alert: Alert) -> None:
+    console.alert(alert)
+    journal.alert(alert)
 
 
 def _ignore(_said: Alert | str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from mia_daemon.brokers.base import BrokerEventSink
+from mia_daemon.brokers.base import BrokerEventSink, WaitingHandler
 from mia_daemon.errors import JournalError, TapeDiffers, TapeEnds
 from mia_daemon.execution.inputs import InputKind, TapeEntry
 from mia_daemon.journal.writer import Journal
@@ -141,7 +141,7 @@ class RepeatedBroker:
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:  # noqa: ARG002  # the tape has the answers
         raise TapeDiffers("a repeated session asks no server: the answers are on the tape")
 
-    async def connect(self) -> None:
+    async def connect(self, on_waiting: WaitingHandler | None = None) -> None:
         """Always ready."""
 
     async def close(self) -> None:

@@ -197,6 +197,12 @@ class ExecutionState:
         return self.market.now_ns + max(self.own_ns - self.heard_ns, 0)
 
     @property
+    def price_age_ns(self) -> int | None:
+        """Event time since the touch was last given or confirmed; None before the first event, and without a touch."""
+        touch = self.market.touch
+        return max(self.time_ns - touch.ts_ns, 0) if self.heard_ns and touch.known else None
+
+    @property
     def settled(self) -> bool:
         """Flat where that is wanted, no entry can fill any more, and nothing works that has nothing left to do."""
         if self.flatten.reason or self.orders.with_role(OrderRole.ENTRY):

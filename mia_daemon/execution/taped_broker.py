@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from mia_daemon.brokers.base import Broker, BrokerEventSink
+from mia_daemon.brokers.base import Broker, BrokerEventSink, WaitingHandler
 from mia_daemon.execution.inputs import AccountInputs, InputKind
 from mia_daemon.records import Bracket, BrokerSnapshot, EventArray, JournaledOrder, Order
 
@@ -100,8 +100,8 @@ class TapedBroker:
     async def request_snapshot(self, since_ns: int) -> BrokerSnapshot:
         return await self._broker.request_snapshot(since_ns)
 
-    async def connect(self) -> None:
-        await self._broker.connect()
+    async def connect(self, on_waiting: WaitingHandler | None = None) -> None:
+        await self._broker.connect(on_waiting)
 
     async def close(self) -> None:
         await self._broker.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, FileNotice, make_directory, report_on_stderr
+from mia_daemon.appended_file import NOT_WRITTEN, REOPENED, FileNotice, make_directory
 from mia_daemon.clock import file_stamp
 from mia_daemon.journal.background import Background
 from mia_daemon.journal.reader import JournalReader, LastRun
@@ -22,6 +22,7 @@ from mia_daemon.journal.trade_snapshot import OpenTrade, file_name, json_bytes, 
 from mia_daemon.private_file import replace_file
 from mia_daemon.records import Decision, Trade
 from mia_daemon.row_file import RowFile
+from mia_daemon.service_stderr import report_on_stderr
 
 WAITING_ROWS: Final = 100_000
 """Rows of one file that are kept while it can't be written; then the oldest are dropped."""

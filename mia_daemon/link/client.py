@@ -121,6 +121,7 @@ class DtcClient:
         up: logged on.
         generation: number of the connection, from 1; data of an older one is invalid.
         server: the server's answer to the logon.
+        failure: what ended the newest connection, or prevented it; None while it is up, and before the first.
         arrived_ns: monotonic clock when the newest bytes arrived.
         orders_sent: orders written to the socket, by any caller.
     """
@@ -142,6 +143,7 @@ class DtcClient:
         self.up = False
         self.generation = 0
         self.server: LogonResponse | None = None
+        self.failure: PeerError | None = None
         self.decoder = MarketDataDecoder({})
         self.arrived_ns = 0
         self.orders_sent = 0
@@ -387,6 +389,7 @@ class DtcClient:
 
     def came_up(self, transport: asyncio.Transport, response: LogonResponse, codec: Codec) -> None:
         self.up = True
+        self.failure = None
         self.server = response
         self._transport = transport
         self._codec = codec
@@ -444,6 +447,7 @@ class DtcClient:
     def went_down(self, error: PeerError) -> None:
         """Nothing can be sent from now on. Calls `on_state` once per connection, and only with a new reason."""
         self._transport = None
+        self.failure = error
         self._ready.clear()
         pending, self._pending = self._pending, {}
         for request in pending.values():

@@ -86,15 +86,20 @@ class _Filter:
         self._temper = chain.temper
 
     def step(self, observed: Sequence[float], steps: float) -> float:
-        """The probability of state 1, `steps` intervals later and with one more value of each feature."""
+        """The probability of state 1, `steps` intervals later and with one more value of each feature.
+
+        NaN where the parameters overflow on these values; the filter then keeps the state it had.
+        """
         prior = self.stationary + self.memory**steps * (self.probability - self.stationary)
         ratio = 0.0
         for x, (log, low, high, c0, c1, c2) in zip(observed, self._terms, strict=True):
             seen = math.log(max(x, 1e-9)) if log else x
             seen = min(max(seen, low), high)
             ratio += c0 + seen * (c1 + seen * c2)
-        self.probability = _posterior(prior, self._temper * ratio)
-        return self.probability
+        posterior = _posterior(prior, self._temper * ratio)
+        if math.isfinite(posterior):
+            self.probability = posterior
+        return posterior
 
 
 def _log_ratio(emission: Emission) -> tuple[float, float, float]:

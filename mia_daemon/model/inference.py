@@ -22,7 +22,7 @@ from mia_daemon.products.instruments import Instrument
 from mia_daemon.records import AccountState, FeatureWindow, Prediction, RegimeProbs
 
 UNUSABLE: Final = "unusable"
-"""The policy's name in a prediction that no model made: an input or an output was not finite."""
+"""The policy's name in a prediction without action and probability: an input or an output was not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Inference:
     Attributes:
         bundle: the models.
         refused: number of windows that got an unusable prediction.
-        probability_ns: how long the last probability took.
+        probability_ns: how long the last prediction's probability took; 0 where it was not asked for.
     """
 
     def __init__(self, bundle: Bundle, memory: MarketMemory, monotonic_ns: Callable[[], int] = lambda: 0) -> None:
@@ -85,9 +85,10 @@ class Inference:
     ) -> Prediction:
         """The prediction for a window that has values; the window and its arrays are read and not kept.
 
-        A value that is not finite, in the window, the account or a graph's output, gives the unusable prediction:
-        action 0, probability 0, defensive, all inputs out of range. A graph would turn it into a wrong number that
-        looks valid.
+        A value that is not finite, in the window, the regime, the account or a graph's output, gives the unusable
+        prediction: action and probability NaN, all inputs out of range, `not_finite` naming the value. Its regime is
+        the detector's where that could be used, else defensive. A graph would turn such a value into a wrong number
+        that looks valid, and clipping would make an infinite answer one of full conviction.
         """
         values = window.values
         if values is None:
@@ -98,26 +99,38 @@ class Inference:
         recalled = self._memory.recall(values, window.ts_ns)
         observation[SELECTED:] = own_state(account, instrument, max_position, float(values[self._atr]), recalled)
         digest = hashlib.sha256(observation.data).hexdigest()[:16]
-        if not (_finite(values) and _finite(observation)):
-            return self._unusable(digest)
+        self.probability_ns = 0
+        if bad := _bad_input(values, regime, observation):
+            return self._unusable(DEFENSIVE, digest, bad)
         self._input[OBSERVATION] = action = self._action(regime)
+        if not math.isfinite(action):
+            return self._unusable(regime, digest, "the policy's action")
         started = self._monotonic_ns()
         probability = calibrated(self._probability.run(), self.bundle.manifest.probability, regime)
         self.probability_ns = self._monotonic_ns() - started
-        if not (math.isfinite(action) and math.isfinite(probability)):
-            return self._unusable(digest)
+        if not math.isfinite(probability):
+            return self._unusable(regime, digest, "the trade probability")
         return Prediction(regime, action, probability, self._name, float(out_of_range_share), digest)
 
     def _action(self, regime: RegimeProbs) -> float:
-        """The policies' actions, each weighted by P(regime) · weight in the regime, within ±1."""
+        """The policies' actions, each weighted by P(regime) · weight in the regime, within ±1; else not finite."""
         blend = 0.0
         for policy in self._policies:
             blend += policy.weight(regime) * policy.graph.run()
-        return min(max(blend, -1.0), 1.0)
+        return min(max(blend, -1.0), 1.0) if math.isfinite(blend) else blend
 
-    def _unusable(self, digest: str) -> Prediction:
+    def _unusable(self, regime: RegimeProbs, digest: str, not_finite: str) -> Prediction:
         self.refused += 1
-        return Prediction(DEFENSIVE, 0.0, 0.0, UNUSABLE, 1.0, digest)
+        return Prediction(regime, math.nan, math.nan, UNUSABLE, 1.0, digest, not_finite)
+
+
+def _bad_input(values: NDArray[np.float32], regime: RegimeProbs, observation: NDArray[np.float32]) -> str:
+    """Which input of the graphs is not finite; "" when all are."""
+    if not _finite(values):
+        return "a feature"
+    if not math.isfinite(sum(regime)):
+        return "the regime probabilities"
+    return "" if _finite(observation) else "the account state"
 
 
 def _finite(vector: NDArray[np.float32]) -> bool:

@@ -40,8 +40,10 @@ class Calibration(BaseModel):
 
 
 def calibrated(raw: float, calibration: Calibration, regime: RegimeProbs) -> float:
-    """The probability to trade by, 0 … 1, from the graph's `raw` one; NaN stays NaN."""
-    raw = min(max(raw, _EDGE), 1.0 - _EDGE)  # raw comes first: so min and max let a NaN through
+    """The probability to trade by, 0 … 1, from the graph's `raw` one; NaN from one that is not finite."""
+    if not math.isfinite(raw):
+        return math.nan
+    raw = min(max(raw, _EDGE), 1.0 - _EDGE)
     offsets = calibration.offsets
     logit = (
         calibration.slope * math.log(raw / (1.0 - raw))

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, report_on_stderr, set_aside
+from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, set_aside
 from mia_daemon.clock import NS_PER_S, iso_utc
 from mia_daemon.errors import UsageError
 from mia_daemon.ops.logs import LineFile, Logger, json_line, redact
 from mia_daemon.private_file import replace_file
 from mia_daemon.records import Alert, Priority
+from mia_daemon.service_stderr import report_on_stderr
 
 ALERTS_PATH: Final = Path("logs", "alerts.jsonl")
 UNACKNOWLEDGED_PATH: Final = Path("alerts", "unacknowledged.jsonl")

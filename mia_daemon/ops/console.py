@@ -5,13 +5,13 @@ left out and counted, and the count is told with the next line that gets through
 """
 
 import os
-import select
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
 from mia_daemon.clock import NS_PER_S
+from mia_daemon.ops.unblocked_stream import UnblockedStream
 from mia_daemon.printable import printable
 from mia_daemon.products.ticks import price_text
 from mia_daemon.records import Action, Alert, Decision, Fill, Order, Priority, RegimeProbs, Side, Trade
@@ -33,6 +33,7 @@ _ALERT_COLOUR: Final = {
 class StatusLine:
     """What the status line shows; None where it is not known yet."""
 
+    state: str  # "active", "warming up", "halted: killed" ...
     ts_ns: int  # exchange time; 0 before the first event
     symbol: str
     price: float | None
@@ -41,7 +42,6 @@ class StatusLine:
     regime_probs: RegimeProbs | None
     decisions_per_s: float
     tick_to_order_s: float | None  # median of the last interval that had one
-    note: str = ""  # "warming up 40 s", "halted", "stale" ...
 
 
 class Console:
@@ -60,11 +60,9 @@ class Console:
         self._is_terminal = stream.isatty()
         self._quiet = quiet
         self._colours = self._is_terminal and not environ.get("NO_COLOR")
-        self._open = True
         self._status = ""  # as drawn now
         self._status_due_s = 0.0
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLOUT)
+        self._stream = UnblockedStream(self._fd)
 
     # ------------------------------------------------------------------------------------------- what changed
 
@@ -131,24 +129,25 @@ class Console:
         if self._quiet:
             return
         if self._is_terminal:
-            text = self._fit(printable(_status_text(status)))
-            if self._send(_CLEAR_LINE + self._paint(text, "dim")):
+            text = printable(_fitting(_status_parts(status), self._width()))
+            if self._stream.write(_CLEAR_LINE + self._paint(text, "dim")):
                 self._status = text
         elif elapsed_s >= self._status_due_s:
             self._status_due_s = elapsed_s + _PLAIN_STATUS_EVERY_S
-            self._write(_status_text(status))
+            self._write("  ".join(_status_parts(status)))
 
-    def _fit(self, text: str) -> str:
+    def _width(self) -> int:
+        """Columns that a line may have: one as wide as the terminal would wrap and could not be redrawn."""
         try:
             width = os.get_terminal_size(self._fd).columns
         except OSError:
             width = 0
-        return text[: (width or 80) - 1]  # a line as wide as the terminal would wrap and could not be redrawn
+        return (width or 80) - 1
 
     def close(self) -> None:
         """Leave the last status line standing, with its newline."""
         if self._status:
-            self._send("\n")
+            self._stream.write("\n")
             self._status = ""
 
     # ------------------------------------------------------------------------------------------- writing
@@ -161,32 +160,21 @@ class Console:
         clear, status = (_CLEAR_LINE, self._paint(self._status, "dim")) if self._status else ("", "")
         missed = f"({self.lost} lines left out while nobody read)\n" if self.lost else ""
         line = self._paint(printable(text)[:_MAX_LINE], colour)
-        if self._send(f"{clear}{missed}{line}\n{status}"):
+        if self._stream.write(f"{clear}{missed}{line}\n{status}"):
             self.lost = 0
-        elif self._open:
+        elif self._stream.open:
             self.lost += 1
-
-    def _send(self, text: str) -> bool:
-        """Whether the text got through; never waits."""
-        if not self._open or not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
-            return False
-        try:
-            os.write(self._fd, text.encode(errors="replace"))
-        except BlockingIOError:
-            return False
-        except OSError:
-            self._open = False  # the terminal or the pipe's reader is gone for good
-            return False
-        return True
 
     def _paint(self, text: str, colour: str) -> str:
         return f"{_COLOURS[colour]}{text}{_RESET}" if colour and self._colours else text
 
 
-def _status_text(status: StatusLine) -> str:
+def _status_parts(status: StatusLine) -> list[str]:
+    """The parts of the line, the most important first."""
     price = "-" if status.price is None else f"{price_text(status.price)}"
     latency = "-" if status.tick_to_order_s is None else f"{status.tick_to_order_s * 1e6:.0f} µs"
-    parts = [
+    return [
+        status.state,
         _time(status.ts_ns),
         f"{status.symbol} {price}",
         f"position {status.position:+d}",
@@ -195,7 +183,18 @@ def _status_text(status: StatusLine) -> str:
         f"{status.decisions_per_s:.1f} decisions/s",
         f"tick-to-order {latency}",
     ]
-    return "  ".join([*parts, status.note] if status.note else parts)
+
+
+def _fitting(parts: list[str], width: int) -> str:
+    """As many whole parts as fit, from the first; a first one that does not is cut at a word."""
+    text = parts[0]
+    if len(text) > width:
+        return f"{text[: width - 4].rpartition(' ')[0]} ..."
+    for part in parts[1:]:
+        if len(text) + 2 + len(part) > width:
+            break
+        text += f"  {part}"
+    return text
 
 
 def _regime(probs: RegimeProbs) -> str:

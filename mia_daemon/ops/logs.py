@@ -15,8 +15,9 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from mia_daemon.appended_file import AppendedFile, FileNotice, report_on_stderr
+from mia_daemon.appended_file import AppendedFile, FileNotice
 from mia_daemon.clock import Clock, iso_utc
+from mia_daemon.service_stderr import report_on_stderr
 
 _SECRET_WORDS: Final = ("password", "secret", "token", "credential", "username", "api_key")
 _REDACTED: Final = "[redacted]"

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import psutil
 
-from mia_daemon.appended_file import FileNotice, report_on_stderr
+from mia_daemon.appended_file import FileNotice
 from mia_daemon.clock import Clock, iso_utc
 from mia_daemon.config import VarPaths
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.ops.logs import json_line
 from mia_daemon.row_file import RowFile
+from mia_daemon.service_stderr import report_on_stderr
 from mia_daemon.stage import StageCounters
 
 COLUMNS: Final = ("timestamp", "operation", "latency", "success", "memory_usage_mb", "cpu_percent")

@@ -20,20 +20,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, open_to_append, report_on_stderr
+from mia_daemon.appended_file import NOT_WRITTEN, FileNotice, open_to_append
 from mia_daemon.clock import NS_PER_S, Clock, iso_utc
-
-EXIT_BLOCKED: Final = 3
-"""Exit status where the loop was blocked for too long."""
+from mia_daemon.errors import ExitStatus
+from mia_daemon.records import Priority
+from mia_daemon.service_stderr import STDERR, prefix, report_on_stderr
 
 _BEAT_S: Final = 0.25
 """Seconds between two runs of the loop's timer: a healthy loop has run it between any two looks."""
 
 _LOOK_S: Final = 1.0
 """Seconds between two looks of the thread."""
-
-_STDERR: Final = 2
-"""The file itself: `sys.stderr` has a lock, which the blocked loop may hold."""
 
 
 class Stall(Enum):
@@ -88,7 +85,7 @@ class StallWatch:
     Args:
         path: of the file that the stacks are appended to.
         found_s: seconds without the loop after which it is reported.
-        for_good_s: seconds after which the process is ended with `EXIT_BLOCKED`, or with 1 where the interpreter was
+        for_good_s: seconds after which the process ends with `ExitStatus.BLOCKED`, or with 1 where the interpreter was
             blocked too, within half as much again.
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
         notify: told that the file was set aside, or can't be written; then the stacks go to standard error.
@@ -118,7 +115,7 @@ class StallWatch:
             file = open_to_append(path, notify)
         except OSError as error:
             notify(NOT_WRITTEN, f"{path} can't be written: {error.strerror}; check the directory and its owner")
-            file = os.dup(_STDERR)
+            file = os.dup(STDERR)
         self._file = os.fdopen(file, "ab", buffering=0)
 
     def start(self) -> None:
@@ -178,7 +175,7 @@ class StallWatch:
             f"{report}; {self._path} has the stacks. The process ends: orders and position at the server are as they "
             "were, look at them in Sierra Chart"
         )
-        os._exit(EXIT_BLOCKED)
+        os._exit(ExitStatus.BLOCKED)
 
     def _where(self) -> str:
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001  # documented, for debugging a deadlock
@@ -190,4 +187,5 @@ class StallWatch:
 
 def _say(text: str) -> None:
     with suppress(OSError):
-        os.write(_STDERR, f"mia-daemon: {text}\n".encode())
+        # The file itself: `sys.stderr` has a lock, which the blocked loop may hold.
+        os.write(STDERR, f"{prefix(Priority.CRITICAL)}mia-daemon: {text}\n".encode())

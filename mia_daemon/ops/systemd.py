@@ -42,6 +42,7 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.lost = 0
+        self._status = ""  # as last sent
         address = environ.get("NOTIFY_SOCKET", "")
         self._socket: socket.socket | None = None
         # sd_notify(3): a leading @ stands for the NUL of an abstract socket; other kinds of address are not for us.
@@ -59,8 +60,9 @@ class Notifier:
         self._send("READY=1", status)
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
-        self._send("", text)
+        """One line for `systemctl status`; sent only when it differs from the last."""
+        if text != self._status:
+            self._send("", text)
 
     def watchdog(self) -> None:
         """Still alive."""
@@ -79,6 +81,7 @@ class Notifier:
             return
         lines = [state] if state else []
         if status:
+            self._status = status
             lines.append(f"STATUS={' '.join(status.split())}")  # a newline would begin another assignment
         try:
             self._socket.sendto("\n".join(lines).encode(), self._address)

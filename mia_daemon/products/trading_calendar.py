@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mia_daemon.clock import iso_utc
 from mia_daemon.errors import ConfigError, UsageError
 from mia_daemon.private_file import replace_file
 from mia_daemon.products.exchange_days import easter
@@ -278,6 +279,12 @@ class MacroEvents:
 
     def __len__(self) -> int:
         return len(self.types)
+
+    def ended(self, now_ns: int) -> str:
+        """The UTC day of the last announcement, where that lies before today and none is left; "" otherwise."""
+        last_ns = int(self.start_ns[-1]) if len(self) else now_ns
+        last, today = iso_utc(last_ns)[:10], iso_utc(now_ns)[:10]
+        return last if last < today else ""
 
     def type_near(self, ts_ns: int, within_ns: int) -> str:
         """The type of the announcement nearest in time; "" where none is that near."""

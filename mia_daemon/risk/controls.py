@@ -90,7 +90,8 @@ CONTROLS: Final = (
         "P14",
         "Model sanity",
         (_C.NO_PREDICTION, _C.NOT_FINITE, _C.ACTION_RANGE, _C.OUT_OF_TRAINING_RANGE, _C.SLOW_INFERENCE),
-        "A bundle that was altered, or made for other features, is refused at the start.",
+        "A bundle that was altered, or made for other features, is refused at the start. A prediction that is not "
+        "finite opens nothing: a position stays under its stop and is closed after decision.flat_without_prediction_s.",
         "daemon/test_preflight.py::test_live_trades_on_no_bundle_that_the_configuration_does_not_approve",
     ),
     Control(

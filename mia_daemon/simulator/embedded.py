@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mia_daemon.appended_file import open_to_append, report_on_stderr
+from mia_daemon.appended_file import open_to_append
 from mia_daemon.credentials import without_secrets
 from mia_daemon.errors import StartError
+from mia_daemon.service_stderr import report_on_stderr
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0

@@ -262,6 +262,8 @@ def _actors(setup: AccountSetup, state: ExecutionState, ports: Ports, time: Even
     order_manager = OrderManager(state, ports, breakers, client_pairs=client_pairs)
     protection = ProtectionPolicy.of(settings, stretch)
     order_events = OrderEventHandler(state, ports, order_manager, accounting, breakers)
+    calendar = setup.calendar
+    is_open = calendar.is_regular if settings.windows.sessions == "regular" else calendar.is_open
     return Actors(
         order_manager=order_manager,
         order_events=order_events,
@@ -272,7 +274,7 @@ def _actors(setup: AccountSetup, state: ExecutionState, ports: Ports, time: Even
         protection=Protection(state, ports, order_manager, protection),
         client_pairs=ClientPairs(state, order_manager, active=client_pairs),
         surplus=SurplusOrders(state, order_manager, breakers, protection),
-        silence=MarketSilence(state, order_manager, SilencePolicy.of(settings, stretch)),
+        silence=MarketSilence(state, order_manager, SilencePolicy.of(settings, stretch), ports.alert, is_open),
         reconciler=Reconciler(state, ports, order_events, accounting, breakers, reconcile),
     )
 

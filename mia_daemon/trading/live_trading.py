@@ -148,8 +148,9 @@ class DecisionPath:
             self._times.execution_failed(self._now() - started, self._now() - self._began_ns)
             raise
         self._times.add(times, self._now() - self._began_ns)
-        self._times.inference.add(self.inference_ns)
-        self._times.probability.add(self._inference.probability_ns)
+        usable = not signal.prediction.not_finite
+        self._times.inference.add(self.inference_ns, usable)
+        self._times.probability.add(self._inference.probability_ns, usable)
         self.tally.count_events(window.events)
         self.tally.count_decision(decision)
         assert window.values is not None

@@ -41,6 +41,7 @@ from mia_daemon.records import (
 from mia_daemon.risk.codes import ALLOWED, RiskCode, Verdict
 from mia_daemon.risk.snapshot import NO_DELAYS, Delays
 from mia_daemon.risk.trade_window_filter import FlatReason
+from mia_daemon.trading.prediction_watch import PredictionWatch
 from mia_daemon.trading.trading_loop import DecisionContext, TradingLoop
 
 SHUTDOWN: Final = "shutdown"
@@ -125,6 +126,7 @@ class TradeExecutor:
         self._silence = actors.silence
         self._journal = ports.journal
         self._reconciler = actors.reconciler
+        self._predictions = PredictionWatch(ports.alert)
         self._loop = loop
         self._schedule = schedule
         self._clock = clock
@@ -220,7 +222,8 @@ class TradeExecutor:
         self._acting = True  # actors run afterwards
         try:
             moment, window_ns, risk_ns = self._judge_moment(signal, delays)
-            context = self._context(moment.verdict if moment is not None else ALLOWED)
+            missing_s = self._predictions.on_prediction(signal.prediction, window.ts_ns)
+            context = self._context(moment.verdict if moment is not None else ALLOWED, missing_s)
             started = now()
             decision = self._loop.decide(window, signal.prediction, signal.account, context)
             decided = now()
@@ -251,7 +254,7 @@ class TradeExecutor:
         risk = self._risk.check_new_risk(signal.prediction, snapshot)
         return Moment(window if risk.allowed else risk, snapshot), filtered - started, now() - filtered
 
-    def _context(self, entries: Verdict) -> DecisionContext:
+    def _context(self, entries: Verdict, without_prediction_s: float = 0.0) -> DecisionContext:
         """What a decision needs beside the account."""
         touch, flatten = self._market.touch, self._state.flatten
         return DecisionContext(
@@ -262,6 +265,7 @@ class TradeExecutor:
             entries=entries,
             trade_id=self._state.ledger.trade_id,
             overtrade_risk_score=self._risk.overtrade_risk_score(self._market.now_ns),
+            without_prediction_s=without_prediction_s,
         )
 
     # Broker events.
@@ -307,9 +311,10 @@ class TradeExecutor:
             return agree
 
     def checkpoint(self) -> None:
-        """Commit the journal's buffer; to be called once a second."""
+        """Commit the journal's buffer, and look whether prices come; to be called once a second."""
         with self._inputs(InputKind.CHECKPOINT):
             self._accounting.checkpoint()
+            self._silence.watch()
             if self._breakers.pending:
                 self.act()
 

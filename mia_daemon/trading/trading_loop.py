@@ -49,6 +49,7 @@ class DecisionContext:
             none.
         trade_id: of the open round trip; "" when flat.
         overtrade_risk_score: of the last minute, 0 … 1.
+        without_prediction_s: how long predictions have not been finite; 0 while they are.
     """
 
     bid: float = math.nan
@@ -58,6 +59,7 @@ class DecisionContext:
     entries: Verdict = ALLOWED
     trade_id: str = ""
     overtrade_risk_score: float = 0.0
+    without_prediction_s: float = 0.0
 
 
 EMPTY_CONTEXT: Final = DecisionContext()
@@ -121,6 +123,8 @@ def decide(
     facts: dict[str, Any] = {"position": account.position}
     if account.position:
         facts["held_s"] = round(held_s, 3)
+    if prediction.not_finite:
+        facts["not_finite"] = prediction.not_finite
     if reason == context.entries.code.value:
         facts |= context.entries.context
     return Decision(
@@ -192,11 +196,14 @@ def _in_position(
         return Action.EXIT, 0, DecisionReason.OVERSIZED.value
     if held_s >= settings.max_hold_s:
         return Action.EXIT, 0, DecisionReason.MAX_HOLD.value
-    # Without a usable signal the position is kept, protected by its stop at the server.
+    # Without a usable signal the position is kept for a while, protected by its stop at the server.
+    unusable = not _finite(prediction)
+    if unusable and context.without_prediction_s >= settings.flat_without_prediction_s and not context.pending:
+        return Action.EXIT, 0, DecisionReason.NOT_FINITE.value
     blind = (
         (context.pending, DecisionReason.ORDER_PENDING),
         (not window.warm, DecisionReason.WARMING_UP),
-        (not _finite(prediction), DecisionReason.NOT_FINITE),
+        (unusable, DecisionReason.NOT_FINITE),
     )
     keep = next((reason for applies, reason in blind if applies), None)
     fading = _fading(prediction.action, position, settings) if keep is None else None

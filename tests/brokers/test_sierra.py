@@ -1,5 +1,6 @@
 """Orders over real TCP against the simulator's DTC server; and messages that no friendly server sends, one by one."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from sierra_session import ES, TICK, Desk, Session, ask, bracket, connected, ord
 
 from mia_daemon.brokers import sierra_startup
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.errors import ConnectionLost, RequestRefused, RequestTimeout, StartError
+from mia_daemon.errors import ConnectionLost, RequestRefused, RequestTimeout, ServerDenied, StartError
 from mia_daemon.products.instruments import instrument
 from mia_daemon.records import (
     BalanceReport,
@@ -218,6 +219,26 @@ async def test_a_refused_logon_ends_the_attempt(serving):
     async with serving(Manners(username="somebody", password="secret")) as server:
         with pytest.raises(StartError, match="orders can't be sent"):
             await Desk(server.port).broker.connect()
+
+
+async def test_a_server_that_is_not_there_yet_is_awaited(unused_tcp_port, serving, very_impatient):
+    desk, reasons = Desk(unused_tcp_port), asyncio.Queue()
+    connecting = asyncio.create_task(desk.broker.connect(reasons.put_nowait))
+    async with asyncio.timeout(20):
+        for _ in range(3):  # more than it would be tried without anyone to report to
+            assert "nothing listens at" in await reasons.get()
+        async with serving(port=unused_tcp_port):
+            await connecting
+            assert desk.broker.link.up
+            await desk.broker.close()
+
+
+async def test_a_logon_that_is_refused_is_not_awaited(serving, very_impatient):
+    reasons = []
+    async with serving(Manners(username="somebody", password="secret")) as server:
+        with pytest.raises(ServerDenied, match="refused the logon"):
+            await Desk(server.port).broker.connect(reasons.append)
+    assert reasons == []
 
 
 # Messages one by one.

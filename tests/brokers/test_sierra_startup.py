@@ -8,7 +8,7 @@ from mia_daemon import config
 from mia_daemon.brokers.server_scope import ServerScope
 from mia_daemon.brokers.sierra_startup import check_account, check_flags, check_positions, query_multiplier
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.errors import StartError
+from mia_daemon.errors import ServerMismatch, ServerNotReady, StartError
 
 HERE = "127.0.0.1:11099"
 
@@ -65,14 +65,19 @@ def test_a_server_that_links_orders_is_accepted():
 @pytest.mark.parametrize(
     ("there", "says"),
     [
-        ([], r"Sim1 does not exist .*there: none.*set instrument.trade_account"),
+        (["U0"], r"Sim1 does not exist .*there: U0.*set instrument.trade_account"),
         (["U1", "U2"], r"there: U1, U2"),
         (["U1", "SIM1"], r"it is spelled SIM1 there; set instrument.trade_account"),
     ],
 )
 async def test_an_account_that_is_not_there_is_refused_with_those_that_are(there, says):
-    with pytest.raises(StartError, match=says):
+    with pytest.raises(ServerMismatch, match=says):
         await check_account(answers(*map(account, there)), scope_of(), HERE)
+
+
+async def test_a_server_without_any_account_is_not_ready():
+    with pytest.raises(ServerNotReady, match="lists no trade account"):
+        await check_account(answers(), scope_of(), HERE)
 
 
 async def test_an_account_is_known_by_any_of_its_spellings():

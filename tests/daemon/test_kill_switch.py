@@ -93,7 +93,7 @@ def test_killed_by_a_file_and_refused_to_start_while_it_is_there(trading, tell, 
     assert daemon.wait().status == 0
     words = ("--mode", "paper", "--config", daemons.directory / "mia.toml", "--var", var)
     ended = daemons.run(*words)
-    assert ended.status == 1
+    assert ended.status == 2  # no restart removes the file
     assert "run/kill is there: trading was stopped on purpose" in ended.sentence
     (var / "run" / "kill").unlink()
     again = daemons.start(*words).ready()
@@ -200,7 +200,7 @@ def test_the_status_names_the_latches(trading, tell, var):
     tell("halt")
     when(var, lambda status: status["state"] == "halted", "halted")
     assert json.loads(tell("status", "--json").out)["latches"] == ["halted"]
-    assert "halted (halted)" in tell("status").out
+    assert tell("status").out.startswith("halted, paper ")
     assert tell("rearm").out.startswith("rearmed after 1 entries; still set: halted")
     assert journal(var, "SELECT COUNT(*) FROM latches WHERE code = 'repeated_execution'") == [(1,)]
     daemon.signal(signal.SIGINT)

@@ -15,8 +15,8 @@ from mia_daemon import config
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon import preflight
-from mia_daemon.daemon.preflight import broker_kind, unfit
-from mia_daemon.errors import ConfigError
+from mia_daemon.daemon.preflight import broker_kind, refuse_unfit, unfit
+from mia_daemon.errors import ConfigError, ExitStatus, StartError
 from mia_daemon.feed.sierra_files import SCID, SCID_RECORD, to_us
 
 LIMITS = dict.fromkeys(config.RiskSettings.model_fields, 1)
@@ -86,7 +86,7 @@ def test_what_is_shipped_is_fit_for_paper(look, tmp_path):
     found = look()
     assert list(found) == [
         "instrument", "bundle", "risk", "kill file", "directories", "kernel cache",
-        "control socket", "journal", "macro events", "feed", "orders",
+        "control socket", "journal", "macro events", "clock", "feed", "orders",
     ]  # fmt: skip
     assert list(unfit(list(found.values()))) == []
     assert "tick 0.25, 12.5 USD a tick" in found["instrument"].text
@@ -114,6 +114,29 @@ def test_a_server_that_is_not_there(look, listening):
     assert found["feed"].text.startswith(f"nothing listens at 127.0.0.1:{free['port']}: start Sierra Chart")
     assert "Enable DTC Protocol Server" in found["feed"].text
     assert list(unfit(list(found.values()))) == [f"feed, orders: {found['feed'].text}"]
+
+
+def test_a_start_waits_for_a_server_and_is_refused_for_what_waiting_does_not_mend(look, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        away = {"feed": {"source": "dtc"}, "dtc": {"port": server.getsockname()[1]}}
+    found = look(**away)
+    assert not found["orders"].fit
+    refuse_unfit(list(found.values()))
+    for more, status in (
+        ({"model": {"bundle": str(tmp_path / "missing")}}, ExitStatus.NO_INPUT),
+        ({"instrument": {"symbol": "XYF27"}}, ExitStatus.USAGE),
+    ):
+        with pytest.raises(StartError) as refused:
+            refuse_unfit(list(look(**away, **more).values()))
+        assert refused.value.exit_status is status
+        assert "nothing listens" not in str(refused.value)
+
+
+def test_a_certificate_that_is_refused_is_not_awaited(look, encrypted):
+    port, _ = encrypted
+    with pytest.raises(StartError, match="the certificate of") as refused:
+        refuse_unfit(list(look(feed={"source": "dtc"}, dtc={**port, "tls": "verify"}).values()))
+    assert refused.value.exit_status is ExitStatus.NO_PERMISSION
 
 
 def test_who_is_trusted_is_looked_at_before_a_server_is(look):
@@ -421,3 +444,25 @@ def test_a_limit_that_is_waived_is_named(look):
     assert look()["risk"].text.endswith("limits waived: none")
     waiving = LIMITS | {"max_order_notional": "waived", "max_executions": "waived"}
     assert look(risk=waiving)["risk"].text.endswith("limits waived: max_order_notional, max_executions")
+
+
+def test_announcements_that_have_ended_are_reported_and_are_no_obstacle(look, tmp_path):
+    path = tmp_path / "macro_events.csv"
+    header = "start_time,type,impact,cluster_id\n"
+    path.write_text(f"{header}2020-11-05T19:00:00,FOMC,0.9,1\n")
+    found = look(windows={"macro_events_csv": str(path)})["macro events"]
+    assert found.fit
+    assert found.text.startswith(f"1 in {path}: the last announcement is of 2020-11-05")
+    path.write_text(f"{header}2099-11-05T19:00:00,FOMC,0.9,1\n")
+    assert look(windows={"macro_events_csv": str(path)})["macro events"].text == f"1 in {path}"
+
+
+@pytest.mark.parametrize(
+    ("synchronized", "says"), [(True, "synchronised"), (False, "is not synchronised: "), (None, "does not say")]
+)
+def test_the_machines_clock_is_looked_at_where_time_is_real(look, listening, monkeypatch, synchronized, says):
+    monkeypatch.setattr(preflight, "is_synchronized", lambda: synchronized)
+    found = look(feed={"source": "dtc"}, dtc=listening)["clock"]
+    assert found.fit
+    assert says in found.text
+    assert "time of its own" in look()["clock"].text

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from daemon_process import PROJECT, daemons_in, status_of, until
 
+from mia_daemon.errors import ExitStatus
 from mia_daemon.features import catalogue
 
 pytestmark = pytest.mark.timeout(300)
@@ -403,7 +404,7 @@ def test_operators_are_heard(paper, tell, var):
     snapshot = json.loads(tell("status", "--json").out)
     assert {"state", "position", "decisions", "orders", "fills", "stages", "process"} <= set(snapshot)
     assert set(snapshot["stages"]) == {"feed", "features", "inference", "executor"}
-    assert re.match(r"paper ESZ26_FUT_CME \d+\.\d\d/\d+\.\d\d, active\n", tell("status").out)
+    assert re.match(r"active, paper ESZ26_FUT_CME \d+\.\d\d/\d+\.\d\d \(\d+\.\d s old\)\n", tell("status").out)
 
     halted = tell("halt")
     assert (halted.status, halted.out.startswith("halted"), halted.err) == (0, True, "")
@@ -479,7 +480,7 @@ def test_a_server_that_will_not_serve_the_symbol_ends_it_with_the_reason(daemons
         **tables(EAGER, feed=feed, dtc={"port": port}, instrument={"symbol": "NQH27_FUT_CME"}, broker={"kind": "paper"})
     )
     ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
-    assert ended.status == 1
+    assert ended.status == ExitStatus.CONFIG
     assert "NQH27_FUT_CME" in ended.sentence
     assert 'feed.source = "scid"' in ended.sentence
     assert "Traceback" not in ended.out
@@ -493,7 +494,7 @@ def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemon
     _, port = daemons.simulator(daemons.config("exchange.toml", **tables(EAGER)), tmp_path / "exchange")
     config = daemons.config(**tables(EAGER, **more, dtc={"port": port}))
     ended = daemons.run("--mode", "paper", "--config", config, "--var", var, patience_s=20)
-    assert ended.status == 1
+    assert ended.status == ExitStatus.CONFIG
     assert "Real7" in ended.sentence
     ((how,),) = journal(var, "SELECT how FROM runs")
     assert how.startswith("failed: ")

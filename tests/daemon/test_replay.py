@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from itertools import takewhile
 
 import numpy as np
+import onnx
 import pytest
 from daemon_process import TRADES_OFTEN, daemons_in
 
 from mia_daemon.daemon.replay import Summary
 from mia_daemon.feed.sierra_files import SCID, RecordWriter, events_to_scid
+from mia_daemon.model import bundle
+from mia_daemon.model.manifest import OBSERVATION, SELECTED
 from mia_daemon.records import EventKind, empty_events
 
 pytestmark = pytest.mark.timeout(300)
@@ -426,3 +429,80 @@ def test_a_product_that_does_not_fit_the_files_name_or_prices_is_refused(refused
 )
 def test_wrong_words_are_refused(refused, recorded, words, status, says):
     assert says in refused(status, *words)
+
+
+# ------------------------------------------------------------------------------------------------ a model that breaks
+
+
+def failing_policy(data):
+    """The policy of the graph in `data`, until a position is more than about ten seconds old: from then on NaN."""
+    model = onnx.load_from_string(data)
+    graph, (last,) = model.graph, (node for node in model.graph.node if "action" in node.output)
+    score = last.input[0]
+    age = np.zeros((OBSERVATION, 1), np.float32)
+    age[SELECTED + 2] = 1.0  # ln(1 + seconds in the trade) / 8
+    constants = {"age": age, "longest": [[0.3]], "nothing": [[0.0]]}
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()
+    )
+    graph.node.remove(last)
+    graph.node.extend(
+        onnx.helper.make_node(operator, inputs, [output])
+        for operator, inputs, output in (
+            ("MatMul", ["observation", "age"], "held"),
+            ("Sub", ["longest", "held"], "left"),
+            ("Sqrt", ["left"], "root"),
+            ("Mul", ["root", "nothing"], "zero"),
+            ("Add", [score, "zero"], "checked"),
+            ("Tanh", ["checked"], "action"),
+        )
+    )
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def broken(replay, recorded, workshop):
+    """A replay on a bundle whose policy answers NaN while a position is open."""
+    made = workshop.directory / "broken"
+    files = {file.name: file.read_bytes() for file in bundle.shipped().iterdir()}
+    manifest = json.loads(files.pop(bundle.MANIFEST))
+    policy = manifest["policies"][0]["file"]
+    bundle.write(made, files | {policy: failing_policy(files[policy])}, manifest)
+    decision = {**TRADES_OFTEN["decision"], "flat_without_prediction_s": 30.0}
+    tables = {**TRADES_OFTEN, "decision": decision, "model": {**TRADES_OFTEN["model"], "bundle": str(made)}}
+    return replay(recorded, config=workshop.config("broken.toml", **tables))
+
+
+def test_a_position_stays_under_its_stop_without_predictions_and_is_then_closed(broken):
+    _, var = broken
+    journal = var / "journal" / "replay.db"
+    trades = rows(journal, "SELECT exit_reason, exit_ns - entry_ns FROM trades")
+    assert {reason for reason, _ in trades} <= {"not_finite", "stop", "target", "shutdown"}
+    closed = [held_ns / 10**9 for reason, held_ns in trades if reason == "not_finite"]
+    assert len(closed) > 3
+    assert all(40 < held_s < 60 for held_s in closed)  # found at 10 to 15 s, then 30 s, at a decision every 5 s
+    assert "faded" not in {reason for (reason,) in rows(journal, "SELECT reason FROM decisions")}
+
+
+def test_decisions_without_a_prediction_are_recorded_as_such(broken):
+    _, var = broken
+    journal = var / "journal" / "replay.db"
+    query = "SELECT signal, probability, context FROM decisions WHERE policy = 'unusable'"
+    found = rows(journal, query)
+    assert len(found) > 20
+    assert {(signal, probability) for signal, probability, _ in found} == {(None, None)}
+    assert {json.loads(context)["not_finite"] for *_, context in found} == {"the policy's action"}
+    with (var / "logs/trading/alpha_scores.csv").open(newline="") as file:
+        assert sum(row["alpha_score"] == "" for row in csv.DictReader(file)) == len(found)
+    with (var / "logs/inference_performance.csv").open(newline="") as file:
+        assert "False" in {row["success"] for row in csv.DictReader(file) if row["operation"] == "inference"}
+
+
+def test_predictions_that_stop_and_come_again_are_two_alerts(broken):
+    _, var = broken
+    raised = [
+        code
+        for (code,) in rows(var / "journal" / "replay.db", "SELECT code FROM alerts ORDER BY number")
+        if code in {"prediction_not_finite", "prediction_finite"}
+    ]
+    assert raised[:2] == ["prediction_not_finite", "prediction_finite"]

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mia_daemon.daemon.status import DaemonStatus, status_text
+from mia_daemon.clock import NS_PER_S
+from mia_daemon.daemon.status import DaemonStatus, service_text, status_text
 from mia_daemon.latency import LatencyBuckets
 from mia_daemon.market import Touch
 from mia_daemon.records import RegimeProbs
@@ -24,6 +25,7 @@ def fake_daemon():
         orders=FakeOrders(),
         market=SimpleNamespace(touch=Touch(6000.0, 6000.5)),
         sync=SimpleNamespace(reconciled=True),
+        price_age_ns=NS_PER_S // 4,
     )
     account = SimpleNamespace(
         scope=SimpleNamespace(run_id="1AB"),
@@ -67,13 +69,30 @@ def test_the_latency_is_of_the_last_interval_that_had_an_entry(status, fake_daem
 def test_the_line_has_price_profit_and_why_nothing_is_entered(status, fake_daemon):
     line = status.line(status.facts(2.5))
     assert (line.price, line.position, line.profit, line.decisions_per_s) == (6000.25, 1, 230.0, 2.5)
-    assert line.note == "warming_up"
+    assert line.state == "warming up"
     fake_daemon.run.reporter.last_reason = "no_signal"
-    assert status.line(status.facts(0.0)).note == ""
+    assert status.line(status.facts(0.0)).state == "active"
+    fake_daemon.run.reporter.last_reason = "not_finite"
+    assert status.line(status.facts(0.0)).state == "not finite"
     fake_daemon.account.state.sync.reconciled = False
-    assert status.line(status.facts(0.0)).note == "not reconciled yet"
+    assert status.line(status.facts(0.0)).state == "not reconciled yet"
+    fake_daemon.account.risk.state.value = "halted"
     fake_daemon.account.risk.latches = (Latch(RiskCode.KILLED, 1, {}), Latch(RiskCode.DAILY_LOSS, 2, {}))
-    assert status.line(status.facts(0.0)).note == "killed, daily_loss"
+    assert status.line(status.facts(0.0)).state == "halted: killed, daily_loss"
+    fake_daemon.account.risk.latches = (Latch(RiskCode.HALTED, 1, {}),)
+    assert status.line(status.facts(0.0)).state == "halted"
+
+
+def test_the_service_manager_is_sent_state_position_and_a_price_that_is_old(status, fake_daemon):
+    fake_daemon.run.reporter.last_reason = "signal"
+    assert service_text(status.facts(0.0)) == "active; paper ESZ26_FUT_CME, position +1"
+    fake_daemon.account.state.price_age_ns = 47 * NS_PER_S
+    assert service_text(status.facts(0.0)).endswith("position +1, no price for 40 s")
+    fake_daemon.account.state.price_age_ns = None
+    assert service_text(status.facts(0.0)).endswith("position +1, no price yet")
+    fake_daemon.account.risk.state.value = "halted"
+    fake_daemon.account.risk.latches = (Latch(RiskCode.KILLED, 1, {}),)
+    assert service_text(status.facts(0.0)).startswith("halted: killed; paper")
 
 
 def test_without_prices_none_are_said(status, fake_daemon):
@@ -92,7 +111,7 @@ def test_the_disk_has_a_line_once_it_was_measured(status):
 
 def test_for_people_it_is_three_lines(status):
     assert status_text(status.facts(0.0)).splitlines() == [
-        "paper ESZ26_FUT_CME 6000.00/6000.50, active",
+        "warming up, paper ESZ26_FUT_CME 6000.00/6000.50 (0.2 s old)",
         "position +1, 0 working orders, 0 of unknown fate, today +230.00",
         "4 decisions, 3 orders, 1 fills, 0 round trips; tick to order -; up 12 s",
     ]

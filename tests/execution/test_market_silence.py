@@ -9,9 +9,11 @@ from mia_daemon import config
 from mia_daemon.clock import NEVER_NS, NS_PER_S
 from mia_daemon.execution.market_silence import MAX_HOLD, MarketSilence, SilencePolicy
 from mia_daemon.execution.order_states import OrderState
-from mia_daemon.records import OrderRole, OrderStatus
+from mia_daemon.market import Touch
+from mia_daemon.records import OrderRole, OrderStatus, Priority
 
 SILENT, TIMEOUT, HOLD = 5_000, 15_000, 60_000
+ALERT = 60 * NS_PER_S
 OWN = 7 * NS_PER_S
 """Our clock at the beginning: it has nothing to do with event time."""
 
@@ -24,9 +26,26 @@ class Silent(ActorParts):
         self.own_ns = OWN
         self.state.own_clock = lambda: self.own_ns
         self.state.heard_ns = OWN
+        self.raised = []
+        self.open = True
         self.silence = MarketSilence(
-            self.state, self.order_manager, SilencePolicy(silent_ns=SILENT, entry_ns=TIMEOUT, hold_ns=HOLD)
+            self.state,
+            self.order_manager,
+            SilencePolicy(silent_ns=SILENT, entry_ns=TIMEOUT, hold_ns=HOLD, alert_ns=ALERT),
+            lambda code, priority, _text, context: self.raised.append((code, priority, context)),
+            lambda _ts_ns: self.open,
         )
+
+    def watch(self, after):
+        """The alerts at our time `after`."""
+        self.own_ns = OWN + after
+        before = len(self.raised)
+        self.silence.watch()
+        return [code for code, *_ in self.raised[before:]]
+
+    def price(self):
+        """A price comes now."""
+        self.state.market.touch = Touch(6000.0, 6000.25, ts_ns=self.state.time_ns)
 
     def opened(self, quantity=1):
         self.hold(quantity)
@@ -134,4 +153,44 @@ def test_times_are_those_of_the_settings_and_the_silence_is_stretched_with_our_c
         "test",
         environ={},
     )
-    assert SilencePolicy.of(settings, 4.0) == SilencePolicy(20 * NS_PER_S, 3 * NS_PER_S, 90 * NS_PER_S)
+    assert SilencePolicy.of(settings, 4.0) == SilencePolicy(20 * NS_PER_S, 3 * NS_PER_S, 90 * NS_PER_S, 240 * NS_PER_S)
+
+
+# The alert that prices have stopped.
+
+
+def test_prices_that_stop_and_come_again_are_an_alert_each(parts):
+    assert parts.watch(0) == []
+    assert parts.watch(ALERT - 1) == []
+    assert parts.watch(ALERT) == ["market_silent"]
+    assert parts.watch(3 * ALERT) == []
+    parts.price()
+    assert parts.watch(3 * ALERT + NS_PER_S) == ["market_prices"]
+    assert parts.watch(4 * ALERT + NS_PER_S) == ["market_silent"]
+
+
+@pytest.mark.parametrize(("quantity", "priority"), [(0, Priority.ERROR), (2, Priority.CRITICAL)])
+def test_silence_matters_more_while_a_position_is_held(parts, quantity, priority):
+    if quantity:
+        parts.hold(quantity)
+    parts.watch(0)
+    parts.watch(ALERT)
+    assert parts.raised == [("market_silent", priority, {"position": quantity, "silent_s": 60.0})]
+
+
+def test_a_closed_market_may_be_silent_and_its_prices_are_expected_from_the_open_on(parts):
+    parts.watch(0)
+    parts.open = False
+    assert parts.watch(2 * ALERT) == []
+    parts.open = True
+    assert parts.watch(3 * ALERT) == []
+    assert parts.watch(4 * ALERT - 1) == []
+    assert parts.watch(4 * ALERT) == ["market_silent"]
+
+
+def test_before_the_first_event_the_wall_clock_has_the_time_where_it_is_real(parts):
+    parts.state.heard_ns = 0
+    assert parts.watch(0) + parts.watch(2 * ALERT) == []
+    parts.state.wall_clock = lambda: NOW + parts.own_ns
+    assert parts.watch(2 * ALERT) == []
+    assert parts.watch(3 * ALERT) == ["market_silent"]

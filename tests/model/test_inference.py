@@ -184,7 +184,8 @@ def test_a_feature_that_is_no_number_makes_the_prediction_unusable(sound, record
     values[index] = bad
     inference = Inference(loaded, nothing())
     found = predict(inference, window(recording, 10, values=values), long_since(int(recording.ts_ns[10])))
-    assert (found.action, found.probability, found.regime_probs) == (0.0, 0.0, DEFENSIVE)
+    assert np.isnan([found.action, found.probability]).all()
+    assert (found.regime_probs, found.not_finite) == (DEFENSIVE, "a feature")
     assert (found.policy, found.out_of_range_share) == (UNUSABLE, 1.0)
     assert inference.refused == 1
 
@@ -192,7 +193,23 @@ def test_a_feature_that_is_no_number_makes_the_prediction_unusable(sound, record
 @pytest.mark.parametrize("change", [{"unrealized": np.nan}, {"drawdown": np.inf}])
 def test_an_account_that_is_no_number_makes_the_prediction_unusable(sound, recording, change):
     found = predict(Inference(bundle.load(sound), nothing()), window(recording, 10), account(position=1, **change))
-    assert (found.policy, found.action) == (UNUSABLE, 0.0)
+    assert (found.policy, found.not_finite) == (UNUSABLE, "the account state")
+
+
+def test_regime_probabilities_that_are_not_finite_make_one_prediction_unusable_and_no_other(sound, recording):
+    loaded = bundle.load(sound)
+    hurt = Inference(loaded, nothing())
+    predict(hurt, window(recording, 40))
+    chain, terms = hurt._detector._direction, hurt._detector._direction._terms
+    chain._terms = [(log, low, high, np.nan, 0.0, 0.0) for log, low, high, *_ in terms]
+    found = predict(hurt, window(recording, 41))
+    assert (found.policy, found.regime_probs) == (UNUSABLE, DEFENSIVE)
+    assert found.not_finite == "the regime probabilities"
+    chain._terms = terms
+    found = predict(hurt, window(recording, 42))
+    assert found.not_finite == ""
+    assert np.isfinite(found.regime_probs).all()
+    assert sum(found.regime_probs) == pytest.approx(1.0)
 
 
 def test_after_an_unusable_window_it_goes_on_as_if_that_had_not_been(sound, recording):
@@ -208,25 +225,27 @@ def test_after_an_unusable_window_it_goes_on_as_if_that_had_not_been(sound, reco
 
 
 class Broken:
-    """A graph that answers with no number."""
+    """A graph whose answer is no finite number."""
 
-    def __init__(self):
-        self.vector = np.zeros(158, np.float32)
+    def __init__(self, answer, width):
+        self.answer = answer
+        self.vector = np.zeros(width, np.float32)
 
     def run(self):
-        return float("nan")
+        return self.answer
 
 
-def test_a_graphs_answer_that_is_no_number_makes_the_prediction_unusable(sound, recording):
-    inference = Inference(bundle.load(sound), nothing())
-    inference._probability = Broken()
-    assert predict(inference, window(recording, 10)).policy == UNUSABLE
-    inference = Inference(bundle.load(sound), nothing())
-    broken = Broken()
-    broken.vector = np.zeros(157, np.float32)
-    inference._policies[0] = replace(inference._policies[0], graph=broken)
-    found = predict(inference, window(recording, 11))
-    assert (found.policy, found.action) == (UNUSABLE, 0.0)
+@pytest.mark.parametrize("answer", [np.nan, np.inf, -np.inf])
+def test_a_graphs_answer_that_is_not_finite_makes_the_prediction_unusable(sound, recording, answer):
+    loaded, what = bundle.load(sound), window(recording, 10)
+    regime = RegimeDetector(loaded.regime, catalogue.index).step(what.values, what.ts_ns)
+    without_probability, without_action = Inference(loaded, nothing()), Inference(loaded, nothing())
+    without_probability._probability = Broken(answer, 158)
+    without_action._policies[0] = replace(without_action._policies[0], graph=Broken(answer, 157))
+    for inference, named in ((without_probability, "the trade probability"), (without_action, "the policy's action")):
+        found = predict(inference, what)
+        assert (found.policy, found.not_finite, found.regime_probs) == (UNUSABLE, named, regime)
+        assert np.isnan([found.action, found.probability]).all()
 
 
 def test_a_window_without_values_is_the_callers_mistake(sound):

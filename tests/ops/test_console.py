@@ -1,5 +1,6 @@
 """The console: readable lines, a status line redrawn in place, and never a wait for whoever holds the terminal."""
 
+import dataclasses
 import os
 import pty
 import select
@@ -26,7 +27,7 @@ from mia_daemon.records import (
 
 T0 = 1_700_000_000 * NS_PER_S
 PROBS = RegimeProbs(0.7, 0.2, 0.1)
-STATUS = StatusLine(T0, "ESZ26", 6000.25, -1, -12.5, PROBS, 4.04, 0.000312, "warming up")
+STATUS = StatusLine("warming up", T0, "ESZ26", 6000.25, -1, -12.5, PROBS, 4.04, 0.000312)
 
 
 def decision(action=Action.BUY, reason="signal", **context):
@@ -120,15 +121,15 @@ def test_without_a_terminal_the_status_is_a_line_every_ten_seconds(pipe):
     lines = pipe.text().splitlines()
     assert len(lines) == 3
     assert lines[0] == (
-        "22:13:20Z  ESZ26 6000.25  position -1  profit -12.50  range 70%  4.0 decisions/s  tick-to-order 312 µs"
-        "  warming up"
+        "warming up  22:13:20Z  ESZ26 6000.25  position -1  profit -12.50  range 70%  4.0 decisions/s"
+        "  tick-to-order 312 µs"
     )
 
 
 def test_status_shows_what_is_not_known_yet(pipe):
-    pipe.console.status(StatusLine(0, "ESZ26", None, 0, 0.0, None, 0.0, None), 0)
+    pipe.console.status(StatusLine("active", 0, "ESZ26", None, 0, 0.0, None, 0.0, None), 0)
     assert pipe.text() == (
-        "--:--:--Z  ESZ26 -  position +0  profit +0.00  regime -  0.0 decisions/s  tick-to-order -\n"
+        "active  --:--:--Z  ESZ26 -  position +0  profit +0.00  regime -  0.0 decisions/s  tick-to-order -\n"
     )
 
 
@@ -136,13 +137,22 @@ def test_on_a_terminal_the_status_is_redrawn_below_the_lines(terminal):
     console, shown, _ = terminal
     console.status(STATUS, 0)
     first = shown()
-    assert first.startswith("\r\x1b[2K22:13:20Z")
-    assert "\n" not in first
-    assert len(first.removeprefix("\r\x1b[2K")) == 79  # fits a terminal of unknown width
+    assert first == "\r\x1b[2Kwarming up  22:13:20Z  ESZ26 6000.25  position -1  profit -12.50  range 70%"
+    assert len(first.removeprefix("\r\x1b[2K")) <= 79  # fits a terminal of unknown width
     console.fill(FILL)
     assert shown() == "\r\x1b[2K22:13:20Z  fill   buy  1 @ 6000.25  1-7E\n" + first.removeprefix("\r\x1b[2K")
     console.close()
     assert shown() == "\n"
+
+
+def test_state_and_latches_come_first_whatever_the_width(terminal):
+    console, shown, _ = terminal
+    state = "halted: killed, daily_loss, position_drift"
+    console.status(dataclasses.replace(STATUS, state=state), 0)
+    assert shown() == f"\r\x1b[2K{state}  22:13:20Z  ESZ26 6000.25"
+    console.status(dataclasses.replace(STATUS, state=f"{state}, " + "consecutive_losses, " * 3 + "drawdown"), 0)
+    (line,) = shown().removeprefix("\r\x1b[2K").splitlines()
+    assert line == f"{state}, consecutive_losses, ..."
 
 
 def test_colours_only_where_they_are_welcome():

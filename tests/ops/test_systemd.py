@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mia_daemon.clock import WallClock
+from mia_daemon.errors import ExitStatus
 from mia_daemon.ops.systemd import Notifier, TaskProgress, Watchdog, stuck_tasks, watchdog_interval_s
 from mia_daemon.stage import StageCounters
 
@@ -141,6 +142,12 @@ def test_unit_leaves_out_what_would_break_the_daemon():
     assert "\nType=notify\n" in text  # notify-reload is unknown to systemd 252
     assert "\nRestart=on-failure\n" in text
     assert "%i.toml" in text
+
+
+def test_unit_restarts_only_what_a_restart_can_mend():
+    (prevented,) = re.findall(r"^RestartPreventExitStatus=(.+)$", UNIT.read_text(), re.MULTILINE)
+    lasting = {int(status) for status in ExitStatus if status and not status.restart}
+    assert set(map(int, prevented.split())) == lasting
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")

@@ -66,6 +66,7 @@ class FakeTasks:
         self.windows_made = 0
         self.position = 0
         self.probability_ns = 7
+        self.not_finite = ""
         self.put = 0
         self.break_at = {}
         self.times = StepTimes(3, 4, 5, 6)
@@ -97,7 +98,7 @@ class FakeTasks:
     def predict(self, window, account, _instrument, max_position):
         self.note("predict", window.seq)
         assert max_position == 3
-        return replace(PREDICTION, action=float(account.position))
+        return replace(PREDICTION, action=float(account.position), not_finite=self.not_finite)
 
     # the executor
     def on_window(self, window):
@@ -197,6 +198,16 @@ async def test_every_operation_is_timed(make_session):
     )
     assert timed["risk"]["latency_max_s"] == 4e-9
     assert timed["predict_trade_success"]["latency_max_s"] == 7e-9
+
+
+async def test_a_prediction_that_is_not_finite_is_a_failed_operation(make_session):
+    tasks = FakeTasks([events(1), events(5)])
+    tasks.not_finite = "the policy's action"
+    session = make_session(tasks)
+    await session.run()
+    timed = session.metrics.sample((), {})["operations"]
+    failed = {name for name, figures in timed.items() if figures["failures"] == figures["count"] == 2}
+    assert failed == {"inference", "trade_probability"}
 
 
 async def test_what_was_not_asked_takes_no_time(make_session):

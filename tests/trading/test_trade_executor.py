@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from actor_parts import PREDICTION, make_decision
-from rig import OwnClock
+from rig import NoDays, OwnClock
 
 from mia_daemon.config import Mode
 from mia_daemon.daemon.broker_tasks import drain
@@ -578,7 +578,7 @@ async def test_an_account_state_is_marked_at_the_touch(rig):
 
 
 async def test_the_day_starts_anew_at_the_exchanges_opening(make_rig):
-    class Days:
+    class Days(NoDays):
         def __init__(self):
             self.ends = None
 

@@ -30,6 +30,11 @@ def account(position=0, held_s=60.0):
     return AccountState(7, NOW, position, 6000.0 if position else 0.0, 0.0, 0.0, opened, 100_000.0, 0.0)
 
 
+def blind(seconds, **changes):
+    """Predictions have not been finite for so long."""
+    return dataclasses.replace(OPEN, without_prediction_s=seconds, **changes)
+
+
 GATE = None  # asked by the executor, not by the decision
 
 
@@ -107,6 +112,13 @@ def test_the_boundaries_of_probability_and_defence_let_pass():
         ({"held_s": 1800.0, "warm": False}, (Action.EXIT, 0, DecisionReason.MAX_HOLD)),
         ({"warm": False}, (Action.HOLD, 1, DecisionReason.WARMING_UP)),
         ({"probability": math.nan}, (Action.HOLD, 1, DecisionReason.NOT_FINITE)),
+        ({"probability": math.nan, "context": blind(59.9)}, (Action.HOLD, 1, DecisionReason.NOT_FINITE)),
+        ({"probability": math.nan, "context": blind(60.0)}, (Action.EXIT, 0, DecisionReason.NOT_FINITE)),
+        ({"probability": math.nan, "warm": False, "context": blind(60.0)}, (Action.EXIT, 0, "not_finite")),
+        (
+            {"probability": math.nan, "context": blind(60.0, pending=True)},
+            (Action.HOLD, 1, DecisionReason.ORDER_PENDING),
+        ),
         ({"context": DecisionContext(pending=True)}, (Action.HOLD, 1, DecisionReason.ORDER_PENDING)),
         ({"context": DecisionContext(pending=True, must_exit="operator")}, (Action.EXIT, 0, "operator")),
         ({"held_s": 1.0, "context": DecisionContext(must_exit="daily_loss")}, (Action.EXIT, 0, "daily_loss")),
