@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mia_daemon import lock_file
 from mia_daemon.config import VarPaths
 from mia_daemon.daemon.session_replay import Repetition, repeat
 from mia_daemon.errors import UsageError
+from mia_daemon.execution.tape_file import FILE_NAME
 from mia_daemon.journal.comparison import SessionRows, TableComparison, compare
 from mia_daemon.journal.view import JournalView, ended_well
 
 _BUFFERED: Final = frozenset({"decisions", "updates", "positions", "equity"})
-"""Tables whose last second a kill loses."""
+"""Tables whose rows are committed once a second: a kill loses the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +59,23 @@ def verify_session(
         UsageError: the journal does not have the session.
         FileFormatError, StartError, JournalError: a file can't be used.
     """
+    goes_on = _goes_on(recording)
     with tempfile.TemporaryDirectory(prefix="mia-verify-session-") as directory:
         paths = VarPaths(Path(directory))
         repetition = repeat(recording, paths, on_progress=on_progress)
         source = var or VarPaths(recording.absolute().parent.parent)
-        return _compared(repetition, source.journal(repetition.recorded.mode))
+        return _compared(repetition, source.journal(repetition.recorded.mode), goes_on=goes_on)
 
 
-def _compared(repetition: Repetition, recorded: Path) -> Verification:
+def _goes_on(recording: Path) -> bool:
+    """Whether the session's daemon still writes its inputs."""
+    try:
+        return lock_file.is_claimed(recording / FILE_NAME)
+    except OSError:  # packed, or not there
+        return False
+
+
+def _compared(repetition: Repetition, recorded: Path, *, goes_on: bool) -> Verification:
     run_id = repetition.recorded.run_id
     with JournalView(recorded) as journal, JournalView(repetition.journal) as again:
         run = next((run for run in journal.runs() if run["run_id"] == run_id), None)
@@ -75,7 +86,7 @@ def _compared(repetition: Repetition, recorded: Path) -> Verification:
     parted = [repetition.parted] if repetition.parted else []
     notes = []
     for table in tables:
-        if note := _excused(table, well=ended_well(run["how"])):
+        if note := _excused(table, well=ended_well(run["how"]), goes_on=goes_on):
             notes.append(note)
         elif table.recorded is not None or table.repeated is not None:
             parted.append(str(table))
@@ -84,12 +95,16 @@ def _compared(repetition: Repetition, recorded: Path) -> Verification:
     )
 
 
-def _excused(table: TableComparison, *, well: bool) -> str:
-    """Why rows that only one of both has are no difference: the session was killed; "" where they are one."""
+def _excused(table: TableComparison, *, well: bool, goes_on: bool) -> str:
+    """Why rows that only one of both has are no difference: the session goes on, or was killed; else ""."""
     if well or table.differs or (table.recorded is None and table.repeated is None):
         return ""
     if table.recorded is not None:
-        return f"{table}: the session was killed before that was recorded"
-    if table.table in _BUFFERED:
-        return f"{table}: the session was killed before that was committed"
-    return ""
+        why = (
+            "goes on: its journal was read later than its inputs" if goes_on else "was killed before that was recorded"
+        )
+    elif table.table in _BUFFERED:
+        why = "goes on: that is not committed yet" if goes_on else "was killed before that was committed"
+    else:
+        return ""
+    return f"{table}: the session {why}"

@@ -50,12 +50,14 @@ class TableComparison:
     Attributes:
         equal: rows at the front that are equal.
         recorded, repeated: the first row that is not, and its counterpart; None where there is none.
+        more: rows after it that only one of both has, where it has no counterpart.
     """
 
     table: str
     equal: int
     recorded: dict[str, Any] | None = None
     repeated: dict[str, Any] | None = None
+    more: int = 0
 
     @property
     def differs(self) -> bool:
@@ -68,7 +70,8 @@ class TableComparison:
         if recorded is None or repeated is None:
             row = recorded if recorded is not None else repeated
             which = "journal" if recorded is not None else "repetition"
-            return f"{self.table}, row {self.equal + 1}: only the {which} has {_named(self.table, row or {})}"
+            more = f" and {self.more:,} after it" if self.more else ""
+            return f"{self.table}, row {self.equal + 1}: only the {which} has {_named(self.table, row or {})}{more}"
         columns = [column for column in recorded if recorded[column] != repeated[column]]
         facts = ", ".join(
             f"{column} {recorded[column]!r} recorded, {repeated[column]!r} repeated" for column in columns
@@ -91,6 +94,7 @@ def _compare(table: str, recorded: SessionRows, repeated: SessionRows) -> TableC
     equal = 0
     for ours, theirs in pairs:
         if ours != theirs:
-            return TableComparison(table, equal, ours, theirs)
+            more = 0 if ours is not None and theirs is not None else sum(1 for _ in pairs)
+            return TableComparison(table, equal, ours, theirs, more)
         equal += 1
     return TableComparison(table, equal)
