@@ -69,17 +69,32 @@ class SessionBeginning:
 
     def session_settings(self, recording: Path) -> Settings:
         """The session's configuration, with the announcements that were recorded with it. Raises FileFormatError."""
+        instrument = dict(self.settings["instrument"])
+        symbol = instrument.pop("symbol") if instrument.get("root") is not None else None  # a file names one of both
         try:
-            settings = Settings.model_validate_json(json.dumps(self.settings), strict=True)
+            settings = Settings.model_validate_json(
+                json.dumps({**self.settings, "instrument": instrument}), strict=True
+            )
         except ValidationError as error:
             raise FileFormatError(
                 f"{recording / FILE_NAME} has a configuration that this version refuses: replay it with the version "
                 f"that recorded it ({self.version}), or with --refill"
             ) from error
+        if symbol is not None:
+            named = settings.instrument.model_copy(update={"symbol": symbol})
+            settings = settings.model_copy(update={"instrument": named})
         if (announced := recording / MACRO_EVENTS).exists():
             windows = settings.windows.model_copy(update={"macro_events_csv": announced})
             return settings.model_copy(update={"windows": windows})
         return settings
+
+
+def recorded_settings(settings: Settings) -> dict[str, Any]:
+    """The effective configuration, with the bundle at a path that is the same from every directory."""
+    effective = settings.effective()
+    if settings.model.bundle is not None:
+        effective["model"] = {**effective["model"], "bundle": str(settings.model.bundle.absolute())}
+    return effective
 
 
 class SessionRecorder:
