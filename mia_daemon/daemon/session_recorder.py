@@ -98,7 +98,7 @@ def recorded_settings(settings: Settings) -> dict[str, Any]:
 
 
 class SessionRecorder:
-    """Writes both files of a session's recording. When the disk refuses one, recording stops and trading goes on.
+    """Writes both files of a session's recording. When one can't be written, recording stops and trading goes on.
 
     Args:
         directory: of the recording, made when missing.
@@ -148,16 +148,17 @@ class SessionRecorder:
             return
         try:
             self._tape.flush()
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # the last two: an entry that is no JSON; trading goes on
             self._stop(error)
 
-    def _stop(self, error: OSError) -> None:
+    def _stop(self, error: Exception) -> None:
         if self._tape is not None:
             self._tape.close()
         self._tape, self._stopped = None, True
         self._waiting.clear()
+        reason = error.strerror if isinstance(error, OSError) else error
         text = (
-            f"recording the inputs to {self.directory / FILE_NAME} stopped: {error.strerror}; trading goes on, and "
+            f"recording the inputs to {self.directory / FILE_NAME} stopped: {reason}; trading goes on, and "
             "the session can be repeated up to here"
         )
         self._on_alert(Alert(self._newest_ns, "inputs_not_recorded", Priority.ERROR, text))

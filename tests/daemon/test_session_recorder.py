@@ -1,5 +1,7 @@
 """What a recording states of the session it begins: the configuration, as a repetition reads it again."""
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,8 +11,10 @@ from daemon_process import PROJECT
 from mia_daemon.clock import NS_PER_S
 from mia_daemon.config import Mode, Settings, load
 from mia_daemon.daemon.roll import contract_in_force
-from mia_daemon.daemon.session_recorder import SessionBeginning, recorded_settings
+from mia_daemon.daemon.session_recorder import SessionBeginning, SessionRecorder, recorded_settings
 from mia_daemon.errors import FileFormatError
+from mia_daemon.execution.inputs import InputKind, TapeEntry
+from mia_daemon.execution.tape_file import TapeFile, read_tape
 from mia_daemon.trading.assembly import FLAT
 
 IN_NOVEMBER_NS = int(datetime(2026, 11, 3, 15, tzinfo=UTC).timestamp()) * NS_PER_S
@@ -67,3 +71,47 @@ def test_a_configuration_that_this_version_refuses_is_named(tmp_path):
     recorded = {**recorded_settings(settings_of(tmp_path)), "unknown": {}}
     with pytest.raises(FileFormatError, match="a configuration that this version refuses"):
         beginning(recorded).session_settings(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ what can't be written
+
+
+TIMER = TapeEntry(InputKind.TIMER, 1, 0, None)
+
+
+@pytest.fixture
+def alerts():
+    return []
+
+
+@pytest.fixture
+def recorder(tmp_path, alerts):
+    recorder = SessionRecorder(tmp_path / "R", "ESZ26_FUT_CME", 1, alerts.append)
+    recorder.begin(beginning({}), None)
+    yield recorder
+    recorder.close()
+
+
+def full(_self, _data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_inputs_that_the_disk_refuses_are_an_alert_and_no_error(recorder, alerts, monkeypatch):
+    recorder.add(TIMER)
+    recorder.flush()
+    with monkeypatch.context() as patched:
+        patched.setattr(TapeFile, "_write", full)
+        recorder.add(TIMER)
+        recorder.flush()
+    recorder.add(TIMER)  # a tape with a hole would repeat as another session
+    recorder.flush()
+    assert [alert.code for alert in alerts] == ["inputs_not_recorded"]
+    assert "No space left on device; trading goes on" in alerts[0].text
+    assert list(read_tape(recorder.directory)) == [TIMER]
+
+
+def test_an_input_that_has_no_json_is_an_alert_and_no_error(recorder, alerts):
+    recorder.add(TapeEntry(InputKind.BROKER, 1, 0, (0, True, object())))
+    recorder.flush()
+    assert [alert.code for alert in alerts] == ["inputs_not_recorded"]
+    assert "object can't be on a tape" in alerts[0].text
