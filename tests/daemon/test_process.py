@@ -308,6 +308,15 @@ def test_the_log_says_what_ran(session):
     assert started["config"]["simulator"]["speed"] == 60.0
 
 
+def test_the_log_has_the_sessions_memory_processor_and_latencies(session):
+    *_, line = log_of(session[0], "performance")
+    assert (line["operation"], line["success"]) == ("live_trading", True)
+    assert line["latency"] > 0
+    assert line["memory_usage_mb"] > 0
+    assert line["cpu_percent"] > 0
+    assert {"predict", "predict_trade_success", "trading_loop", "execute_trade"} <= set(line["latencies"])
+
+
 # --------------------------------------------------------------------------------------------- stopping and carrying on
 
 
