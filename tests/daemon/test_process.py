@@ -182,11 +182,11 @@ def test_a_journal_that_has_another_row_than_the_session_is_found(session, daemo
     assert found["parted"] == [f"decisions, row 6 (decision_id {name}): target 1 recorded, 0 repeated"]
 
 
-def test_a_replay_of_a_recording_has_the_sessions_decisions_and_orders(session, daemons, tmp_path):
+def test_a_replay_of_a_recording_has_the_sessions_decisions_and_round_trips(session, daemons, tmp_path):
     var, _ = session
     (recording,) = recordings(var)
     replayed = json.loads(daemons.run("replay", recording, "--var", tmp_path / "again", "--json").out)
-    for figure, table in (("decisions", "decisions"), ("orders", "intents"), ("round_trips", "trades")):
+    for figure, table in (("decisions", "decisions"), ("fills", "fills"), ("round_trips", "trades")):
         assert replayed[figure] == journal(var, f"SELECT COUNT(*) FROM {table}")[0][0]
 
 
