@@ -53,11 +53,11 @@ def add(commands: Any) -> None:
 def _replay(options: argparse.Namespace) -> int:
     if not options.file.exists():
         raise UsageError(f"{options.file} does not exist: name a .scid file or a recording")
-    allow_shipped_config(options)
     from mia_daemon.execution.tape_file import is_tape
 
     if is_tape(options.file) and not (options.refill or options.config):
         return _repeat(options)
+    allow_shipped_config(options)
     settings = load_settings(options, feed__batch_events=options.batch, instrument__symbol=options.symbol)
     use_kernel_cache(settings)
     from mia_daemon.daemon.replay import replay
@@ -79,7 +79,16 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _repeat(options: argparse.Namespace) -> int:
-    """A recorded session is repeated with the configuration and the fills that it had."""
+    """A recorded session is repeated with the configuration and the fills that it had.
+
+    Raises:
+        UsageError: an option asks for something else.
+    """
+    if others := [option for option, given in _of_other_decisions(options).items() if given]:
+        raise UsageError(
+            f"{options.file} is repeated as it was, which {', '.join(others)} would change: add --refill, or leave out "
+            f"{'that option' if len(others) == 1 else 'those options'}"
+        )
     from mia_daemon.daemon.session_replay import repeat
 
     done = repeat(options.file, var_paths(options, "var/replay"), on_progress=say)
@@ -87,6 +96,18 @@ def _repeat(options: argparse.Namespace) -> int:
     if done.parted:
         say(f"the repetition differs: {done.parted}; --refill makes its fills anew")
     return 1 if done.parted else 0
+
+
+def _of_other_decisions(options: argparse.Namespace) -> dict[str, bool]:
+    """The options under which a session would decide or fill otherwise than it did, and whether each was given."""
+    return {
+        "--depth": options.depth is not None,
+        "--reference": options.reference is not None,
+        "--symbol": options.symbol is not None,
+        "--from": options.from_ns > 0,
+        "--to": options.to_ns != NEVER_NS,
+        "--research": options.research,
+    }
 
 
 def _show(options: argparse.Namespace, summary: "Summary") -> None:

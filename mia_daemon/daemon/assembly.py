@@ -16,7 +16,7 @@ from mia_daemon.config import Settings, VarPaths
 from mia_daemon.daemon.feature_keeper import FeatureKeeper
 from mia_daemon.daemon.preflight import broker_kind
 from mia_daemon.daemon.run import DaemonRun
-from mia_daemon.daemon.session_recorder import SessionBeginning, SessionRecorder
+from mia_daemon.daemon.session_recorder import SessionBeginning, SessionRecorder, recorded_settings
 from mia_daemon.features import catalogue
 from mia_daemon.features.catalogue import Inputs
 from mia_daemon.features.state_file import FeatureState
@@ -80,7 +80,7 @@ def recorded_account(
     beginning = SessionBeginning(
         run_id=run.run_id,
         mode=run.mode,
-        settings=settings.effective(),
+        settings=recorded_settings(settings),
         bundle_sha256=run.bundle.sha256,
         catalogue_sha256=catalogue.sha256(),
         cash=cash,

@@ -69,21 +69,36 @@ class SessionBeginning:
 
     def session_settings(self, recording: Path) -> Settings:
         """The session's configuration, with the announcements that were recorded with it. Raises FileFormatError."""
+        instrument = dict(self.settings["instrument"])
+        symbol = instrument.pop("symbol") if instrument.get("root") is not None else None  # a file names one of both
         try:
-            settings = Settings.model_validate_json(json.dumps(self.settings), strict=True)
+            settings = Settings.model_validate_json(
+                json.dumps({**self.settings, "instrument": instrument}), strict=True
+            )
         except ValidationError as error:
             raise FileFormatError(
                 f"{recording / FILE_NAME} has a configuration that this version refuses: replay it with the version "
                 f"that recorded it ({self.version}), or with --refill"
             ) from error
+        if symbol is not None:
+            named = settings.instrument.model_copy(update={"symbol": symbol})
+            settings = settings.model_copy(update={"instrument": named})
         if (announced := recording / MACRO_EVENTS).exists():
             windows = settings.windows.model_copy(update={"macro_events_csv": announced})
             return settings.model_copy(update={"windows": windows})
         return settings
 
 
+def recorded_settings(settings: Settings) -> dict[str, Any]:
+    """The effective configuration, with the bundle at a path that is the same from every directory."""
+    effective = settings.effective()
+    if settings.model.bundle is not None:
+        effective["model"] = {**effective["model"], "bundle": str(settings.model.bundle.absolute())}
+    return effective
+
+
 class SessionRecorder:
-    """Writes both files of a session's recording. When the disk refuses one, recording stops and trading goes on.
+    """Writes both files of a session's recording. When one can't be written, recording stops and trading goes on.
 
     Args:
         directory: of the recording, made when missing.
@@ -133,16 +148,17 @@ class SessionRecorder:
             return
         try:
             self._tape.flush()
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # the last two: an entry that is no JSON; trading goes on
             self._stop(error)
 
-    def _stop(self, error: OSError) -> None:
+    def _stop(self, error: Exception) -> None:
         if self._tape is not None:
             self._tape.close()
         self._tape, self._stopped = None, True
         self._waiting.clear()
+        reason = error.strerror if isinstance(error, OSError) else error
         text = (
-            f"recording the inputs to {self.directory / FILE_NAME} stopped: {error.strerror}; trading goes on, and "
+            f"recording the inputs to {self.directory / FILE_NAME} stopped: {reason}; trading goes on, and "
             "the session can be repeated up to here"
         )
         self._on_alert(Alert(self._newest_ns, "inputs_not_recorded", Priority.ERROR, text))

@@ -167,6 +167,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 return
             with zstandard.ZstdDecompressor().stream_reader(file) as stream:
                 yield io.BufferedReader(stream)
+    except FileNotFoundError as error:
+        raise FileFormatError(
+            f"{path.parent} has no {path.name} with the inputs of a session: name a directory of var/recordings; "
+            "earlier versions recorded no inputs, which `replay` can do without"
+        ) from error
     except OSError as error:
         raise FileFormatError(f"{path} can't be read: {error.strerror}; check the name") from error
 

@@ -1,11 +1,12 @@
 """Compares what two journals have of one session: row by row, in the order in which the rows were recorded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Final
 
 from mia_daemon.journal.view import JournalView
+from mia_daemon.records import Action
 
 COMPARED: Final[dict[str, str]] = {
     "decisions": "decision_id, seq, ts_ns, action, target, reason, signal, probability, p_range, p_trend, p_defensive, "
@@ -50,12 +51,16 @@ class TableComparison:
     Attributes:
         equal: rows at the front that are equal.
         recorded, repeated: the first row that is not, and its counterpart; None where there is none.
+        more: rows after it that only one of both has, where it has no counterpart.
+        pruned: decisions to hold of the repetition that the journal no longer has.
     """
 
     table: str
     equal: int
     recorded: dict[str, Any] | None = None
     repeated: dict[str, Any] | None = None
+    more: int = 0
+    pruned: int = 0
 
     @property
     def differs(self) -> bool:
@@ -68,7 +73,8 @@ class TableComparison:
         if recorded is None or repeated is None:
             row = recorded if recorded is not None else repeated
             which = "journal" if recorded is not None else "repetition"
-            return f"{self.table}, row {self.equal + 1}: only the {which} has {_named(self.table, row or {})}"
+            more = f" and {self.more:,} after it" if self.more else ""
+            return f"{self.table}, row {self.equal + 1}: only the {which} has {_named(self.table, row or {})}{more}"
         columns = [column for column in recorded if recorded[column] != repeated[column]]
         facts = ", ".join(
             f"{column} {recorded[column]!r} recorded, {repeated[column]!r} repeated" for column in columns
@@ -81,16 +87,40 @@ def _named(table: str, row: dict[str, Any]) -> str:
     return f"{column} {row.get(column)}"
 
 
-def compare(recorded: SessionRows, repeated: SessionRows) -> list[TableComparison]:
-    """Compare every table, up to the first row that differs."""
-    return [_compare(table, recorded, repeated) for table in COMPARED]
+def compare(recorded: SessionRows, repeated: SessionRows, *, holds_are_pruned: bool = False) -> list[TableComparison]:
+    """Compare every table, up to the first row that differs.
+
+    `holds_are_pruned`: a decision to hold that the journal does not have is no difference.
+    """
+    found = [_compare(table, recorded.rows(table), repeated.rows(table)) for table in COMPARED if table != "decisions"]
+    return [_compare_decisions(recorded, repeated, holds_are_pruned=holds_are_pruned), *found]
 
 
-def _compare(table: str, recorded: SessionRows, repeated: SessionRows) -> TableComparison:
-    pairs = zip_longest(recorded.rows(table), repeated.rows(table))
+def _compare_decisions(recorded: SessionRows, repeated: SessionRows, *, holds_are_pruned: bool) -> TableComparison:
+    table = "decisions"
+    if not holds_are_pruned:
+        return _compare(table, recorded.rows(table), repeated.rows(table))
+    kept = {row["decision_id"] for row in recorded.rows(table)}
+    pruned = 0
+
+    def still_there() -> Iterator[dict[str, Any]]:
+        nonlocal pruned
+        for row in repeated.rows(table):
+            if row["action"] == Action.HOLD and row["decision_id"] not in kept:
+                pruned += 1
+            else:
+                yield row
+
+    found = _compare(table, recorded.rows(table), still_there())
+    return replace(found, pruned=pruned)
+
+
+def _compare(table: str, recorded: Iterator[dict[str, Any]], repeated: Iterator[dict[str, Any]]) -> TableComparison:
+    pairs = zip_longest(recorded, repeated)
     equal = 0
     for ours, theirs in pairs:
         if ours != theirs:
-            return TableComparison(table, equal, ours, theirs)
+            more = 0 if ours is not None and theirs is not None else sum(1 for _ in pairs)
+            return TableComparison(table, equal, ours, theirs, more)
         equal += 1
     return TableComparison(table, equal)

@@ -154,6 +154,9 @@ def test_a_session_with_commands_and_its_continuation_repeat_as_recorded(paper, 
     until(lambda: status_of(var).get("round_trips"), "it trades")
     assert tell("halt").status == 0
     assert tell("resume").status == 0
+    status, found = verified(daemons, *recordings(var))
+    assert (status, found["parted"]) == (0, [])
+    assert all("the session goes on" in note for note in found["notes"])
     until(lambda: status_of(var).get("position") or status_of(var).get("working_orders"), "something is open")
     first.kill()
     second = paper()
