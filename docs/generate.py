@@ -2,6 +2,7 @@
 
 import math
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -183,11 +184,26 @@ def _duration(seconds: int) -> str:
 
 
 def simulator() -> str:
-    """The page is written by hand; the table of requests, between two comments, is not."""
-    before, begin, rest = _read(HERE / "simulator.md").partition("<!-- requests: ")
+    return _with_part("simulator.md", "requests", requests.markdown_table())
+
+
+def architecture() -> str:
+    return _with_part("architecture.md", "layers", f"```\n{layers()}\n```")
+
+
+def layers() -> str:
+    """The layers that `make check` enforces, top first, a line each."""
+    settings = tomllib.loads(_read(HERE.parent / "pyproject.toml"))["tool"]["importlinter"]
+    (contract,) = (one for one in settings["contracts"] if one["type"] == "layers" and "containers" in one)
+    return "\n".join(contract["layers"])
+
+
+def _with_part(page: str, name: str, text: str) -> str:
+    """A page written by hand, with `text` between its comments `<!-- name: ... -->` and `<!-- end of name -->`."""
+    before, begin, rest = _read(HERE / page).partition(f"<!-- {name}: ")
     comment, _, old = rest.partition("-->\n")
-    _, end, after = old.partition("<!-- end of requests -->")
-    return f"{before}{begin}{comment}-->\n{requests.markdown_table()}\n{end}{after}"
+    _, end, after = old.partition(f"<!-- end of {name} -->")
+    return f"{before}{begin}{comment}-->\n{text}\n{end}{after}"
 
 
 DOCUMENTS = {
@@ -196,6 +212,7 @@ DOCUMENTS = {
     "dtc_session.md": dtc_session,
     "features.md": features,
     "simulator.md": simulator,
+    "architecture.md": architecture,
 }
 
 

@@ -25,7 +25,7 @@ from fault_simulation.history import rows, server_record
 
 KILLS = int(os.environ.get("KILLS", "50")) // 2  # of each of the two servers: `make torture` wants more
 
-REPEATED = 5  # of the killed sessions, from their recordings
+REPEATED = 3  # of the killed sessions, from their recordings
 
 pytestmark = pytest.mark.timeout(300 + 12 * KILLS)
 

@@ -30,7 +30,7 @@ from mia_daemon.daemon.roll import Choice, choose_contract
 from mia_daemon.daemon.run import DaemonRun
 from mia_daemon.daemon.server_wait import ServerWait
 from mia_daemon.daemon.session_recorder import SessionRecorder
-from mia_daemon.daemon.status import DaemonStatus, service_text, status_text
+from mia_daemon.daemon.status import SIMULATED, DaemonStatus, service_text, status_text
 from mia_daemon.errors import ExitStatus, MiaError, StartError, exit_status_of
 from mia_daemon.features import cache
 from mia_daemon.feed.base import Feed
@@ -53,7 +53,6 @@ RISK_SNAPSHOT_EVERY_S = 60.0
 FEED_END_S = 0.5
 """Seconds for the feed to log off and for the tasks to process what it delivered."""
 
-SIMULATED = "simulated market: its profit means nothing"
 
 WATCHDOG_EVERY_S = 10.0
 """Seconds between two checks that the tasks make progress, where the service manager sets no interval."""

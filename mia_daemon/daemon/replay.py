@@ -213,7 +213,7 @@ async def _replay(
         session = run.session(feed, account, decide_from_ns=window.from_ns, before_events=advance)
         await reconcile(account)
         progress = ReplayProgress(
-            session.tally, account.state.ledger, account.actors.accounting, on_progress, total_events=len(feed),
+            session.tally, account.state.ledger, on_progress, total_events=len(feed),
             to_ns=window.to_ns,
         )  # fmt: skip
         started = clock.monotonic_ns()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Final
 
 from mia_daemon.clock import NEVER_NS, iso_utc
-from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.ledger import Ledger
 from mia_daemon.trading.live_trading import Tally
 
@@ -16,7 +15,7 @@ class ReplayProgress:
 
     Args:
         tally: counters of the session.
-        ledger: position and money; its open position is valued by `accounting` first.
+        ledger: position and money, read only: valuing it here, at a moment of real time, would change the peak equity.
         total_events: in the file.
         to_ns: event time at which the replay ends, if the file does not end before.
         say: called with each line.
@@ -26,7 +25,6 @@ class ReplayProgress:
         self,
         tally: Tally,
         ledger: Ledger,
-        accounting: Accounting,
         say: Callable[[str], None],
         *,
         total_events: int,
@@ -34,7 +32,6 @@ class ReplayProgress:
     ) -> None:
         self._tally = tally
         self._ledger = ledger
-        self._accounting = accounting
         self._say = say
         self._total_events = total_events
         self._to_ns = to_ns
@@ -48,7 +45,6 @@ class ReplayProgress:
             return
         rate = (self._tally.events - self._said_events) / spent_s
         self._said_s, self._said_events = elapsed_s, self._tally.events
-        self._accounting.mark()
         self._say(
             f"{self.share:4.0%}  {iso_utc(self._tally.last_ts_ns)[:19]}Z  {rate:,.0f} events/s  "
             f"position {self._ledger.position:+d}  unrealised {self._ledger.unrealized:+.2f}"

@@ -9,8 +9,10 @@ import numpy as np
 from mia_daemon.clock import NS_PER_S, EventClock
 from mia_daemon.config import Mode, VarPaths
 from mia_daemon.daemon.replay import Summary, begin_as_recorded, summary
+from mia_daemon.daemon.replay_progress import ReplayProgress
 from mia_daemon.daemon.run import DaemonRun, Repeats
 from mia_daemon.daemon.session_recorder import SessionBeginning
+from mia_daemon.daemon.status import SIMULATED
 from mia_daemon.errors import FileFormatError, StartError, TapeDiffers, TapeEnds
 from mia_daemon.execution.repeated import RepeatedBroker, TapePlayer
 from mia_daemon.execution.tape_file import read_tape
@@ -46,7 +48,9 @@ class _Recorded:
     """The market events of a recording, from front to back."""
 
     def __init__(self, recording: Path) -> None:
-        self._pieces = Recording(recording).pieces()
+        found = Recording(recording)
+        self.total = len(found)
+        self._pieces = found.pieces()
         self._waiting = empty_events(0)
 
     def take(self, count: int) -> EventArray:
@@ -75,12 +79,14 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
     events = _Recorded(recording)
     cache.prepare(on_progress, lambda: clock.monotonic_ns() / NS_PER_S)
     on_progress(f"repeating session {recorded.run_id} of {traded.symbol}, {recorded.mode.value}, from {recording}")
+    if settings.simulated:
+        on_progress(SIMULATED)
     with DaemonRun(settings, traded, Mode.REPLAY, paths, clock, repeats=Repeats(recorded.run_id, recorded.mode)) as run:
         _check_same(run, recorded, recording)
         begin_as_recorded(run, recording, on_progress)
         player = TapePlayer(read_tape(recording))
         started = clock.monotonic_ns()
-        account, tally, parted = _repeat(run, recorded, player, events, clock)
+        account, tally, parted = _repeat(run, recorded, player, events, clock, on_progress)
         run.checkpoint()
         for _ in run.remember():
             pass
@@ -101,7 +107,12 @@ def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> 
 
 
 def _repeat(
-    run: DaemonRun, recorded: SessionBeginning, player: TapePlayer, events: _Recorded, clock: EventClock
+    run: DaemonRun,
+    recorded: SessionBeginning,
+    player: TapePlayer,
+    events: _Recorded,
+    clock: EventClock,
+    on_progress: Callable[[str], None],
 ) -> tuple[TradingAccount, Tally, str]:
     """Give an account its inputs; returns it, the counters, and where it parted from the session or ""."""
     broker = RepeatedBroker(player, has_own_clock=recorded.has_own_clock, replaces=recorded.replaces)
@@ -111,12 +122,16 @@ def _repeat(
         raise FileFormatError("the session ended before its account was open: there is nothing to repeat") from ends
     _restore_entry(run, account, recorded)
 
+    path = run.decision_path(account)
+    progress = ReplayProgress(path.tally, account.state.ledger, on_progress, total_events=events.total)
+    started_ns = clock.monotonic_ns()
+
     def checkpoint() -> None:
         run.reporter.flush()
         for _ in run.remember():
             pass
+        progress.look((clock.monotonic_ns() - started_ns) / NS_PER_S)
 
-    path = run.decision_path(account)
     session = SessionRepeat(
         broker,
         account,

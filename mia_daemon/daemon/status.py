@@ -21,6 +21,10 @@ _SHOWN_REASONS: Final = frozenset({DecisionReason.WARMING_UP, DecisionReason.NOT
 """Reasons of the last decision that say why nothing is entered for longer."""
 
 
+SIMULATED: Final = "simulated market: its profit means nothing"
+"""Said of a session at the embedded simulator."""
+
+
 @dataclass(slots=True)
 class DaemonStatus:
     """Collects the status; called once a second.

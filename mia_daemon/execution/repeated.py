@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 from mia_daemon.brokers.base import BrokerEventSink, WaitingHandler
 from mia_daemon.errors import JournalError, TapeDiffers, TapeEnds
+from mia_daemon.execution.broker_requests import BrokerRequests
 from mia_daemon.execution.inputs import InputKind, TapeEntry
 from mia_daemon.journal.writer import Journal
-from mia_daemon.records import Bracket, BrokerSnapshot, EventArray, JournaledOrder, Order
+from mia_daemon.records import BrokerSnapshot, EventArray, JournaledOrder
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class TapePlayer:
         return payload
 
 
-class RepeatedBroker:
+class RepeatedBroker(BrokerRequests):
     """Compares what is sent with what was sent, and reports what was reported, in the same call.
 
     Args:
@@ -89,21 +90,6 @@ class RepeatedBroker:
         """Nothing to do: the tape has what follows."""
 
     # Requests.
-
-    def submit(self, order: Order) -> None:
-        self._send(1, "submit", order)
-
-    def submit_bracket(self, bracket: Bracket) -> None:
-        self._send(3, "submit_bracket", bracket)
-
-    def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> None:
-        self._send(0, "replace", client_order_id, server_order_id, price, quantity)
-
-    def cancel(self, client_order_id: str, server_order_id: str) -> None:
-        self._send(0, "cancel", client_order_id, server_order_id)
-
-    def flatten(self, order: Order) -> None:
-        self._send(1, "flatten", order)
 
     def _send(self, orders: int, method: str, *args: Any) -> None:
         self._sent += orders

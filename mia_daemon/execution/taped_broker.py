@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from mia_daemon.brokers.base import Broker, BrokerEventSink, WaitingHandler
+from mia_daemon.execution.broker_requests import BrokerRequests
 from mia_daemon.execution.inputs import AccountInputs, InputKind
-from mia_daemon.records import Bracket, BrokerSnapshot, EventArray, JournaledOrder, Order
+from mia_daemon.records import BrokerSnapshot, EventArray, JournaledOrder
 
 
-class TapedBroker:
+class TapedBroker(BrokerRequests):
     """Passes everything on to `broker`, and numbers the calls.
 
     A broker may report within a call (an order that can't be sent, a paper fill); the tape states in which.
@@ -51,21 +52,6 @@ class TapedBroker:
         self._broker.restore(orders, position, average_price, cash)
 
     # Requests.
-
-    def submit(self, order: Order) -> None:
-        self._send(1, "submit", order)
-
-    def submit_bracket(self, bracket: Bracket) -> None:
-        self._send(3, "submit_bracket", bracket)
-
-    def replace(self, client_order_id: str, server_order_id: str, price: float, quantity: int) -> None:
-        self._send(0, "replace", client_order_id, server_order_id, price, quantity)
-
-    def cancel(self, client_order_id: str, server_order_id: str) -> None:
-        self._send(0, "cancel", client_order_id, server_order_id)
-
-    def flatten(self, order: Order) -> None:
-        self._send(1, "flatten", order)
 
     def _send(self, orders: int, method: str, *args: Any) -> None:
         self._sent += orders

@@ -6,9 +6,16 @@ from sierra_session import ES, scope_of
 
 from mia_daemon import config
 from mia_daemon.brokers.server_scope import ServerScope
-from mia_daemon.brokers.sierra_startup import check_account, check_flags, check_positions, query_multiplier
+from mia_daemon.brokers.sierra_startup import (
+    check_account,
+    check_flags,
+    check_positions,
+    keep_trying,
+    patience_s,
+    query_multiplier,
+)
 from mia_daemon.dtc import messages as dtc
-from mia_daemon.errors import ServerMismatch, ServerNotReady, StartError
+from mia_daemon.errors import ConnectionLost, ServerMismatch, ServerNotReady, StartError
 
 HERE = "127.0.0.1:11099"
 
@@ -28,6 +35,8 @@ class FakeLink:
     """A link whose server has said this of itself."""
 
     address = HERE
+    up = False
+    failure = None
 
     def __init__(self, **flags):
         self.server = dtc.LogonResponse(**flags) if flags else None
@@ -43,6 +52,37 @@ def held(symbol=ES.symbol, name="Sim1", quantity=1.0):
 
 def definition(symbol=ES.symbol, tick=0.25, multiplier=1.0):
     return dtc.SecurityDefinitionResponse(Symbol=symbol, MinPriceIncrement=tick, DisplayPriceMultiplier=multiplier)
+
+
+# Until the server is there.
+
+
+class Absent:
+    """A server that is not there before attempt number `there`; notes how long each attempt may take."""
+
+    def __init__(self, there):
+        self.there = there
+        self.patience_s = []
+
+    async def come_up(self):
+        attempt = len(self.patience_s) + 1
+        self.patience_s.append(patience_s(attempt))
+        if attempt < self.there:
+            raise ConnectionLost("nothing listens")
+
+
+async def test_there_are_three_attempts_to_come_up_of_2_4_and_8_seconds():
+    server = Absent(there=9)
+    with pytest.raises(ConnectionLost):
+        await keep_trying(FakeLink(), None)(server.come_up)
+    assert server.patience_s == [2.0, 4.0, 8.0]
+
+
+async def test_where_somebody_waits_for_it_the_third_attempt_is_reported_and_not_the_last():
+    server, reasons = Absent(there=5), []
+    await keep_trying(FakeLink(), reasons.append)(server.come_up)
+    assert server.patience_s == [2.0, 4.0, 8.0, 8.0, 8.0]
+    assert reasons == ["nothing listens"] * 2
 
 
 # What the server can do.

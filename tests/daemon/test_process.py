@@ -185,11 +185,11 @@ def test_a_journal_that_has_another_row_than_the_session_is_found(session, daemo
     assert found["parted"] == [f"decisions, row 6 (decision_id {name}): target 1 recorded, 0 repeated"]
 
 
-def test_a_replay_of_a_recording_has_the_sessions_decisions_and_orders(session, daemons, tmp_path):
+def test_a_replay_of_a_recording_has_the_sessions_decisions_and_round_trips(session, daemons, tmp_path):
     var, _ = session
     (recording,) = recordings(var)
     replayed = json.loads(daemons.run("replay", recording, "--var", tmp_path / "again", "--json").out)
-    for figure, table in (("decisions", "decisions"), ("orders", "intents"), ("round_trips", "trades")):
+    for figure, table in (("decisions", "decisions"), ("fills", "fills"), ("round_trips", "trades")):
         assert replayed[figure] == journal(var, f"SELECT COUNT(*) FROM {table}")[0][0]
 
 
@@ -309,6 +309,15 @@ def test_the_log_says_what_ran(session):
     assert started["bundle"].startswith("baseline")
     assert re.fullmatch(r"[0-9a-f]{64}", started["config_sha256"])
     assert started["config"]["simulator"]["speed"] == 60.0
+
+
+def test_the_log_has_the_sessions_memory_processor_and_latencies(session):
+    *_, line = log_of(session[0], "performance")
+    assert (line["operation"], line["success"]) == ("live_trading", True)
+    assert line["latency"] > 0
+    assert line["memory_usage_mb"] > 0
+    assert line["cpu_percent"] > 0
+    assert {"predict", "predict_trade_success", "trading_loop", "execute_trade"} <= set(line["latencies"])
 
 
 # --------------------------------------------------------------------------------------------- stopping and carrying on

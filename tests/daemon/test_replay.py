@@ -495,7 +495,7 @@ def test_decisions_without_a_prediction_are_recorded_as_such(broken):
     with (var / "logs/trading/alpha_scores.csv").open(newline="") as file:
         assert sum(row["alpha_score"] == "" for row in csv.DictReader(file)) == len(found)
     with (var / "logs/inference_performance.csv").open(newline="") as file:
-        assert "False" in {row["success"] for row in csv.DictReader(file) if row["operation"] == "inference"}
+        assert "False" in {row["success"] for row in csv.DictReader(file) if row["operation"] == "predict"}
 
 
 def test_predictions_that_stop_and_come_again_are_two_alerts(broken):

@@ -13,26 +13,17 @@ ES = instrument("ESZ26_FUT_CME")
 NOON = 1_795_305_600 * NS_PER_S
 
 
-class Marked:
-    """Accounting that values the position at one price."""
-
-    def __init__(self, ledger):
-        self._ledger = ledger
-
-    def mark(self):
-        self._ledger.mark(6001.0, 6001.25)
-
-
 @pytest.fixture
 def ledger():
     found = Ledger(ES, 100_000.0)
     bought = Fill(NOON, "1", "c", "s", ES.symbol, "Sim1", Side.BUY, 1, 6000.0, FillSource.UPDATE)
     found.apply(bought)
+    found.mark(6001.0, 6001.25)
     return found
 
 
 def progress(tally, ledger, said, **more):
-    return ReplayProgress(tally, ledger, Marked(ledger), said.append, total_events=2000, **more)
+    return ReplayProgress(tally, ledger, said.append, total_events=2000, **more)
 
 
 def test_a_line_has_share_event_time_rate_open_position_and_its_unrealised_profit(ledger):
@@ -62,3 +53,11 @@ def test_a_replay_up_to_a_time_is_done_when_that_is_reached(ledger):
     tally = Tally(events=20, first_ts_ns=NOON, last_ts_ns=NOON + 90 * NS_PER_S)
     assert progress(tally, ledger, []).share == 0.01
     assert progress(tally, ledger, [], to_ns=NOON + 100 * NS_PER_S).share == 0.9
+
+
+def test_a_line_leaves_the_account_as_it_is(ledger):
+    """Valued at a moment of real time, the peak equity of a replay would depend on how fast the machine is."""
+    before = ledger.peak_equity
+    ledger._bid = 6100.0
+    progress(Tally(events=500, first_ts_ns=NOON, last_ts_ns=NOON), ledger, []).look(EVERY_S)
+    assert ledger.peak_equity == before

@@ -196,10 +196,10 @@ def test_a_run_remembers_what_it_ran_with_and_how_it_ended(journal):
     assert rows(journal, f"SELECT {columns} FROM runs WHERE number = 2") == [
         (name, "paper", "0.1.0", '{"a":1}', "c", "n", "b", 50.0, 2.0, "stop")
     ]
-    assert journal.last_run() == LastRun(2, ended=True, files={"decision_log": 7})
+    assert journal.last_run() == LastRun(2, ended=True, files={"decision_log": 7}, timestamp_format="iso")
     begin(journal)
     assert rows(journal, "SELECT how FROM runs ORDER BY number") == [("killed",), ("stop",), (None,)]
-    assert journal.last_run() == LastRun(3, ended=False, files={"decision_log": 7})
+    assert journal.last_run() == LastRun(3, ended=False, files={"decision_log": 7}, timestamp_format="iso")
 
 
 def test_rows_of_all_tables_are_numbered_in_the_order_in_which_they_were_told(journal):

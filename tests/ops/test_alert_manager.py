@@ -242,6 +242,7 @@ def test_an_acknowledgement_that_the_disk_refuses_is_reported_and_stops_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mia_daemon.ops.alert_manager.replace_file", refuse)
-    assert manager.acknowledge(None, "uid 0", at(1)) == 1
+    (waiting,) = [one["id"] for one in manager.unacknowledged]
+    assert manager.acknowledge(None, "uid 0", at(1)) == [waiting]
     assert manager.unacknowledged == []
     assert [code for code, _ in notices] == ["file_not_written"]

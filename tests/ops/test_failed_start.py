@@ -26,7 +26,8 @@ def test_no_directory_is_made_for_it(tmp_path):
     assert not (tmp_path / "var").exists()
 
 
-def test_a_directory_that_can_not_be_written_is_no_second_error(tmp_path):
+def test_a_file_in_the_place_of_the_directory_is_set_aside(tmp_path):
     (tmp_path / "logs").write_text("a file where a directory is needed")
     report_failed_start(VarPaths(tmp_path), BundleError("no bundle"))
-    assert (tmp_path / "logs").is_file()
+    assert [alert["code"] for alert in lines(tmp_path / "logs" / "alerts.jsonl")] == ["start_failed"]
+    assert len(list(tmp_path.glob("logs.*"))) == 1

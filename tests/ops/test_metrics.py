@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from mia_daemon.clock import EventClock
+from mia_daemon.journal.table_rows import STAMPS
 from mia_daemon.ops.metrics import COLUMNS, LIVE_TRADING, OPERATIONS, Metrics
 from mia_daemon.stage import StageCounters
 
@@ -77,6 +78,14 @@ def test_each_file_has_one_operation_and_the_stages_are_in_the_snapshot_only(tmp
     assert snapshot["process"]["fds"] > 3
     assert metrics.snapshot is snapshot
     json.dumps(snapshot)
+
+
+def test_times_are_as_the_specification_writes_them_where_that_is_set(tmp_path):
+    metrics = Metrics(tmp_path, EventClock(T0), stamp=STAMPS["spec"])
+    metrics.operation("inference").add(1 * MS)
+    metrics.sample([], {})
+    metrics.close()
+    assert [row["timestamp"] for row in rows(tmp_path, "inference")] == ["2023-11-14 22:13:20"]
 
 
 def test_unknown_file_is_a_mistake(metrics):

@@ -207,7 +207,7 @@ async def test_a_prediction_that_is_not_finite_is_a_failed_operation(make_sessio
     await session.run()
     timed = session.metrics.sample((), {})["operations"]
     failed = {name for name, figures in timed.items() if figures["failures"] == figures["count"] == 2}
-    assert failed == {"inference", "trade_probability"}
+    assert failed == {"predict", "predict_trade_success"}
 
 
 async def test_what_was_not_asked_takes_no_time(make_session):
