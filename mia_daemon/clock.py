@@ -13,6 +13,7 @@ from typing import Final, Protocol
 NS_PER_US = 1_000
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+NS_PER_DAY = 86_400 * NS_PER_S
 
 NEVER_NS = 2**63 - 1
 """A time that is never reached: no deadline."""

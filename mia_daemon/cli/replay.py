@@ -92,6 +92,7 @@ def _repeat(options: argparse.Namespace) -> int:
     from mia_daemon.daemon.session_replay import repeat
 
     done = repeat(options.file, var_paths(options, "var/replay"), on_progress=say)
+    say(f"its rows are in {done.journal} (`mia-daemon journal ... --file`)")
     _show(options, done.summary)
     if done.parted:
         say(f"the repetition differs: {done.parted}; --refill makes its fills anew")

@@ -72,22 +72,29 @@ class FeatureKeeper:
             await asyncio.Event().wait()
         while True:
             await asyncio.sleep(every_s)
-            await asyncio.to_thread(self._write, self._state())
+            self._report(await asyncio.to_thread(self._write, self._state()))
 
     def save(self) -> None:
         """Save the state as of the last event."""
-        self._write(self._state())
+        self._report(self._write(self._state()))
 
     def _state(self) -> FeatureState:
         return replace(self.pipeline.state(), regime=self.inference.regime)
 
-    def _write(self, state: FeatureState) -> None:
+    def _write(self, state: FeatureState) -> str:
+        """Write the file; returns why it could not be written, or ""."""
         if self.path is None or not state.newest_ns:
-            return
+            return ""
         try:
             state_file.write(self.path, state)
         except StartError as error:
-            self.tell(Alert(self.now_ns(), "features_not_saved", Priority.WARNING, str(error)))
+            return str(error)
+        return ""
+
+    def _report(self, problem: str) -> None:
+        """In the event loop's thread: an alert goes to the journal, which is used by no other."""
+        if problem:
+            self.tell(Alert(self.now_ns(), "features_not_saved", Priority.WARNING, problem))
 
     def expect(self, missing: Inputs) -> None:
         """Report at the start which inputs the feed will not deliver."""

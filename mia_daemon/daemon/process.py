@@ -139,24 +139,29 @@ class Daemon:
                 check_bundle(run.bundle, self._settings)  # the bundle that was loaded
             self._say_contract(run)
             self._warn(run)
-            async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
-                on_notice = partial(self._server_says, run)
-                self._keeper = assembly.feature_keeper(run, self._paths)
-                self._keeper.resume()
-                feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, on_notice)
-                broker = assembly.broker(run, settings, self._rng, on_notice)
-                account, recorder = assembly.recorded_account(run, broker, self._keeper, self._paths)
-                self._performance = PerformanceLog(run.log)
-                status = 1
-                try:
-                    status = await self._connect_and_trade(run, account, feed, recorder)
-                except MiaError as error:
-                    run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
-                    raise
-                finally:
-                    self._performance.write(success=not status)
-                    self._say_summary(run)
-                return status
+            try:
+                return await self._serve(run)
+            except MiaError as error:
+                run.journal.end_run(run.run_id, self._clock.now_ns(), f"failed: {error}")
+                raise
+
+    async def _serve(self, run: DaemonRun) -> int:
+        """With the server, the account and its recording; returns the exit status."""
+        async with assembly.dtc_server(run, self._config, self._paths, self._console.say) as settings:
+            on_notice = partial(self._server_says, run)
+            self._keeper = assembly.feature_keeper(run, self._paths)
+            self._keeper.resume()
+            feed = assembly.feed(run, settings, self._keeper.resumed, self._rng, on_notice)
+            broker = assembly.broker(run, settings, self._rng, on_notice)
+            account, recorder = assembly.recorded_account(run, broker, self._keeper, self._paths)
+            self._performance = PerformanceLog(run.log)
+            status = 1
+            try:
+                status = await self._connect_and_trade(run, account, feed, recorder)
+            finally:
+                self._performance.write(success=not status)
+                self._say_summary(run)
+            return status
 
     # Starting.
 

@@ -30,6 +30,7 @@ from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
+from mia_daemon.journal.pending_latches import pending_path
 from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.table_rows import STAMPS, TableRows
 from mia_daemon.journal.trade_files import TradeLog
@@ -385,7 +386,7 @@ class DaemonRun:
 def _journal_of_repetition(paths: VarPaths, repeats: Repeats) -> Path:
     """A journal of its own, made anew each time: its rows have the names of the session's."""
     path = paths.journal(Mode.REPLAY).with_name(f"repeated-{repeats.run_id}.db")
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), pending_path(path)):
         file.unlink(missing_ok=True)
     return path
 

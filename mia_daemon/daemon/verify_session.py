@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from mia_daemon import lock_file
-from mia_daemon.clock import WallClock
+from mia_daemon.clock import NS_PER_DAY, WallClock
 from mia_daemon.config import VarPaths
 from mia_daemon.daemon.session_recorder import SessionBeginning
 from mia_daemon.daemon.session_replay import Repetition, repeat
 from mia_daemon.errors import UsageError
 from mia_daemon.execution.tape_file import FILE_NAME
 from mia_daemon.journal.comparison import SessionRows, TableComparison, compare
-from mia_daemon.journal.pruning import NS_PER_DAY
 from mia_daemon.journal.view import JournalView, Row, ended_well
 
 _BUFFERED: Final = frozenset({"decisions", "updates", "positions", "equity"})

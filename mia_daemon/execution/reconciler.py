@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from mia_daemon.clock import NEVER_NS, NS_PER_S
+from mia_daemon.clock import NEVER_NS, NS_PER_DAY, NS_PER_S
 from mia_daemon.errors import PeerError
 from mia_daemon.execution.accounting import Accounting
 from mia_daemon.execution.circuit_breakers import CircuitBreakers
@@ -25,8 +25,6 @@ from mia_daemon.records import BrokerSnapshot, Fill, OrderReport, OrderStatus, P
 
 FILLS_SLACK_NS: Final = 5 * NS_PER_S
 """Fills are requested from this long before the oldest order: servers state fill times in whole seconds."""
-
-DAY_NS: Final = 86_400 * NS_PER_S
 
 MAX_FAILURES: Final = 3
 """Queries in a row without a complete answer, or without a position in it, at which new risk stops."""
@@ -99,7 +97,7 @@ class Reconciler:
         since_ns = max(min(oldest, self._state.last_fill_ns or oldest) - FILLS_SLACK_NS, 0)
         behind_ns = min(self._events.server_clock.offset_ns, 0)
         if any(entry.fills.snapshots for entry in self._orders.missing_fills()):
-            behind_ns -= DAY_NS  # the list lacks a fill that was reported: its clock may be of another time zone
+            behind_ns -= NS_PER_DAY  # the list lacks a fill that was reported: its clock may be of another time zone
         return max(min(since_ns, self._unexplained_ns) + behind_ns, 0)
 
     def fail(self, query: SnapshotQuery, error: PeerError) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mia_daemon.clock import NS_PER_MS, NS_PER_S, NS_PER_US, iso_utc
+from mia_daemon.clock import NS_PER_DAY, NS_PER_MS, NS_PER_US, iso_utc
 from mia_daemon.errors import StartError
 from mia_daemon.feed.scid_feed import newest_scid_ns
 from mia_daemon.feed.sierra_files import (
@@ -33,8 +33,6 @@ from mia_daemon.records import EventArray, EventFlag, EventKind
 
 DEPTH_FOLDER = "MarketDepthData"
 """The folder inside Sierra Chart's data folder that has the depth files."""
-
-_DAY_NS = 86_400 * NS_PER_S
 
 
 class SierraWriter:
@@ -127,7 +125,7 @@ class SierraWriter:
     def _write_depth(self, events: EventArray) -> None:
         if not len(events):
             return
-        days = events["ts_ns"] // _DAY_NS
+        days = events["ts_ns"] // NS_PER_DAY
         starts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(events)]
         for first, last in pairwise(starts):
             self._write_day(int(days[first]), events[first:last])

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NS_PER_DAY
 from mia_daemon.config import Mode, RetentionSettings
 from mia_daemon.journal.rows import JournalQuery
 from mia_daemon.records import Action
-
-NS_PER_DAY: Final = 86_400 * NS_PER_S
 
 
 class Kept(NamedTuple):

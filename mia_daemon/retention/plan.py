@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NS_PER_DAY
 
-NS_PER_DAY: Final = 86_400 * NS_PER_S
 BYTES_PER_GB: Final = 1e9
 
 

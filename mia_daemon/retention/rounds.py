@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from mia_daemon.clock import NS_PER_DAY
 from mia_daemon.config import RetentionSettings, VarPaths
 from mia_daemon.errors import StartError
 from mia_daemon.private_file import replace_file
 from mia_daemon.retention.pack import closed_segments, pack
-from mia_daemon.retention.plan import NS_PER_DAY, Removal, Usage, disk_days_left, removals
+from mia_daemon.retention.plan import Removal, Usage, disk_days_left, removals
 from mia_daemon.retention.store import bytes_by_area, limits, remove, stored
 
 MIN_FREE_BYTES: Final = 500_000_000

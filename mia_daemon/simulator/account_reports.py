@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NS_PER_DAY, NS_PER_S
 from mia_daemon.dtc import messages as dtc
 from mia_daemon.dtc.enums import BuySellEnum
 from mia_daemon.dtc.layout import Message
@@ -14,7 +14,6 @@ from mia_daemon.simulator.order_messages import order_update, start_ns
 from mia_daemon.simulator.symbol_market import SymbolMarket
 
 CURRENCY = "USD"
-_DAY_NS = 86_400 * NS_PER_S
 
 
 class FillRecord(NamedTuple):
@@ -74,7 +73,7 @@ class AccountReports:
     def historical_fills(self, m: dtc.HistoricalOrderFillsRequest) -> list[Message]:
         if text := self._why_no_fills(m):
             return [dtc.HistoricalOrderFillsReject(RequestID=m.RequestID, RejectText=text)]
-        days_ns = m.NumberOfDays * _DAY_NS
+        days_ns = m.NumberOfDays * NS_PER_DAY
         since_ns = max(start_ns(m.StartDateTime), self._clock.now_ns - days_ns if days_ns > 0 else 0)
         found = [
             fill

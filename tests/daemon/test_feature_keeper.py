@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 import tomllib
 from contextlib import closing
 from dataclasses import replace
@@ -132,8 +133,11 @@ def test_it_is_saved_again_and_again_and_a_full_disk_is_told(keeper, monkeypatch
         kept.pipeline.push(EVENTS[1000 * len(newest) : 1000 * len(newest) + 1000], 0)
 
     monkeypatch.setattr(state_file, "write", write)
+    threads = []
+    kept.tell = lambda alert: (alerts.append(alert), threads.append(threading.current_thread()))
     with pytest.raises(EOFError):
         asyncio.run(kept.keep(0.001))
+    assert threads == [threading.main_thread()]  # the journal, which gets the alert, is used by no other thread
     assert newest == [EVENTS["ts_ns"][i] for i in (999, 1999, 2999, 2999)]
     (alert,) = alerts
     assert (alert.code, alert.priority) == ("features_not_saved", Priority.WARNING)

@@ -511,3 +511,14 @@ def test_an_account_that_the_server_does_not_know_ends_it_with_the_reason(daemon
     ((how,),) = journal(var, "SELECT how FROM runs")
     assert how.startswith("failed: ")
     assert "Real7" in how
+
+
+def test_a_start_that_fails_is_ended_in_the_journal_too(daemons, var):
+    """Else the next start would take the run for one that was killed."""
+    var.mkdir(parents=True, exist_ok=True)
+    (var / "recordings").write_text("")
+    ended = daemons.run("--mode", "paper", "--config", daemons.config(**tables(EAGER)), "--var", var, patience_s=20)
+    assert ended.status == ExitStatus.FAILED
+    ((how,),) = journal(var, "SELECT how FROM runs")
+    assert how.startswith("failed: ")
+    assert "recordings" in how

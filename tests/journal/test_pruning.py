@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_headers import run_header
 
-from mia_daemon.clock import NS_PER_S
+from mia_daemon.clock import NS_PER_DAY, NS_PER_S
 from mia_daemon.config import RetentionSettings
 from mia_daemon.errors import JournalError
 from mia_daemon.execution import order_path
 from mia_daemon.journal import pruning
 from mia_daemon.journal.explanation import explanation
 from mia_daemon.journal.formatting import explanation_lines
-from mia_daemon.journal.pruning import NOTHING, NS_PER_DAY, DecisionRow, Kept, Place, PrunedRows, Run, choose, walk
+from mia_daemon.journal.pruning import NOTHING, DecisionRow, Kept, Place, PrunedRows, Run, choose, walk
 from mia_daemon.journal.verify import verify
 from mia_daemon.journal.view import JournalView
 from mia_daemon.journal.writer import Journal

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mia_daemon.retention.plan import NS_PER_DAY, Limit, Stored, Usage, disk_days_left, removals
+from mia_daemon.clock import NS_PER_DAY
+from mia_daemon.retention.plan import Limit, Stored, Usage, disk_days_left, removals
 
 NOW_NS = 20_000 * NS_PER_DAY
 GB = 10**9
