@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -30,7 +29,6 @@ from mia_daemon.execution.repeated import TapePlayer
 from mia_daemon.features import catalogue
 from mia_daemon.features.feature_pipeline import FeaturePipeline
 from mia_daemon.feed.base import Feed
-from mia_daemon.journal.pending_latches import pending_path
 from mia_daemon.journal.run_header import SALTS, InstrumentRates, RunBundle, RunConfig, RunHeader
 from mia_daemon.journal.table_rows import STAMPS, TableRows
 from mia_daemon.journal.trade_files import TradeLog
@@ -111,9 +109,8 @@ class DaemonRun:
         with ExitStack() as opened:
             self.bundle = bundle.load(settings.model.bundle or bundle.shipped())
             opened.callback(os.close, _hold(paths))
-            journal = paths.journal(mode) if repeats is None else _journal_of_repetition(paths, repeats)
             notice = _ignore if console is None else partial(console.say, always=True)
-            self.journal = Journal(journal, durable=mode is Mode.LIVE, notice=notice)
+            self.journal = Journal(paths.journal(mode), durable=mode is Mode.LIVE, notice=notice)
             opened.callback(self.journal.close)
             self.files = FileWatch()
             opened.callback(self.files.close)
@@ -381,14 +378,6 @@ class DaemonRun:
             metrics=self.metrics,
             sink=self.reporter,
         )
-
-
-def _journal_of_repetition(paths: VarPaths, repeats: Repeats) -> Path:
-    """A journal of its own, made anew each time: its rows have the names of the session's."""
-    path = paths.journal(Mode.REPLAY).with_name(f"repeated-{repeats.run_id}.db")
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), pending_path(path)):
-        file.unlink(missing_ok=True)
-    return path
 
 
 def _hold(paths: VarPaths) -> int:

@@ -1,5 +1,6 @@
 """Repeats a recorded session: the same events, the same inputs of the account, and the configuration it began with."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
 
     Args:
         recording: the directory of a recording with inputs.
-        paths: where to write.
+        paths: where to write: to `repeated-<run>` there, made anew each time, since rows get the session's names.
         on_progress: called with a text before steps that take long.
 
     Raises:
@@ -81,7 +82,8 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
     on_progress(f"repeating session {recorded.run_id} of {traded.symbol}, {recorded.mode.value}, from {recording}")
     if settings.simulated:
         on_progress(SIMULATED)
-    with DaemonRun(settings, traded, Mode.REPLAY, paths, clock, repeats=Repeats(recorded.run_id, recorded.mode)) as run:
+    place, repeats = _place(paths, recorded.run_id, recording), Repeats(recorded.run_id, recorded.mode)
+    with DaemonRun(settings, traded, Mode.REPLAY, place, clock, repeats=repeats) as run:
         _check_same(run, recorded, recording)
         begin_as_recorded(run, recording, on_progress)
         player = TapePlayer(read_tape(recording))
@@ -95,6 +97,20 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         run.journal.end_run(run.run_id, clock.now_ns(), "feed ended")
         seconds = (clock.monotonic_ns() - started) / NS_PER_S
         return Repetition(recorded, run.journal.path, summary(run, account, tally, seconds), player.taken, parted)
+
+
+def _place(paths: VarPaths, run_id: str, recording: Path) -> VarPaths:
+    """A directory for the files of a repetition, with nothing but the calendar of the session. Raises StartError."""
+    place = VarPaths(paths.root / f"repeated-{run_id}")
+    calendar = VarPaths(recording.absolute().parent.parent).calendar_cache
+    try:
+        if place.root.exists():
+            shutil.rmtree(place.root)
+        if calendar.is_dir():  # making it takes seconds
+            shutil.copytree(calendar, place.calendar_cache)
+    except OSError as error:
+        raise StartError(f"{place.root} can't be made anew: {error.strerror}; check its owner") from error
+    return place
 
 
 def _check_same(run: DaemonRun, recorded: SessionBeginning, recording: Path) -> None:

@@ -19,6 +19,9 @@ from mia_daemon.journal.view import JournalView, Row, ended_well
 _BUFFERED: Final = frozenset({"decisions", "updates", "positions", "equity"})
 """Tables whose rows are committed once a second: a kill loses the last ones."""
 
+_OF_A_BATCH: Final = 100
+"""Rows of a table that the journal of a killed session may have beyond its recording: those of the batch in process."""
+
 _HOLDS_STAY_NS: Final = NS_PER_DAY
 """No setting prunes decisions to hold earlier, wall clock."""
 
@@ -118,6 +121,8 @@ def _compared(repetition: Repetition, recorded: Path, *, goes_on: bool) -> Verif
 def _excused(table: TableComparison, *, well: bool, goes_on: bool) -> str:
     """Why rows that only one of both has are no difference: the session goes on, or was killed; else ""."""
     if well or table.differs or (table.recorded is None and table.repeated is None):
+        return ""
+    if table.recorded is not None and not goes_on and table.more >= _OF_A_BATCH:
         return ""
     if table.recorded is not None:
         why = (
