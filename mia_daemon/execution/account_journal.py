@@ -42,14 +42,18 @@ class TapedCalls:
         self._journal = journal
         self._inputs = inputs
         self._number = 0
+        self._losses = 0
 
     def write(self, call: Callable[[], object]) -> None:
         self._number += 1
         number = self._number
+        if self._journal.losses != self._losses:
+            self._losses = self._journal.losses
+            self._inputs.note(InputKind.JOURNAL_LOST, (number,))
         try:
             call()
         except JournalError as error:
-            lost = not self._journal.has_buffered
+            lost, self._losses = not self._journal.has_buffered, self._journal.losses
             self._inputs.note(InputKind.JOURNAL_FAILED, (number, str(error), lost))
             raise
 

@@ -30,6 +30,7 @@ class InputKind(IntEnum):
     TAKEN = 17  # (number of the broker call, events processed): `on_market` stopped before the last
     JOURNAL_FAILED = 18  # (number of the journal call, text, whether buffered rows were lost)
     JOURNAL_ANSWER = 19  # (number of the journal call, answer), where it is not the usual one
+    JOURNAL_LOST = 21  # (number of the next journal call,): buffered rows were lost by an error of another's call
     ORDERS_BESIDE = 20  # (number of the reading, orders that the broker counts beyond those it was given)
 
 

@@ -145,6 +145,8 @@ class RepeatedCalls:
     def _failure(self) -> JournalError | None:
         """Number a call; the error that it raised when it was recorded."""
         self._number += 1
+        if self._player.numbered(InputKind.JOURNAL_LOST, self._number) is not None:
+            self._journal.drop_buffered()
         failed = self._player.numbered(InputKind.JOURNAL_FAILED, self._number)
         if failed is None:
             return None

@@ -36,6 +36,7 @@ class JournalTransactions(JournalReader):
         self._waits_for_writers = True  # other programs that write are waited for
         self._pending_written = False  # the open transaction has the latches that were kept beside the journal
         self._commits = 0  # since the last checkpoint
+        self.losses = 0  # errors after which nothing was buffered any more
         self._last_number = 0  # of the sequence over all tables
         self._positions: dict[tuple[str, str], int] = {}  # after the last fill, by (symbol, account)
         self._synchronous = synchronous(durable=durable)
@@ -177,6 +178,7 @@ class JournalTransactions(JournalReader):
     def _failed(self, error: sqlite3.Error) -> JournalError:
         """SQLite may have rolled back what was not committed. If another program writes, no longer wait for it."""
         self._rolled_back()
+        self.losses += not self._db.in_transaction
         if self._waits_for_writers and getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             self._waits_for_writers = False
             with suppress(sqlite3.Error):

@@ -10,6 +10,7 @@ from typing import Final
 
 from mia_daemon import lock_file
 from mia_daemon.config import RetentionSettings, VarPaths
+from mia_daemon.execution.tape_file import FILE_NAME as TAPE
 from mia_daemon.feed.recording import RAW, segment_paths
 from mia_daemon.retention.plan import Limit, Stored
 
@@ -58,7 +59,7 @@ def _recordings(directory: Path) -> list[Stored]:
 def _is_in_use(recording: Path) -> bool:
     if (recording / KEEP).exists():
         return True
-    raw = [path for path in segment_paths(recording) if path.suffix == RAW]
+    raw = [path for path in (*segment_paths(recording), recording / TAPE) if path.suffix == RAW and path.exists()]
     try:
         return any(lock_file.is_claimed(path) for path in raw)
     except OSError:  # when in doubt it stays

@@ -138,7 +138,7 @@ class FailingJournal:
 
     def __init__(self):
         self.written = []
-        self.dropped = 0
+        self.dropped = self.losses = 0
 
     def record_trade(self, trade):
         if trade == "second" and not self.dropped:
@@ -170,3 +170,17 @@ def test_the_journals_errors_and_answers_come_from_the_tape(entrance):
     again.record_trade("third")
     assert other.written == ["third"]  # what was buffered is lost, as it was then
     assert (again.has_run("known"), again.has_run("unknown")) == (True, False)
+
+
+def test_rows_that_an_error_of_anothers_call_took_are_lost_again(entrance):
+    recorded = FailingJournal()
+    journal = AccountJournal(recorded, TapedCalls(recorded, entrance.inputs))
+    journal.record_trade("first")
+    recorded.losses += 1  # an alert could not be written, and SQLite has rolled back
+    journal.record_trade("third")
+    assert entrance.tape.kinds == ["JOURNAL_LOST"]
+    other = FailingJournal()
+    again = AccountJournal(other, RepeatedCalls(other, TapePlayer(entrance.tape.entries)))
+    again.record_trade("first")
+    again.record_trade("third")
+    assert other.written == ["third"]
