@@ -41,7 +41,8 @@ class RowFile(AppendedFile):
         if size and os.pread(fd, len(header), 0) not in (header, header[:size]):
             raise FileAltered("has another header than this program writes, as after saving it from a spreadsheet")
         if size < len(header):
-            os.ftruncate(fd, 0)
+            if size:  # an empty file may be one that somebody is saving just now
+                os.ftruncate(fd, 0)
             os.write(fd, header)
             return
         keep = _whole_size(fd, size)

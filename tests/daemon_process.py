@@ -345,6 +345,7 @@ def _become(request: dict[str, Any]) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.setsid()  # without a terminal, wherever the tests run
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     if terminal := request["environ"].pop("TERMINAL_OF_SESSION", None):
         os.open(terminal, os.O_RDWR)  # the first that the leader of a session opens becomes its controlling terminal
     os.chdir(request["cwd"])
