@@ -1,4 +1,4 @@
-"""Daemons are killed in mid-session, fifty, or a thousand by `make torture`: no order is sent twice, no fill lost.
+"""Daemons are killed in mid-session, forty, or a thousand by `make torture`: no order is sent twice, no fill lost.
 
 One simulator lives through all of it. The check at the end, the same as the simulation's, reads what the simulator has
 written down by itself, the journal and the files; it shares no code with the daemon.
@@ -23,7 +23,7 @@ from daemon_process import daemons_in, status_of, until
 from fault_simulation import history
 from fault_simulation.history import rows, server_record
 
-KILLS = int(os.environ.get("KILLS", "50")) // 2  # of each of the two servers: `make torture` wants more
+KILLS = int(os.environ.get("KILLS", "40")) // 2  # of each of the two servers: `make torture` wants more
 
 REPEATED = 3  # of the killed sessions, from their recordings
 

@@ -10,7 +10,7 @@ from fault_simulation.habits import EXPECTED_HALT
 from fault_simulation.planted import BUGS, planted
 from fault_simulation.world import simulate
 
-SEEDS = 80  # half of them at each venue; `make simulate` runs more
+SEEDS = 60  # half of them at each venue; `make simulate` runs more
 MOST_HALTED = 0.5  # of the second venue's seeds
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import stat
 import time
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -116,9 +116,11 @@ def left_at_exchange(var):
 
 def too_open(directory):
     """What has a mode wider than 0750 for a directory, 0660 for the control socket, 0640 for the rest."""
-    places = [directory, *directory.rglob("*")]
     allowed = {stat.S_IFDIR: 0o750, stat.S_IFSOCK: 0o660}
-    modes = {place: place.lstat().st_mode for place in places}
+    modes = {}
+    for place in (directory, *directory.rglob("*")):
+        with suppress(FileNotFoundError):  # a part of a file that has its name by now
+            modes[place] = place.lstat().st_mode
     return [
         f"{place} {stat.S_IMODE(mode):o}"
         for place, mode in modes.items()
