@@ -43,10 +43,10 @@ def findings(text: str, root: Path) -> Iterator[str]:
     yield from _columns(dict(_files(lines)))
 
 
-def _columns(told: dict[str, str]) -> Iterator[str]:
+def _columns(stated: dict[str, str]) -> Iterator[str]:
     for path, columns in COLUMNS.items():
         wanted = ", ".join(columns)
-        if told.get(f"var/{path}") != wanted:
+        if stated.get(f"var/{path}") != wanted:
             yield f"docs/{PAGE}: var/{path} needs a row with the columns {wanted}"
 
 

@@ -6,6 +6,7 @@ begun; what can't be written is reported and tried again. Nothing here raises an
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -31,7 +32,7 @@ def set_aside(path: Path, reason: str, notify: FileNotice) -> Path:
     Args:
         path: of a file, a directory or a link; a link itself is renamed.
         reason: why, as the predicate of a sentence about the path.
-        notify: told of it.
+        notify: called with the notice of it.
 
     Raises:
         OSError: it can't be renamed.
@@ -70,12 +71,12 @@ def open_to_append(path: Path, notify: FileNotice) -> int:
         return open_file(path, flags)
 
 
-class AppendedFile:
+class AppendedFile(ABC):
     """Appends whole lines to a file, one `write` each, so that a killed process leaves whole lines.
 
     Args:
         path: of the file; it is made with its directory.
-        notify: told what was set aside, reopened or not written.
+        notify: called when it was set aside, reopened or not written.
     """
 
     def __init__(self, path: Path, notify: FileNotice) -> None:
@@ -105,7 +106,7 @@ class AppendedFile:
         else:
             self._recover()
 
-    def begin_anew(self, reason: str) -> None:
+    def start_over(self, reason: str) -> None:
         """Set the file aside and begin a new one; `reason` is the predicate of a sentence about it."""
         self.close()
         try:
@@ -114,17 +115,17 @@ class AppendedFile:
             self._fail(error)
         self.reopen()
 
+    @abstractmethod
     def _prepare(self, fd: int) -> None:
         """Make an open file ready to be continued. Raises FileAltered where its contents can't be."""
-        raise NotImplementedError
 
     def _begins_well(self, _fd: int) -> bool:
         """Whether the first line is as it was left: a change that keeps the size is noticed by it."""
         return True
 
+    @abstractmethod
     def _on_torn(self, fd: int, written: int) -> None:
         """Deal with a line of which the disk took `written` bytes only."""
-        raise NotImplementedError
 
     def check(self) -> None:
         """Continue in what is under the name, where the file was moved, shortened or rewritten; once a second."""

@@ -95,7 +95,7 @@ def _repeat(options: argparse.Namespace) -> int:
     say(f"its rows are in {done.journal} (`mia-daemon journal ... --file`)")
     _show(options, done.summary)
     if done.parted:
-        say(f"the repetition differs: {done.parted}; --refill makes its fills anew")
+        say(f"the repetition differs: {done.parted}; --refill makes new fills")
     return 1 if done.parted else 0
 
 

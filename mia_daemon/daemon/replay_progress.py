@@ -1,4 +1,4 @@
-"""How far a replay is: a line every few seconds, for whoever waits for its end."""
+"""The progress of a replay: a line every few seconds."""
 
 from collections.abc import Callable
 from typing import Final

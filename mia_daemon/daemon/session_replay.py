@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Repetition:
         summary: its figures.
         inputs: repeated.
         parted: where it did something else than the session; "" where it never did.
+        failures: errors that inputs ended in, as they should have in the session.
     """
 
     recorded: SessionBeginning
@@ -43,13 +45,23 @@ class Repetition:
     summary: Summary
     inputs: int
     parted: str
+    failures: tuple[str, ...]
+
+
+class _Outcome(NamedTuple):
+    """What giving an account its inputs led to; `parted` and `failures` as in `Repetition`."""
+
+    account: TradingAccount
+    tally: Tally
+    parted: str
+    failures: tuple[str, ...]
 
 
 class _Recorded:
     """The market events of a recording, from front to back."""
 
     def __init__(self, recording: Path) -> None:
-        found = Recording(recording)
+        found = Recording(recording, may_be_empty=True)
         self.total = len(found)
         self._pieces = found.pieces()
         self._waiting = empty_events(0)
@@ -67,7 +79,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
 
     Args:
         recording: the directory of a recording with inputs.
-        paths: where to write: to `repeated-<run>` there, made anew each time, since rows get the session's names.
+        paths: where to write: to `repeated-<run>` there, emptied first, since rows get the session's names.
         on_progress: called with a text before steps that take long.
 
     Raises:
@@ -88,7 +100,7 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         begin_as_recorded(run, recording, on_progress)
         player = TapePlayer(read_tape(recording))
         started = clock.monotonic_ns()
-        account, tally, parted = _repeat(run, recorded, player, events, clock, on_progress)
+        outcome = _repeat(run, recorded, player, events, clock, on_progress)
         run.checkpoint()
         for _ in run.remember():
             pass
@@ -96,7 +108,8 @@ def repeat(recording: Path, paths: VarPaths, *, on_progress: Callable[[str], Non
         run.metrics.sample((), {})
         run.journal.end_run(run.run_id, clock.now_ns(), "feed ended")
         seconds = (clock.monotonic_ns() - started) / NS_PER_S
-        return Repetition(recorded, run.journal.path, summary(run, account, tally, seconds), player.taken, parted)
+        figures = summary(run, outcome.account, outcome.tally, seconds)
+        return Repetition(recorded, run.journal.path, figures, player.taken, outcome.parted, outcome.failures)
 
 
 def _place(paths: VarPaths, run_id: str, recording: Path) -> VarPaths:
@@ -109,7 +122,7 @@ def _place(paths: VarPaths, run_id: str, recording: Path) -> VarPaths:
         if calendar.is_dir():  # making it takes seconds
             shutil.copytree(calendar, place.calendar_cache)
     except OSError as error:
-        raise StartError(f"{place.root} can't be made anew: {error.strerror}; check its owner") from error
+        raise StartError(f"{place.root} can't be emptied: {error.strerror}; check its owner") from error
     return place
 
 
@@ -129,8 +142,8 @@ def _repeat(
     events: _Recorded,
     clock: EventClock,
     on_progress: Callable[[str], None],
-) -> tuple[TradingAccount, Tally, str]:
-    """Give an account its inputs; returns it, the counters, and where it parted from the session or ""."""
+) -> _Outcome:
+    """Give an account its inputs."""
     broker = RepeatedBroker(player, has_own_clock=recorded.has_own_clock, replaces=recorded.replaces)
     try:
         account = run.open_account(broker, recorded.account, recorded.cash, recorded.time_scale, player=player)
@@ -156,13 +169,14 @@ def _repeat(
         on_events=lambda window: clock.advance(int(window["ts_ns"][-1])),
         on_checkpoint=checkpoint,
     )
+    parted = ""
     try:
         session.run(events)
     except TapeDiffers as difference:
-        return account, path.tally, str(difference)
+        parted = str(difference)
     for failure in session.failures:
         run.log.warning("input_failed", reason=failure)
-    return account, path.tally, ""
+    return _Outcome(account, path.tally, parted, tuple(session.failures))
 
 
 def _restore_entry(run: DaemonRun, account: TradingAccount, recorded: SessionBeginning) -> None:

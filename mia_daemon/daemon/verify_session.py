@@ -108,6 +108,8 @@ def _compared(repetition: Repetition, recorded: Path, *, goes_on: bool) -> Verif
         for table in tables
         if table.pruned
     ]
+    if failures := repetition.failures:
+        notes.append(f"{len(failures):,} inputs ended in an error, the first: {failures[0]}")
     for table in tables:
         if note := _excused(table, well=ended_well(run["how"]), goes_on=goes_on):
             notes.append(note)

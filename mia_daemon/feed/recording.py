@@ -226,10 +226,10 @@ class Recording:
 
     Raises:
         FileFormatError: it is none; it is damaged, which may be found while it is read; a segment is missing; it has no
-            events.
+            events, and has to have some.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_empty: bool = False) -> None:
         paths = segment_paths(path) if path.is_dir() else [path]
         if not paths:
             raise FileFormatError(f"{path} can't be read: it holds no segment of a recording; check the name")
@@ -241,7 +241,7 @@ class Recording:
         self.symbol = self._segments[0].header.symbol
         self.first = self._segments[0].header.first
         self._ends = [segment.end - self.first for segment in self._segments]
-        if not len(self):
+        if not (len(self) or may_be_empty):
             raise FileFormatError(f"{path} holds no events: the session ended before any arrived")
 
     def _check_numbers(self, path: Path) -> None:

@@ -53,8 +53,8 @@ class RunHeader:
         run_id: of the session that is repeated; "" for a run of its own, which gets a new one.
         started_ns: wall clock.
         version: of the program.
-        salt: a random number below `SALTS`, which tells runs of different journals apart that start in one second; None
-            where the identifier has to be the same each time, as in a simulation.
+        salt: a random number below `SALTS`, which distinguishes runs of different journals that start in one second;
+            None where the identifier has to be the same each time, as in a simulation.
         files: size in bytes of each CSV file when the run starts.
     """
 

@@ -44,7 +44,7 @@ class TradeLog:
     Args:
         var: the daemon's data directory.
         simulated: round trips go to trades_simulated.csv (paper, replay), else to trades_real.csv (live).
-        notify: told of files that were set aside or can't be written.
+        notify: called with notices of files that were set aside or can't be written.
         rows: the format of rows.
         write_file: writes the JSON files; None to write them at once.
     """
@@ -165,7 +165,7 @@ class TradeLog:
             with self._trades.file.path.open(newline="", encoding="utf-8", errors="replace") as file:
                 return {row[0] for row in csv.reader(file) if row}
         except (OSError, csv.Error) as error:
-            self._trades.file.begin_anew(f"has rows that can't be read ({error})")
+            self._trades.file.start_over(f"has rows that can't be read ({error})")
             return set()
 
     def _has_snapshot(self, trade: Trade) -> bool:
@@ -227,10 +227,10 @@ class _Table:
             rows.append(row)
         else:
             if tail:
-                self.file.begin_anew("ends with a row that the journal does not have")
+                self.file.start_over("ends with a row that the journal does not have")
                 return 0
         if not set(tail).isdisjoint(rows):
-            self.file.begin_anew("has its rows in another order than they were written in")
+            self.file.start_over("has its rows in another order than they were written in")
             return 0
         self.waiting.extend(reversed(rows))
         self.flush()

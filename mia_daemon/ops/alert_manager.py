@@ -114,7 +114,7 @@ class AlertManager:
         log: takes every alert that passes, and at level debug those held back.
         repeat_after_s, per_minute: see AlertFilter.
         tell: called with every alert that passes, e.g. to show it on the console.
-        notify: told of files that were set aside or can't be written.
+        notify: called with notices of files that were set aside or can't be written.
     """
 
     def __init__(

@@ -97,7 +97,7 @@ class Metrics:
     Args:
         var: the directory whose logs/ takes the CSV files, made with their headers at once.
         clock: stamps the rows.
-        notify: told of files that were set aside or can't be written.
+        notify: called with notices of files that were set aside or can't be written.
         stamp: formats the time of a row.
     """
 

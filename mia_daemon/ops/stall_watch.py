@@ -88,7 +88,7 @@ class StallWatch:
         for_good_s: seconds after which the process ends with `ExitStatus.BLOCKED`, or with 1 where the interpreter was
             blocked too, within half as much again.
         on_over: called on the loop with the report's sentence, once a stall that was reported is over.
-        notify: told that the file was set aside, or can't be written; then the stacks go to standard error.
+        notify: called where the file was set aside or can't be written; then the stacks go to standard error.
     """
 
     def __init__(

@@ -97,7 +97,7 @@ def measure_disk(paths: VarPaths, settings: RetentionSettings, now_ns: int) -> D
     areas = bytes_by_area(paths.root)
     usages = [*_read_usages(paths.disk_usage, now_ns), Usage(now_ns, areas)]
     content = json.dumps([[usage.ts_ns, usage.bytes] for usage in usages]).encode()
-    with suppress(OSError):  # a full disk: the growth begins anew then
+    with suppress(OSError):  # a full disk: the growth is measured from the next round on
         replace_file(paths.disk_usage, [content])
     free = shutil.disk_usage(paths.root).free
     most = {

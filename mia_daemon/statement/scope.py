@@ -85,21 +85,21 @@ def _journaled_contracts(view: JournalView, server: ServerScope) -> frozenset[st
     return frozenset({server.instrument.symbol, *(row["symbol"] for row in rows)})
 
 
-def _symbol(told: str, server: ServerScope, contracts: Iterable[str]) -> str:
-    told = told.removeprefix(SIMULATED_PREFIX).strip()
-    ours = server.symbol(told)
+def _symbol(spelled: str, server: ServerScope, contracts: Iterable[str]) -> str:
+    spelled = spelled.removeprefix(SIMULATED_PREFIX).strip()
+    ours = server.symbol(spelled)
     if ours in contracts:
         return ours
-    return next((contract for contract in sorted(contracts) if same_contract(contract, told)), ours)
+    return next((contract for contract in sorted(contracts) if same_contract(contract, spelled)), ours)
 
 
 def _order_names(view: JournalView) -> dict[str, str]:
     """Client order ids by every identifier under which the journal knows an order."""
     names = {}
     for table in ("updates", "fills", "intents"):
-        sql = f"SELECT DISTINCT client_order_id AS name, server_order_id AS told FROM {table} WHERE name <> ''"  # noqa: S608  our names
+        sql = f"SELECT DISTINCT client_order_id AS name, server_order_id AS number FROM {table} WHERE name <> ''"  # noqa: S608  our names
         for row in view.rows(sql):
-            names[row["told"]] = row["name"]
+            names[row["number"]] = row["name"]
             names[row["name"]] = row["name"]
     names.pop("", None)
     return names
